@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+# The everyday commands; each is a line or two over scripts/ and CMake.
+BUILD  ?= build
+PREFIX ?= /usr/local
+
+.PHONY: all demo test bench interop sanitize fuzz check install clean help
+
+all:
+	@scripts/install-deps build
+	@scripts/build $(BUILD)
+
+demo:
+	@scripts/install-deps build bench
+	@scripts/build $(BUILD) -DSPOKE_BUILD_BENCH=ON
+	@$(BUILD)/bin/spoke demo
+
+test:
+	@scripts/install-deps build test
+	@scripts/build $(BUILD) -DSPOKE_BUILD_TESTS=ON
+	@scripts/run-tests $(BUILD)
+
+bench:
+	@scripts/install-deps build bench
+	@scripts/build $(BUILD) -DSPOKE_BUILD_BENCH=ON
+	@$(BUILD)/bin/spoke bench all --peers
+
+interop:
+	@scripts/install-deps build test
+	@scripts/build $(BUILD) -DSPOKE_BUILD_TESTS=ON
+	@scripts/run-tests $(BUILD) -R '^interop'
+
+sanitize:
+	@scripts/install-deps build test
+	@scripts/sanitize address
+	@scripts/sanitize thread
+
+fuzz:
+	@scripts/install-deps build fuzz
+	@scripts/fuzz --coverage
+
+check:
+	@scripts/install-deps build test bench check
+	@scripts/build $(BUILD) -DSPOKE_BUILD_TESTS=ON
+	@SPOKE_CHECK_DIR=$(BUILD) scripts/check
+
+install:
+	@scripts/install-deps build
+	@scripts/build $(BUILD)
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean:
+	rm -rf build build-*
+
+help:
+	@echo 'make            build everything into $(BUILD)/'
+	@echo 'make demo       two processes talk, a stranger answers, and what it costs'
+	@echo 'make test       build and run all tests'
+	@echo 'make bench      measure beside the raw kernel and every peer library installed'
+	@echo 'make interop    only the tests against nanomsg and NNG'
+	@echo 'make sanitize   all tests under address+undefined and thread sanitizers'
+	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS=60, then coverage (clang)'
+	@echo 'make check      clang-format, include borders, clang-tidy, cppcheck'
+	@echo 'make install    into PREFIX=/usr/local (DESTDIR works too)'
+	@echo 'make clean      remove every build directory'

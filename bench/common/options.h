@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* The command line that every benchmark program understands, whatever it measures. */
+#ifndef BENCH_OPTIONS_H
+#define BENCH_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum bench_role { BENCH_SERVER, BENCH_CLIENT, BENCH_BOTH };
+enum bench_work { BENCH_LATENCY, BENCH_THROUGHPUT, BENCH_CONNECTIONS, BENCH_PIPES };
+enum bench_transport { BENCH_INPROC, BENCH_IPC, BENCH_TCP };
+enum bench_wait { BENCH_BLOCK, BENCH_POLL, BENCH_ADAPTIVE };
+enum bench_mode { BENCH_OWNED, BENCH_SHARED };
+enum bench_pattern { BENCH_PAIR, BENCH_REQ };
+
+struct bench_options {
+    enum bench_role role;
+    enum bench_work work;
+    enum bench_transport transport;
+    enum bench_wait wait;
+    enum bench_mode mode;
+    enum bench_pattern pattern;
+    const char *address; /* ipc:///path, tcp://127.0.0.1:port (0 = any) or inproc://name */
+    size_t size;         /* body of one message, at least 8 bytes: it carries its number */
+    uint64_t count;      /* messages to measure; 0 = for `seconds` */
+    double seconds;
+    unsigned batch;    /* messages per call where the library has batch calls; 1 = one at a time */
+    size_t chunk_size; /* bytes per system call of the raw stream programs */
+    unsigned connections; /* BENCH_CONNECTIONS: idle ones; BENCH_PIPES: busy ones */
+    unsigned watchdog_s;  /* the program ends itself, with an error, after so many seconds */
+};
+
+/* Fill `o` from the command line.  Prints what is wrong, or the help, and exits the program in
+ * either case. */
+void bench_options_parse(struct bench_options *o, int argc, char **argv);
+
+/* The words the command line and the results use. */
+const char *bench_work_name(enum bench_work work);
+const char *bench_transport_name(enum bench_transport transport);
+const char *bench_wait_name(enum bench_wait wait);
+const char *bench_mode_name(enum bench_mode mode);
+const char *bench_role_name(enum bench_role role);
+
+#endif

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* The frame of every benchmark program: it owns main(), the work to be done and the result line; an
+ * adapter tells it how one library, or the bare kernel, moves a message.
+ *
+ * All calls on one link come from one thread.  A link is a connection between exactly two sides,
+ * the server listens. With role `both` the two sides are two threads of one process. */
+#ifndef BENCH_PROGRAM_H
+#define BENCH_PROGRAM_H
+
+#include "buffers.h"
+#include "options.h"
+#include "payload.h"
+
+/* One side of a connection, as the frame sees it.  Adapters embed it first in their own struct. */
+struct bench_link {
+    const struct bench_options *options;
+    enum bench_role side; /* BENCH_SERVER or BENCH_CLIENT, also in a process that is both */
+    uint8_t *pattern;     /* a body to copy from */
+    size_t size;
+};
+
+struct bench_adapter {
+    const char *name;
+    size_t link_size;
+
+    /* Listen and call bench_ready(), or connect.  Need not wait for the peer.  0 or -1 (described
+     * on stderr). */
+    int (*open)(struct bench_link *l);
+    void (*close)(struct bench_link *l);
+
+    /* Send `count` messages numbered from `first`; blocks while the peer is behind.  May hold them
+     * back. */
+    int (*send)(struct bench_link *l, uint64_t first, enum bench_phase phase, unsigned count);
+
+    /* Let go of what was held back; NULL if nothing ever is. */
+    int (*flush)(struct bench_link *l);
+
+    /* Wait for at least one message, check all that came. */
+    int (*receive)(struct bench_link *l, struct bench_check *c);
+
+    /* Wait for one message, check it, send the very same bytes back. */
+    int (*echo)(struct bench_link *l, struct bench_check *c);
+
+    /* Does work that is not of this frame; returns the exit status.  NULL if there is none. */
+    int (*other)(const struct bench_options *o);
+};
+
+/* The whole program. */
+int bench_program_main(int argc, char **argv, const struct bench_adapter *a);
+
+/* For open(): the server can be dialled at `address` now. */
+void bench_ready(const struct bench_link *l, const char *address);
+
+/* For close() of a library that does not wait until its last message has left: gives a server's
+ * time to do so. */
+void bench_settle(const struct bench_link *l);
+
+/* Whether the thread waits without sleeping. */
+static inline bool
+bench_spins(const struct bench_link *l)
+{
+    return l->options->wait == BENCH_POLL;
+}
+
+/* One turn of a wait that does not sleep.  Gives the CPU away now and then, for machines with fewer
+ * CPUs than threads that spin: `*turns` counts up from 0 in every wait. */
+void bench_spin(unsigned *turns);
+
+#endif

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* Adapter for NNG: PAIR version 0 (or REQ and REP) sockets, messages built in place and passed
+ * without a copy. */
+#include <arpa/inet.h>
+#include <nng/nng.h>
+#include <nng/protocol/pair0/pair.h>
+#include <nng/protocol/reqrep0/rep.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <stdio.h>
+
+#include "../common/net.h"
+#include "../common/program.h"
+
+/* Messages that may wait on each side.  The default is none, 8192 the most it takes. */
+enum { QUEUE_LENGTH = 4096, QUEUE_LENGTH_LARGE = 16 };
+
+struct nng_link {
+    struct bench_link link; /* first */
+    nng_socket socket;
+};
+
+static int
+complain(const char *call, int rc)
+{
+    fprintf(stderr, "bench: %s: %s\n", call, nng_strerror(rc));
+    return -1;
+}
+
+static int
+open_socket(struct nng_link *n)
+{
+    if (n->link.options->pattern == BENCH_PAIR)
+        return nng_pair0_open(&n->socket);
+    return n->link.side == BENCH_SERVER ? nng_rep0_open(&n->socket) : nng_req0_open(&n->socket);
+}
+
+static int
+set_options(struct nng_link *n)
+{
+    int length = n->link.size >= BENCH_LEND_MIN ? QUEUE_LENGTH_LARGE : QUEUE_LENGTH, rc;
+
+    /* REQ and REP have no queues: they refuse these two, and that is well. */
+    rc = nng_socket_set_int(n->socket, NNG_OPT_SENDBUF, length);
+    if (rc == 0)
+        rc = nng_socket_set_int(n->socket, NNG_OPT_RECVBUF, length);
+    if (rc != 0 && rc != NNG_ENOTSUP)
+        return complain("nng_socket_set_int", rc);
+    rc = nng_socket_set_size(n->socket, NNG_OPT_RECVMAXSZ, 0);
+    return rc == 0 ? 0 : complain("nng_socket_set_size", rc);
+}
+
+static int
+listen_at(struct nng_link *n)
+{
+    const char *address = n->link.options->address;
+    char actual[BENCH_ADDRESS_MAX];
+    nng_listener listener;
+    nng_sockaddr a;
+    int rc = nng_listen(n->socket, address, &listener, 0);
+
+    if (rc != 0)
+        return complain("nng_listen", rc);
+    if (n->link.options->transport == BENCH_TCP) {
+        if ((rc = nng_listener_get_addr(listener, NNG_OPT_LOCADDR, &a)) != 0)
+            return complain("nng_listener_get_addr", rc);
+        snprintf(actual, sizeof actual, "tcp://127.0.0.1:%u", ntohs(a.s_in.sa_port));
+        address = actual;
+    }
+    bench_ready(&n->link, address);
+    return 0;
+}
+
+static int
+nng_link_open(struct bench_link *l)
+{
+    struct nng_link *n = (struct nng_link *)l;
+    int rc = open_socket(n);
+
+    if (rc != 0)
+        return complain("nng open", rc);
+    if (set_options(n) != 0)
+        return -1;
+    if (l->side == BENCH_SERVER)
+        return listen_at(n);
+    rc = nng_dial(n->socket, l->options->address, NULL, 0);
+    return rc == 0 ? 0 : complain("nng_dial", rc);
+}
+
+static void
+nng_link_close(struct bench_link *l)
+{
+    bench_settle(l);
+    nng_close(((struct nng_link *)l)->socket);
+}
+
+static int
+send_one(struct nng_link *n, nng_msg *m)
+{
+    int flags = bench_spins(&n->link) ? NNG_FLAG_NONBLOCK : 0, rc;
+    unsigned turns = 0;
+
+    while ((rc = nng_sendmsg(n->socket, m, flags)) != 0) {
+        if (rc != NNG_EAGAIN)
+            return complain("nng_sendmsg", rc);
+        bench_spin(&turns);
+    }
+    return 0;
+}
+
+static int
+receive_one(struct nng_link *n, nng_msg **m)
+{
+    int flags = bench_spins(&n->link) ? NNG_FLAG_NONBLOCK : 0, rc;
+    unsigned turns = 0;
+
+    while ((rc = nng_recvmsg(n->socket, m, flags)) != 0) {
+        if (rc != NNG_EAGAIN)
+            return complain("nng_recvmsg", rc);
+        bench_spin(&turns);
+    }
+    return 0;
+}
+
+static int
+nng_link_send(struct bench_link *l, uint64_t first, enum bench_phase phase, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        nng_msg *m;
+        int rc = nng_msg_alloc(&m, l->size);
+        if (rc != 0)
+            return complain("nng_msg_alloc", rc);
+        bench_fill(nng_msg_body(m), l->pattern, l->size, first + i, phase);
+        if (send_one((struct nng_link *)l, m) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int
+nng_link_receive(struct bench_link *l, struct bench_check *c)
+{
+    nng_msg *m;
+    int rc;
+
+    if (receive_one((struct nng_link *)l, &m) != 0)
+        return -1;
+    rc = bench_check_message(c, nng_msg_body(m), nng_msg_len(m));
+    nng_msg_free(m);
+    return rc;
+}
+
+static int
+nng_link_echo(struct bench_link *l, struct bench_check *c)
+{
+    struct nng_link *n = (struct nng_link *)l;
+    nng_msg *m;
+
+    if (receive_one(n, &m) != 0 || bench_check_message(c, nng_msg_body(m), nng_msg_len(m)) != 0)
+        return -1;
+    return send_one(n, m);
+}
+
+static const struct bench_adapter nng_adapter = {
+    .name = "nng",
+    .link_size = sizeof(struct nng_link),
+    .open = nng_link_open,
+    .close = nng_link_close,
+    .send = nng_link_send,
+    .receive = nng_link_receive,
+    .echo = nng_link_echo,
+};
+
+int
+main(int argc, char **argv)
+{
+    return bench_program_main(argc, argv, &nng_adapter);
+}

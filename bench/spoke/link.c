@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+/* Opening and closing a spoke socket as the command line asks. */
+#include "link.h"
+
+#include <stdio.h>
+
+#include "../common/net.h"
+
+/* Messages that may wait on each side, as many as the peers are given. */
+enum { QUEUE_LENGTH = 4096 };
+
+int
+spoke_bench_complain(const char *call, int rc)
+{
+    fprintf(stderr, "bench: %s: %s\n", call, spoke_strerror(rc));
+    return -1;
+}
+
+static spoke_ns
+busy_poll_ns(const struct bench_options *o)
+{
+    if (o->wait == BENCH_BLOCK)
+        return SPOKE_WAIT_BLOCK;
+    return o->wait == BENCH_POLL ? SPOKE_WAIT_POLL : SPOKE_WAIT_ADAPTIVE;
+}
+
+static int
+set_options(spoke_socket *s, const struct bench_options *o)
+{
+    int rc = 0;
+
+    if (o->mode == BENCH_SHARED)
+        rc = spoke_socket_set_duration(s, SPOKE_OPT_BUSY_POLL, busy_poll_ns(o));
+    if (rc == 0)
+        rc = spoke_socket_set_int(s, SPOKE_OPT_SEND_QUEUE, QUEUE_LENGTH);
+    if (rc == 0)
+        rc = spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, QUEUE_LENGTH);
+    if (rc == 0)
+        rc = spoke_socket_set_size(s, SPOKE_OPT_MAX_RECV_SIZE, 0);
+    return rc == 0 ? 0 : spoke_bench_complain("spoke_socket_set", rc);
+}
+
+int
+spoke_bench_open(spoke_engine **engine, spoke_socket **socket, int pattern,
+                 const struct bench_options *o)
+{
+    spoke_engine_config config;
+    int rc;
+
+    *engine = NULL;
+    if (o->mode == BENCH_OWNED) {
+        spoke_engine_config_init(&config);
+        config.busy_poll_ns = busy_poll_ns(o);
+        if ((rc = spoke_engine_open(engine, &config)) != 0)
+            return spoke_bench_complain("spoke_engine_open", rc);
+    }
+    if ((rc = spoke_socket_open(socket, pattern, *engine)) != 0) {
+        if (*engine != NULL)
+            spoke_engine_close(*engine);
+        return spoke_bench_complain("spoke_socket_open", rc);
+    }
+    if (set_options(*socket, o) != 0) {
+        spoke_bench_close(*engine, *socket);
+        return -1;
+    }
+    return 0;
+}
+
+int
+spoke_bench_listen(spoke_socket *socket, const struct bench_options *o, char *actual, size_t size)
+{
+    spoke_listener *listener;
+    int rc = spoke_listen(socket, o->address, &listener, 0);
+
+    if (rc != 0)
+        return spoke_bench_complain("spoke_listen", rc);
+    rc = spoke_listener_get_string(listener, SPOKE_OPT_ADDRESS, actual, size);
+    return rc == 0 ? 0 : spoke_bench_complain("spoke_listener_get_string", rc);
+}
+
+void
+spoke_bench_close(spoke_engine *engine, spoke_socket *socket)
+{
+    spoke_socket_close(socket);
+    if (engine != NULL)
+        spoke_engine_close(engine);
+}

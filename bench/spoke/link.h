@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of bench-spoke share. */
+#ifndef BENCH_SPOKE_LINK_H
+#define BENCH_SPOKE_LINK_H
+
+#include <spoke/spoke.h>
+
+#include "../common/options.h"
+
+/* Say which call failed.  Always -1. */
+int spoke_bench_complain(const char *call, int rc);
+
+/* Open a socket as the options ask: on an engine of the calling thread, given in *engine, or on the
+ * shared one, *engine NULL then.  0 or -1. */
+int spoke_bench_open(spoke_engine **engine, spoke_socket **socket, int pattern,
+                     const struct bench_options *o);
+
+/* Listen at the options' address and write where it can be dialled to `actual`.  0 or -1. */
+int spoke_bench_listen(spoke_socket *socket, const struct bench_options *o, char *actual,
+                       size_t size);
+
+/* Close both; `engine` may be NULL. */
+void spoke_bench_close(spoke_engine *engine, spoke_socket *socket);
+
+/* The works connections and pipes: exit status. */
+int spoke_bench_connections(const struct bench_options *o);
+
+#endif

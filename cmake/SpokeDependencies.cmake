@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: MIT
+# The libraries of others.  What the library itself needs is required; the rest is used where found.
+# `scripts/install-deps` installs all of them on Debian.
+include(CheckIncludeFile)
+include(CheckLibraryExists)
+
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+
+pkg_check_modules(URING REQUIRED IMPORTED_TARGET "liburing>=2.3")
+target_link_libraries(spoke-internals INTERFACE PkgConfig::URING Threads::Threads)
+if(SPOKE_USE_ALLOCATOR STREQUAL "jemalloc")
+    pkg_check_modules(JEMALLOC REQUIRED IMPORTED_TARGET "jemalloc>=5.2")
+    target_link_libraries(spoke-internals INTERFACE PkgConfig::JEMALLOC)
+endif()
+
+# Static probes (USDT): a nop each where nobody traces.
+check_include_file(sys/sdt.h SPOKE_HAVE_SDT)
+if(SPOKE_HAVE_SDT)
+    target_compile_definitions(spoke-internals INTERFACE SPOKE_HAVE_SDT=1)
+endif()
+
+# Peers: what the benchmarks measure beside ours, and what the interoperability tests talk to.
+pkg_check_modules(NANOMSG IMPORTED_TARGET nanomsg)
+pkg_check_modules(ZEROMQ IMPORTED_TARGET libzmq)
+find_library(NNG_LIBRARY nng)
+find_path(NNG_INCLUDE_DIR nng/nng.h)
+mark_as_advanced(NNG_LIBRARY NNG_INCLUDE_DIR)
+
+# One target name for each peer that is there: peer-nanomsg, peer-nng, peer-zeromq.
+add_library(peer-nanomsg INTERFACE)
+add_library(peer-nng INTERFACE)
+add_library(peer-zeromq INTERFACE)
+set(SPOKE_PEERS)
+if(NANOMSG_FOUND)
+    target_link_libraries(peer-nanomsg INTERFACE PkgConfig::NANOMSG)
+    target_compile_definitions(peer-nanomsg INTERFACE SPOKE_HAVE_NANOMSG=1)
+    list(APPEND SPOKE_PEERS nanomsg)
+endif()
+if(NNG_LIBRARY AND NNG_INCLUDE_DIR)
+    target_link_libraries(peer-nng INTERFACE "${NNG_LIBRARY}" Threads::Threads)
+    target_include_directories(peer-nng SYSTEM INTERFACE "${NNG_INCLUDE_DIR}")
+    target_compile_definitions(peer-nng INTERFACE SPOKE_HAVE_NNG=1)
+    list(APPEND SPOKE_PEERS nng)
+endif()
+if(ZEROMQ_FOUND)
+    target_link_libraries(peer-zeromq INTERFACE PkgConfig::ZEROMQ)
+    target_compile_definitions(peer-zeromq INTERFACE SPOKE_HAVE_ZEROMQ=1)
+    list(APPEND SPOKE_PEERS zeromq)
+endif()

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* Options: looked up by name, checked by type.
+ *
+ * A socket holds its own options and the defaults that its dialers and listeners start with; a dialer or listener can
+ * differ.  Wrong name, wrong type, out of range, read-only and too late are different errors (SPOKE_EOPTION, SPOKE_ETYPE,
+ * SPOKE_ERANGE, SPOKE_EREADONLY, SPOKE_ETOOLATE), and none of them changes anything. */
+#ifndef SPOKE_OPTION_H
+#define SPOKE_OPTION_H
+
+#include <string.h>
+
+#include <spoke/error.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum spoke_type {
+    SPOKE_BOOL = 1, /* bool */
+    SPOKE_INT,      /* int */
+    SPOKE_SIZE,     /* size_t */
+    SPOKE_DURATION, /* spoke_ns */
+    SPOKE_STRING,   /* const char *, ends with NUL; read into a buffer */
+    SPOKE_BYTES,    /* any bytes with a length */
+    SPOKE_POINTER   /* void * */
+};
+
+/* name, type, default; where: S socket, D dialer, L listener, P pipe (read-only).  "*" = also as a default for the socket's dialers and
+ * listeners.  After "=": the names that mangos and nanomsg have for it. */
+#define SPOKE_OPT_RAW            "raw"            /* bool false, S, before the first dial or listen. = RAW, AF_SP_RAW */
+#define SPOKE_OPT_RECV_TIMEOUT   "recv-timeout"   /* duration FOREVER, S; 0: do not wait. = RECV-DEADLINE, NN_RCVTIMEO */
+#define SPOKE_OPT_SEND_TIMEOUT   "send-timeout"   /* duration FOREVER, S; 0: do not wait. = SEND-DEADLINE, NN_SNDTIMEO */
+#define SPOKE_OPT_SEND_EXPIRY    "send-expiry"    /* duration 0 = never, S: a message not written by then is dropped; not REQ's */
+#define SPOKE_OPT_BEST_EFFORT    "best-effort"    /* bool false, S: a send that would wait drops the message instead */
+#define SPOKE_OPT_LINGER         "linger"         /* duration 1 s, S: how long close waits for what is queued. = LINGER */
+#define SPOKE_OPT_SEND_QUEUE     "send-queue"     /* int messages 128, S, before dial/listen; 0: only what a pipe takes at once. = WRITEQ-LEN */
+#define SPOKE_OPT_RECV_QUEUE     "recv-queue"     /* int messages 128, S, before dial/listen. = READQ-LEN */
+#define SPOKE_OPT_SEND_QUEUE_BYTES "send-queue-bytes" /* size 8 MiB, S: the same bound in bytes; one message always fits */
+#define SPOKE_OPT_RECV_QUEUE_BYTES "recv-queue-bytes" /* size 8 MiB, S */
+#define SPOKE_OPT_MAX_RECV_SIZE  "max-recv-size"  /* size 1 MiB, S*DL: larger messages close the pipe; 0: no limit but SPOKE_MSG_MAX; counts header words. = MAX-RCV-SIZE */
+#define SPOKE_OPT_RETRY_TIME     "retry-time"     /* duration 60 s, S (REQ): resend after; 0: never. = RETRY-TIME, NN_REQ_RESEND_IVL */
+#define SPOKE_OPT_TTL            "ttl"            /* int 8, 1–255, S (REP …): hops accepted. = TTL, NN_MAXTTL */
+#define SPOKE_OPT_RECONNECT      "reconnect-time" /* duration 100 ms, S*D: first wait before dialing again. = RECONNECT-TIME */
+#define SPOKE_OPT_RECONNECT_MAX  "reconnect-time-max" /* duration 0 = no growth, S*D. = MAX-RECONNECT-TIME */
+#define SPOKE_OPT_HANDSHAKE_TIME "handshake-time" /* duration 10 s, S*DL: for everything between connect and the first message */
+#define SPOKE_OPT_MAX_PIPES      "max-pipes"      /* int 0 = no limit, S: further connections are accepted and closed */
+#define SPOKE_OPT_BUSY_POLL      "busy-poll"      /* duration: SPOKE_WAIT_…, S; the engine's */
+#define SPOKE_OPT_NAME           "name"           /* string ≤ 63 bytes, S; default: the protocol and a number. = NN_SOCKET_NAME */
+#define SPOKE_OPT_PROTOCOL       "protocol"       /* int, S, read-only: the number on the wire. = NN_PROTOCOL */
+#define SPOKE_OPT_PEER           "peer"           /* int, S, read-only: the only number that we talk to */
+#define SPOKE_OPT_PROTOCOL_NAME  "protocol-name"  /* string, S, read-only: "req" */
+#define SPOKE_OPT_RECV_FD        "recv-fd"        /* int, S, read-only: readable while a receive would not wait. = NN_RCVFD */
+#define SPOKE_OPT_SEND_FD        "send-fd"        /* int, S, read-only: readable while a send would not wait. = NN_SNDFD */
+#define SPOKE_OPT_TCP_NODELAY    "tcp-nodelay"    /* bool true, S*DL (tcp). = NO-DELAY, NN_TCP_NODELAY */
+#define SPOKE_OPT_TCP_KEEPALIVE  "tcp-keepalive"  /* bool true, S*DL (tcp). = KEEPALIVE */
+#define SPOKE_OPT_IPC_MODE       "ipc-mode"       /* int -1 = umask decides, 0–0777, S*L (ipc): the socket file's mode bits. = UNIX-IPC-CHMOD */
+#define SPOKE_OPT_URL            "url"            /* string, D L P, read-only: as given */
+#define SPOKE_OPT_ADDRESS        "address"        /* string, L, read-only: as bound, port 0 resolved; can be dialed */
+#define SPOKE_OPT_LOCAL_ADDRESS  "local-address"  /* string, P, read-only */
+#define SPOKE_OPT_REMOTE_ADDRESS "remote-address" /* string, P, read-only */
+#define SPOKE_OPT_PEER_PID       "peer-pid"       /* int, P (ipc), read-only */
+#define SPOKE_OPT_PEER_UID       "peer-uid"       /* int, P (ipc), read-only */
+#define SPOKE_OPT_PEER_GID       "peer-gid"       /* int, P (ipc), read-only */
+
+/* Set an option.  `value` points to a value of that type (SPOKE_STRING: to the characters, SPOKE_BYTES: to the bytes) and
+ * `size` is its size in bytes; it is copied.  The typed calls below are easier.
+ * Thread: the handle's rule (engine.h). */
+SPOKE_API int spoke_socket_set(spoke_socket *s, const char *name, enum spoke_type type, const void *value, size_t size);
+SPOKE_API int spoke_dialer_set(spoke_dialer *d, const char *name, enum spoke_type type, const void *value, size_t size);
+SPOKE_API int spoke_listener_set(spoke_listener *l, const char *name, enum spoke_type type, const void *value, size_t size);
+
+/* Read an option into `value`, at most *size bytes; *size becomes the option's whole size (strings: with NUL; cut ones still end
+ * with NUL).  Errors as above and SPOKE_EWRITEONLY. */
+SPOKE_API int spoke_socket_get(spoke_socket *s, const char *name, enum spoke_type type, void *value, size_t *size);
+SPOKE_API int spoke_dialer_get(spoke_dialer *d, const char *name, enum spoke_type type, void *value, size_t *size);
+SPOKE_API int spoke_listener_get(spoke_listener *l, const char *name, enum spoke_type type, void *value, size_t *size);
+/* A pipe of the process by number; SPOKE_ENOENT when it is gone. */
+SPOKE_API int spoke_pipe_get(spoke_socket *s, spoke_pipe_id pipe, const char *name, enum spoke_type type, void *value, size_t *size);
+
+#define SPOKE_TYPED_OPTION(owner, suffix, ctype, type)                                                     \
+    static inline int spoke_##owner##_set_##suffix(spoke_##owner *o, const char *name, ctype value)        \
+    {                                                                                                      \
+        return spoke_##owner##_set(o, name, type, &value, sizeof value);                                   \
+    }                                                                                                      \
+    static inline int spoke_##owner##_get_##suffix(spoke_##owner *o, const char *name, ctype *value)       \
+    {                                                                                                      \
+        size_t size = sizeof *value;                                                                       \
+        return spoke_##owner##_get(o, name, type, value, &size);                                           \
+    }
+#define SPOKE_TYPED_OPTIONS(owner)                                                                         \
+    SPOKE_TYPED_OPTION(owner, bool, bool, SPOKE_BOOL)                                                      \
+    SPOKE_TYPED_OPTION(owner, int, int, SPOKE_INT)                                                         \
+    SPOKE_TYPED_OPTION(owner, size, size_t, SPOKE_SIZE)                                                    \
+    SPOKE_TYPED_OPTION(owner, duration, spoke_ns, SPOKE_DURATION)                                          \
+    static inline int spoke_##owner##_set_string(spoke_##owner *o, const char *name, const char *value)    \
+    {                                                                                                      \
+        return spoke_##owner##_set(o, name, SPOKE_STRING, value, value ? strlen(value) : 0);               \
+    }                                                                                                      \
+    static inline int spoke_##owner##_get_string(spoke_##owner *o, const char *name, char *value, size_t size) \
+    {                                                                                                      \
+        return spoke_##owner##_get(o, name, SPOKE_STRING, value, &size);                                   \
+    }
+
+/* spoke_socket_set_int(s, SPOKE_OPT_TTL, 4), spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, buffer, sizeof buffer), … */
+SPOKE_TYPED_OPTIONS(socket)
+SPOKE_TYPED_OPTIONS(dialer)
+SPOKE_TYPED_OPTIONS(listener)
+#undef SPOKE_TYPED_OPTIONS
+#undef SPOKE_TYPED_OPTION
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

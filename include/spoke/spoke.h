@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT */
+/* Everything for users of the library.  Start with socket.h.  Module authors: protocol.h, transport.h; tests: sim.h. */
+#ifndef SPOKE_SPOKE_H
+#define SPOKE_SPOKE_H
+
+#include <spoke/base.h>
+#include <spoke/engine.h>
+#include <spoke/error.h>
+#include <spoke/message.h>
+#include <spoke/option.h>
+#include <spoke/socket.h>
+#include <spoke/stats.h>
+
+#endif

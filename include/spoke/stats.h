@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/* Counters.  The list with its explanations is stats.def. */
+#ifndef SPOKE_STATS_H
+#define SPOKE_STATS_H
+
+#include <spoke/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct spoke_stats {
+#define STAT(name, help) uint64_t name;
+#include <spoke/stats.def>
+#undef STAT
+};
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* Words and queues: see sp.h. */
+#include "protocols/sp/sp.h"
+
+/* ---- words ---- */
+
+int
+spk_sp_return_tail(spoke_msg *m, size_t size)
+{
+    size_t tail = m->header_size - size;
+
+    if (tail == 0)
+        return 0;
+    int rc = spoke_msg_prepend(m, m->header + size, tail);
+    return rc != 0 ? rc : spoke_msg_header_trim_back(m, tail);
+}
+
+int
+spk_sp_parse(spoke_msg *m, size_t words_most)
+{
+    for (size_t end = SPK_SP_WORD; end <= words_most * SPK_SP_WORD; end += SPK_SP_WORD) {
+        int rc = spk_msg_pull(m, end);
+        if (rc != 0)
+            return rc;
+        if ((spk_get32(m->header + end - SPK_SP_WORD) & SPK_SP_ID_BIT) != 0)
+            return spk_sp_return_tail(m, end);
+    }
+    return SPOKE_ELIMIT;
+}
+
+int
+spk_sp_reject(struct spk_socket *s, spoke_msg *m, int error)
+{
+    if (error == SPOKE_EPROTO)
+        spk_socket_counters(s)->garbled++;
+    spoke_msg_free(m);
+    return error;
+}
+
+/* ---- the user's messages ---- */
+
+static bool
+is_ours_alone(const spoke_msg *m)
+{
+    return atomic_load_explicit(&m->refs, memory_order_acquire) == 1;
+}
+
+int
+spk_sp_put_header(spoke_msg **out, spoke_msg *m, const void *words, size_t size)
+{
+    *out = m;
+    if (is_ours_alone(m) && m->header_size == 0)
+        return spoke_msg_header_append(m, words, size);
+    int rc = spk_msg_clone(out, m);
+    if (rc != 0)
+        return rc;
+    spk_msg_clear_header(*out);
+    if ((rc = spoke_msg_header_append(*out, words, size)) != 0)
+        spoke_msg_free(*out);
+    return rc;
+}
+
+int
+spk_sp_settle(spoke_msg *m, spoke_msg *out, int result)
+{
+    if (m != out)
+        spoke_msg_free(result == 0 ? m : out);
+    else if (result != 0)
+        spk_msg_clear_header(m);
+    return result;
+}
+
+/* ---- queues ---- */
+
+void
+spk_sp_bound_queue(struct spk_socket *s, struct spk_queue *q)
+{
+    q->max_messages = (uint32_t)spk_socket_send_queue(s, &q->max_bytes);
+}
+
+int
+spk_sp_enqueue(struct spk_socket *s, struct spk_queue *q, spoke_msg *m)
+{
+    struct spoke_stats *counters = spk_socket_counters(s);
+    int rc = spk_queue_push(q, m);
+
+    if (rc == 0 && q->count > counters->send_queue_high)
+        counters->send_queue_high = q->count;
+    return rc;
+}
+
+size_t
+spk_sp_queued(const struct spk_queue *q, uint64_t *bytes)
+{
+    *bytes = q->bytes - q->count * sizeof(spoke_msg); /* without the queue's share for the object */
+    return q->count;
+}
+
+void
+spk_sp_send_next(struct spk_socket *s, struct spk_queue *q, struct spk_pipe *p)
+{
+    spoke_msg *m = spk_queue_pop(q);
+    int rc = spk_pipe_send(p, m);
+
+    if (rc == 0)
+        return;
+    spk_socket_counters(s)->dropped_lost++;
+    spoke_msg_free(m);
+    spk_pipe_shut(p, rc);
+}

@@ -1,0 +1,454 @@
+/* SPDX-License-Identifier: MIT */
+/* Dialers and listeners: when to try, when to try again, and what becomes of what they bring.  How a connection is made is the transport's.
+ *
+ * An endpoint is counted: once for itself until it is closed, once for an attempt or accept that is outstanding, once for each of its
+ * pipes, once for each caller that waits for it. */
+#include <string.h>
+
+#include "runtime/core/core.h"
+
+/* ---- both ---- */
+
+static void on_dialer_timer(struct spk_timer *timer);
+static void on_fail_task(struct spk_task *task);
+
+int
+spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char *url, bool is_dialer)
+{
+    struct spk_endpoint *ep;
+    int                  rc;
+
+    *out = NULL;
+    if ((ep = spk_zalloc(sizeof *ep)) == NULL)
+        return SPOKE_ENOMEM;
+    if ((rc = spk_url_parse(&ep->url, url, !is_dialer)) != 0)
+        goto free_endpoint;
+    rc = SPOKE_ESCHEME;
+    if ((ep->transport = spk_find_transport(ep->url.scheme)) == NULL)
+        goto fini_url;
+    if ((rc = spk_handle_new(is_dialer ? SPK_HANDLE_DIALER : SPK_HANDLE_LISTENER, ep, s->e, &ep->handle)) != 0)
+        goto fini_url;
+    ep->socket = s;
+    ep->is_dialer = is_dialer;
+    ep->state = SPK_CREATED;
+    ep->options = s->defaults;
+    ep->refs = 1;
+    ep->fd = -1;
+    spk_timer_init(&ep->timer, on_dialer_timer);
+    spk_task_init(&ep->fail_task, on_fail_task);
+    spk_timer_init(&ep->accept_timer, NULL);
+    spk_list_init(&ep->waiters);
+    spk_list_append(&s->endpoints, &ep->link);
+    *out = ep;
+    return 0;
+fini_url:
+    spk_url_fini(&ep->url);
+free_endpoint:
+    spk_free(ep);
+    return rc;
+}
+
+void
+spk_endpoint_unref(struct spk_endpoint *ep)
+{
+    struct spk_socket *s = ep->socket;
+
+    if (--ep->refs > 0)
+        return;
+    spk_list_remove(&ep->link);
+    spk_timer_cancel(s->e, &ep->timer);
+    spk_url_fini(&ep->url);
+    spk_free(ep->private);
+    spk_free(ep);
+    spk_socket_advance_close(s);
+}
+
+void
+spk_endpoint_close(struct spk_endpoint *ep)
+{
+    enum spk_endpoint_state state = ep->state;
+
+    if (state == SPK_CLOSING)
+        return;
+    ep->state = SPK_CLOSING;
+    spk_handle_free(ep->handle);
+    spk_timer_cancel(ep->socket->e, &ep->timer);
+    spk_engine_wake_all(ep->socket->e, &ep->waiters);
+    if (state == SPK_DIALING)
+        ep->transport->dial_cancel(ep);
+    else if (state == SPK_LISTENING)
+        ep->transport->listen_close(ep);
+    if (ep->pipe != NULL)
+        spk_pipe_shut(ep->pipe, SPOKE_ECLOSED);
+    spk_endpoint_unref(ep);
+}
+
+/* ---- dialer ---- */
+
+static void
+dial(struct spk_endpoint *d)
+{
+    struct spk_engine *e = d->socket->e;
+
+    d->state = SPK_DIALING;
+    d->refs++; /* until it is answered */
+    d->socket->stats.dials++;
+    /* Without memory for the timer an attempt has the kernel's time limit only. */
+    (void)spk_timer_set(e, &d->timer, spk_engine_now(e) + d->options.handshake_ns);
+    d->transport->dial(d);
+}
+
+static void
+wait_and_dial(struct spk_endpoint *d)
+{
+    struct spk_engine *e = d->socket->e;
+    spoke_ns           least = d->options.reconnect_ns, most = d->options.reconnect_max_ns, wait = least;
+
+    if (d->backoff_ns > least)
+        wait += (spoke_ns)(spk_engine_random(e) % (uint64_t)(d->backoff_ns - least + 1)); /* so that not all come back at once */
+    if (d->backoff_ns == 0)
+        d->backoff_ns = least;
+    if (most > least)
+        d->backoff_ns = d->backoff_ns > most / 2 ? most : d->backoff_ns * 2;
+    d->state = SPK_WAITING;
+    if (spk_timer_set(e, &d->timer, spk_engine_now(e) + wait) != 0)
+        dial(d);
+}
+
+static void
+on_dialer_timer(struct spk_timer *timer)
+{
+    struct spk_endpoint *d = SPK_OWNER(timer, struct spk_endpoint, timer);
+
+    if (d->state == SPK_WAITING) {
+        dial(d);
+    } else if (d->state == SPK_DIALING) {
+        d->last_error = SPOKE_ETIMEDOUT;
+        d->transport->dial_cancel(d);
+    }
+}
+
+/* The first attempt that somebody may wait for has come to this. */
+void
+spk_dialer_attempt_over(struct spk_endpoint *d, int reason)
+{
+    if (reason == 0)
+        d->attached_ns = spk_engine_now(d->socket->e);
+    else
+        d->socket->stats.dials_failed++;
+    d->last_error = reason;
+    if (!d->first_done) {
+        d->first_done = true;
+        spk_engine_wake_all(d->socket->e, &d->waiters);
+    }
+    if (reason != 0)
+        spk_event(d->socket, SPOKE_EVENT_DIAL_FAILED, reason, NULL, d);
+}
+
+void
+spk_dialer_failed(struct spk_endpoint *d, int reason)
+{
+    spk_timer_cancel(d->socket->e, &d->timer);
+    if (d->state == SPK_DIALING) {
+        if (reason == SPOKE_ECANCELED && d->last_error == SPOKE_ETIMEDOUT)
+            reason = SPOKE_ETIMEDOUT;
+        spk_dialer_attempt_over(d, reason);
+        wait_and_dial(d);
+    }
+    spk_endpoint_unref(d);
+}
+
+static void
+on_fail_task(struct spk_task *task)
+{
+    struct spk_endpoint *d = SPK_OWNER(task, struct spk_endpoint, fail_task);
+
+    spk_dialer_failed(d, d->fail_reason);
+}
+
+void
+spk_dialer_fail_later(struct spk_endpoint *d, int reason)
+{
+    d->fail_reason = reason;
+    spk_task_queue(d->socket->e, &d->fail_task);
+}
+
+void
+spk_dialer_connected(struct spk_endpoint *d, struct spk_stream *st)
+{
+    int rc;
+
+    spk_timer_cancel(d->socket->e, &d->timer);
+    if (d->state != SPK_DIALING) {
+        st->ops->close(st);
+    } else {
+        d->state = SPK_CONNECTED;
+        if ((rc = spk_framing_start(d, st)) != 0) {
+            spk_dialer_attempt_over(d, rc);
+            wait_and_dial(d);
+        }
+    }
+    spk_endpoint_unref(d);
+}
+
+/* A pipe that ends at once, or was refused, counts as a failure: then the back-off goes on growing. */
+void
+spk_dialer_pipe_gone(struct spk_endpoint *d, int reason, bool was_attached)
+{
+    d->pipe = NULL;
+    if (d->state != SPK_CONNECTED)
+        return;
+    if (!was_attached)
+        spk_dialer_attempt_over(d, reason);
+    else if (spk_engine_now(d->socket->e) - d->attached_ns >= d->options.reconnect_ns)
+        d->backoff_ns = 0;
+    wait_and_dial(d);
+}
+
+int
+spk_dialer_start(struct spk_endpoint *d)
+{
+    if (d->state != SPK_CREATED)
+        return SPOKE_ESTATE;
+    d->socket->started = true;
+    dial(d);
+    return 0;
+}
+
+/* ---- listener ---- */
+
+int
+spk_listener_start(struct spk_endpoint *l)
+{
+    int rc;
+
+    if (l->state != SPK_CREATED)
+        return SPOKE_ESTATE;
+    if ((rc = l->transport->listen(l)) != 0)
+        return rc;
+    l->socket->started = true;
+    l->state = SPK_LISTENING;
+    l->refs++; /* until spk_listener_closed() */
+    return 0;
+}
+
+void
+spk_listener_accepted(struct spk_endpoint *l, struct spk_stream *st)
+{
+    int rc;
+
+    l->socket->stats.accepts++;
+    if (l->state != SPK_LISTENING || l->socket->state_now != SPK_SOCKET_OPEN) {
+        st->ops->close(st);
+        return;
+    }
+    if ((rc = spk_framing_start(l, st)) != 0)
+        spk_listener_failed(l, rc);
+}
+
+void
+spk_listener_failed(struct spk_endpoint *l, int reason)
+{
+    l->socket->stats.accepts_failed++;
+    spk_log(SPOKE_LOG_WARNING, "%s: could not accept a connection: %s", l->url.text, spoke_strerror(reason));
+    spk_event(l->socket, SPOKE_EVENT_ACCEPT_FAILED, reason, NULL, l);
+}
+
+void
+spk_listener_closed(struct spk_endpoint *l)
+{
+    spk_endpoint_unref(l);
+}
+
+/* ---- public calls ---- */
+
+static int
+enter_socket(spoke_socket *handle, struct spk_socket **s, struct spk_engine **e)
+{
+    void *object;
+    int   rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, e);
+
+    if (rc == 0)
+        *s = object;
+    return rc;
+}
+
+static int
+enter_endpoint(void *handle, bool is_dialer, struct spk_endpoint **ep, struct spk_engine **e)
+{
+    void *object;
+    int   rc = spk_handle_enter(handle, is_dialer ? SPK_HANDLE_DIALER : SPK_HANDLE_LISTENER, &object, e);
+
+    if (rc == 0)
+        *ep = object;
+    return rc;
+}
+
+/* Wait for the outcome of the first attempt. */
+static int
+wait_first(struct spk_engine *e, struct spk_endpoint *d)
+{
+    int rc = 0;
+
+    d->refs++;
+    d->socket->callers++;
+    while (rc == 0 && !d->first_done && d->state != SPK_CLOSING && d->socket->state_now == SPK_SOCKET_OPEN)
+        rc = spk_engine_wait(e, &d->waiters, SPOKE_FOREVER, d->socket->busy_poll_ns);
+    if (rc == 0)
+        rc = d->first_done ? d->last_error : SPOKE_ECLOSED;
+    d->socket->callers--;
+    if (d->socket->state_now == SPK_SOCKET_CLOSING)
+        spk_task_queue(e, &d->socket->free_task);
+    if (rc != 0)
+        spk_endpoint_close(d);
+    spk_endpoint_unref(d);
+    return rc;
+}
+
+static int
+start(struct spk_engine *e, struct spk_endpoint *ep, int flags)
+{
+    int rc;
+
+    if (!ep->is_dialer)
+        return spk_listener_start(ep);
+    if ((rc = spk_dialer_start(ep)) == 0 && (flags & SPOKE_WAIT_FIRST) != 0)
+        rc = wait_first(e, ep);
+    return rc;
+}
+
+static int
+create(spoke_socket *handle, const char *url, bool is_dialer, void **out, bool now, int flags)
+{
+    struct spk_engine   *e;
+    struct spk_socket   *s;
+    struct spk_endpoint *ep;
+    void                *made;
+    int                  rc;
+
+    *out = NULL;
+    if (url == NULL)
+        return SPOKE_EINVAL;
+    if ((flags & ~(is_dialer ? SPOKE_WAIT_FIRST : 0)) != 0)
+        return SPOKE_EINVAL;
+    if ((rc = enter_socket(handle, &s, &e)) != 0)
+        return rc;
+    if ((rc = spk_endpoint_new(&ep, s, url, is_dialer)) != 0)
+        goto leave;
+    made = ep->handle;
+    if (now)
+        rc = start(e, ep, flags);
+    if (rc == 0)
+        *out = made;
+    else if (!is_dialer) /* a dialer that failed has closed itself */
+        spk_endpoint_close(ep);
+leave:
+    spk_engine_leave(e);
+    return rc;
+}
+
+int
+spoke_dial(spoke_socket *s, const char *url, spoke_dialer **out, int flags)
+{
+    void *made;
+    int   rc = create(s, url, true, &made, true, flags);
+
+    if (out != NULL)
+        *out = made;
+    return rc;
+}
+
+int
+spoke_listen(spoke_socket *s, const char *url, spoke_listener **out, int flags)
+{
+    void *made;
+    int   rc = create(s, url, false, &made, true, flags);
+
+    if (out != NULL)
+        *out = made;
+    return rc;
+}
+
+int
+spoke_dialer_create(spoke_dialer **out, spoke_socket *s, const char *url)
+{
+    void *made;
+    int   rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    rc = create(s, url, true, &made, false, 0);
+    *out = made;
+    return rc;
+}
+
+int
+spoke_listener_create(spoke_listener **out, spoke_socket *s, const char *url)
+{
+    void *made;
+    int   rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    rc = create(s, url, false, &made, false, 0);
+    *out = made;
+    return rc;
+}
+
+int
+spoke_dialer_start(spoke_dialer *d, int flags)
+{
+    struct spk_endpoint *ep;
+    struct spk_engine   *e;
+    int                  rc;
+
+    if ((flags & ~SPOKE_WAIT_FIRST) != 0)
+        return SPOKE_EINVAL;
+    if ((rc = enter_endpoint(d, true, &ep, &e)) != 0)
+        return rc;
+    rc = start(e, ep, flags);
+    spk_engine_leave(e);
+    return rc;
+}
+
+int
+spoke_listener_start(spoke_listener *l, int flags)
+{
+    struct spk_endpoint *ep;
+    struct spk_engine   *e;
+    int                  rc;
+
+    if (flags != 0)
+        return SPOKE_EINVAL;
+    if ((rc = enter_endpoint(l, false, &ep, &e)) != 0)
+        return rc;
+    rc = start(e, ep, flags);
+    spk_engine_leave(e);
+    return rc;
+}
+
+static int
+close_endpoint(void *handle, bool is_dialer)
+{
+    struct spk_endpoint *ep;
+    struct spk_engine   *e;
+    int                  rc = enter_endpoint(handle, is_dialer, &ep, &e);
+
+    if (rc != 0)
+        return rc;
+    spk_endpoint_close(ep);
+    spk_engine_leave(e);
+    return 0;
+}
+
+int
+spoke_dialer_close(spoke_dialer *d)
+{
+    return close_endpoint(d, true);
+}
+
+int
+spoke_listener_close(spoke_listener *l)
+{
+    return close_endpoint(l, false);
+}

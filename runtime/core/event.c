@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: MIT */
+/* What the user is called for: messages, room to send, the life of connections.  All of it runs in the loop, on the engine's thread, with the lock
+ * left; the socket is held in memory meanwhile, and everything is looked at anew afterwards. */
+#include <string.h>
+
+#include "runtime/core/core.h"
+
+#define MESSAGES_A_TURN 64
+
+struct event {
+    struct spk_link    link;
+    struct spoke_event event;
+    char               url[]; /* a copy: its endpoint may be gone by then */
+};
+
+static void
+begin(struct spk_socket *s)
+{
+    s->callers++;
+    spk_engine_call_begin(s->e);
+}
+
+/* Back again; false if the socket was closed meanwhile. */
+static bool
+end(struct spk_socket *s)
+{
+    spk_engine_call_end(s->e);
+    s->callers--;
+    if (s->state_now == SPK_SOCKET_CLOSING)
+        spk_task_queue(s->e, &s->free_task);
+    return s->state_now == SPK_SOCKET_OPEN;
+}
+
+static void
+on_message_task(struct spk_task *task)
+{
+    struct spk_socket *s = SPK_OWNER(task, struct spk_socket, message_task);
+    spoke_msg         *m;
+
+    for (int i = 0; i < MESSAGES_A_TURN; i++) {
+        spoke_message_f *fn = s->on_message;
+        void            *ctx = s->on_message_ctx;
+
+        if (s->state_now != SPK_SOCKET_OPEN || fn == NULL || s->protocol->recv(s, &m) != 0)
+            return;
+        s->stats.messages_received++;
+        s->stats.bytes_received += m->size;
+        begin(s);
+        fn(s->handle, m, ctx);
+        if (!end(s))
+            return;
+    }
+    spk_socket_check_ready(s); /* the rest after the others have had their turn */
+}
+
+static void
+on_writable_task(struct spk_task *task)
+{
+    struct spk_socket *s = SPK_OWNER(task, struct spk_socket, writable_task);
+    spoke_writable_f  *fn = s->on_writable;
+    void              *ctx = s->on_writable_ctx;
+
+    if (s->state_now != SPK_SOCKET_OPEN || fn == NULL || (s->protocol->ready(s) & SPK_WRITABLE) == 0)
+        return;
+    s->writable_wanted = false;
+    begin(s);
+    fn(s->handle, ctx);
+    end(s);
+}
+
+static void
+on_event_task(struct spk_task *task)
+{
+    struct spk_socket *s = SPK_OWNER(task, struct spk_socket, event_task);
+    struct spk_link   *link;
+    bool               open = true;
+
+    s->callers++; /* attaching may lead to the end of the socket's last pipe */
+    while (open && (link = spk_list_take(&s->events)) != NULL) {
+        struct event    *ev = SPK_OWNER(link, struct event, link);
+        spoke_event_f   *fn = s->on_event;
+        void            *ctx = s->on_event_ctx;
+        struct spk_pipe *p;
+        int              verdict = 0;
+
+        if (fn != NULL) {
+            begin(s);
+            verdict = fn(s->handle, &ev->event, ctx);
+            open = end(s);
+        }
+        if (ev->event.type == SPOKE_EVENT_ATTACHING && (p = spk_idmap_get(&s->by_id, ev->event.pipe)) != NULL)
+            spk_pipe_attach(p, verdict);
+        spk_free(ev);
+    }
+    s->callers--;
+    if (s->state_now == SPK_SOCKET_CLOSING)
+        spk_task_queue(s->e, &s->free_task);
+}
+
+void
+spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct spk_pipe *p, struct spk_endpoint *endpoint)
+{
+    size_t        size;
+    struct event *ev;
+
+    if (s->on_event == NULL || s->state_now == SPK_SOCKET_CLOSING)
+        return;
+    size = strlen(endpoint->url.text) + 1;
+    if ((ev = spk_zalloc(sizeof *ev + size)) == NULL) {
+        if (type == SPOKE_EVENT_ATTACHING) /* cannot ask, so refuse */
+            spk_pipe_shut(p, SPOKE_ENOMEM);
+        return;
+    }
+    memcpy(ev->url, endpoint->url.text, size);
+    ev->event = (struct spoke_event){
+        .type = type,
+        .reason = reason,
+        .pipe = p != NULL ? p->id : 0,
+        .dialer = endpoint->is_dialer ? endpoint->handle : NULL,
+        .listener = endpoint->is_dialer ? NULL : endpoint->handle,
+        .url = ev->url,
+    };
+    spk_list_append(&s->events, &ev->link);
+    spk_task_queue_callback(s->e, &s->event_task);
+}
+
+void
+spk_events_init(struct spk_socket *s)
+{
+    spk_list_init(&s->events);
+    spk_task_init(&s->message_task, on_message_task);
+    spk_task_init(&s->writable_task, on_writable_task);
+    spk_task_init(&s->event_task, on_event_task);
+}
+
+void
+spk_events_fini(struct spk_socket *s)
+{
+    struct spk_link *link;
+
+    spk_task_cancel(&s->message_task);
+    spk_task_cancel(&s->writable_task);
+    spk_task_cancel(&s->event_task);
+    while ((link = spk_list_take(&s->events)) != NULL)
+        spk_free(SPK_OWNER(link, struct event, link));
+}
+
+/* ---- registration ---- */
+
+static int
+enter(spoke_socket *handle, struct spk_socket **s, struct spk_engine **e)
+{
+    void *object;
+    int   rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, e);
+
+    if (rc == 0)
+        *s = object;
+    return rc;
+}
+
+int
+spoke_socket_on_message(spoke_socket *handle, spoke_message_f *fn, void *ctx)
+{
+    struct spk_engine *e;
+    struct spk_socket *s;
+    int                rc = enter(handle, &s, &e);
+
+    if (rc != 0)
+        return rc;
+    if (s->protocol->receives) {
+        s->on_message = fn;
+        s->on_message_ctx = ctx;
+        spk_engine_wake_all(e, &s->recv_waiters);
+        spk_socket_check_ready(s);
+    } else {
+        rc = SPOKE_ENOTSUP;
+    }
+    spk_engine_leave(e);
+    return rc;
+}
+
+int
+spoke_socket_on_writable(spoke_socket *handle, spoke_writable_f *fn, void *ctx)
+{
+    struct spk_engine *e;
+    struct spk_socket *s;
+    int                rc = enter(handle, &s, &e);
+
+    if (rc != 0)
+        return rc;
+    if (s->protocol->sends) {
+        s->on_writable = fn;
+        s->on_writable_ctx = ctx;
+        spk_socket_check_ready(s);
+    } else {
+        rc = SPOKE_ENOTSUP;
+    }
+    spk_engine_leave(e);
+    return rc;
+}
+
+int
+spoke_socket_on_event(spoke_socket *handle, spoke_event_f *fn, void *ctx)
+{
+    struct spk_engine *e;
+    struct spk_socket *s;
+    int                rc = enter(handle, &s, &e);
+
+    if (rc != 0)
+        return rc;
+    s->on_event = fn;
+    s->on_event_ctx = ctx;
+    spk_engine_leave(e);
+    return 0;
+}

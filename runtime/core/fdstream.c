@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: MIT */
+/* Streams that are one descriptor (ipc, tcp): the stream itself, how to connect one, how to accept them. */
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/un.h>
+
+#include "runtime/core/core.h"
+
+#define BACKLOG        4096 /* connections that the kernel holds for us; it cuts this to net.core.somaxconn */
+#define ACCEPT_BACKOFF (100 * SPOKE_MS)
+
+/* ---- the stream ---- */
+
+struct fd_stream {
+    struct spk_stream stream;
+    int               fd;
+};
+
+static struct fd_stream *
+fd_of(struct spk_stream *st)
+{
+    return SPK_OWNER(st, struct fd_stream, stream);
+}
+
+static int64_t
+fd_send_now(struct spk_stream *st, struct iovec *iov, int count)
+{
+    return spk_send_now(st->e, fd_of(st)->fd, iov, count);
+}
+
+static void
+fd_send(struct spk_stream *st, struct spk_op *op, struct msghdr *msg)
+{
+    spk_op_send(st->e, op, fd_of(st)->fd, msg);
+}
+
+static void
+fd_recv(struct spk_stream *st, struct spk_op *op, void *buffer, size_t size)
+{
+    spk_op_recv(st->e, op, fd_of(st)->fd, buffer, size);
+}
+
+static void
+fd_close(struct spk_stream *st)
+{
+    st->e->backend->close_handle(st->e, fd_of(st)->fd);
+    spk_free(fd_of(st));
+}
+
+int
+spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, char *text, size_t room)
+{
+    char name[INET6_ADDRSTRLEN], scope[IF_NAMESIZE + 1] = "", interface[IF_NAMESIZE];
+
+    if (address->ss_family == AF_UNIX) {
+        const struct sockaddr_un *un = (const void *)address;
+        size_t                    most = size > offsetof(struct sockaddr_un, sun_path) ? size - offsetof(struct sockaddr_un, sun_path) : 0;
+
+        if (most == 0)
+            return snprintf(text, room, "ipc://") < 0 ? SPOKE_EIO : 0; /* a dialer's end has no name */
+        if (un->sun_path[0] == '\0')
+            return snprintf(text, room, "ipc://@%.*s", (int)(most - 1), un->sun_path + 1) < 0 ? SPOKE_EIO : 0;
+        return snprintf(text, room, "ipc://%.*s", (int)strnlen(un->sun_path, most), un->sun_path) < 0 ? SPOKE_EIO : 0;
+    }
+    if (address->ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)address;
+
+        inet_ntop(AF_INET, &in->sin_addr, name, sizeof name);
+        return snprintf(text, room, "tcp://%s:%u", name, ntohs(in->sin_port)) < 0 ? SPOKE_EIO : 0;
+    }
+    if (address->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in = (const void *)address;
+
+        inet_ntop(AF_INET6, &in->sin6_addr, name, sizeof name);
+        if (in->sin6_scope_id != 0 && if_indextoname(in->sin6_scope_id, interface) != NULL)
+            snprintf(scope, sizeof scope, "%%%s", interface);
+        return snprintf(text, room, "tcp://[%s%s]:%u", name, scope, ntohs(in->sin6_port)) < 0 ? SPOKE_EIO : 0;
+    }
+    return SPOKE_ENOTSUP;
+}
+
+static int
+fd_address(struct spk_stream *st, bool local, char *text, size_t size)
+{
+    const struct spk_backend *backend = st->e->backend;
+    struct sockaddr_storage   address;
+    socklen_t                 length = sizeof address;
+    int                       rc;
+
+    memset(&address, 0, sizeof address);
+    rc = (local ? backend->local_address : backend->peer_address)(st->e, fd_of(st)->fd, &address, &length);
+    return rc != 0 ? rc : spk_fd_address_text(&address, length, text, size);
+}
+
+static int
+fd_credentials(struct spk_stream *st, struct spk_credentials *out)
+{
+    return st->e->backend->credentials(st->e, fd_of(st)->fd, out);
+}
+
+static const struct spk_stream_ops fd_ops = {
+    .send_now = fd_send_now,
+    .send = fd_send,
+    .recv = fd_recv,
+    .close = fd_close,
+    .address = fd_address,
+    .credentials = fd_credentials,
+};
+
+int
+spk_fd_stream(struct spk_stream **out, struct spk_engine *e, int fd)
+{
+    struct fd_stream *st = spk_zalloc(sizeof *st);
+
+    if (st == NULL)
+        return SPOKE_ENOMEM;
+    st->stream.ops = &fd_ops;
+    st->stream.e = e;
+    st->fd = fd;
+    *out = &st->stream;
+    return 0;
+}
+
+/* A connection that has just been made or accepted: tune it, make a stream of it.  Takes fd. */
+static int
+make_stream(struct spk_stream **out, struct spk_endpoint *ep, int fd)
+{
+    struct spk_engine *e = ep->socket->e;
+    int                rc;
+
+    if (ep->address.ss_family != AF_UNIX) {
+        /* A connection without these still works. */
+        (void)e->backend->set_option(e, fd, SPK_TCP_NODELAY, ep->options.tcp_nodelay);
+        (void)e->backend->set_option(e, fd, SPK_TCP_KEEPALIVE, ep->options.tcp_keepalive);
+    }
+    if ((rc = spk_fd_stream(out, e, fd)) != 0)
+        e->backend->close_handle(e, fd);
+    return rc;
+}
+
+/* ---- dialing ---- */
+
+static void
+on_connected(struct spk_op *op, int result)
+{
+    struct spk_endpoint *d = SPK_OWNER(op, struct spk_endpoint, op);
+    struct spk_engine   *e = d->socket->e;
+    struct spk_stream   *st;
+    int                  fd = d->fd;
+
+    d->fd = -1;
+    if (result != 0) {
+        e->backend->close_handle(e, fd);
+    } else if ((result = make_stream(&st, d, fd)) == 0) {
+        spk_dialer_connected(d, st);
+        return;
+    }
+    if (d->state == SPK_DIALING && result != SPOKE_ECANCELED && d->transport->dial_next != NULL && d->transport->dial_next(d))
+        return;
+    spk_dialer_failed(d, result);
+}
+
+int
+spk_fd_dial(struct spk_endpoint *d, const struct sockaddr *local, socklen_t local_size)
+{
+    struct spk_engine *e = d->socket->e;
+    int                rc;
+
+    if ((rc = e->backend->socket(e, d->address.ss_family, &d->fd)) != 0) {
+        d->fd = -1;
+        return rc;
+    }
+    if (local_size > 0 && (rc = e->backend->bind(e, d->fd, local, local_size)) != 0) {
+        e->backend->close_handle(e, d->fd);
+        d->fd = -1;
+        return rc;
+    }
+    spk_op_init(&d->op, on_connected);
+    spk_op_connect(e, &d->op, d->fd, (const struct sockaddr *)&d->address, d->address_size);
+    return 0;
+}
+
+void
+spk_fd_dial_cancel(struct spk_endpoint *d)
+{
+    spk_op_cancel(d->socket->e, &d->op);
+}
+
+/* ---- listening ---- */
+
+int
+spk_fd_bind(struct spk_endpoint *l)
+{
+    struct spk_engine *e = l->socket->e;
+    int                rc;
+
+    if ((rc = e->backend->socket(e, l->address.ss_family, &l->fd)) != 0) {
+        l->fd = -1;
+        return rc;
+    }
+    if (l->address.ss_family != AF_UNIX)
+        (void)e->backend->set_option(e, l->fd, SPK_REUSEADDR, 1);
+    if (l->address.ss_family == AF_INET6)
+        (void)e->backend->set_option(e, l->fd, SPK_V6ONLY, 0);
+    if ((rc = e->backend->bind(e, l->fd, (const struct sockaddr *)&l->address, l->address_size)) != 0)
+        spk_fd_unbind(l);
+    return rc;
+}
+
+void
+spk_fd_unbind(struct spk_endpoint *l)
+{
+    l->socket->e->backend->close_handle(l->socket->e, l->fd);
+    l->fd = -1;
+}
+
+static void
+accept_more(struct spk_endpoint *l)
+{
+    if (!spk_op_busy(&l->op))
+        spk_op_accept(l->socket->e, &l->op, l->fd);
+}
+
+static void
+on_accept_timer(struct spk_timer *timer)
+{
+    accept_more(SPK_OWNER(timer, struct spk_endpoint, accept_timer));
+}
+
+static void
+end_listening(struct spk_endpoint *l)
+{
+    spk_timer_cancel(l->socket->e, &l->accept_timer);
+    spk_fd_unbind(l);
+    spk_listener_closed(l);
+}
+
+static void
+on_accepted(struct spk_op *op, int result)
+{
+    struct spk_endpoint *l = SPK_OWNER(op, struct spk_endpoint, op);
+    struct spk_engine   *e = l->socket->e;
+    struct spk_stream   *st;
+
+    if (l->state == SPK_CLOSING) {
+        if (result >= 0)
+            e->backend->close_handle(e, result);
+        if (!spk_op_busy(op))
+            end_listening(l);
+        return;
+    }
+    if (result >= 0) {
+        if ((result = make_stream(&st, l, result)) == 0)
+            spk_listener_accepted(l, st);
+        else
+            spk_listener_failed(l, result);
+        accept_more(l);
+        return;
+    }
+    if (result == SPOKE_ECONNRESET || result == SPOKE_EAGAIN || result == SPOKE_ECANCELED) { /* it went away while it waited */
+        accept_more(l);
+        return;
+    }
+    /* No descriptors, no memory: others may give some back.  Trying again at once would only burn time. */
+    spk_listener_failed(l, result);
+    if (!spk_op_busy(op) && spk_timer_set(e, &l->accept_timer, spk_engine_now(e) + ACCEPT_BACKOFF) != 0)
+        accept_more(l);
+}
+
+int
+spk_fd_accept(struct spk_endpoint *l)
+{
+    struct spk_engine *e = l->socket->e;
+    int                rc;
+
+    if ((rc = e->backend->listen(e, l->fd, BACKLOG)) != 0)
+        return rc;
+    l->address_size = sizeof l->address;
+    (void)e->backend->local_address(e, l->fd, &l->address, &l->address_size); /* with the port that was chosen */
+    l->accept_timer.fn = on_accept_timer;
+    spk_op_init(&l->op, on_accepted);
+    accept_more(l);
+    return 0;
+}
+
+void
+spk_fd_listen_close(struct spk_endpoint *l)
+{
+    if (spk_op_busy(&l->op))
+        spk_op_cancel(l->socket->e, &l->op);
+    else
+        end_listening(l);
+}

@@ -1,0 +1,822 @@
+/* SPDX-License-Identifier: MIT */
+/* A pipe over a byte stream: the SP handshake, then messages behind their lengths.  docs/wire.md has the bytes.
+ *
+ * In: bytes arrive in the engine's chunks.  Small bodies are copied out, larger ones are slices of the chunk, those that are larger than what has
+ * arrived get memory of their own and the rest is received straight into it.  When the protocol has no room the pipe keeps the chunk and stops.
+ *
+ * Out: an idle pipe writes at once, on the caller's thread.  What is sent while that is not possible, or in a burst, is gathered: small messages in a
+ * chunk, large bodies by reference, and goes out together.  One write at a time is outstanding. */
+#include <string.h>
+
+#include "runtime/core/core.h"
+
+#define HANDSHAKE_SIZE  8u
+#define HEAD_MOST       9u                       /* type byte and length */
+#define SLICE_LEAST     ((size_t)8 * 1024)       /* smaller bodies are copied out of the chunk */
+#define RESERVE_STEP    ((size_t)1024 * 1024)    /* memory for a body that has only been announced */
+#define DIRECT_LEAST    ((size_t)16 * 1024)      /* receive the rest of a body straight into it from here on */
+#define GATHER_MOST     ((size_t)4 * 1024)       /* larger bodies go out by reference */
+#define GATHER_SIZE     ((size_t)64 * 1024)
+#define PENDING_MOST    ((size_t)256 * 1024)     /* bytes taken before the pipe says that it is full */
+#define SEGMENTS        64
+
+/* Bytes to write, and what has to be let go when they are written. */
+struct segment_owner {
+    spoke_msg        *m;
+    struct spk_chunk *chunk;
+};
+
+/* Exists only while there is something to write. */
+struct out {
+    struct msghdr        msg;
+    struct iovec         iov[SEGMENTS];
+    struct segment_owner owner[SEGMENTS];
+    int                  count;
+    struct spk_chunk    *gather; /* where small messages are copied to … */
+    size_t               gather_used;
+    size_t               bytes; /* in all segments */
+    uint64_t             messages; /* put here since it was last empty */
+};
+
+struct framing {
+    struct spk_pipe    pipe;
+    struct spk_stream *st;
+    struct spk_op      recv_op, send_op;
+    struct spk_timer   timer; /* for the handshake */
+    struct spk_flush   flush;
+    struct out        *out;
+    uint64_t           burst; /* the engine's burst in which we last wrote at once */
+    uint32_t           flush_bytes;
+    bool               type_byte, closing;
+
+    uint8_t           head[HEAD_MOST]; /* of the message that is arriving */
+    uint8_t           head_have;
+    spoke_msg        *body; /* … and its body so far: size = what has arrived */
+    size_t            body_size;
+    struct spk_chunk *left; /* what arrived while we were held back */
+    uint8_t          *left_data;
+    size_t            left_size;
+    uint8_t           hello[HANDSHAKE_SIZE];
+    uint8_t           hello_have;
+};
+
+static struct framing *
+framing_of(struct spk_pipe *p)
+{
+    return SPK_OWNER(p, struct framing, pipe);
+}
+
+static struct spk_engine *
+engine_of(struct framing *f)
+{
+    return f->pipe.socket->e;
+}
+
+/* ---- out ---- */
+
+static struct out *
+get_out(struct framing *f)
+{
+    if (f->out == NULL && (f->out = spk_pool_alloc(sizeof *f->out)) != NULL) {
+        f->out->count = 0;
+        f->out->gather = NULL;
+        f->out->gather_used = f->out->bytes = 0;
+        f->out->messages = 0;
+        memset(&f->out->msg, 0, sizeof f->out->msg);
+    }
+    return f->out;
+}
+
+static void
+let_go(struct segment_owner *owner)
+{
+    spoke_msg_free(owner->m);
+    if (owner->chunk != NULL)
+        spk_chunk_unref(owner->chunk);
+}
+
+static void
+drop_out(struct framing *f)
+{
+    struct out *out = f->out;
+
+    if (out == NULL)
+        return;
+    for (int i = 0; i < out->count; i++)
+        let_go(&out->owner[i]);
+    if (out->gather != NULL)
+        spk_chunk_unref(out->gather);
+    spk_pool_free(out);
+    f->out = NULL;
+}
+
+/* Forget the first `n` bytes.  No write is outstanding. */
+static void
+consume(struct out *out, size_t n)
+{
+    int done = 0;
+
+    out->bytes -= n;
+    while (done < out->count && n >= out->iov[done].iov_len) {
+        n -= out->iov[done].iov_len;
+        let_go(&out->owner[done++]);
+    }
+    if (n > 0) {
+        out->iov[done].iov_base = (uint8_t *)out->iov[done].iov_base + n;
+        out->iov[done].iov_len -= n;
+    }
+    out->count -= done;
+    memmove(out->iov, out->iov + done, (size_t)out->count * sizeof *out->iov);
+    memmove(out->owner, out->owner + done, (size_t)out->count * sizeof *out->owner);
+    if (out->bytes == 0)
+        out->messages = 0;
+    if (out->count == 0 && out->gather != NULL && spk_chunk_alone(out->gather))
+        out->gather_used = 0;
+}
+
+static void
+write_more(struct framing *f)
+{
+    struct out *out = f->out;
+
+    out->msg.msg_iov = out->iov;
+    out->msg.msg_iovlen = (size_t)out->count;
+    f->st->ops->send(f->st, &f->send_op, &out->msg);
+}
+
+/* The pipe can take more, or has nothing left: tell whom it concerns. */
+static void
+after_write(struct framing *f)
+{
+    if (f->out->bytes == 0) {
+        drop_out(f);
+        spk_socket_advance_close(f->pipe.socket);
+    }
+    if (f->out == NULL || (f->out->bytes <= PENDING_MOST / 2 && f->out->count <= SEGMENTS / 2))
+        spk_pipe_set_writable(&f->pipe, true);
+}
+
+/* Write what is there as far as it goes without waiting, leave the rest to the ring. */
+static void
+flush_now(struct framing *f)
+{
+    spk_list_remove(&f->flush.link);
+    if (f->out == NULL || f->closing || spk_op_busy(&f->send_op))
+        return;
+    while (f->out->bytes > 0) {
+        int64_t n = f->st->ops->send_now(f->st, f->out->iov, f->out->count);
+
+        if (n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS) {
+            write_more(f);
+            break;
+        }
+        if (n < 0) {
+            spk_pipe_shut(&f->pipe, (int)n);
+            return;
+        }
+        consume(f->out, (size_t)n);
+    }
+    f->burst = engine_of(f)->burst;
+    after_write(f);
+}
+
+static void
+on_flush(struct spk_flush *flush)
+{
+    flush_now(SPK_OWNER(flush, struct framing, flush));
+}
+
+static void maybe_closed(struct framing *f);
+
+static void
+on_sent(struct spk_op *op, int result)
+{
+    struct framing *f = SPK_OWNER(op, struct framing, send_op);
+
+    if (f->closing) {
+        maybe_closed(f);
+        return;
+    }
+    if (result == SPOKE_ENOBUFS || result == SPOKE_EAGAIN) {
+        write_more(f);
+        return;
+    }
+    if (result <= 0) {
+        spk_pipe_shut(&f->pipe, result == 0 ? SPOKE_ECONNRESET : result);
+        return;
+    }
+    if (f->out == NULL) /* it was the handshake */
+        return;
+    consume(f->out, (size_t)result);
+    if (f->out->bytes > 0)
+        flush_now(f);
+    else
+        after_write(f);
+}
+
+static size_t
+make_head(const struct framing *f, uint8_t *head, size_t length)
+{
+    size_t at = 0;
+
+    if (f->type_byte)
+        head[at++] = 1;
+    spk_put64(head + at, length);
+    return at + 8;
+}
+
+static void
+add_segment(struct out *out, const void *base, size_t size, spoke_msg *m, struct spk_chunk *chunk)
+{
+    out->iov[out->count].iov_base = (void *)(uintptr_t)base;
+    out->iov[out->count].iov_len = size;
+    out->owner[out->count].m = m;
+    out->owner[out->count].chunk = chunk;
+    out->count++;
+    out->bytes += size;
+}
+
+/* Room for `size` bytes at the end of what is gathered, NULL when there is no memory.  Bytes that follow each other in the same chunk
+ * share a segment. */
+static uint8_t *
+gather_room(struct out *out, size_t size)
+{
+    if (out->gather != NULL && out->gather->size - out->gather_used < size) {
+        spk_chunk_unref(out->gather);
+        out->gather = NULL;
+    }
+    if (out->gather == NULL) {
+        if ((out->gather = spk_chunk_new(GATHER_SIZE)) == NULL)
+            return NULL;
+        out->gather_used = 0;
+    }
+    return out->gather->data + out->gather_used;
+}
+
+static void
+gathered(struct out *out, uint8_t *data, size_t size)
+{
+    struct iovec *last = out->count > 0 ? &out->iov[out->count - 1] : NULL;
+
+    if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == data && out->owner[out->count - 1].chunk == out->gather) {
+        last->iov_len += size;
+        out->bytes += size;
+    } else {
+        add_segment(out, data, size, NULL, spk_chunk_ref(out->gather));
+    }
+    out->gather_used += size;
+}
+
+/* Put a message behind what is to be written, less its first `skip` bytes, which are written already.  Takes it, or fails and changes nothing. */
+static int
+queue_message(struct framing *f, spoke_msg *m, size_t skip)
+{
+    uint8_t     head[HEAD_MOST];
+    size_t      length = m->header_size + m->size, head_size = make_head(f, head, length);
+    bool        small = m->size <= GATHER_MOST;
+    size_t      front = head_size + m->header_size, copied = front + (small ? m->size : 0);
+    struct out *out = get_out(f);
+    uint8_t    *room;
+
+    if (out == NULL || (room = gather_room(out, copied)) == NULL)
+        return SPOKE_ENOMEM;
+    memcpy(room, head, head_size);
+    memcpy(room + head_size, m->header, m->header_size);
+    if (small)
+        memcpy(room + front, m->body, m->size);
+    if (skip < copied)
+        gathered(out, room + skip, copied - skip);
+    if (skip < copied)
+        out->gather_used += skip;
+    out->messages++;
+    if (small) {
+        spoke_msg_free(m);
+    } else {
+        size_t gone = skip > copied ? skip - copied : 0;
+
+        add_segment(out, m->body + gone, m->size - gone, m, NULL);
+    }
+    if (out->bytes >= PENDING_MOST || out->count >= SEGMENTS - 2)
+        spk_pipe_set_writable(&f->pipe, false);
+    return 0;
+}
+
+/* Write one message at once, as far as it goes. */
+static int
+send_at_once(struct framing *f, spoke_msg *m)
+{
+    uint8_t      head[HEAD_MOST];
+    size_t       head_size = make_head(f, head, m->header_size + m->size), all = head_size + m->header_size + m->size;
+    struct iovec iov[3] = {{head, head_size}, {m->header, m->header_size}, {m->body, m->size}};
+    int64_t      n;
+    int          rc;
+
+    if (m->header_size == 0)
+        iov[1] = iov[2];
+    n = f->st->ops->send_now(f->st, iov, m->header_size == 0 ? 2 : 3);
+    if (n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS)
+        n = 0;
+    if (n < 0) { /* the message dies with the connection */
+        spk_pipe_shut(&f->pipe, (int)n);
+        f->pipe.socket->stats.dropped_lost++;
+        spoke_msg_free(m);
+        return 0;
+    }
+    f->burst = engine_of(f)->burst;
+    if ((size_t)n == all) {
+        spoke_msg_free(m);
+        return 0;
+    }
+    if ((rc = queue_message(f, m, (size_t)n)) != 0) {
+        if (n == 0)
+            return rc;
+        spk_pipe_shut(&f->pipe, rc); /* half a message is out: this connection is of no use any more */
+        f->pipe.socket->stats.dropped_lost++;
+        spoke_msg_free(m);
+        return 0;
+    }
+    write_more(f);
+    return 0;
+}
+
+static int
+framing_send(struct spk_pipe *p, spoke_msg *m)
+{
+    struct framing    *f = framing_of(p);
+    struct spk_engine *e = engine_of(f);
+    bool               idle = f->out == NULL && !spk_op_busy(&f->send_op);
+    int                rc;
+
+    /* A second message in the same burst waits for the others; on a shared engine its thread, or the sixteen kilobytes, write them. */
+    if (idle && e->cork == 0 && !(e->shared && f->burst == e->burst))
+        return send_at_once(f, m);
+    if ((rc = queue_message(f, m, 0)) != 0)
+        return rc;
+    if (spk_op_busy(&f->send_op))
+        return 0;
+    if (f->out->bytes >= f->flush_bytes)
+        flush_now(f);
+    else if (spk_list_empty(&f->flush.link))
+        spk_list_append(&e->flushes, &f->flush.link);
+    return 0;
+}
+
+static uint64_t
+framing_pending(struct spk_pipe *p, uint64_t *bytes)
+{
+    struct framing *f = framing_of(p);
+
+    *bytes = f->out == NULL ? 0 : f->out->bytes;
+    return f->out == NULL ? 0 : f->out->messages;
+}
+
+/* ---- in ---- */
+
+static void
+arm_recv(struct framing *f)
+{
+    if (f->closing || spk_op_busy(&f->recv_op) || f->pipe.state == SPK_PIPE_CLOSING)
+        return;
+    if (f->body != NULL && f->body_size - f->body->size >= DIRECT_LEAST) {
+        size_t room = f->body_size - f->body->size;
+
+        if (spk_msg_reserve(f->body, f->body->size + (room < RESERVE_STEP ? room : RESERVE_STEP)) != 0) {
+            spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
+            return;
+        }
+        f->st->ops->recv(f->st, &f->recv_op, f->body->body + f->body->size, room < RESERVE_STEP ? room : RESERVE_STEP);
+        return;
+    }
+    f->st->ops->recv(f->st, &f->recv_op, NULL, 0);
+}
+
+/* What a length may be.  The limit counts the protocol's words. */
+static bool
+length_is_fine(struct framing *f, uint64_t length)
+{
+    size_t limit = f->pipe.endpoint->options.max_recv_size;
+
+    if ((limit == 0 || length <= limit) && length <= SPOKE_MSG_MAX)
+        return true;
+    f->pipe.socket->stats.oversized++;
+    spk_log(SPOKE_LOG_WARNING,
+            "%s: a message of %llu bytes exceeds max-recv-size (%zu), its connection is closed; raise %s if such messages are meant to be",
+            f->pipe.endpoint->url.text, (unsigned long long)length, limit, SPOKE_OPT_MAX_RECV_SIZE);
+    spk_pipe_shut(&f->pipe, SPOKE_EMSGSIZE);
+    return false;
+}
+
+/* Begin a body of which `have` bytes of `length` are at `data`. */
+static bool
+begin_body(struct framing *f, uint64_t length, const uint8_t *data, size_t have)
+{
+    size_t room = (size_t)length < have + RESERVE_STEP ? (size_t)length : have + RESERVE_STEP;
+
+    if (spoke_msg_new(&f->body, 0) != 0 || spk_msg_reserve(f->body, room) != 0) {
+        spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
+        return false;
+    }
+    f->body_size = (size_t)length;
+    memcpy(f->body->body, data, have);
+    f->body->size = have;
+    f->head_have = 0;
+    return true;
+}
+
+static spoke_msg *
+whole_message(struct spk_chunk *chunk, uint8_t *data, size_t size)
+{
+    spoke_msg *m;
+
+    if (size < SLICE_LEAST || chunk == NULL)
+        return spoke_msg_from(&m, data, size) == 0 ? m : NULL;
+    if (spk_msg_slice(&m, spk_chunk_ref(chunk), data, size) != 0) {
+        spk_chunk_unref(chunk);
+        return NULL;
+    }
+    return m;
+}
+
+/* The bytes in front of a message, from wherever they are.  Returns how many of `size` were used; *length when complete (else it stays). */
+static size_t
+take_head(struct framing *f, const uint8_t *data, size_t size, uint64_t *length, bool *complete)
+{
+    size_t whole = f->type_byte ? 9 : 8, n = whole - f->head_have;
+
+    if (n > size)
+        n = size;
+    memcpy(f->head + f->head_have, data, n);
+    f->head_have = (uint8_t)(f->head_have + n);
+    *complete = f->head_have == whole;
+    if (f->type_byte && f->head_have > 0 && f->head[0] != 1) {
+        f->pipe.socket->stats.garbled++;
+        spk_pipe_shut(&f->pipe, SPOKE_EPROTO);
+        *complete = false;
+        return n;
+    }
+    if (*complete)
+        *length = spk_get64(f->head + (whole - 8));
+    return n;
+}
+
+/* Continue a body with what has come. */
+static size_t
+continue_body(struct framing *f, const uint8_t *data, size_t size)
+{
+    size_t n = f->body_size - f->body->size;
+
+    if (n > size)
+        n = size;
+    if (spk_msg_reserve(f->body, f->body->size + n) != 0) {
+        spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
+        return 0;
+    }
+    memcpy(f->body->body + f->body->size, data, n);
+    f->body->size += n;
+    return n;
+}
+
+static bool
+deliver_body(struct framing *f)
+{
+    spoke_msg *m = f->body;
+
+    f->body = NULL;
+    return spk_pipe_received(&f->pipe, m);
+}
+
+/* Turn bytes into messages, at most `most`.  Returns how many bytes were used; less than all when the pipe is held back or closing. */
+static size_t
+parse(struct framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size, int most)
+{
+    size_t at = 0;
+    bool   go_on = f->pipe.state == SPK_PIPE_ATTACHED;
+
+    while (at < size && go_on && most > 0) {
+        uint64_t length = 0;
+        bool     complete;
+
+        if (f->body != NULL) {
+            at += continue_body(f, data + at, size - at);
+            if (f->body->size < f->body_size) {
+                go_on = f->pipe.state == SPK_PIPE_ATTACHED;
+                continue;
+            }
+            go_on = deliver_body(f);
+            most--;
+            continue;
+        }
+        at += take_head(f, data + at, size - at, &length, &complete);
+        if (!complete || !length_is_fine(f, length)) {
+            go_on = f->pipe.state == SPK_PIPE_ATTACHED;
+            continue;
+        }
+        if (length <= size - at) {
+            spoke_msg *m = whole_message(chunk, data + at, (size_t)length);
+
+            f->head_have = 0;
+            at += (size_t)length;
+            if (m == NULL) {
+                spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
+                break;
+            }
+            go_on = spk_pipe_received(&f->pipe, m);
+            most--;
+        } else {
+            go_on = begin_body(f, length, data + at, size - at);
+            at = size;
+        }
+    }
+    return at;
+}
+
+/* Keep what could not be delivered now. */
+static void
+keep_left(struct framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size)
+{
+    f->left = spk_chunk_ref(chunk);
+    f->left_data = data;
+    f->left_size = size;
+}
+
+static void
+forget_left(struct framing *f)
+{
+    if (f->left != NULL)
+        spk_chunk_unref(f->left);
+    f->left = NULL;
+    f->left_size = 0;
+}
+
+/* Parse what is left over, then receive more if all of it is gone. */
+static void
+go_on_reading(struct framing *f, int most)
+{
+    if (f->left != NULL) {
+        size_t n = parse(f, f->left, f->left_data, f->left_size, most);
+
+        f->left_data += n;
+        f->left_size -= n;
+        if (f->left_size == 0)
+            forget_left(f);
+    }
+    if (f->pipe.state != SPK_PIPE_ATTACHED)
+        return;
+    if (f->left != NULL || f->pipe.held != NULL)
+        spk_pipe_stall(&f->pipe); /* the rest when it is our turn again */
+    else
+        arm_recv(f);
+}
+
+static void
+framing_resume(struct spk_pipe *p, int most)
+{
+    go_on_reading(framing_of(p), most);
+}
+
+static void
+framing_start(struct spk_pipe *p)
+{
+    go_on_reading(framing_of(p), INT32_MAX);
+}
+
+/* Body bytes that were received straight into place. */
+static void
+on_body(struct framing *f, size_t n)
+{
+    f->body->size += n;
+    if (f->body->size == f->body_size && !deliver_body(f))
+        return; /* held back: resume() goes on */
+    arm_recv(f);
+}
+
+/* ---- handshake ---- */
+
+static bool
+hello_is_fine(struct framing *f)
+{
+    static const uint8_t magic[4] = {0, 'S', 'P', 0};
+    const struct spoke_protocol *protocol = f->pipe.socket->protocol;
+    int                          peer = f->hello[4] << 8 | f->hello[5];
+
+    for (unsigned i = 0; i < 4 && i < f->hello_have; i++)
+        if (f->hello[i] != magic[i])
+            goto bad;
+    if (f->hello_have < HANDSHAKE_SIZE)
+        return true;
+    if (f->hello[6] != 0 || f->hello[7] != 0)
+        goto bad;
+    if (peer == protocol->peer)
+        return true;
+    spk_log(SPOKE_LOG_WARNING, "%s: a peer speaks protocol %d, a %s socket talks to %d only", f->pipe.endpoint->url.text, peer,
+            protocol->name, protocol->peer);
+    spk_pipe_shut(&f->pipe, SPOKE_EPEER);
+    return false;
+bad:
+    spk_pipe_shut(&f->pipe, SPOKE_EHANDSHAKE);
+    return false;
+}
+
+static void
+on_hello(struct framing *f, struct spk_op *op, size_t size)
+{
+    size_t n = HANDSHAKE_SIZE - f->hello_have;
+
+    if (n > size)
+        n = size;
+    memcpy(f->hello + f->hello_have, op->data, n);
+    f->hello_have = (uint8_t)(f->hello_have + n);
+    if (!hello_is_fine(f))
+        return;
+    if (f->hello_have < HANDSHAKE_SIZE) {
+        arm_recv(f);
+        return;
+    }
+    spk_timer_cancel(engine_of(f), &f->timer);
+    if (size > n)
+        keep_left(f, op->chunk, op->data + n, size - n);
+    spk_pipe_shook_hands(&f->pipe);
+}
+
+static void
+on_received(struct spk_op *op, int result)
+{
+    struct framing *f = SPK_OWNER(op, struct framing, recv_op);
+    size_t          used;
+
+    if (f->closing) {
+        maybe_closed(f);
+        return;
+    }
+    if (f->pipe.state == SPK_PIPE_CLOSING)
+        return;
+    if (result == SPOKE_ENOBUFS || result == SPOKE_EAGAIN) {
+        arm_recv(f);
+        return;
+    }
+    if (result <= 0) {
+        spk_pipe_shut(&f->pipe, result == 0 ? SPOKE_ECONNRESET : result);
+        return;
+    }
+    if (op->u.recv.buffer != NULL) {
+        on_body(f, (size_t)result);
+        return;
+    }
+    if (f->pipe.state == SPK_PIPE_STARTING) {
+        on_hello(f, op, (size_t)result);
+        return;
+    }
+    used = parse(f, op->chunk, op->data, (size_t)result, INT32_MAX);
+    if (used < (size_t)result && f->pipe.state == SPK_PIPE_ATTACHED)
+        keep_left(f, op->chunk, op->data + used, (size_t)result - used);
+    if (f->left == NULL && f->pipe.held == NULL)
+        arm_recv(f);
+    else
+        spk_pipe_stall(&f->pipe);
+}
+
+static void
+on_handshake_time(struct spk_timer *timer)
+{
+    struct framing *f = SPK_OWNER(timer, struct framing, timer);
+
+    spk_pipe_shut(&f->pipe, SPOKE_ETIMEDOUT);
+}
+
+/* ---- the end ---- */
+
+static void
+maybe_closed(struct framing *f)
+{
+    if (spk_op_busy(&f->recv_op) || spk_op_busy(&f->send_op))
+        return;
+    f->st->ops->close(f->st);
+    drop_out(f);
+    forget_left(f);
+    spoke_msg_free(f->body);
+    spk_pipe_closed(&f->pipe);
+}
+
+static void
+framing_close(struct spk_pipe *p)
+{
+    struct framing    *f = framing_of(p);
+    struct spk_engine *e = engine_of(f);
+
+    if (f->hello_have < HANDSHAKE_SIZE || p->reason == SPOKE_EHANDSHAKE || p->reason == SPOKE_EPEER)
+        p->socket->stats.handshakes_failed += p->reason != SPOKE_ECLOSED;
+    f->closing = true;
+    spk_timer_cancel(e, &f->timer);
+    spk_list_remove(&f->flush.link);
+    spk_op_cancel(e, &f->recv_op);
+    spk_op_cancel(e, &f->send_op);
+    maybe_closed(f);
+}
+
+static void
+framing_free(struct spk_pipe *p)
+{
+    spk_free(framing_of(p));
+}
+
+static int
+framing_address(struct spk_pipe *p, bool local, char *text, size_t size)
+{
+    struct framing *f = framing_of(p);
+
+    return f->st->ops->address(f->st, local, text, size);
+}
+
+static int
+framing_credentials(struct spk_pipe *p, struct spk_credentials *out)
+{
+    struct framing *f = framing_of(p);
+
+    return f->st->ops->credentials(f->st, out);
+}
+
+static void
+framing_flush(struct spk_pipe *p)
+{
+    flush_now(framing_of(p));
+}
+
+static const struct spk_pipe_ops framing_ops = {
+    .send = framing_send,
+    .flush = framing_flush,
+    .start = framing_start,
+    .resume = framing_resume,
+    .close = framing_close,
+    .free = framing_free,
+    .pending = framing_pending,
+    .address = framing_address,
+    .credentials = framing_credentials,
+};
+
+/* Our eight bytes go out at once, without waiting for the peer's.  A socket that has just connected has room for them. */
+static void
+say_hello(struct framing *f)
+{
+    const struct spoke_protocol *protocol = f->pipe.socket->protocol;
+    static _Thread_local uint8_t hello[HANDSHAKE_SIZE];
+    struct iovec                 iov = {hello, HANDSHAKE_SIZE};
+    int64_t                      n;
+
+    hello[1] = 'S';
+    hello[2] = 'P';
+    hello[4] = (uint8_t)(protocol->number >> 8);
+    hello[5] = (uint8_t)protocol->number;
+    n = f->st->ops->send_now(f->st, &iov, 1);
+    if (n == HANDSHAKE_SIZE)
+        return;
+    if (n >= 0 || n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS) { /* the rest goes out as if it were a message */
+        size_t      done = n > 0 ? (size_t)n : 0;
+        struct out *out = get_out(f);
+        uint8_t    *room = out == NULL ? NULL : gather_room(out, HANDSHAKE_SIZE);
+
+        if (room != NULL) {
+            memcpy(room, hello, HANDSHAKE_SIZE);
+            gathered(out, room + done, HANDSHAKE_SIZE - done);
+            out->gather_used += done;
+            write_more(f);
+            return;
+        }
+        n = SPOKE_ENOMEM;
+    }
+    spk_pipe_shut(&f->pipe, (int)n);
+}
+
+int
+spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
+{
+    struct spk_socket *s = endpoint->socket;
+    struct framing    *f = spk_zalloc(sizeof *f);
+    int                rc = SPOKE_ENOMEM;
+
+    if (f == NULL)
+        goto close_stream;
+    f->st = st;
+    f->type_byte = endpoint->transport->message_type_byte;
+    f->flush_bytes = endpoint->transport->flush_bytes;
+    spk_op_init(&f->recv_op, on_received);
+    spk_op_init(&f->send_op, on_sent);
+    spk_timer_init(&f->timer, on_handshake_time);
+    spk_list_init(&f->flush.link);
+    f->flush.fn = on_flush;
+    if ((rc = spk_pipe_init(&f->pipe, endpoint, &framing_ops)) != 0)
+        goto free_framing;
+    if (endpoint->is_dialer)
+        endpoint->pipe = &f->pipe;
+    if (spk_timer_set(s->e, &f->timer, spk_engine_now(s->e) + endpoint->options.handshake_ns) != 0) {
+        spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
+        return 0;
+    }
+    say_hello(f);
+    arm_recv(f);
+    return 0;
+free_framing:
+    spk_free(f);
+close_stream:
+    st->ops->close(st);
+    return rc;
+}

@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: MIT */
+/* Options: one table an owner, checked in one place.  A protocol adds a table of its own. */
+#include <errno.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+#include "runtime/core/core.h"
+
+void
+spk_endpoint_options_init(struct spk_endpoint_options *o)
+{
+    *o = (struct spk_endpoint_options){
+        .max_recv_size = (size_t)1 << 20,
+        .reconnect_ns = 100 * SPOKE_MS,
+        .handshake_ns = 10 * SPOKE_SECOND,
+        .tcp_nodelay = true,
+        .tcp_keepalive = true,
+        .ipc_mode = -1,
+    };
+}
+
+/* ---- reading values out ---- */
+
+static int
+give(void *value, size_t *size, const void *from, size_t length)
+{
+    size_t n = *size < length ? *size : length;
+
+    if (n > 0)
+        memcpy(value, from, n);
+    *size = length;
+    return 0;
+}
+
+static int
+give_text(void *value, size_t *size, const char *text)
+{
+    size_t room = *size;
+
+    give(value, size, text, strlen(text) + 1);
+    if (room > 0 && room < *size)
+        ((char *)value)[room - 1] = '\0';
+    return 0;
+}
+
+/* ---- plain fields ---- */
+
+/* Where a value lies in its owner, and what it may be. */
+struct field {
+    const char     *name;
+    enum spoke_type type;
+    bool            early, read_only;
+    size_t          offset;
+    int64_t         least, most;
+};
+
+#define SOCKET_FIELD(name, type, early, member, least, most) \
+    {name, type, early, false, offsetof(struct spk_socket, member), least, most}
+#define ENDPOINT_FIELD(name, type, member, least, most) \
+    {name, type, false, false, offsetof(struct spk_endpoint_options, member), least, most}
+
+static const struct field socket_fields[] = {
+    SOCKET_FIELD(SPOKE_OPT_RAW, SPOKE_BOOL, true, raw, 0, 1),
+    SOCKET_FIELD(SPOKE_OPT_BEST_EFFORT, SPOKE_BOOL, false, best_effort, 0, 1),
+    SOCKET_FIELD(SPOKE_OPT_RECV_TIMEOUT, SPOKE_DURATION, false, recv_timeout_ns, 0, INT64_MAX),
+    SOCKET_FIELD(SPOKE_OPT_SEND_TIMEOUT, SPOKE_DURATION, false, send_timeout_ns, 0, INT64_MAX),
+    SOCKET_FIELD(SPOKE_OPT_SEND_EXPIRY, SPOKE_DURATION, false, send_expiry_ns, 0, INT64_MAX),
+    SOCKET_FIELD(SPOKE_OPT_LINGER, SPOKE_DURATION, false, linger_ns, 0, INT64_MAX),
+    SOCKET_FIELD(SPOKE_OPT_BUSY_POLL, SPOKE_DURATION, false, busy_poll_ns, SPOKE_WAIT_ADAPTIVE, INT64_MAX),
+    SOCKET_FIELD(SPOKE_OPT_SEND_QUEUE, SPOKE_INT, true, send_queue, 0, 1 << 24),
+    SOCKET_FIELD(SPOKE_OPT_RECV_QUEUE, SPOKE_INT, true, recv_queue_most, 0, 1 << 24),
+    SOCKET_FIELD(SPOKE_OPT_SEND_QUEUE_BYTES, SPOKE_SIZE, true, send_queue_bytes, 1, INT64_MAX),
+    SOCKET_FIELD(SPOKE_OPT_RECV_QUEUE_BYTES, SPOKE_SIZE, true, recv_queue_bytes, 1, INT64_MAX),
+    SOCKET_FIELD(SPOKE_OPT_MAX_PIPES, SPOKE_INT, false, max_pipes, 0, INT32_MAX),
+};
+
+static const struct field endpoint_fields[] = {
+    ENDPOINT_FIELD(SPOKE_OPT_MAX_RECV_SIZE, SPOKE_SIZE, max_recv_size, 0, INT64_MAX),
+    ENDPOINT_FIELD(SPOKE_OPT_RECONNECT, SPOKE_DURATION, reconnect_ns, 0, INT64_MAX / 4),
+    ENDPOINT_FIELD(SPOKE_OPT_RECONNECT_MAX, SPOKE_DURATION, reconnect_max_ns, 0, INT64_MAX / 4),
+    ENDPOINT_FIELD(SPOKE_OPT_HANDSHAKE_TIME, SPOKE_DURATION, handshake_ns, 1, INT64_MAX / 4),
+    ENDPOINT_FIELD(SPOKE_OPT_TCP_NODELAY, SPOKE_BOOL, tcp_nodelay, 0, 1),
+    ENDPOINT_FIELD(SPOKE_OPT_TCP_KEEPALIVE, SPOKE_BOOL, tcp_keepalive, 0, 1),
+    ENDPOINT_FIELD(SPOKE_OPT_IPC_MODE, SPOKE_INT, ipc_mode, -1, 0777),
+};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static const struct field *
+find_field(const struct field *fields, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(fields[i].name, name) == 0)
+            return &fields[i];
+    return NULL;
+}
+
+static size_t
+size_of(enum spoke_type type)
+{
+    switch (type) {
+    case SPOKE_BOOL:
+        return sizeof(bool);
+    case SPOKE_INT:
+        return sizeof(int);
+    case SPOKE_SIZE:
+        return sizeof(size_t);
+    case SPOKE_DURATION:
+        return sizeof(spoke_ns);
+    case SPOKE_POINTER:
+        return sizeof(void *);
+    default:
+        return 0; /* any */
+    }
+}
+
+static int64_t
+as_number(enum spoke_type type, const void *value)
+{
+    size_t size;
+
+    switch (type) {
+    case SPOKE_BOOL:
+        return *(const unsigned char *)value;
+    case SPOKE_INT:
+        return *(const int *)value;
+    case SPOKE_SIZE:
+        size = *(const size_t *)value;
+        return size > INT64_MAX ? INT64_MAX : (int64_t)size;
+    default:
+        return *(const spoke_ns *)value;
+    }
+}
+
+static int
+check_type(enum spoke_type is, enum spoke_type given, size_t size)
+{
+    return is != given || (size_of(is) != 0 && size != size_of(is)) ? SPOKE_ETYPE : 0;
+}
+
+static int
+set_field(void *owner, const struct field *field, enum spoke_type type, const void *value, size_t size, bool started)
+{
+    int64_t number;
+    int     rc;
+
+    if ((rc = check_type(field->type, type, size)) != 0)
+        return rc;
+    number = as_number(type, value);
+    if (number < field->least || number > field->most)
+        return SPOKE_ERANGE;
+    if (field->early && started)
+        return SPOKE_ETOOLATE;
+    memcpy((char *)owner + field->offset, value, size);
+    return 0;
+}
+
+static int
+get_field(const void *owner, const struct field *field, enum spoke_type type, void *value, size_t *size)
+{
+    if (field->type != type || *size < size_of(type))
+        return SPOKE_ETYPE;
+    return give(value, size, (const char *)owner + field->offset, size_of(type));
+}
+
+/* ---- what is not a plain field of a socket ---- */
+
+static int
+set_name(void *owner, const void *value, size_t size)
+{
+    struct spk_socket *s = owner;
+
+    if (size >= sizeof s->name || memchr(value, '\0', size) != NULL)
+        return SPOKE_ERANGE;
+    memcpy(s->name, value, size);
+    s->name[size] = '\0';
+    return 0;
+}
+
+static int
+get_name(void *owner, void *value, size_t *size)
+{
+    return give_text(value, size, ((struct spk_socket *)owner)->name);
+}
+
+static int
+get_protocol(void *owner, void *value, size_t *size)
+{
+    int number = ((struct spk_socket *)owner)->protocol->number;
+
+    return give(value, size, &number, sizeof number);
+}
+
+static int
+get_peer(void *owner, void *value, size_t *size)
+{
+    int number = ((struct spk_socket *)owner)->protocol->peer;
+
+    return give(value, size, &number, sizeof number);
+}
+
+static int
+get_protocol_name(void *owner, void *value, size_t *size)
+{
+    return give_text(value, size, ((struct spk_socket *)owner)->protocol->name);
+}
+
+static int
+get_event_fd(struct spk_socket *s, int *fd, void *value, size_t *size)
+{
+    if (*fd < 0) {
+        if (s->e->backend->is_virtual)
+            return SPOKE_ENOTSUP;
+        if ((*fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0)
+            return spk_error_from_errno(errno);
+        spk_socket_check_ready(s);
+    }
+    return give(value, size, fd, sizeof *fd);
+}
+
+static int
+get_recv_fd(void *owner, void *value, size_t *size)
+{
+    struct spk_socket *s = owner;
+
+    return s->protocol->receives ? get_event_fd(s, &s->recv_fd, value, size) : SPOKE_EOPTION;
+}
+
+static int
+get_send_fd(void *owner, void *value, size_t *size)
+{
+    struct spk_socket *s = owner;
+
+    return s->protocol->sends ? get_event_fd(s, &s->send_fd, value, size) : SPOKE_EOPTION;
+}
+
+static const struct spk_option socket_options[] = {
+    {SPOKE_OPT_NAME, SPOKE_STRING, false, set_name, get_name},
+    {SPOKE_OPT_PROTOCOL, SPOKE_INT, false, NULL, get_protocol},
+    {SPOKE_OPT_PEER, SPOKE_INT, false, NULL, get_peer},
+    {SPOKE_OPT_PROTOCOL_NAME, SPOKE_STRING, false, NULL, get_protocol_name},
+    {SPOKE_OPT_RECV_FD, SPOKE_INT, false, NULL, get_recv_fd},
+    {SPOKE_OPT_SEND_FD, SPOKE_INT, false, NULL, get_send_fd},
+    {NULL, SPOKE_BOOL, false, NULL, NULL},
+};
+
+static const struct spk_option *
+find_option(const struct spk_option *options, const char *name)
+{
+    for (; options != NULL && options->name != NULL; options++)
+        if (strcmp(options->name, name) == 0)
+            return options;
+    return NULL;
+}
+
+/* ---- sockets ---- */
+
+static int
+set_socket(struct spk_socket *s, const char *name, enum spoke_type type, const void *value, size_t size)
+{
+    const struct field      *field;
+    const struct spk_option *option;
+    int                      rc;
+
+    if ((field = find_field(socket_fields, COUNT(socket_fields), name)) != NULL) {
+        if ((rc = set_field(s, field, type, value, size, s->started)) != 0)
+            return rc;
+        s->recv_queue.max_messages = (uint32_t)s->recv_queue_most;
+        s->recv_queue.max_bytes = s->recv_queue_bytes;
+        if (s->protocol->options_changed != NULL)
+            s->protocol->options_changed(s);
+        return 0;
+    }
+    if ((field = find_field(endpoint_fields, COUNT(endpoint_fields), name)) != NULL)
+        return set_field(&s->defaults, field, type, value, size, false);
+    if ((option = find_option(s->protocol->options, name)) == NULL && (option = find_option(socket_options, name)) == NULL)
+        return SPOKE_EOPTION;
+    if ((rc = check_type(option->type, type, size)) != 0)
+        return rc;
+    if (option->set == NULL)
+        return SPOKE_EREADONLY;
+    if (option->early && s->started)
+        return SPOKE_ETOOLATE;
+    return option->set(s, value, size);
+}
+
+static int
+get_socket(struct spk_socket *s, const char *name, enum spoke_type type, void *value, size_t *size)
+{
+    const struct field      *field;
+    const struct spk_option *option;
+
+    if ((field = find_field(socket_fields, COUNT(socket_fields), name)) != NULL)
+        return get_field(s, field, type, value, size);
+    if ((field = find_field(endpoint_fields, COUNT(endpoint_fields), name)) != NULL)
+        return get_field(&s->defaults, field, type, value, size);
+    if ((option = find_option(s->protocol->options, name)) == NULL && (option = find_option(socket_options, name)) == NULL)
+        return SPOKE_EOPTION;
+    if (option->type != type || *size < size_of(type))
+        return SPOKE_ETYPE;
+    return option->get == NULL ? SPOKE_EWRITEONLY : option->get(s, value, size);
+}
+
+static bool
+arguments_are_fine(const char *name, const void *value, size_t size)
+{
+    return name != NULL && (value != NULL || size == 0);
+}
+
+int
+spoke_socket_set(spoke_socket *handle, const char *name, enum spoke_type type, const void *value, size_t size)
+{
+    struct spk_engine *e;
+    void              *object;
+    int                rc;
+
+    if (!arguments_are_fine(name, value, size))
+        return SPOKE_EINVAL;
+    if ((rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, &e)) != 0)
+        return rc;
+    rc = set_socket(object, name, type, value, size);
+    spk_engine_leave(e);
+    return rc;
+}
+
+int
+spoke_socket_get(spoke_socket *handle, const char *name, enum spoke_type type, void *value, size_t *size)
+{
+    struct spk_engine *e;
+    void              *object;
+    int                rc;
+
+    if (size == NULL || !arguments_are_fine(name, value, *size))
+        return SPOKE_EINVAL;
+    if ((rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, &e)) != 0)
+        return rc;
+    rc = get_socket(object, name, type, value, size);
+    spk_engine_leave(e);
+    return rc;
+}
+
+/* ---- endpoints ---- */
+
+static bool
+is_property(const struct spk_endpoint *ep, const char *name)
+{
+    return strcmp(name, SPOKE_OPT_URL) == 0 || (!ep->is_dialer && strcmp(name, SPOKE_OPT_ADDRESS) == 0);
+}
+
+static int
+set_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spoke_type type, const void *value, size_t size)
+{
+    const struct field  *field;
+    struct spk_endpoint *ep;
+    struct spk_engine   *e;
+    void                *object;
+    int                  rc;
+
+    if (!arguments_are_fine(name, value, size))
+        return SPOKE_EINVAL;
+    if ((rc = spk_handle_enter(handle, kind, &object, &e)) != 0)
+        return rc;
+    ep = object;
+    if ((field = find_field(endpoint_fields, COUNT(endpoint_fields), name)) != NULL)
+        rc = set_field(&ep->options, field, type, value, size, false);
+    else
+        rc = is_property(ep, name) ? SPOKE_EREADONLY : SPOKE_EOPTION;
+    spk_engine_leave(e);
+    return rc;
+}
+
+static int
+get_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spoke_type type, void *value, size_t *size)
+{
+    const struct field  *field;
+    struct spk_endpoint *ep;
+    struct spk_engine   *e;
+    void                *object;
+    char                 text[256];
+    int                  rc;
+
+    if (size == NULL || !arguments_are_fine(name, value, *size))
+        return SPOKE_EINVAL;
+    if ((rc = spk_handle_enter(handle, kind, &object, &e)) != 0)
+        return rc;
+    ep = object;
+    if ((field = find_field(endpoint_fields, COUNT(endpoint_fields), name)) != NULL)
+        rc = get_field(&ep->options, field, type, value, size);
+    else if (!is_property(ep, name))
+        rc = SPOKE_EOPTION;
+    else if (type != SPOKE_STRING)
+        rc = SPOKE_ETYPE;
+    else if (strcmp(name, SPOKE_OPT_URL) == 0)
+        rc = give_text(value, size, ep->url.text);
+    else if (ep->state != SPK_LISTENING)
+        rc = SPOKE_ESTATE;
+    else if ((rc = ep->transport->listen_address(ep, text, sizeof text)) == 0)
+        rc = give_text(value, size, text);
+    spk_engine_leave(e);
+    return rc;
+}
+
+int
+spoke_dialer_set(spoke_dialer *d, const char *name, enum spoke_type type, const void *value, size_t size)
+{
+    return set_endpoint(d, SPK_HANDLE_DIALER, name, type, value, size);
+}
+
+int
+spoke_dialer_get(spoke_dialer *d, const char *name, enum spoke_type type, void *value, size_t *size)
+{
+    return get_endpoint(d, SPK_HANDLE_DIALER, name, type, value, size);
+}
+
+int
+spoke_listener_set(spoke_listener *l, const char *name, enum spoke_type type, const void *value, size_t size)
+{
+    return set_endpoint(l, SPK_HANDLE_LISTENER, name, type, value, size);
+}
+
+int
+spoke_listener_get(spoke_listener *l, const char *name, enum spoke_type type, void *value, size_t *size)
+{
+    return get_endpoint(l, SPK_HANDLE_LISTENER, name, type, value, size);
+}
+
+/* ---- pipes: properties, all of them read-only ---- */
+
+static int
+get_credential(struct spk_pipe *p, const char *name, void *value, size_t *size)
+{
+    struct spk_credentials who;
+    int                    rc;
+
+    if (p->ops->credentials == NULL)
+        return SPOKE_EOPTION;
+    if ((rc = p->ops->credentials(p, &who)) != 0)
+        return rc == SPOKE_ENOTSUP ? SPOKE_EOPTION : rc;
+    if (strcmp(name, SPOKE_OPT_PEER_PID) == 0)
+        return give(value, size, &who.pid, sizeof who.pid);
+    if (strcmp(name, SPOKE_OPT_PEER_UID) == 0)
+        return give(value, size, &who.uid, sizeof who.uid);
+    return give(value, size, &who.gid, sizeof who.gid);
+}
+
+static int
+get_pipe(struct spk_pipe *p, const char *name, enum spoke_type type, void *value, size_t *size)
+{
+    bool local = strcmp(name, SPOKE_OPT_LOCAL_ADDRESS) == 0, remote = strcmp(name, SPOKE_OPT_REMOTE_ADDRESS) == 0;
+    char text[256];
+    int  rc;
+
+    if (strcmp(name, SPOKE_OPT_PEER_PID) == 0 || strcmp(name, SPOKE_OPT_PEER_UID) == 0 || strcmp(name, SPOKE_OPT_PEER_GID) == 0)
+        return type != SPOKE_INT || *size < sizeof(int) ? SPOKE_ETYPE : get_credential(p, name, value, size);
+    if (strcmp(name, SPOKE_OPT_URL) != 0 && !local && !remote)
+        return SPOKE_EOPTION;
+    if (type != SPOKE_STRING)
+        return SPOKE_ETYPE;
+    if (!local && !remote)
+        return give_text(value, size, p->endpoint->url.text);
+    rc = p->ops->address(p, local, text, sizeof text);
+    return rc != 0 ? rc : give_text(value, size, text);
+}
+
+int
+spoke_pipe_get(spoke_socket *handle, spoke_pipe_id id, const char *name, enum spoke_type type, void *value, size_t *size)
+{
+    struct spk_engine *e;
+    struct spk_pipe   *p;
+    void              *object;
+    int                rc;
+
+    if (size == NULL || !arguments_are_fine(name, value, *size))
+        return SPOKE_EINVAL;
+    if ((rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, &e)) != 0)
+        return rc;
+    p = spk_idmap_get(&((struct spk_socket *)object)->by_id, id);
+    rc = p == NULL ? SPOKE_ENOENT : get_pipe(p, name, type, value, size);
+    spk_engine_leave(e);
+    return rc;
+}

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+/* Pipes: one connection to one peer, from the handshake to the last byte, whatever carries it.  This file is the part that all of them
+ * share: their number, their states, what the protocol and the user are told, and when they are freed. */
+#include "runtime/core/core.h"
+
+/* ---- numbers: 31 bits, never 0, unique in the process among live pipes, the first one random, then + 1 ---- */
+
+static pthread_mutex_t  ids_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct spk_idmap ids;
+static uint32_t         last_id;
+
+static int
+take_id(struct spk_engine *e, void *value, spoke_pipe_id *out)
+{
+    int rc;
+
+    pthread_mutex_lock(&ids_lock);
+    if (last_id == 0)
+        last_id = (uint32_t)spk_engine_random(e) & 0x7fffffff;
+    do
+        last_id = (last_id + 1) & 0x7fffffff;
+    while (last_id == 0 || spk_idmap_get(&ids, last_id) != NULL);
+    rc = spk_idmap_set(&ids, last_id, value);
+    *out = rc == 0 ? last_id : 0;
+    pthread_mutex_unlock(&ids_lock);
+    return rc;
+}
+
+static void
+give_id(spoke_pipe_id id)
+{
+    pthread_mutex_lock(&ids_lock);
+    spk_idmap_remove(&ids, id);
+    if (ids.count == 0)
+        spk_idmap_fini(&ids);
+    pthread_mutex_unlock(&ids_lock);
+}
+
+/* ---- life ---- */
+
+static void on_close_task(struct spk_task *task);
+static void on_writable_task(struct spk_task *task);
+
+int
+spk_pipe_init(struct spk_pipe *p, struct spk_endpoint *endpoint, const struct spk_pipe_ops *ops)
+{
+    struct spk_socket *s = endpoint->socket;
+    int                rc;
+
+    p->socket = s;
+    p->endpoint = endpoint;
+    p->ops = ops;
+    p->state = SPK_PIPE_STARTING;
+    spk_list_init(&p->link);
+    spk_list_init(&p->ready);
+    spk_list_init(&p->stalled);
+    spk_task_init(&p->close_task, on_close_task);
+    spk_task_init(&p->writable_task, on_writable_task);
+    if (s->protocol->pipe_size > 0 && (p->state_memory = spk_zalloc(s->protocol->pipe_size)) == NULL)
+        return SPOKE_ENOMEM;
+    if ((rc = take_id(s->e, p, &p->id)) != 0)
+        goto free_state;
+    if ((rc = spk_idmap_set(&s->by_id, p->id, p)) != 0)
+        goto give_id;
+    spk_list_append(&s->pipes, &p->link);
+    s->pipe_count++;
+    endpoint->refs++;
+    return 0;
+give_id:
+    give_id(p->id);
+free_state:
+    spk_free(p->state_memory);
+    p->state_memory = NULL;
+    return rc;
+}
+
+void
+spk_pipe_shook_hands(struct spk_pipe *p)
+{
+    struct spk_socket *s = p->socket;
+
+    if (p->state != SPK_PIPE_STARTING)
+        return;
+    p->state = SPK_PIPE_ATTACHING;
+    if (s->state_now == SPK_SOCKET_CLOSING) {
+        spk_pipe_shut(p, SPOKE_ECLOSED);
+    } else if (s->max_pipes > 0 && s->stats.pipes_current >= (uint64_t)s->max_pipes) {
+        s->stats.refused++;
+        spk_pipe_shut(p, SPOKE_ELIMIT);
+    } else if (s->on_event == NULL) {
+        spk_pipe_attach(p, 0);
+    } else {
+        spk_event(s, SPOKE_EVENT_ATTACHING, 0, p, p->endpoint);
+    }
+}
+
+void
+spk_pipe_attach(struct spk_pipe *p, int verdict)
+{
+    struct spk_socket *s = p->socket;
+
+    if (p->state != SPK_PIPE_ATTACHING)
+        return;
+    if (verdict != 0) {
+        s->stats.refused++;
+        spk_pipe_shut(p, SPOKE_EREFUSED);
+        return;
+    }
+    p->announced = true;
+    if (s->protocol->pipe_added != NULL && (verdict = s->protocol->pipe_added(s, p)) != 0) {
+        s->stats.refused++;
+        spk_pipe_shut(p, verdict);
+        return;
+    }
+    p->added = true;
+    p->state = SPK_PIPE_ATTACHED;
+    s->stats.pipes_attached++;
+    s->stats.pipes_current++;
+    if (p->endpoint->is_dialer)
+        spk_dialer_attempt_over(p->endpoint, 0);
+    spk_event(s, SPOKE_EVENT_ATTACHED, 0, p, p->endpoint);
+    p->want_writable = true;
+    p->writable = false;
+    spk_pipe_set_writable(p, true);
+    p->ops->start(p);
+}
+
+void
+spk_pipe_shut(struct spk_pipe *p, int reason)
+{
+    if (p->state == SPK_PIPE_CLOSING || p->state == SPK_PIPE_CLOSED)
+        return;
+    p->state = SPK_PIPE_CLOSING;
+    p->reason = reason;
+    spk_list_remove(&p->ready);
+    spk_task_queue(p->socket->e, &p->close_task);
+}
+
+static void
+on_close_task(struct spk_task *task)
+{
+    struct spk_pipe   *p = SPK_OWNER(task, struct spk_pipe, close_task);
+    struct spk_socket *s = p->socket;
+
+    spk_task_cancel(&p->writable_task);
+    spk_list_remove(&p->stalled);
+    if (p->added) {
+        uint64_t bytes;
+
+        s->stats.pipes_current--;
+        s->stats.dropped_lost += p->ops->pending(p, &bytes);
+        if (s->protocol->pipe_removed != NULL)
+            s->protocol->pipe_removed(s, p);
+    }
+    spoke_msg_free(p->held);
+    p->held = NULL;
+    p->ops->close(p);
+}
+
+void
+spk_pipe_closed(struct spk_pipe *p)
+{
+    struct spk_socket   *s = p->socket;
+    struct spk_endpoint *endpoint = p->endpoint;
+    int                  reason = p->reason;
+    bool                 was_added = p->added;
+
+    p->state = SPK_PIPE_CLOSED;
+    if (p->announced)
+        spk_event(s, SPOKE_EVENT_DETACHED, reason, p, endpoint);
+    spk_list_remove(&p->link);
+    spk_idmap_remove(&s->by_id, p->id);
+    give_id(p->id);
+    s->pipe_count--;
+    spk_free(p->state_memory);
+    p->ops->free(p);
+    if (endpoint->is_dialer)
+        spk_dialer_pipe_gone(endpoint, reason, was_added);
+    else if (!was_added && reason != SPOKE_ECLOSED)
+        spk_event(s, SPOKE_EVENT_ACCEPT_FAILED, reason, NULL, endpoint);
+    spk_endpoint_unref(endpoint);
+    spk_socket_advance_close(s);
+}
+
+/* ---- sending ---- */
+
+static void
+on_writable_task(struct spk_task *task)
+{
+    struct spk_pipe   *p = SPK_OWNER(task, struct spk_pipe, writable_task);
+    struct spk_socket *s = p->socket;
+
+    if (p->state != SPK_PIPE_ATTACHED || !p->writable || !p->want_writable)
+        return;
+    p->want_writable = false;
+    if (s->protocol->writable != NULL)
+        s->protocol->writable(s, p);
+}
+
+void
+spk_pipe_set_writable(struct spk_pipe *p, bool writable)
+{
+    if (p->writable == writable)
+        return;
+    p->writable = writable;
+    if (p->state != SPK_PIPE_ATTACHED)
+        return;
+    if (!writable) {
+        spk_list_remove(&p->ready);
+        p->want_writable = true;
+    } else {
+        spk_list_append(&p->socket->ready, &p->ready);
+        spk_task_queue(p->socket->e, &p->writable_task);
+    }
+}
+
+bool
+spk_pipe_can_send(const struct spk_pipe *p)
+{
+    return p->writable && p->state == SPK_PIPE_ATTACHED;
+}
+
+int
+spk_pipe_send(struct spk_pipe *p, spoke_msg *m)
+{
+    if (!spk_pipe_can_send(p)) {
+        p->want_writable = true;
+        return SPOKE_EAGAIN;
+    }
+    if (m->expires_ns != 0 && spk_engine_now(p->socket->e) >= m->expires_ns) {
+        p->socket->stats.dropped_expired++;
+        spoke_msg_free(m);
+        return 0;
+    }
+    return p->ops->send(p, m);
+}
+
+bool
+spk_socket_can_send(const struct spk_socket *s)
+{
+    return !spk_list_empty(&s->ready);
+}
+
+struct spk_pipe *
+spk_socket_next_writable(struct spk_socket *s)
+{
+    struct spk_link *first = s->ready.next;
+
+    if (first == &s->ready)
+        return NULL;
+    if (first->next != &s->ready) { /* to the end: its turn is over */
+        spk_list_remove(first);
+        spk_list_append(&s->ready, first);
+    }
+    return SPK_OWNER(first, struct spk_pipe, ready);
+}
+
+/* ---- receiving ---- */
+
+int
+spk_pipe_received(struct spk_pipe *p, spoke_msg *m)
+{
+    struct spk_socket *s = p->socket;
+    int                rc;
+
+    if (s->state_now != SPK_SOCKET_OPEN) { /* nobody will ever ask for it */
+        spoke_msg_free(m);
+        return true;
+    }
+    m->pipe = p->id;
+    rc = s->protocol->received(s, p, m);
+    if (rc != 0)
+        spk_pipe_shut(p, rc);
+    return p->state == SPK_PIPE_ATTACHED && p->held == NULL;
+}
+
+void
+spk_pipe_stall(struct spk_pipe *p)
+{
+    if (spk_list_empty(&p->stalled) && p->state == SPK_PIPE_ATTACHED)
+        spk_list_append(&p->socket->stalled, &p->stalled);
+}
+
+void
+spk_socket_deliver(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
+{
+    if (spk_queue_push(&s->recv_queue, m) != 0) {
+        p->held = m;
+        spk_pipe_stall(p);
+    }
+    spk_socket_wake(s, SPK_READABLE);
+}
+
+/* Take from those that were held back, one message a pipe a round when they are several. */
+void
+spk_socket_refill(struct spk_socket *s)
+{
+    struct spk_link *link;
+
+    while (!spk_queue_full(&s->recv_queue) && (link = spk_list_take(&s->stalled)) != NULL) {
+        struct spk_pipe *p = SPK_OWNER(link, struct spk_pipe, stalled);
+        spoke_msg       *m = p->held;
+
+        p->held = NULL;
+        if (m != NULL)
+            spk_socket_deliver(s, p, m);
+        if (p->held == NULL)
+            p->ops->resume(p, spk_list_empty(&s->stalled) ? INT32_MAX : 1);
+    }
+}
+
+static int
+take_held(struct spk_socket *s, spoke_msg **m)
+{
+    SPK_LIST_EACH(link, &s->stalled)
+    {
+        struct spk_pipe *p = SPK_OWNER(link, struct spk_pipe, stalled);
+
+        if (p->held != NULL) {
+            *m = p->held;
+            p->held = NULL;
+            spk_list_remove(&p->stalled);
+            p->ops->resume(p, 1);
+            return 0;
+        }
+    }
+    return SPOKE_EAGAIN;
+}
+
+int
+spk_socket_take(struct spk_socket *s, spoke_msg **m)
+{
+    *m = spk_queue_pop(&s->recv_queue);
+    if (*m == NULL && !spk_list_empty(&s->stalled)) {
+        spk_socket_refill(s);
+        *m = spk_queue_pop(&s->recv_queue);
+    }
+    if (*m == NULL) /* a queue of no length at all */
+        return take_held(s, m);
+    if (!spk_list_empty(&s->stalled) && s->recv_queue.count <= s->recv_queue.max_messages / 2)
+        spk_socket_refill(s);
+    return 0;
+}
+
+bool
+spk_socket_has_message(const struct spk_socket *s)
+{
+    return s->recv_queue.count > 0 || !spk_list_empty(&s->stalled);
+}
+
+bool
+spk_socket_recv_full(const struct spk_socket *s)
+{
+    return spk_queue_full(&s->recv_queue);
+}
+
+/* ---- small things for protocols ---- */
+
+void *
+spk_pipe_state(struct spk_pipe *p)
+{
+    return p->state_memory;
+}
+
+spoke_pipe_id
+spk_pipe_id(const struct spk_pipe *p)
+{
+    return p->id;
+}
+
+struct spk_pipe *
+spk_socket_pipe(struct spk_socket *s, spoke_pipe_id id)
+{
+    struct spk_pipe *p = spk_idmap_get(&s->by_id, id);
+
+    return p != NULL && p->state == SPK_PIPE_ATTACHED ? p : NULL;
+}

@@ -1,0 +1,654 @@
+/* SPDX-License-Identifier: MIT */
+/* Sockets: open, send, receive, close, and what the protocol is offered.  The patterns themselves are in protocols/; here is only what
+ * all of them share: waiting, queues' bounds, wake-ups, the end. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "runtime/core/core.h"
+
+/* ---- readiness ---- */
+
+static void
+set_fd(int fd, bool *on, bool want)
+{
+    uint64_t value = 1;
+
+    if (fd < 0 || *on == want)
+        return;
+    *on = want;
+    /* Neither can fail on a non-blocking eventfd whose state we know. */
+    if ((want ? write(fd, &value, sizeof value) : read(fd, &value, sizeof value)) < 0)
+        *on = !want;
+}
+
+void
+spk_socket_check_ready(struct spk_socket *s)
+{
+    unsigned ready;
+
+    if (s->on_message == NULL && s->on_writable == NULL && s->recv_fd < 0 && s->send_fd < 0)
+        return;
+    if (s->state_now != SPK_SOCKET_OPEN)
+        return;
+    ready = s->protocol->ready(s);
+    set_fd(s->recv_fd, &s->recv_fd_on, (ready & SPK_READABLE) != 0);
+    set_fd(s->send_fd, &s->send_fd_on, (ready & SPK_WRITABLE) != 0);
+    if (s->on_message != NULL && (ready & SPK_READABLE) != 0)
+        spk_task_queue_callback(s->e, &s->message_task);
+    if (s->on_writable != NULL && s->writable_wanted && (ready & SPK_WRITABLE) != 0)
+        spk_task_queue_callback(s->e, &s->writable_task);
+}
+
+void
+spk_socket_wake(struct spk_socket *s, unsigned what)
+{
+    if ((what & SPK_READABLE) != 0 && !spk_list_empty(&s->recv_waiters)) {
+        if ((what & SPK_ALL) != 0)
+            spk_engine_wake_all(s->e, &s->recv_waiters);
+        else
+            spk_engine_wake_one(s->e, &s->recv_waiters);
+    }
+    if ((what & SPK_WRITABLE) != 0 && !spk_list_empty(&s->send_waiters)) {
+        if ((what & SPK_ALL) != 0)
+            spk_engine_wake_all(s->e, &s->send_waiters);
+        else
+            spk_engine_wake_one(s->e, &s->send_waiters);
+    }
+    spk_socket_check_ready(s);
+    if (s->state_now == SPK_SOCKET_LINGERING)
+        spk_socket_advance_close(s);
+}
+
+void
+spk_socket_fail_recv(struct spk_socket *s, int error)
+{
+    s->recv_epoch++;
+    s->recv_error = error;
+    spk_engine_wake_all(s->e, &s->recv_waiters);
+}
+
+/* ---- open ---- */
+
+static void on_linger_time(struct spk_timer *timer);
+static void on_free(struct spk_task *task);
+
+static void
+init_options(struct spk_socket *s)
+{
+    s->recv_timeout_ns = s->send_timeout_ns = SPOKE_FOREVER;
+    s->linger_ns = SPOKE_SECOND;
+    s->busy_poll_ns = s->e->busy_poll_ns;
+    s->send_queue = s->recv_queue_most = 128;
+    s->send_queue_bytes = s->recv_queue_bytes = (size_t)8 << 20;
+    spk_endpoint_options_init(&s->defaults);
+}
+
+/* An engine that closes takes its sockets with it, without linger. */
+static void
+close_all(struct spk_engine *e)
+{
+    while (!spk_list_empty(&e->sockets)) {
+        struct spk_socket *s = SPK_OWNER(e->sockets.next, struct spk_socket, link);
+
+        s->linger_ns = 0;
+        spk_socket_start_close(s);
+        spk_engine_turn(e, spk_engine_now(e) + SPOKE_MS);
+    }
+}
+
+static int
+new_socket(struct spk_socket **out, const struct spoke_protocol *protocol, struct spk_engine *e)
+{
+    struct spk_socket *s;
+    void              *handle;
+    int                rc;
+
+    if ((s = spk_zalloc(sizeof *s)) == NULL)
+        return SPOKE_ENOMEM;
+    s->e = e;
+    s->protocol = protocol;
+    s->recv_fd = s->send_fd = -1;
+    spk_list_init(&s->endpoints);
+    spk_list_init(&s->pipes);
+    spk_list_init(&s->ready);
+    spk_list_init(&s->stalled);
+    spk_list_init(&s->recv_waiters);
+    spk_list_init(&s->send_waiters);
+    spk_list_init(&s->link);
+    spk_timer_init(&s->linger_timer, on_linger_time);
+    spk_task_init(&s->free_task, on_free);
+    spk_events_init(s);
+    init_options(s);
+    spk_queue_init(&s->recv_queue, (uint32_t)s->recv_queue_most, s->recv_queue_bytes);
+    rc = SPOKE_ENOMEM;
+    if (protocol->socket_size > 0 && (s->state = spk_zalloc(protocol->socket_size)) == NULL)
+        goto free_socket;
+    if ((rc = spk_handle_new(SPK_HANDLE_SOCKET, s, e, &handle)) != 0)
+        goto free_state;
+    s->handle = handle;
+    snprintf(s->name, sizeof s->name, "%s-%u", protocol->name, (unsigned)((uintptr_t)handle & 0xffff));
+    if (protocol->open != NULL && (rc = protocol->open(s)) != 0)
+        goto free_handle;
+    e->on_close = close_all;
+    spk_list_append(&e->sockets, &s->link);
+    *out = s;
+    return 0;
+free_handle:
+    spk_handle_free(handle);
+free_state:
+    spk_free(s->state);
+free_socket:
+    spk_queue_fini(&s->recv_queue);
+    spk_free(s);
+    return rc;
+}
+
+int
+spoke_socket_open(spoke_socket **out, int pattern, spoke_engine *engine)
+{
+    const struct spoke_protocol *protocol = spk_find_protocol(pattern);
+    struct spk_engine           *e;
+    struct spk_socket           *s;
+    void                        *object;
+    int                          rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    *out = NULL;
+    if (protocol == NULL)
+        return SPOKE_ENOTSUP;
+    if (engine != NULL) {
+        rc = spk_handle_enter(engine, SPK_HANDLE_ENGINE, &object, &e);
+    } else if ((rc = spk_engine_default(&e)) == 0) {
+        rc = spk_engine_enter(e);
+    }
+    if (rc != 0)
+        return rc;
+    if ((rc = new_socket(&s, protocol, e)) == 0)
+        *out = s->handle;
+    spk_engine_leave(e);
+    return rc;
+}
+
+/* ---- close ---- */
+
+static uint64_t
+undelivered(struct spk_socket *s, uint64_t *bytes)
+{
+    uint64_t messages = 0, some;
+
+    *bytes = 0;
+    if (s->protocol->pending != NULL)
+        messages = s->protocol->pending(s, bytes);
+    SPK_LIST_EACH(link, &s->pipes)
+    {
+        struct spk_pipe *p = SPK_OWNER(link, struct spk_pipe, link);
+
+        some = 0;
+        messages += p->ops->pending(p, &some);
+        *bytes += some;
+    }
+    return messages;
+}
+
+/* Who waits in close().  On its stack; the socket points to it as long as both live. */
+struct spk_close_wait {
+    struct spk_link           waiters;
+    struct spoke_close_report report;
+    int                       result;
+    bool                      done;
+};
+
+static void
+finish_close(struct spk_socket *s)
+{
+    struct spk_close_wait *wait = s->close_wait;
+
+    if (s->protocol->close != NULL)
+        s->protocol->close(s);
+    spk_events_fini(s);
+    spk_queue_fini(&s->recv_queue);
+    spk_idmap_fini(&s->by_id);
+    if (s->recv_fd >= 0)
+        close(s->recv_fd);
+    if (s->send_fd >= 0)
+        close(s->send_fd);
+    if (wait != NULL) {
+        wait->report = s->report;
+        wait->result = s->close_result;
+        wait->done = true;
+        spk_engine_wake_all(s->e, &wait->waiters);
+    }
+    spk_list_remove(&s->link);
+    spk_free(s->state);
+    spk_free(s);
+}
+
+static void
+on_free(struct spk_task *task)
+{
+    struct spk_socket *s = SPK_OWNER(task, struct spk_socket, free_task);
+
+    if (s->callers == 0 && s->pipe_count == 0 && spk_list_empty(&s->endpoints))
+        finish_close(s);
+}
+
+static void
+end_everything(struct spk_socket *s)
+{
+    s->state_now = SPK_SOCKET_CLOSING;
+    spk_timer_cancel(s->e, &s->linger_timer);
+    s->report.messages = undelivered(s, &s->report.bytes);
+    s->close_result = s->report.messages > 0 ? SPOKE_ETIMEDOUT : 0;
+    for (struct spk_link *link = s->endpoints.next, *next; link != &s->endpoints; link = next) {
+        next = link->next;
+        spk_endpoint_close(SPK_OWNER(link, struct spk_endpoint, link));
+    }
+    SPK_LIST_EACH(link, &s->pipes)
+    spk_pipe_shut(SPK_OWNER(link, struct spk_pipe, link), SPOKE_ECLOSED);
+    spk_task_queue(s->e, &s->free_task);
+}
+
+void
+spk_socket_advance_close(struct spk_socket *s)
+{
+    uint64_t bytes;
+
+    if (s->state_now == SPK_SOCKET_LINGERING && undelivered(s, &bytes) == 0)
+        end_everything(s);
+    else if (s->state_now == SPK_SOCKET_CLOSING)
+        spk_task_queue(s->e, &s->free_task);
+}
+
+static void
+on_linger_time(struct spk_timer *timer)
+{
+    end_everything(SPK_OWNER(timer, struct spk_socket, linger_timer));
+}
+
+void
+spk_socket_start_close(struct spk_socket *s)
+{
+    spoke_ns now = spk_engine_now(s->e);
+    uint64_t bytes;
+
+    if (s->state_now != SPK_SOCKET_OPEN) {
+        if (s->state_now == SPK_SOCKET_LINGERING && s->linger_ns == 0)
+            end_everything(s);
+        return;
+    }
+    spk_handle_free(s->handle);
+    s->state_now = SPK_SOCKET_LINGERING;
+    spk_engine_wake_all(s->e, &s->recv_waiters);
+    spk_engine_wake_all(s->e, &s->send_waiters);
+    SPK_LIST_EACH(link, &s->endpoints)
+    {
+        struct spk_endpoint *ep = SPK_OWNER(link, struct spk_endpoint, link);
+
+        spk_engine_wake_all(s->e, &ep->waiters);
+    }
+    SPK_LIST_EACH(link, &s->pipes)
+    {
+        struct spk_pipe *p = SPK_OWNER(link, struct spk_pipe, link);
+
+        if (p->ops->flush != NULL)
+            p->ops->flush(p);
+    }
+    if (s->linger_ns == 0 || undelivered(s, &bytes) == 0 ||
+        spk_timer_set(s->e, &s->linger_timer, s->linger_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + s->linger_ns) != 0)
+        end_everything(s);
+}
+
+int
+spoke_socket_close_report(spoke_socket *handle, struct spoke_close_report *report)
+{
+    struct spk_close_wait wait = {.done = false};
+    struct spk_engine    *e;
+    struct spk_socket    *s;
+    void                 *object;
+    int                   rc;
+
+    if (report != NULL)
+        memset(report, 0, sizeof *report);
+    if ((rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, &e)) != 0)
+        return rc;
+    s = object;
+    spk_list_init(&wait.waiters);
+    s->close_wait = &wait;
+    spk_socket_start_close(s);
+    while (!wait.done) {
+        /* The socket's own limit is the linger time; this wait has none. */
+        rc = spk_engine_wait(e, &wait.waiters, SPOKE_FOREVER, SPOKE_WAIT_BLOCK);
+        if (rc == SPOKE_EDEADLK && !wait.done) { /* in a callback: the loop goes on with it */
+            s->close_wait = NULL;
+            spk_engine_leave(e);
+            return 0;
+        }
+    }
+    spk_engine_leave(e);
+    if (report != NULL)
+        *report = wait.report;
+    return wait.result;
+}
+
+int
+spoke_socket_close(spoke_socket *handle)
+{
+    return spoke_socket_close_report(handle, NULL);
+}
+
+/* ---- send and receive ---- */
+
+/* A call that may wait holds the socket in memory until it is over. */
+static int
+enter(spoke_socket *handle, struct spk_socket **s)
+{
+    struct spk_engine *e;
+    void              *object;
+    int                rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, &e);
+
+    if (rc == 0)
+        *s = object;
+    return rc;
+}
+
+static int
+wait_for(struct spk_socket *s, struct spk_link *list, spoke_ns *deadline, spoke_ns timeout_ns, int flags)
+{
+    int rc;
+
+    if ((flags & SPOKE_DONTWAIT) != 0 || timeout_ns == 0)
+        return SPOKE_EAGAIN;
+    if (*deadline == 0) {
+        spoke_ns now = spk_engine_now(s->e);
+
+        *deadline = timeout_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + timeout_ns;
+    }
+    s->callers++;
+    rc = spk_engine_wait(s->e, list, *deadline, s->busy_poll_ns);
+    s->callers--;
+    if (s->state_now != SPK_SOCKET_OPEN) {
+        if (s->state_now == SPK_SOCKET_CLOSING)
+            spk_task_queue(s->e, &s->free_task);
+        return SPOKE_ECLOSED;
+    }
+    return rc;
+}
+
+static int
+send_one(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
+{
+    size_t size = m->size;
+    int    rc;
+
+    if (s->send_expiry_ns > 0)
+        m->expires_ns = spk_engine_now(s->e) + s->send_expiry_ns;
+    else
+        m->expires_ns = 0;
+    while ((rc = s->protocol->send(s, m)) == SPOKE_EAGAIN) {
+        s->writable_wanted = true;
+        if (s->best_effort) {
+            s->stats.dropped_best_effort++;
+            spoke_msg_free(m);
+            rc = 0;
+            break;
+        }
+        if ((rc = wait_for(s, &s->send_waiters, deadline, s->send_timeout_ns, flags)) != 0)
+            return rc;
+    }
+    if (rc == 0) {
+        s->stats.messages_sent++;
+        s->stats.bytes_sent += size;
+    }
+    return rc;
+}
+
+int
+spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
+{
+    struct spk_socket *s;
+    struct spk_engine *e;
+    spoke_ns           deadline = 0;
+    int                rc, done = 0;
+
+    if (messages == NULL || count < 0 || (flags & ~(SPOKE_DONTWAIT | SPOKE_MORE)) != 0)
+        return SPOKE_EINVAL;
+    if ((rc = enter(handle, &s)) != 0)
+        return rc;
+    e = s->e;
+    if (!s->protocol->sends) {
+        rc = SPOKE_ENOTSUP;
+        goto leave;
+    }
+    e->cork++;
+    while (done < count && (rc = send_one(s, messages[done], flags, &deadline)) == 0)
+        done++;
+    e->cork--;
+    if (rc != SPOKE_ECLOSED)
+        spk_socket_check_ready(s);
+    if (e->cork == 0 && (flags & SPOKE_MORE) == 0)
+        spk_engine_flush(e);
+leave:
+    spk_engine_leave(e);
+    return done > 0 ? done : rc;
+}
+
+int
+spoke_send(spoke_socket *handle, spoke_msg *m, int flags)
+{
+    struct spk_socket *s;
+    struct spk_engine *e;
+    spoke_ns           deadline = 0;
+    int                rc;
+
+    if (m == NULL || (flags & ~(SPOKE_DONTWAIT | SPOKE_MORE)) != 0)
+        return SPOKE_EINVAL;
+    if ((rc = enter(handle, &s)) != 0)
+        return rc;
+    e = s->e;
+    if (!s->protocol->sends) {
+        rc = SPOKE_ENOTSUP;
+        goto leave;
+    }
+    e->cork += (flags & SPOKE_MORE) != 0;
+    rc = send_one(s, m, flags, &deadline);
+    e->cork -= (flags & SPOKE_MORE) != 0;
+    if (rc != SPOKE_ECLOSED)
+        spk_socket_check_ready(s);
+    if (!e->shared && (flags & SPOKE_MORE) == 0)
+        spk_engine_flush(e); /* also what earlier ones with SPOKE_MORE left */
+leave:
+    spk_engine_leave(e);
+    return rc;
+}
+
+static int
+recv_one(struct spk_socket *s, spoke_msg **m, int flags, spoke_ns *deadline)
+{
+    uint64_t epoch = s->recv_epoch;
+    int      rc;
+
+    *m = NULL;
+    while ((rc = s->protocol->recv(s, m)) == SPOKE_EAGAIN) {
+        if (flags == -1)
+            return rc;
+        if ((rc = wait_for(s, &s->recv_waiters, deadline, s->recv_timeout_ns, flags)) != 0)
+            return rc;
+        if (s->recv_epoch != epoch)
+            return s->recv_error;
+    }
+    if (rc == 0) {
+        s->stats.messages_received++;
+        s->stats.bytes_received += (*m)->size;
+    }
+    return rc;
+}
+
+int
+spoke_recvv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
+{
+    struct spk_socket *s;
+    struct spk_engine *e;
+    spoke_ns           deadline = 0;
+    int                rc, done = 0;
+
+    if (messages == NULL || count <= 0 || (flags & ~SPOKE_DONTWAIT) != 0)
+        return SPOKE_EINVAL;
+    if ((rc = enter(handle, &s)) != 0)
+        return rc;
+    e = s->e;
+    if (!s->protocol->receives)
+        rc = SPOKE_ENOTSUP;
+    else if (s->on_message != NULL)
+        rc = SPOKE_ESTATE;
+    else
+        while (done < count && (rc = recv_one(s, &messages[done], done == 0 ? flags : -1, &deadline)) == 0)
+            done++;
+    if (rc != SPOKE_ECLOSED)
+        spk_socket_check_ready(s);
+    if (done > 0 && spk_socket_has_message(s)) /* whoever else waits was woken for what we took */
+        spk_socket_wake(s, SPK_READABLE);
+    spk_engine_leave(e);
+    return done > 0 ? done : rc;
+}
+
+int
+spoke_recv(spoke_socket *handle, spoke_msg **out, int flags)
+{
+    int rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    rc = spoke_recvv(handle, out, 1, flags);
+    if (rc != 1)
+        *out = NULL;
+    return rc == 1 ? 0 : rc;
+}
+
+int
+spoke_send_bytes(spoke_socket *handle, const void *data, size_t size, int flags)
+{
+    spoke_msg *m;
+    int        rc;
+
+    if (data == NULL && size > 0)
+        return SPOKE_EINVAL;
+    if ((rc = spoke_msg_from(&m, data, size)) != 0)
+        return rc;
+    if ((rc = spoke_send(handle, m, flags)) != 0)
+        spoke_msg_free(m);
+    return rc;
+}
+
+int
+spoke_recv_bytes(spoke_socket *handle, void *buffer, size_t *size, int flags)
+{
+    spoke_msg *m;
+    size_t     room;
+    int        rc;
+
+    if (size == NULL || (buffer == NULL && *size > 0))
+        return SPOKE_EINVAL;
+    room = *size;
+    if ((rc = spoke_recv(handle, &m, flags)) != 0)
+        return rc;
+    *size = m->size;
+    if (m->size < room)
+        room = m->size;
+    if (room > 0)
+        memcpy(buffer, m->body, room);
+    spoke_msg_free(m);
+    return 0;
+}
+
+int
+spoke_pipe_close(spoke_socket *handle, spoke_pipe_id id)
+{
+    struct spk_socket *s;
+    struct spk_engine *e;
+    struct spk_pipe   *p;
+    int                rc;
+
+    if ((rc = enter(handle, &s)) != 0)
+        return rc;
+    e = s->e;
+    if ((p = spk_idmap_get(&s->by_id, id)) == NULL)
+        rc = SPOKE_ENOENT;
+    else
+        spk_pipe_shut(p, SPOKE_ECLOSED);
+    spk_engine_leave(e);
+    return rc;
+}
+
+int
+spoke_socket_stats(spoke_socket *handle, struct spoke_stats *out)
+{
+    struct spk_socket *s;
+    int                rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    memset(out, 0, sizeof *out);
+    if ((rc = enter(handle, &s)) != 0)
+        return rc;
+    s->stats.recv_queue_high = s->recv_queue.high;
+    *out = s->stats;
+    spk_engine_leave(s->e);
+    return 0;
+}
+
+/* ---- for protocols ---- */
+
+void *
+spk_socket_state(struct spk_socket *s)
+{
+    return s->state;
+}
+
+struct spoke_stats *
+spk_socket_counters(struct spk_socket *s)
+{
+    return &s->stats;
+}
+
+bool
+spk_socket_raw(const struct spk_socket *s)
+{
+    return s->raw;
+}
+
+int
+spk_socket_send_queue(const struct spk_socket *s, size_t *bytes)
+{
+    *bytes = s->send_queue_bytes;
+    return s->send_queue;
+}
+
+spoke_ns
+spk_socket_now(struct spk_socket *s)
+{
+    return spk_engine_now(s->e);
+}
+
+uint32_t
+spk_socket_random(struct spk_socket *s)
+{
+    return (uint32_t)(spk_engine_random(s->e) >> 16);
+}
+
+int
+spk_socket_timer_set(struct spk_socket *s, struct spk_timer *timer, spoke_ns after_ns)
+{
+    spoke_ns now = spk_engine_now(s->e);
+
+    return spk_timer_set(s->e, timer, after_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + after_ns);
+}
+
+void
+spk_socket_timer_cancel(struct spk_socket *s, struct spk_timer *timer)
+{
+    spk_timer_cancel(s->e, timer);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* Timers for users of an owned engine: spoke_engine_after() and spoke_engine_cancel().  Owner's thread. */
+#include "runtime/engine/engine.h"
+#include "runtime/engine/handle.h"
+#include "runtime/memory/pool.h"
+
+/* Listed in the engine until it runs; its number is what the user holds. */
+struct after {
+    struct spk_timer   timer;
+    struct spk_task    task;
+    struct spk_link    link;
+    struct spk_engine *e;
+    uint64_t           id;
+    spoke_post_f      *fn;
+    void              *ctx;
+};
+
+static void
+run(struct spk_task *task)
+{
+    struct after      *a = SPK_OWNER(task, struct after, task);
+    struct spk_engine *e = a->e;
+
+    spk_list_remove(&a->link);
+    spk_engine_call_begin(e);
+    a->fn(a->ctx);
+    spk_engine_call_end(e);
+    spk_free(a);
+}
+
+static void
+on_timer(struct spk_timer *timer)
+{
+    struct after *a = SPK_OWNER(timer, struct after, timer);
+
+    spk_task_queue_callback(a->e, &a->task);
+}
+
+int
+spoke_engine_after(spoke_engine *handle, spoke_ns after_ns, spoke_post_f *fn, void *ctx, uint64_t *id)
+{
+    struct spk_engine *e;
+    struct after      *a;
+    void              *object;
+    spoke_ns           now;
+    int                rc;
+
+    if (fn == NULL || after_ns < 0)
+        return SPOKE_EINVAL;
+    if ((rc = spk_handle_enter(handle, SPK_HANDLE_ENGINE, &object, &e)) != 0)
+        return rc;
+    if ((a = spk_zalloc(sizeof *a)) == NULL) {
+        rc = SPOKE_ENOMEM;
+        goto leave;
+    }
+    a->e = e;
+    a->fn = fn;
+    a->ctx = ctx;
+    a->id = ++e->after_ids;
+    spk_timer_init(&a->timer, on_timer);
+    spk_task_init(&a->task, run);
+    now = spk_engine_now(e);
+    if ((rc = spk_timer_set(e, &a->timer, after_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + after_ns)) != 0) {
+        spk_free(a);
+        goto leave;
+    }
+    spk_list_append(&e->afters, &a->link);
+    if (id != NULL)
+        *id = a->id;
+leave:
+    spk_engine_leave(e);
+    return rc;
+}
+
+static void
+forget(struct after *a)
+{
+    spk_timer_cancel(a->e, &a->timer);
+    spk_task_cancel(&a->task);
+    spk_list_remove(&a->link);
+    spk_free(a);
+}
+
+int
+spoke_engine_cancel(spoke_engine *handle, uint64_t id)
+{
+    struct spk_engine *e;
+    struct after      *found = NULL;
+    void              *object;
+    int                rc;
+
+    if ((rc = spk_handle_enter(handle, SPK_HANDLE_ENGINE, &object, &e)) != 0)
+        return rc;
+    SPK_LIST_EACH(link, &e->afters)
+    {
+        struct after *a = SPK_OWNER(link, struct after, link);
+
+        if (a->id == id) {
+            found = a;
+            break;
+        }
+    }
+    if (found != NULL)
+        forget(found);
+    else
+        rc = SPOKE_ENOENT;
+    spk_engine_leave(e);
+    return rc;
+}
+
+void
+spk_afters_close(struct spk_engine *e)
+{
+    while (!spk_list_empty(&e->afters))
+        forget(SPK_OWNER(e->afters.next, struct after, link));
+}

@@ -1,0 +1,804 @@
+/* SPDX-License-Identifier: MIT */
+/* The loop: what an engine does in one turn, how long it looks for work itself before it sleeps, and how threads that share an
+ * engine wait for it.  The order within a turn: posted work, tasks, timers, callbacks, held-back writes, hot receives, then the backend
+ * (which submits everything and waits, in one system call).  docs/architecture.md, "The engine". */
+#include <errno.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runtime/engine/backend.h"
+#include "runtime/engine/engine.h"
+#include "runtime/memory/pool.h"
+
+#define SCRATCH_SIZE ((size_t)256 * 1024) /* bytes that one plain receive may bring */
+#define SCRATCH_LEAST ((size_t)16 * 1024)
+#define HOT_MOST 8u /* receives that are worth trying one by one; more are armed */
+
+/* Adaptive waiting, nanoseconds.  A sleep and a wake-up cost about 30 us each on a virtual machine, some 3 us on bare metal; a wait that ended by
+ * itself within SPIN_BUDGET would have been cheaper without sleeping.  What a sleeping wait measured has the wake-up in it. */
+#define SPIN_BUDGET (60 * SPOKE_US)
+#define SLEPT_SHORT (150 * SPOKE_US)
+#define CREDIT_MOST 16
+#define LEASE (2 * SPOKE_MS)
+
+/* ---- operations ---- */
+
+void
+spk_op_init(struct spk_op *op, spk_op_f *fn)
+{
+    memset(op, 0, sizeof *op);
+    spk_list_init(&op->link);
+    op->fn = fn;
+}
+
+static void
+queue_op(struct spk_engine *e, struct spk_op *op, enum spk_op_kind kind, int handle)
+{
+    op->kind = (uint8_t)kind;
+    op->state = SPK_OP_QUEUED;
+    op->handle = handle;
+    op->cancelled = false;
+    op->more = false;
+    spk_list_append(&e->queued, &op->link);
+}
+
+void
+spk_op_accept(struct spk_engine *e, struct spk_op *op, int handle)
+{
+    queue_op(e, op, SPK_OP_ACCEPT, handle);
+}
+
+void
+spk_op_connect(struct spk_engine *e, struct spk_op *op, int handle, const struct sockaddr *address, socklen_t size)
+{
+    op->u.connect.address = address;
+    op->u.connect.size = size;
+    queue_op(e, op, SPK_OP_CONNECT, handle);
+}
+
+/* Is it worth looking for work by ourselves? */
+static bool
+spinning_pays(const struct spk_engine *e)
+{
+    return e->busy_poll_ns == SPOKE_WAIT_ADAPTIVE ? e->spin_credit > 0 : e->busy_poll_ns > 0;
+}
+
+void
+spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, size_t size)
+{
+    op->u.recv.buffer = buffer;
+    op->u.recv.size = size;
+    queue_op(e, op, SPK_OP_RECV, handle);
+    if (e->hot_count < HOT_MOST && (e->spinning || spinning_pays(e))) {
+        spk_list_remove(&op->link);
+        spk_list_append(&e->hot, &op->link);
+        e->hot_count++;
+    }
+}
+
+void
+spk_op_send(struct spk_engine *e, struct spk_op *op, int handle, struct msghdr *msg)
+{
+    op->u.send.msg = msg;
+    queue_op(e, op, SPK_OP_SEND, handle);
+}
+
+void
+spk_op_cancel(struct spk_engine *e, struct spk_op *op)
+{
+    if (op->state == SPK_OP_IDLE || op->cancelled)
+        return;
+    op->cancelled = true;
+    if (op->state == SPK_OP_IN_FLIGHT)
+        e->backend->cancel(e, op);
+    /* One that is only queued is answered by the next turn, see submit_queued(). */
+}
+
+void
+spk_op_complete(struct spk_engine *e, struct spk_op *op, int result)
+{
+    if (!op->more) {
+        if (op->state == SPK_OP_IN_FLIGHT)
+            e->ops_in_flight--;
+        op->state = SPK_OP_IDLE;
+        spk_list_remove(&op->link);
+    }
+    op->fn(op, result);
+}
+
+/* ---- tasks, timers, posts ---- */
+
+void
+spk_task_init(struct spk_task *task, void (*fn)(struct spk_task *task))
+{
+    spk_list_init(&task->link);
+    task->fn = fn;
+}
+
+void
+spk_task_queue(struct spk_engine *e, struct spk_task *task)
+{
+    if (spk_list_empty(&task->link))
+        spk_list_append(&e->tasks, &task->link);
+}
+
+void
+spk_task_cancel(struct spk_task *task)
+{
+    spk_list_remove(&task->link);
+}
+
+void
+spk_task_queue_callback(struct spk_engine *e, struct spk_task *task)
+{
+    if (spk_list_empty(&task->link))
+        spk_list_append(&e->callbacks, &task->link);
+}
+
+void
+spk_engine_call_begin(struct spk_engine *e)
+{
+    e->in_callback++;
+    if (e->shared)
+        pthread_mutex_unlock(&e->lock);
+}
+
+void
+spk_engine_call_end(struct spk_engine *e)
+{
+    if (e->shared)
+        pthread_mutex_lock(&e->lock);
+    e->in_callback--;
+}
+
+void
+spk_timer_init(struct spk_timer *timer, void (*fn)(struct spk_timer *timer))
+{
+    timer->fn = fn;
+    timer->when = 0;
+    timer->index = UINT32_MAX;
+}
+
+int
+spk_timer_set(struct spk_engine *e, struct spk_timer *timer, spoke_ns when)
+{
+    int rc = spk_timers_set(&e->timers, timer, when);
+
+    if (rc == 0 && e->asleep && when < e->sleep_until_ns)
+        e->poke = true;
+    return rc;
+}
+
+void
+spk_timer_cancel(struct spk_engine *e, struct spk_timer *timer)
+{
+    spk_timers_cancel(&e->timers, timer);
+}
+
+spoke_ns
+spk_engine_now(struct spk_engine *e)
+{
+    return e->backend->now(e);
+}
+
+struct post {
+    struct spk_link link;
+    spoke_post_f   *fn;
+    void           *ctx;
+    bool            user;
+};
+
+int
+spk_engine_post(struct spk_engine *e, spoke_post_f *fn, void *ctx, bool user)
+{
+    struct post *post = spk_zalloc(sizeof *post);
+
+    if (post == NULL)
+        return SPOKE_ENOMEM;
+    post->fn = fn;
+    post->ctx = ctx;
+    post->user = user;
+    pthread_mutex_lock(&e->post_lock);
+    if (e->closed) {
+        pthread_mutex_unlock(&e->post_lock);
+        spk_free(post);
+        return SPOKE_ECLOSED;
+    }
+    spk_list_append(&e->posted, &post->link);
+    /* Both sides are sequentially consistent: either we see the sleeper, or it sees the post (about_to_sleep()). */
+    atomic_store(&e->has_posted, true);
+    if (atomic_exchange(&e->sleeping, false))
+        e->backend->poke(e);
+    pthread_mutex_unlock(&e->post_lock);
+    return 0;
+}
+
+static bool
+run_posted(struct spk_engine *e)
+{
+    struct spk_link  mine, *link;
+    bool             any = false;
+
+    if (!atomic_load_explicit(&e->has_posted, memory_order_acquire))
+        return false;
+    spk_list_init(&mine);
+    pthread_mutex_lock(&e->post_lock);
+    atomic_store_explicit(&e->has_posted, false, memory_order_relaxed);
+    spk_list_splice(&mine, &e->posted);
+    pthread_mutex_unlock(&e->post_lock);
+    while ((link = spk_list_take(&mine)) != NULL) {
+        struct post *post = SPK_OWNER(link, struct post, link);
+
+        if (post->user)
+            spk_engine_call_begin(e);
+        post->fn(post->ctx);
+        if (post->user)
+            spk_engine_call_end(e);
+        spk_free(post);
+        any = true;
+    }
+    return any;
+}
+
+uint64_t
+spk_engine_random(struct spk_engine *e)
+{
+    uint64_t z = e->random += 0x9e3779b97f4a7c15u; /* splitmix64 */
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+/* ---- one turn ---- */
+
+static bool
+run_tasks(struct spk_engine *e)
+{
+    struct spk_link *link;
+    bool             any = false;
+
+    while ((link = spk_list_take(&e->tasks)) != NULL) {
+        struct spk_task *task = SPK_OWNER(link, struct spk_task, link);
+
+        task->fn(task);
+        any = true;
+    }
+    return any;
+}
+
+static bool
+run_timers(struct spk_engine *e)
+{
+    struct spk_timer *timer;
+    spoke_ns          now;
+    bool              any = false;
+
+    if (e->timers.count == 0)
+        return false;
+    now = spk_engine_now(e);
+    while ((timer = spk_timers_due(&e->timers, now)) != NULL) {
+        timer->fn(timer);
+        any = true;
+    }
+    return any;
+}
+
+/* Each that is there now, once: a callback may bring itself back. */
+static bool
+run_callbacks(struct spk_engine *e)
+{
+    struct spk_link mine, *link;
+    bool            any = false;
+
+    if (spk_list_empty(&e->callbacks))
+        return false;
+    spk_list_init(&mine);
+    spk_list_splice(&mine, &e->callbacks);
+    while ((link = spk_list_take(&mine)) != NULL) {
+        struct spk_task *task = SPK_OWNER(link, struct spk_task, link);
+
+        task->fn(task);
+        any = true;
+    }
+    return any;
+}
+
+void
+spk_engine_flush(struct spk_engine *e)
+{
+    struct spk_link mine, *link;
+
+    if (spk_list_empty(&e->flushes))
+        return;
+    spk_list_init(&mine);
+    spk_list_splice(&mine, &e->flushes);
+    while ((link = spk_list_take(&mine)) != NULL) {
+        struct spk_flush *flush = SPK_OWNER(link, struct spk_flush, link);
+
+        flush->fn(flush);
+    }
+}
+
+uint8_t *
+spk_scratch_room(struct spk_engine *e, size_t *size)
+{
+    if (e->scratch != NULL && e->scratch->size - e->scratch_used < SCRATCH_LEAST) {
+        spk_chunk_unref(e->scratch);
+        e->scratch = NULL;
+    }
+    if (e->scratch == NULL) {
+        e->scratch = spk_chunk_new(SCRATCH_SIZE);
+        e->scratch_used = 0;
+        if (e->scratch == NULL)
+            return NULL;
+    }
+    *size = e->scratch->size - e->scratch_used;
+    return e->scratch->data + e->scratch_used;
+}
+
+void
+spk_scratch_complete(struct spk_engine *e, struct spk_op *op, int64_t result)
+{
+    struct spk_chunk *chunk = e->scratch;
+    size_t            used = e->scratch_used;
+
+    if (result > 0) {
+        spk_chunk_ref(chunk); /* ours while the callback runs, which may receive again */
+        op->chunk = chunk;
+        op->data = chunk->data + used;
+        e->scratch_used = used + (((size_t)result + 15) & ~(size_t)15);
+        spk_op_complete(e, op, (int)result);
+        spk_chunk_unref(chunk);
+        if (e->scratch == chunk && spk_chunk_alone(chunk))
+            e->scratch_used = 0; /* nobody kept anything */
+        return;
+    }
+    spk_op_complete(e, op, (int)result);
+}
+
+/* Try one receive by a plain call.  Returns true if it completed. */
+static bool
+try_recv(struct spk_engine *e, struct spk_op *op)
+{
+    size_t   size = op->u.recv.size;
+    uint8_t *room = op->u.recv.buffer;
+    int64_t  n;
+
+    if (room == NULL && (room = spk_scratch_room(e, &size)) == NULL)
+        return false; /* the backend has other memory, or waits for some */
+    n = e->backend->recv_now(e, op->handle, room, size);
+    if (n == SPOKE_EAGAIN)
+        return false;
+    e->info.direct++;
+    spk_list_remove(&op->link);
+    e->hot_count--;
+    if (op->u.recv.buffer == NULL)
+        spk_scratch_complete(e, op, n);
+    else
+        spk_op_complete(e, op, (int)n);
+    return true;
+}
+
+static bool
+try_hot(struct spk_engine *e)
+{
+    bool any = false;
+
+    for (uint32_t left = e->hot_count; left > 0 && e->hot_count > 0; left--) {
+        struct spk_op *op = SPK_OWNER(e->hot.next, struct spk_op, link);
+
+        spk_list_remove(&op->link);
+        spk_list_append(&e->hot, &op->link);
+        if (op->cancelled) {
+            spk_list_remove(&op->link);
+            e->hot_count--;
+            spk_op_complete(e, op, SPOKE_ECANCELED);
+            any = true;
+        } else if (try_recv(e, op)) {
+            any = true;
+        }
+    }
+    return any;
+}
+
+static bool
+submit_queued(struct spk_engine *e)
+{
+    struct spk_link *link;
+    bool             any = false;
+
+    while ((link = spk_list_take(&e->queued)) != NULL) {
+        struct spk_op *op = SPK_OWNER(link, struct spk_op, link);
+
+        if (op->cancelled) {
+            spk_op_complete(e, op, SPOKE_ECANCELED);
+            any = true;
+            continue;
+        }
+        op->state = SPK_OP_IN_FLIGHT;
+        e->ops_in_flight++;
+        e->backend->submit(e, op);
+    }
+    return any;
+}
+
+static void
+arm_hot(struct spk_engine *e)
+{
+    spk_list_splice(&e->queued, &e->hot);
+    e->hot_count = 0;
+}
+
+static bool
+work_waits(struct spk_engine *e)
+{
+    return !spk_list_empty(&e->tasks) || !spk_list_empty(&e->callbacks) || !spk_list_empty(&e->queued) ||
+           !spk_list_empty(&e->flushes) || atomic_load_explicit(&e->stop, memory_order_relaxed) ||
+           atomic_load_explicit(&e->has_posted, memory_order_relaxed);
+}
+
+/* Everything but the backend.  Returns true if anything was done. */
+static bool
+run_ready(struct spk_engine *e)
+{
+    bool any = run_posted(e);
+
+    any |= run_tasks(e);
+    any |= run_timers(e);
+    any |= run_tasks(e);
+    any |= run_callbacks(e);
+    any |= run_tasks(e);
+    spk_engine_flush(e);
+    return any;
+}
+
+static bool
+poll_backend(struct spk_engine *e)
+{
+    bool any = submit_queued(e);
+
+    return e->backend->turn(e, 0) > 0 || any;
+}
+
+static void
+credit(struct spk_engine *e, spoke_ns waited, bool slept)
+{
+    if (waited < (slept ? SLEPT_SHORT : SPIN_BUDGET))
+        e->spin_credit += e->spin_credit < CREDIT_MOST ? 1 : 0;
+    else
+        e->spin_credit = e->spin_credit > 4 ? e->spin_credit - 4 : 0;
+}
+
+static spoke_ns
+spin_budget(const struct spk_engine *e)
+{
+    return e->busy_poll_ns == SPOKE_WAIT_ADAPTIVE ? SPIN_BUDGET : e->busy_poll_ns;
+}
+
+static spoke_ns
+later(spoke_ns now, spoke_ns duration)
+{
+    return duration > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + duration;
+}
+
+/* Look for work for a while without sleeping.  Returns true if some was found. */
+static bool
+spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
+{
+    spoke_ns until = later(start, spin_budget(e));
+
+    e->info.spins++;
+    if (until > limit)
+        until = limit;
+    for (unsigned tries = 1;; tries++) {
+        bool any = try_hot(e);
+
+        any |= run_tasks(e);
+        any |= poll_backend(e);
+        if (any || work_waits(e)) {
+            e->info.spin_hits++;
+            return true;
+        }
+        if (tries % 16 == 0)
+            sched_yield();
+        if (tries % 4 == 0 && spk_engine_now(e) >= until)
+            return false;
+    }
+}
+
+/* Says so to those who post, then looks once more. */
+static bool
+about_to_sleep(struct spk_engine *e)
+{
+    atomic_store(&e->sleeping, true);
+    return !atomic_load(&e->has_posted) && !atomic_load(&e->stop);
+}
+
+bool
+spk_engine_turn(struct spk_engine *e, spoke_ns deadline)
+{
+    spoke_ns start, limit, end;
+    bool     any, slept = false;
+    int      n = 0;
+
+    e->info.turns++;
+    e->burst++;
+    any = run_ready(e);
+    any |= try_hot(e);
+    any |= run_tasks(e);
+    any |= submit_queued(e);
+    if (any || work_waits(e) || deadline == 0) {
+        any |= e->backend->turn(e, 0) > 0;
+        any |= run_tasks(e);
+        spk_engine_flush(e);
+        return any;
+    }
+    limit = spk_timers_next(&e->timers);
+    if (deadline < limit)
+        limit = deadline;
+    start = spk_engine_now(e);
+    if (start < limit && spinning_pays(e) && !e->spinning && !(e->shared && e->lease_until_ns > start)) {
+        if (spin(e, start, limit)) {
+            credit(e, spk_engine_now(e) - start, false);
+            return true;
+        }
+    }
+    if (e->hot_count > 0) {
+        if (e->shared && e->lease_until_ns > start) {
+            if (e->lease_until_ns < limit) /* callers that spin have them; look again when they may have gone */
+                limit = e->lease_until_ns;
+        } else {
+            arm_hot(e);
+            submit_queued(e);
+        }
+    }
+    start = spk_engine_now(e);
+    e->sleep_until_ns = limit;
+    spk_pool_flush();
+    if (!about_to_sleep(e))
+        limit = start;
+    n = e->backend->turn(e, limit == SPOKE_FOREVER ? SPOKE_FOREVER : limit > start ? limit - start : 0);
+    atomic_store_explicit(&e->sleeping, false, memory_order_relaxed);
+    slept = limit > start;
+    any = run_tasks(e);
+    spk_engine_flush(e);
+    end = spk_engine_now(e);
+    if (n > 0 && slept)
+        credit(e, end - start, true);
+    if (n == SPOKE_EDEADLK)
+        e->stuck = true;
+    return any || n > 0;
+}
+
+void
+spk_engine_rest(struct spk_engine *e)
+{
+    arm_hot(e);
+    poll_backend(e);
+}
+
+void
+spk_engine_sleep_begin(struct spk_engine *e)
+{
+    e->info.sleeps++;
+    if (e->shared) {
+        e->asleep = true;
+        pthread_mutex_unlock(&e->lock);
+    }
+}
+
+void
+spk_engine_sleep_end(struct spk_engine *e)
+{
+    if (e->shared) {
+        pthread_mutex_lock(&e->lock);
+        e->asleep = false;
+    }
+}
+
+int64_t
+spk_send_now(struct spk_engine *e, int handle, struct iovec *iov, int count)
+{
+    e->info.direct++;
+    return e->backend->send_now(e, handle, iov, count);
+}
+
+/* ---- entering, leaving, waiting ---- */
+
+int
+spk_engine_enter(struct spk_engine *e)
+{
+    if (e->fork_generation != atomic_load_explicit(&spk_fork_generation, memory_order_relaxed))
+        return SPOKE_EFORKED;
+    if (e->shared)
+        pthread_mutex_lock(&e->lock);
+    else if (!pthread_equal(e->owner, pthread_self()))
+        return SPOKE_EWRONGTHREAD;
+    return 0;
+}
+
+static void
+futex_wake(atomic_uint *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
+}
+
+/* The waiter lives on a stack that may be gone by the time of the wake-up; a wake on such an address does nothing. */
+#define WAKES_MOST 16
+
+static void
+leave_shared(struct spk_engine *e)
+{
+    atomic_uint     *words[WAKES_MOST];
+    struct spk_link *link;
+    bool             poke, more;
+
+    do {
+        int count = 0;
+
+        while (count < WAKES_MOST && (link = spk_list_take(&e->waiters)) != NULL) {
+            words[count] = &SPK_OWNER(link, struct spk_waiter, wake)->woken;
+            /* Pairs with the acquire in wait_shared(). */
+            atomic_store_explicit(words[count++], 1, memory_order_release);
+        }
+        more = !spk_list_empty(&e->waiters);
+        poke = e->asleep && (e->poke || !spk_list_empty(&e->queued) || !spk_list_empty(&e->callbacks) ||
+                             !spk_list_empty(&e->flushes));
+        if (poke) {
+            e->asleep = false; /* one poke is enough */
+            e->info.pokes++;
+        }
+        e->poke = false;
+        pthread_mutex_unlock(&e->lock);
+        if (poke)
+            e->backend->poke(e);
+        for (int i = 0; i < count; i++)
+            futex_wake(words[i]);
+        if (more)
+            pthread_mutex_lock(&e->lock);
+    } while (more);
+}
+
+void
+spk_engine_leave(struct spk_engine *e)
+{
+    run_tasks(e);
+    if (e->shared)
+        leave_shared(e);
+}
+
+void
+spk_engine_wake_one(struct spk_engine *e, struct spk_link *list)
+{
+    struct spk_link *link = spk_list_take(list);
+
+    if (link != NULL) {
+        struct spk_waiter *waiter = SPK_OWNER(link, struct spk_waiter, link);
+
+        waiter->chosen = true;
+        spk_list_append(&e->waiters, &waiter->wake);
+    }
+}
+
+void
+spk_engine_wake_all(struct spk_engine *e, struct spk_link *list)
+{
+    while (!spk_list_empty(list))
+        spk_engine_wake_one(e, list);
+}
+
+static int
+wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline)
+{
+    int rc = 0;
+
+    while (!w->chosen) {
+        if (e->stuck) {
+            e->stuck = false;
+            rc = SPOKE_EDEADLK;
+            break;
+        }
+        if (deadline != SPOKE_FOREVER && spk_engine_now(e) >= deadline) {
+            rc = SPOKE_ETIMEDOUT;
+            break;
+        }
+        spk_engine_turn(e, deadline);
+    }
+    return w->chosen ? 0 : rc;
+}
+
+static void
+futex_wait(atomic_uint *word, spoke_ns deadline)
+{
+    struct timespec  time = {.tv_sec = deadline / SPOKE_SECOND, .tv_nsec = deadline % SPOKE_SECOND};
+
+    syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, 0, deadline == SPOKE_FOREVER ? NULL : &time, NULL,
+            FUTEX_BITSET_MATCH_ANY);
+}
+
+/* The caller looks for its message itself; the engine's thread sleeps meanwhile and leaves the hot receives alone. */
+static void
+spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns deadline, spoke_ns budget)
+{
+    spoke_ns until = later(start, budget), now = start;
+
+    if (until > deadline)
+        until = deadline;
+    e->spinning = true;
+    e->info.spins++;
+    for (unsigned tries = 1; !w->chosen && now < until; tries++) {
+        e->lease_until_ns = now + LEASE;
+        spk_engine_flush(e);
+        try_hot(e);
+        run_tasks(e);
+        if (w->chosen)
+            break;
+        spk_engine_leave(e);
+        if (tries % 16 == 0)
+            sched_yield();
+        else
+            __builtin_ia32_pause();
+        pthread_mutex_lock(&e->lock);
+        if (tries % 4 == 0)
+            now = spk_engine_now(e);
+    }
+    e->spinning = false;
+    if (w->chosen)
+        e->info.spin_hits++;
+}
+
+static int
+wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_ns busy_poll_ns)
+{
+    spoke_ns start = spk_engine_now(e), budget = busy_poll_ns;
+    bool     slept = false;
+    int      rc = 0;
+
+    if (busy_poll_ns == SPOKE_WAIT_ADAPTIVE)
+        budget = e->spin_credit > 0 ? SPIN_BUDGET : 0;
+    if (budget > 0 && !e->spinning)
+        spin_shared(e, w, start, deadline, budget);
+    while (!w->chosen) {
+        if (deadline != SPOKE_FOREVER && spk_engine_now(e) >= deadline) {
+            rc = SPOKE_ETIMEDOUT;
+            break;
+        }
+        slept = true;
+        e->lease_until_ns = 0;
+        if (e->hot_count > 0)
+            e->poke = true; /* the engine's thread arms them */
+        spk_engine_leave(e);
+        if (atomic_load_explicit(&w->woken, memory_order_acquire) == 0)
+            futex_wait(&w->woken, deadline);
+        pthread_mutex_lock(&e->lock);
+    }
+    if (w->chosen)
+        credit(e, spk_engine_now(e) - start, slept);
+    return w->chosen ? 0 : rc;
+}
+
+int
+spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadline, spoke_ns busy_poll_ns)
+{
+    struct spk_waiter w = {.chosen = false};
+    int               rc;
+
+    if (e->in_callback > 0 && pthread_equal(e->owner, pthread_self()))
+        return SPOKE_EDEADLK;
+    if (e->shared && pthread_equal(e->owner, pthread_self()))
+        return SPOKE_EDEADLK;
+    e->burst++;
+    spk_list_init(&w.wake);
+    spk_list_append(list, &w.link);
+    atomic_init(&w.woken, 0);
+    rc = e->shared ? wait_shared(e, &w, deadline, busy_poll_ns) : wait_owned(e, &w, deadline);
+    spk_list_remove(&w.link);
+    spk_list_remove(&w.wake);
+    return rc;
+}

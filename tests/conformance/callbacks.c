@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/* Callbacks: on the engine's thread, one at a time; they may do everything but wait. */
+#include "tests/support/world.h"
+
+static int
+echo(spoke_socket *s, spoke_msg *m)
+{
+    int rc = spoke_send(s, m, SPOKE_DONTWAIT);
+
+    if (rc != 0)
+        spoke_msg_free(m);
+    return rc;
+}
+
+struct tally {
+    atomic_int count, wanted, errors, inside;
+    atomic_int rc[4];
+    uint32_t next;
+};
+
+static bool
+is_counted(void *ctx)
+{
+    struct tally *tally = ctx;
+
+    return atomic_load(&tally->count) >= atomic_load(&tally->wanted);
+}
+
+static void
+wait_count(struct world *w, struct tally *tally, int wanted)
+{
+    atomic_store(&tally->wanted, wanted);
+    cr_assert(world_until(w, is_counted, tally, WORLD_PATIENCE), "%d of %d",
+              atomic_load(&tally->count), wanted);
+}
+
+static void
+answer(spoke_socket *s, spoke_msg *m, void *ctx)
+{
+    struct tally *tally = ctx;
+
+    if (atomic_fetch_add(&tally->inside, 1) != 0)
+        atomic_fetch_add(&tally->errors, 1);
+    if (echo(s, m) != 0)
+        atomic_fetch_add(&tally->errors, 1);
+    atomic_fetch_sub(&tally->inside, 1);
+    atomic_fetch_add(&tally->count, 1);
+}
+
+WORLD_TEST(callbacks, a_server_can_live_in_its_callback, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ);
+    struct tally tally = {0};
+    spoke_msg *m;
+
+    cr_assert_eq(node_on_message(rep, answer, &tally), 0);
+    world_connect(w, rep, req);
+    for (uint32_t i = 0; i < 200; i++) {
+        cr_assert_eq(node_send_pattern(req, i * 20, i, 0), 0);
+        cr_assert_eq(node_expect(req, i * 20, i), 0);
+    }
+    cr_assert_eq(atomic_load(&tally.errors), 0);
+    cr_assert_eq(atomic_load(&tally.count), 200);
+    cr_assert_eq(node_recv(rep, &m, 0), SPOKE_ESTATE, "the callback has the messages");
+    cr_assert_eq(node_recv(rep, &m, SPOKE_DONTWAIT), SPOKE_ESTATE);
+
+    cr_assert_eq(node_on_message(rep, NULL, NULL), 0);
+    cr_assert_eq(node_send_pattern(req, 10, 5, 0), 0);
+    cr_assert_eq(node_expect(rep, 10, 5), 0, "and now the receive has them again");
+    world_close(w);
+}
+
+static void
+check_order(spoke_socket *s, spoke_msg *m, void *ctx)
+{
+    struct tally *tally = ctx;
+
+    (void)s;
+    if (!pattern_holds(spoke_msg_body(m), spoke_msg_size(m), tally->next++))
+        atomic_fetch_add(&tally->errors, 1);
+    spoke_msg_free(m);
+    atomic_fetch_add(&tally->count, 1);
+}
+
+WORLD_TEST(callbacks, messages_that_came_before_the_callback_come_first, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    struct tally tally = {0};
+
+    world_connect(w, a, b);
+    for (uint32_t i = 0; i < 20; i++)
+        cr_assert_eq(node_send_pattern(b, 30, i, 0), 0);
+    world_pass(w, 5 * SPOKE_MS);
+    cr_assert_eq(node_on_message(a, check_order, &tally), 0);
+    for (uint32_t i = 20; i < 40; i++)
+        cr_assert_eq(node_send_pattern(b, 30, i, 0), 0);
+    wait_count(w, &tally, 40);
+    cr_assert_eq(atomic_load(&tally.errors), 0);
+    world_close(w);
+}
+
+struct refill {
+    atomic_int sent, errors;
+    int total;
+};
+
+static void
+send_more(spoke_socket *s, void *ctx)
+{
+    struct refill *refill = ctx;
+    spoke_msg *m;
+
+    while (atomic_load(&refill->sent) < refill->total) {
+        uint32_t seed = (uint32_t)atomic_load(&refill->sent);
+        if (spoke_msg_new(&m, 3000) != 0) {
+            atomic_fetch_add(&refill->errors, 1);
+            return;
+        }
+        pattern_fill(spoke_msg_body(m), 3000, seed);
+        int rc = spoke_send(s, m, SPOKE_DONTWAIT);
+        if (rc != 0) {
+            spoke_msg_free(m);
+            if (rc != SPOKE_EAGAIN)
+                atomic_fetch_add(&refill->errors, 1);
+            return;
+        }
+        atomic_fetch_add(&refill->sent, 1);
+    }
+}
+
+static int
+start_sending(struct node *n, void *ctx)
+{
+    send_more(n->s, ctx);
+    return 0;
+}
+
+WORLD_TEST(callbacks, on_writable_keeps_a_sender_going, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    struct refill refill = {.total = 2000};
+
+    cr_assert_eq(node_set_int(a, SPOKE_OPT_SEND_QUEUE, 3), 0);
+    world_connect(w, a, b);
+    cr_assert_eq(node_on_writable(a, send_more, &refill), 0);
+    if (world_mode(w) != SHARED) /* one at a time with the callback */
+        cr_assert_eq(node_run(a, start_sending, &refill), 0);
+    else
+        while (node_send_pattern(a, 3000, (uint32_t)atomic_load(&refill.sent), SPOKE_DONTWAIT) == 0)
+            atomic_fetch_add(&refill.sent, 1);
+    for (uint32_t i = 0; i < 2000; i++) {
+        int rc = node_expect(b, 3000, i);
+        cr_assert_eq(rc, 0, "message %u: %s", i, spoke_error_name(rc));
+    }
+    cr_assert_eq(atomic_load(&refill.errors), 0);
+    world_close(w);
+}
+
+/* Everything that would have to wait is refused, everything else works. */
+static void
+try_everything(spoke_socket *s, spoke_msg *m, void *ctx)
+{
+    struct tally *tally = ctx;
+    spoke_msg *other = NULL;
+    struct spoke_stats stats;
+    spoke_dialer *d;
+
+    atomic_store(&tally->rc[0], spoke_socket_stats(s, &stats));
+    atomic_store(&tally->rc[1], spoke_dial(s, "inproc://nobody-is-there", &d, SPOKE_WAIT_FIRST));
+    atomic_store(&tally->rc[2], spoke_socket_on_message(s, NULL, NULL));
+    atomic_store(&tally->rc[3], spoke_recv(s, &other, 0));
+    spoke_msg_free(m);
+    atomic_fetch_add(&tally->count, 1);
+}
+
+WORLD_TEST(callbacks, a_callback_may_not_wait, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    struct tally tally = {0};
+
+    world_connect(w, a, b);
+    cr_assert_eq(node_on_message(a, try_everything, &tally), 0);
+    cr_assert_eq(node_send_pattern(b, 10, 0, 0), 0);
+    wait_count(w, &tally, 1);
+    static const int wanted[] = {0, SPOKE_EDEADLK, 0, SPOKE_EDEADLK};
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(atomic_load(&tally.rc[i]), wanted[i], "%d: %s", i,
+                     spoke_error_name(atomic_load(&tally.rc[i])));
+    cr_assert_eq(node_send_pattern(b, 10, 1, 0), 0);
+    cr_assert_eq(node_expect(a, 10, 1), 0);
+    world_close(w);
+}
+
+static void
+close_on_message(spoke_socket *s, spoke_msg *m, void *ctx)
+{
+    struct tally *tally = ctx;
+
+    spoke_msg_free(m);
+    atomic_store(&tally->rc[0], spoke_socket_close(s));
+    atomic_store(&tally->rc[1], spoke_send_bytes(s, "x", 1, SPOKE_DONTWAIT));
+    atomic_store(&tally->rc[2], spoke_socket_close(s));
+    atomic_fetch_add(&tally->count, 1);
+}
+
+WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_its_own_callback, world_cases,
+           .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    struct tally tally = {0};
+
+    world_connect(w, a, b);
+    cr_assert_eq(node_on_message(a, close_on_message, &tally), 0);
+    for (uint32_t i = 0; i < 5; i++)
+        cr_assert_eq(node_send_pattern(b, 10, i, 0), 0);
+    wait_count(w, &tally, 1);
+    world_wait_pipes(w, b, 0);
+    cr_assert_eq(atomic_load(&tally.count), 1, "no message after the close");
+    cr_assert_eq(atomic_load(&tally.rc[0]), 0);
+    cr_assert_eq(atomic_load(&tally.rc[1]), SPOKE_ECLOSED);
+    cr_assert_eq(atomic_load(&tally.rc[2]), SPOKE_ECLOSED);
+    cr_assert_eq(node_close(a, NULL), SPOKE_ECLOSED);
+    a->s = NULL;
+    world_close(w);
+}
+
+static int
+close_on_event(spoke_socket *s, const struct spoke_event *event, void *ctx)
+{
+    struct tally *tally = ctx;
+
+    if ((int)event->type == atomic_load(&tally->rc[3])) {
+        int rc = spoke_socket_close(s);
+        if (atomic_fetch_add(&tally->count, 1) == 0)
+            atomic_store(&tally->rc[0], rc);
+    }
+    return 0;
+}
+
+WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_any_event, world_cases, .timeout = 30)
+{
+    static const enum spoke_event_type types[] = {SPOKE_EVENT_ATTACHING, SPOKE_EVENT_ATTACHED,
+                                                  SPOKE_EVENT_DETACHED};
+
+    struct world *w = world_open(c);
+    for (int i = 0; i < 3; i++) {
+        struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+        struct tally tally = {0};
+        char url[ENDPOINT_MAX];
+        atomic_store(&tally.rc[3], (int)types[i]);
+        cr_assert_eq(node_on_event(a, close_on_event, &tally), 0);
+        world_url(w, url);
+        cr_assert_eq(node_listen(a, url, NULL, 0), 0);
+        cr_assert_eq(node_dial(b, url, NULL, 0), 0);
+        if (types[i] == SPOKE_EVENT_DETACHED) {
+            world_wait_attached(w, b, 1);
+            cr_assert_eq(node_close(b, NULL), 0);
+            b->s = NULL;
+        }
+        wait_count(w, &tally, 1);
+        cr_assert_eq(atomic_load(&tally.rc[0]), 0, "%s",
+                     spoke_error_name(atomic_load(&tally.rc[0])));
+        cr_assert_eq(node_close(a, NULL), SPOKE_ECLOSED);
+        a->s = NULL;
+        if (b->s != NULL)
+            world_wait_pipes(w, b, 0);
+    }
+    world_close(w);
+}
+
+static void
+close_on_writable(spoke_socket *s, void *ctx)
+{
+    struct tally *tally = ctx;
+
+    atomic_store(&tally->rc[0], spoke_socket_close(s));
+    atomic_fetch_add(&tally->count, 1);
+}
+
+WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_on_writable, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    struct tally tally = {0};
+
+    cr_assert_eq(node_set_int(a, SPOKE_OPT_SEND_QUEUE, 1), 0);
+    cr_assert_eq(node_on_writable(a, close_on_writable, &tally), 0);
+    cr_assert_eq(node_send_pattern(a, 10, 0, SPOKE_DONTWAIT), 0);
+    cr_assert_eq(node_send_pattern(a, 10, 0, SPOKE_DONTWAIT), SPOKE_EAGAIN);
+    char url[ENDPOINT_MAX];
+    world_url(w, url);
+    cr_assert_eq(node_listen(b, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(a, url, NULL, 0), 0);
+    wait_count(w, &tally, 1);
+    cr_assert_eq(node_close(a, NULL), SPOKE_ECLOSED);
+    a->s = NULL;
+    world_close(w);
+}
+
+/* From inside one socket's callback another one is closed, opened, and used. */
+struct helper {
+    struct tally tally;
+    spoke_engine *e;
+    spoke_socket *victim;
+};
+
+static void
+work_on_others(spoke_socket *s, spoke_msg *m, void *ctx)
+{
+    struct helper *helper = ctx;
+    spoke_socket *fresh = NULL;
+
+    (void)s;
+    spoke_msg_free(m);
+    atomic_store(&helper->tally.rc[0], spoke_socket_close(helper->victim));
+    atomic_store(&helper->tally.rc[1], spoke_socket_open(&fresh, SPOKE_PAIR, helper->e));
+    atomic_store(&helper->tally.rc[2], spoke_listen(fresh, "inproc://opened-inside", NULL, 0));
+    atomic_store(&helper->tally.rc[3], spoke_socket_close(fresh));
+    atomic_fetch_add(&helper->tally.count, 1);
+}
+
+WORLD_TEST(callbacks, a_callback_may_open_and_close_other_sockets, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR),
+                *victim = world_add(w, SPOKE_PAIR);
+    struct helper helper = {.e = a->e, .victim = victim->s};
+
+    cr_assert_eq(a->e, victim->e);
+    world_connect(w, a, b);
+    cr_assert_eq(node_on_message(a, work_on_others, &helper), 0);
+    cr_assert_eq(node_send_pattern(b, 10, 0, 0), 0);
+    wait_count(w, &helper.tally, 1);
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(atomic_load(&helper.tally.rc[i]), 0, "%d: %s", i,
+                     spoke_error_name(atomic_load(&helper.tally.rc[i])));
+    cr_assert_eq(node_close(victim, NULL), SPOKE_ECLOSED);
+    victim->s = NULL;
+    world_close(w);
+}

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: MIT */
+/* Dialers and listeners: who may come first, how many, and what happens when one goes away. */
+#include "tests/support/world.h"
+
+/* A request goes round, whoever answers. */
+static void
+check_round_trip(struct node *req, struct node *rep, uint32_t seed)
+{
+    cr_assert_eq(node_send_pattern(req, 100, seed, 0), 0);
+    int rc = node_expect(rep, 100, seed);
+    cr_assert_eq(rc, 0, "request %u: %s", seed, spoke_error_name(rc));
+    cr_assert_eq(node_send_pattern(rep, 50, seed, 0), 0);
+    rc = node_expect(req, 50, seed);
+    cr_assert_eq(rc, 0, "reply %u: %s", seed, spoke_error_name(rc));
+}
+
+WORLD_TEST(connecting, a_dialer_may_come_before_its_listener, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *req = world_add(w, SPOKE_REQ), *rep = world_add(w, SPOKE_REP);
+    char url[ENDPOINT_MAX];
+
+    world_url(w, url);
+    cr_assert_eq(node_dial(req, url, NULL, 0), 0);
+    cr_assert_eq(node_send_pattern(req, 100, 1, 0), 0, "it waits in the queue");
+    world_pass(w, 20 * SPOKE_MS);
+    cr_assert_eq(node_stats(req).pipes_attached, 0);
+    cr_assert_eq(node_listen(rep, url, NULL, 0), 0);
+    cr_assert_eq(node_expect(rep, 100, 1), 0);
+    cr_assert_eq(node_send_pattern(rep, 100, 2, 0), 0);
+    cr_assert_eq(node_expect(req, 100, 2), 0);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, waiting_for_the_first_attempt_tells_how_it_went, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+    spoke_dialer *d = NULL;
+
+    world_url(w, url);
+    int rc = node_dial(b, url, &d, SPOKE_WAIT_FIRST);
+    cr_assert_eq(rc, SPOKE_ECONNREFUSED, "%s", spoke_error_name(rc));
+    uint64_t dials = node_stats(b).dials;
+    cr_assert_eq(node_listen(a, url, NULL, 0), 0);
+    world_pass(w, 50 * SPOKE_MS);
+    cr_assert_eq(node_stats(b).dials, dials, "nothing of the failed one is left");
+    cr_assert_eq(node_dial(b, url, &d, SPOKE_WAIT_FIRST), 0);
+    cr_assert_eq(node_stats(b).pipes_current, 1);
+    cr_assert_eq(node_send_pattern(b, 10, 1, 0), 0);
+    cr_assert_eq(node_expect(a, 10, 1), 0);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, a_dialer_comes_back_to_a_restarted_listener, world_cases, .timeout = 60)
+{
+    struct world *w = world_open(c);
+    struct node *req = world_add(w, SPOKE_REQ);
+    char url[ENDPOINT_MAX];
+
+    world_url(w, url);
+    cr_assert_eq(node_dial(req, url, NULL, 0), 0);
+    for (uint32_t i = 0; i < 4; i++) {
+        struct node *rep = world_add(w, SPOKE_REP);
+        int rc = node_listen(rep, url, NULL, 0);
+        cr_assert_eq(rc, 0, "start %u: %s", i, spoke_error_name(rc));
+        world_wait_attached(w, req, i + 1);
+        check_round_trip(req, rep, i);
+        cr_assert_eq(node_close(rep, NULL), 0);
+        rep->s = NULL;
+        world_wait_pipes(w, req, 0);
+    }
+    world_close(w);
+}
+
+WORLD_TEST(connecting, one_socket_may_dial_and_listen_many_times, world_cases, .timeout = 30)
+{
+    enum { PEERS = 5 };
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *reqs[PEERS];
+    char url[ENDPOINT_MAX];
+
+    for (int i = 0; i < PEERS; i++) {
+        reqs[i] = world_add(w, SPOKE_REQ);
+        if (i % 2 == 0) {
+            world_connect(w, rep, reqs[i]);
+        } else {
+            world_connect(w, reqs[i], rep);
+        }
+    }
+    world_wait_pipes(w, rep, PEERS);
+    for (uint32_t i = 0; i < 4 * PEERS; i++)
+        check_round_trip(reqs[i % PEERS], rep, i);
+
+    /* Several connections between the same two. */
+    world_url(w, url);
+    cr_assert_eq(node_listen(rep, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(reqs[0], url, NULL, 0), 0);
+    cr_assert_eq(node_dial(reqs[0], url, NULL, 0), 0);
+    world_wait_pipes(w, rep, PEERS + 2);
+    for (uint32_t i = 0; i < 6; i++)
+        check_round_trip(reqs[0], rep, i);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, requests_go_to_the_repliers_in_turn, world_cases, .timeout = 30)
+{
+    enum { REPLIERS = 3 };
+    struct world *w = world_open(c);
+    struct node *req = world_add(w, SPOKE_REQ), *reps[REPLIERS];
+
+    for (int i = 0; i < REPLIERS; i++) {
+        reps[i] = world_add(w, SPOKE_REP);
+        world_connect(w, reps[i], req);
+    }
+    for (uint32_t i = 0; i < 6 * REPLIERS; i++)
+        check_round_trip(req, reps[i % REPLIERS], i);
+    for (int i = 0; i < REPLIERS; i++)
+        cr_assert_eq(node_stats(reps[i]).messages_received, 6);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, only_one_listener_has_an_address, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+    spoke_listener *l;
+
+    world_url(w, url);
+    cr_assert_eq(node_listen(a, url, &l, 0), 0);
+    int rc = node_listen(b, url, NULL, 0);
+    cr_assert_eq(rc, SPOKE_EADDRINUSE, "%s", spoke_error_name(rc));
+    cr_assert_eq(node_listener_close(a, l), 0);
+    rc = node_listen(b, url, NULL, 0);
+    cr_assert_eq(rc, 0, "after the first has gone: %s", spoke_error_name(rc));
+    world_close(w);
+}
+
+WORLD_TEST(connecting, pipes_outlive_their_listener, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ),
+                *late = world_add(w, SPOKE_REQ);
+    char url[ENDPOINT_MAX];
+    spoke_listener *l;
+
+    world_url(w, url);
+    cr_assert_eq(node_listen(rep, url, &l, 0), 0);
+    cr_assert_eq(node_dial(req, url, NULL, SPOKE_WAIT_FIRST), 0);
+    check_round_trip(req, rep, 1);
+    cr_assert_eq(node_listener_close(rep, l), 0);
+    check_round_trip(req, rep, 2);
+    int rc = node_dial(late, url, NULL, SPOKE_WAIT_FIRST);
+    cr_assert_eq(rc, SPOKE_ECONNREFUSED, "%s", spoke_error_name(rc));
+    rc = node_listener_close(rep, l);
+    cr_assert_eq(rc, SPOKE_ECLOSED, "%s", spoke_error_name(rc));
+    check_round_trip(req, rep, 3);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, closing_a_dialer_closes_its_pipe_and_stops_it, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ);
+    char url[ENDPOINT_MAX];
+    spoke_dialer *d;
+
+    world_url(w, url);
+    cr_assert_eq(node_listen(rep, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(req, url, &d, SPOKE_WAIT_FIRST), 0);
+    check_round_trip(req, rep, 1);
+    cr_assert_eq(node_dialer_close(req, d), 0);
+    world_wait_pipes(w, rep, 0);
+    world_wait_pipes(w, req, 0);
+    uint64_t dials = node_stats(req).dials;
+    world_pass(w, 50 * SPOKE_MS);
+    cr_assert_eq(node_stats(req).dials, dials);
+    cr_assert_eq(node_dialer_close(req, d), SPOKE_ECLOSED);
+    cr_assert_eq(node_dial(req, url, NULL, SPOKE_WAIT_FIRST), 0);
+    check_round_trip(req, rep, 2);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, a_dialer_may_be_closed_while_nobody_listens, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *req = world_add(w, SPOKE_REQ);
+    char url[ENDPOINT_MAX];
+    spoke_dialer *d;
+
+    world_url(w, url);
+    for (int i = 0; i < 20; i++) {
+        cr_assert_eq(node_dial(req, url, &d, 0), 0);
+        world_pass(w, i * SPOKE_MS / 2);
+        cr_assert_eq(node_dialer_close(req, d), 0);
+    }
+    cr_assert_eq(node_dial(req, url, &d, 0), 0);
+    world_close(w);
+}
+
+struct last_pipe {
+    _Atomic spoke_pipe_id id;
+    atomic_int attached, detached;
+};
+
+static int
+note_pipe(spoke_socket *s, const struct spoke_event *event, void *ctx)
+{
+    struct last_pipe *last = ctx;
+
+    (void)s;
+    if (event->type == SPOKE_EVENT_ATTACHED) {
+        atomic_store(&last->id, event->pipe);
+        atomic_fetch_add(&last->attached, 1);
+    } else if (event->type == SPOKE_EVENT_DETACHED) {
+        atomic_fetch_add(&last->detached, 1);
+    }
+    return 0;
+}
+
+WORLD_TEST(connecting, a_pipe_that_is_closed_is_dialed_again, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ);
+    struct last_pipe last = {0};
+
+    cr_assert_eq(node_on_event(rep, note_pipe, &last), 0);
+    world_connect(w, rep, req);
+    for (uint32_t i = 0; i < 3; i++) {
+        check_round_trip(req, rep, i);
+        spoke_pipe_id id = atomic_load(&last.id);
+        cr_assert_neq(id, 0);
+        cr_assert_eq(id >> 31, 0);
+        cr_assert_eq(node_pipe_close(rep, id), 0);
+        world_wait_attached(w, rep, i + 2);
+        world_wait_attached(w, req, i + 2);
+        int rc = node_pipe_close(rep, id);
+        cr_assert_eq(rc, SPOKE_ENOENT, "%s", spoke_error_name(rc));
+    }
+    check_round_trip(req, rep, 9);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, a_second_pair_peer_waits_for_the_first_to_leave, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR),
+                *late = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+
+    world_url(w, url);
+    cr_assert_eq(node_listen(a, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(b, url, NULL, SPOKE_WAIT_FIRST), 0);
+    cr_assert_eq(node_dial(late, url, NULL, 0), 0);
+    for (uint32_t i = 0; i < 20; i++) {
+        cr_assert_eq(node_send_pattern(b, 10, i, 0), 0);
+        cr_assert_eq(node_expect(a, 10, i), 0);
+        world_pass(w, SPOKE_MS);
+    }
+    cr_assert_eq(node_stats(a).pipes_current, 1);
+    cr_assert_geq(node_stats(a).refused, 1);
+    cr_assert_eq(node_close(b, NULL), 0);
+    b->s = NULL;
+    cr_assert_eq(node_send_pattern(late, 10, 99, 0), 0);
+    cr_assert_eq(node_expect(a, 10, 99), 0);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, sockets_of_other_patterns_do_not_connect, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *pair = world_add(w, SPOKE_PAIR),
+                *rep2 = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ);
+    char url[ENDPOINT_MAX];
+
+    world_url(w, url);
+    cr_assert_eq(node_listen(rep, url, NULL, 0), 0);
+    int rc = node_dial(pair, url, NULL, SPOKE_WAIT_FIRST);
+    cr_assert_eq(rc, SPOKE_EPEER, "%s", spoke_error_name(rc));
+    rc = node_dial(rep2, url, NULL, SPOKE_WAIT_FIRST);
+    cr_assert_eq(rc, SPOKE_EPEER, "%s", spoke_error_name(rc));
+    cr_assert_eq(node_stats(rep).pipes_attached, 0);
+    cr_assert_eq(node_dial(req, url, NULL, SPOKE_WAIT_FIRST), 0);
+    check_round_trip(req, rep, 1);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, max_pipes_turns_further_peers_away, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *reqs[3];
+    char url[ENDPOINT_MAX];
+
+    cr_assert_eq(node_set_int(rep, SPOKE_OPT_MAX_PIPES, 2), 0);
+    world_url(w, url);
+    cr_assert_eq(node_listen(rep, url, NULL, 0), 0);
+    for (int i = 0; i < 3; i++) {
+        reqs[i] = world_add(w, SPOKE_REQ);
+        cr_assert_eq(node_dial(reqs[i], url, NULL, i < 2 ? SPOKE_WAIT_FIRST : 0), 0);
+    }
+    world_wait_pipes(w, rep, 2);
+    world_pass(w, 30 * SPOKE_MS);
+    cr_assert_eq(node_stats(rep).pipes_current, 2);
+    cr_assert_geq(node_stats(rep).refused, 1);
+    check_round_trip(reqs[0], rep, 1);
+    check_round_trip(reqs[1], rep, 2);
+    cr_assert_eq(node_close(reqs[0], NULL), 0);
+    reqs[0]->s = NULL;
+    check_round_trip(reqs[2], rep, 3);
+    world_close(w);
+}
+
+/* Attempts get rarer, up to the maximum; there is chance in it, so the bounds are wide. */
+WORLD_TEST(connecting, attempts_wait_longer_each_time_up_to_the_maximum, world_cases, .timeout = 60)
+{
+    struct world *w = world_open(c);
+    struct node *patient = world_add(w, SPOKE_REQ), *eager = world_add(w, SPOKE_REQ);
+    char url[ENDPOINT_MAX];
+
+    world_url(w, url);
+    cr_assert_eq(node_set_duration(patient, SPOKE_OPT_RECONNECT, 10 * SPOKE_MS), 0);
+    cr_assert_eq(node_set_duration(patient, SPOKE_OPT_RECONNECT_MAX, 10 * SPOKE_SECOND), 0);
+    cr_assert_eq(node_set_duration(eager, SPOKE_OPT_RECONNECT, 10 * SPOKE_MS), 0);
+    cr_assert_eq(node_dial(patient, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(eager, url, NULL, 0), 0);
+    world_pass(w, SPOKE_SECOND);
+    uint64_t few = node_stats(patient).dials, many = node_stats(eager).dials;
+    if (world_mode(w) == SIM || c->transport != INPROC) {
+        cr_assert(few >= 3 && few <= 40, "patient: %llu attempts", (unsigned long long)few);
+        cr_assert(many >= 20 && many <= 110, "eager: %llu attempts", (unsigned long long)many);
+        cr_assert_eq(node_stats(eager).dials_failed, many);
+    }
+    world_close(w);
+}
+
+WORLD_TEST(connecting, creating_and_starting_are_two_steps, world_cases, .timeout = 30)
+{
+    /* The calls of this test are made on engines of this thread only: other tests cover the rest.
+     */
+    if (c->mode == OWNED_TWO)
+        return;
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX], text[ENDPOINT_MAX];
+    spoke_listener *l;
+    spoke_dialer *d;
+    size_t limit = 0;
+
+    world_url(w, url);
+    cr_assert_eq(spoke_listener_create(&l, a->s, url), 0);
+    cr_assert_eq(spoke_dialer_create(&d, b->s, url), 0);
+    cr_assert_eq(spoke_dialer_set_size(d, SPOKE_OPT_MAX_RECV_SIZE, 77), 0);
+    cr_assert_eq(spoke_dialer_get_size(d, SPOKE_OPT_MAX_RECV_SIZE, &limit), 0);
+    cr_assert_eq(limit, 77);
+    cr_assert_eq(node_stats(b).dials, 0);
+    cr_assert_eq(spoke_listener_start(l, 0), 0);
+    cr_assert_eq(spoke_dialer_start(d, SPOKE_WAIT_FIRST), 0);
+    cr_assert_lt(spoke_dialer_start(d, 0), 0, "it has started");
+    cr_assert_lt(spoke_listener_start(l, 0), 0, "it has started");
+    cr_assert_eq(spoke_dialer_get_string(d, SPOKE_OPT_URL, text, sizeof text), 0);
+    cr_assert_str_eq(text, url);
+    cr_assert_eq(spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, text, sizeof text), 0);
+    cr_assert_str_eq(text, url);
+    cr_assert_eq(node_send_pattern(a, 77, 1, 0), 0);
+    cr_assert_eq(node_expect(b, 77, 1), 0);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, one_that_was_created_and_never_started_is_no_burden, world_cases,
+           .timeout = 30)
+{
+    if (c->mode == OWNED_TWO)
+        return;
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+    spoke_listener *l[2];
+    spoke_dialer *d[2];
+
+    world_url(w, url);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(spoke_listener_create(&l[i], a->s, url), 0);
+        cr_assert_eq(spoke_dialer_create(&d[i], a->s, url), 0);
+    }
+    cr_assert_eq(spoke_listener_close(l[0]), 0);
+    cr_assert_eq(spoke_dialer_close(d[0]), 0);
+    world_close(w);
+}

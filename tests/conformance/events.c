@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/* What a socket says of its connections, and what it counts. */
+#include "tests/support/world.h"
+
+#define NOTED_MAX 256
+
+/* Written on the engine's thread, read on the test's: `count` publishes what stands before it. */
+struct diary {
+    struct spoke_event noted[NOTED_MAX];
+    atomic_int count;
+    atomic_int refuse; /* so many to turn away */
+    atomic_int of[6];  /* by type */
+};
+
+static int
+note(spoke_socket *s, const struct spoke_event *event, void *ctx)
+{
+    struct diary *diary = ctx;
+    int place = atomic_load(&diary->count);
+
+    (void)s;
+    if (place < NOTED_MAX) {
+        diary->noted[place] = *event;
+        atomic_store(&diary->count, place + 1);
+    }
+    atomic_fetch_add(&diary->of[event->type], 1);
+    if (event->type == SPOKE_EVENT_ATTACHING && atomic_load(&diary->refuse) > 0) {
+        atomic_fetch_sub(&diary->refuse, 1);
+        return SPOKE_EREFUSED;
+    }
+    return 0;
+}
+
+static int
+noted_of(struct diary *diary, enum spoke_event_type type)
+{
+    return atomic_load(&diary->of[type]);
+}
+
+struct noted_wanted {
+    struct diary *diary;
+    enum spoke_event_type type;
+    int count;
+};
+
+static bool
+is_noted(void *ctx)
+{
+    struct noted_wanted *wanted = ctx;
+
+    return noted_of(wanted->diary, wanted->type) >= wanted->count;
+}
+
+static void
+wait_noted(struct world *w, struct diary *diary, enum spoke_event_type type, int count)
+{
+    struct noted_wanted wanted = {diary, type, count};
+
+    cr_assert(world_until(w, is_noted, &wanted, WORLD_PATIENCE), "type %d: %d of %d", (int)type,
+              noted_of(diary, type), count);
+}
+
+/* Every pipe: ATTACHING, ATTACHED, DETACHED, in this order, each once. */
+static void
+check_balance(struct diary *diary)
+{
+    int count = atomic_load(&diary->count);
+
+    cr_assert_lt(count, NOTED_MAX);
+    for (int i = 0; i < count; i++) {
+        const struct spoke_event *event = &diary->noted[i];
+        int last = 0;
+        if (event->pipe == 0)
+            continue;
+        for (int k = 0; k < i; k++) {
+            if (diary->noted[k].pipe == event->pipe)
+                last = (int)diary->noted[k].type;
+        }
+        cr_assert_eq((int)event->type, last == 0 ? (int)SPOKE_EVENT_ATTACHING : last + 1,
+                     "pipe %u: %d after %d", event->pipe, (int)event->type, last);
+        cr_assert_neq(event->dialer == NULL, event->listener == NULL, "exactly one of them");
+    }
+    cr_assert_eq(noted_of(diary, SPOKE_EVENT_ATTACHING), noted_of(diary, SPOKE_EVENT_ATTACHED));
+    cr_assert_eq(noted_of(diary, SPOKE_EVENT_ATTACHED), noted_of(diary, SPOKE_EVENT_DETACHED));
+}
+
+WORLD_TEST(events, every_pipe_attaches_and_detaches_once, world_cases, .timeout = 30)
+{
+    static struct diary here, there;
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ);
+
+    cr_assert_eq(node_on_event(rep, note, &here), 0);
+    cr_assert_eq(node_on_event(req, note, &there), 0);
+    world_connect(w, rep, req);
+    for (int i = 0; i < 5; i++) {
+        spoke_pipe_id id = here.noted[atomic_load(&here.count) - 1].pipe;
+        cr_assert_eq(node_pipe_close(rep, id), 0);
+        wait_noted(w, &here, SPOKE_EVENT_ATTACHED, i + 2);
+        wait_noted(w, &there, SPOKE_EVENT_ATTACHED, i + 2);
+    }
+    cr_assert_eq(here.noted[0].type, SPOKE_EVENT_ATTACHING);
+    cr_assert_not_null(here.noted[0].listener);
+    cr_assert_not_null(there.noted[0].dialer);
+    cr_assert_eq(node_close(req, NULL), 0);
+    req->s = NULL;
+    wait_noted(w, &there, SPOKE_EVENT_DETACHED, 6);
+    wait_noted(w, &here, SPOKE_EVENT_DETACHED, 6);
+    check_balance(&here);
+    check_balance(&there);
+    world_close(w);
+}
+
+WORLD_TEST(events, closing_the_socket_detaches_its_pipes, world_cases, .timeout = 30)
+{
+    enum { PEERS = 4 };
+    static struct diary diary;
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP);
+
+    cr_assert_eq(node_on_event(rep, note, &diary), 0);
+    for (int i = 0; i < PEERS; i++)
+        world_connect(w, rep, world_add(w, SPOKE_REQ));
+    wait_noted(w, &diary, SPOKE_EVENT_ATTACHED, PEERS);
+    cr_assert_eq(node_close(rep, NULL), 0);
+    rep->s = NULL;
+    cr_assert_eq(noted_of(&diary, SPOKE_EVENT_DETACHED), PEERS, "all was said when close returned");
+    check_balance(&diary);
+    world_close(w);
+}
+
+WORLD_TEST(events, a_refused_peer_is_not_mentioned_again_and_may_come_back, world_cases,
+           .timeout = 30)
+{
+    static struct diary diary;
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ);
+    char url[ENDPOINT_MAX];
+
+    atomic_store(&diary.refuse, 3);
+    cr_assert_eq(node_on_event(rep, note, &diary), 0);
+    world_url(w, url);
+    cr_assert_eq(node_listen(rep, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(req, url, NULL, 0), 0);
+    wait_noted(w, &diary, SPOKE_EVENT_ATTACHED, 1);
+    cr_assert_eq(noted_of(&diary, SPOKE_EVENT_ATTACHING), 4);
+    cr_assert_eq(noted_of(&diary, SPOKE_EVENT_DETACHED), 0);
+    cr_assert_eq(node_stats(rep).refused, 3);
+    cr_assert_eq(node_stats(rep).pipes_attached, 1);
+    cr_assert_eq(node_send_pattern(req, 10, 1, 0), 0);
+    cr_assert_eq(node_expect(rep, 10, 1), 0);
+    world_close(w);
+}
+
+WORLD_TEST(events, failed_attempts_are_told_with_their_reason, world_cases_streams, .timeout = 30)
+{
+    static struct diary diary;
+    struct world *w = world_open(c);
+    struct node *req = world_add(w, SPOKE_REQ);
+    char url[ENDPOINT_MAX];
+    spoke_dialer *d;
+
+    cr_assert_eq(node_on_event(req, note, &diary), 0);
+    world_url(w, url);
+    cr_assert_eq(node_dial(req, url, &d, 0), 0);
+    wait_noted(w, &diary, SPOKE_EVENT_DIAL_FAILED, 3);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(diary.noted[i].type, SPOKE_EVENT_DIAL_FAILED);
+        cr_assert_eq(diary.noted[i].reason, SPOKE_ECONNREFUSED, "%s",
+                     spoke_error_name(diary.noted[i].reason));
+        cr_assert_eq(diary.noted[i].dialer, d);
+        cr_assert_eq(diary.noted[i].pipe, 0);
+    }
+    struct spoke_stats stats = node_stats(req);
+    cr_assert_geq(stats.dials_failed, 3);
+    cr_assert_geq(stats.dials, stats.dials_failed);
+    world_close(w);
+}
+
+WORLD_TEST(events, a_peer_of_another_pattern_is_a_failed_handshake, world_cases_streams,
+           .timeout = 30)
+{
+    static struct diary diary;
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *pair = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+
+    cr_assert_eq(node_on_event(rep, note, &diary), 0);
+    world_url(w, url);
+    cr_assert_eq(node_listen(rep, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(pair, url, NULL, 0), 0);
+    wait_noted(w, &diary, SPOKE_EVENT_ACCEPT_FAILED, 1);
+    cr_assert_eq(diary.noted[0].reason, SPOKE_EPEER, "%s", spoke_error_name(diary.noted[0].reason));
+    cr_assert_not_null(diary.noted[0].listener);
+    cr_assert_geq(node_stats(rep).handshakes_failed, 1);
+    cr_assert_eq(node_stats(rep).pipes_attached, 0);
+    world_close(w);
+}
+
+/* A callback may ask and act: it looks at its own socket, and closes the very pipe that it hears
+ * of. */
+static int
+close_what_comes(spoke_socket *s, const struct spoke_event *event, void *ctx)
+{
+    struct diary *diary = ctx;
+    struct spoke_stats stats;
+    int protocol = 0;
+
+    if (event->type == SPOKE_EVENT_ATTACHED && noted_of(diary, SPOKE_EVENT_ATTACHED) < 2 &&
+        spoke_socket_stats(s, &stats) == 0 &&
+        spoke_socket_get_int(s, SPOKE_OPT_PROTOCOL, &protocol) == 0 && protocol == SPOKE_REP)
+        (void)spoke_pipe_close(s, event->pipe);
+    return note(s, event, ctx);
+}
+
+WORLD_TEST(events, a_callback_may_close_the_pipe_that_it_hears_of, world_cases, .timeout = 30)
+{
+    static struct diary diary;
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ);
+    char url[ENDPOINT_MAX];
+
+    cr_assert_eq(node_on_event(rep, close_what_comes, &diary), 0);
+    world_url(w, url);
+    cr_assert_eq(node_listen(rep, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(req, url, NULL, 0), 0);
+    wait_noted(w, &diary, SPOKE_EVENT_ATTACHED, 3);
+    wait_noted(w, &diary, SPOKE_EVENT_DETACHED, 2);
+    cr_assert_eq(node_send_pattern(req, 10, 1, 0), 0);
+    cr_assert_eq(node_expect(rep, 10, 1), 0);
+    cr_assert_eq(node_close(rep, NULL), 0);
+    rep->s = NULL;
+    check_balance(&diary);
+    world_close(w);
+}
+
+WORLD_TEST(events, counters_count_what_happened, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    uint64_t bytes = 0;
+
+    world_connect(w, a, b);
+    for (uint32_t i = 0; i < 10; i++) {
+        cr_assert_eq(node_send_pattern(b, i * 100, i, 0), 0);
+        bytes += i * 100;
+    }
+    for (uint32_t i = 0; i < 10; i++)
+        cr_assert_eq(node_expect(a, i * 100, i), 0);
+    struct spoke_stats here = node_stats(a), there = node_stats(b);
+    cr_assert_eq(there.messages_sent, 10);
+    cr_assert_eq(there.bytes_sent, bytes);
+    cr_assert_eq(there.messages_received, 0);
+    cr_assert_eq(here.messages_received, 10);
+    cr_assert_eq(here.bytes_received, bytes);
+    cr_assert_eq(here.messages_sent, 0);
+    cr_assert_eq(here.accepts, 1);
+    cr_assert_eq(here.dials, 0);
+    cr_assert_geq(there.dials, 1);
+    cr_assert_eq(here.pipes_attached, 1);
+    cr_assert_eq(here.pipes_current, 1);
+    cr_assert_eq(here.garbled + here.oversized + here.handshakes_failed + here.refused, 0);
+    world_close(w);
+}

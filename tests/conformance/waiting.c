@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT */
+/* Calls that wait, calls that do not, and the queues between them. */
+#include "tests/support/world.h"
+
+#include <poll.h>
+
+WORLD_TEST(waiting, a_receive_times_out_when_its_time_is_up, world_cases, .timeout = 30)
+{
+    static const spoke_ns times[] = {0, SPOKE_MS, 30 * SPOKE_MS};
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    spoke_msg *m = (spoke_msg *)&times;
+
+    world_connect(w, a, b);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(node_set_duration(a, SPOKE_OPT_RECV_TIMEOUT, times[i]), 0);
+        spoke_ns begin = world_now(w);
+        int rc = node_recv(a, &m, 0);
+        spoke_ns took = world_now(w) - begin;
+        cr_assert_eq(rc, SPOKE_ETIMEDOUT, "%s", spoke_error_name(rc));
+        cr_assert_null(m);
+        cr_assert(took >= times[i] && took < times[i] + WORLD_PATIENCE / 4, "%lld ns",
+                  (long long)took);
+    }
+    cr_assert_eq(node_recv(a, &m, SPOKE_DONTWAIT), SPOKE_EAGAIN);
+    cr_assert_eq(node_send_pattern(b, 5, 1, 0), 0);
+    cr_assert_eq(node_set_duration(a, SPOKE_OPT_RECV_TIMEOUT, SPOKE_FOREVER), 0);
+    cr_assert_eq(node_expect(a, 5, 1), 0);
+    world_close(w);
+}
+
+WORLD_TEST(waiting, a_send_times_out_and_leaves_the_message, world_cases, .timeout = 30)
+{
+    static const spoke_ns times[] = {0, 30 * SPOKE_MS};
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+
+    cr_assert_eq(node_set_int(a, SPOKE_OPT_SEND_QUEUE, 1), 0);
+    cr_assert_eq(node_send_pattern(a, 50, 0, 0), 0);
+    for (int i = 0; i < 2; i++) {
+        spoke_msg *m = pattern_message(60, 1);
+        cr_assert_eq(node_set_duration(a, SPOKE_OPT_SEND_TIMEOUT, times[i]), 0);
+        spoke_ns begin = world_now(w);
+        int rc = node_send(a, m, 0);
+        spoke_ns took = world_now(w) - begin;
+        cr_assert_eq(rc, SPOKE_ETIMEDOUT, "%s", spoke_error_name(rc));
+        cr_assert(took >= times[i] && took < times[i] + WORLD_PATIENCE / 4);
+        cr_assert_eq(node_send(a, m, SPOKE_DONTWAIT), SPOKE_EAGAIN);
+        cr_assert(pattern_holds(spoke_msg_body(m), 60, 1));
+        spoke_msg_free(m);
+    }
+    cr_assert_eq(node_set_duration(a, SPOKE_OPT_SEND_TIMEOUT, WORLD_PATIENCE), 0);
+    world_connect(w, a, b);
+    cr_assert_eq(node_send_pattern(a, 50, 2, 0), 0);
+    cr_assert_eq(node_expect(b, 50, 0), 0);
+    cr_assert_eq(node_expect(b, 50, 2), 0);
+    world_close(w);
+}
+
+/* Without a peer the queue alone decides. */
+WORLD_TEST(waiting, the_send_queue_holds_exactly_its_length, world_cases, .timeout = 30)
+{
+    static const int lengths[] = {0, 1, 2, 7, 128};
+    struct world *w = world_open(c);
+
+    for (int i = 0; i < 5; i++) {
+        struct node *a = world_add(w, SPOKE_PAIR);
+        struct spoke_close_report report = {99, 99};
+        int taken = 0, length = -1;
+        cr_assert_eq(node_set_int(a, SPOKE_OPT_SEND_QUEUE, lengths[i]), 0);
+        cr_assert_eq(node_get_int(a, SPOKE_OPT_SEND_QUEUE, &length), 0);
+        cr_assert_eq(length, lengths[i]);
+        cr_assert_eq(node_set_duration(a, SPOKE_OPT_LINGER, 0), 0);
+        while (taken < 1000 && node_send_pattern(a, 3, 0, SPOKE_DONTWAIT) == 0)
+            taken++;
+        cr_assert_eq(taken, lengths[i]);
+        int rc = node_close(a, &report);
+        a->s = NULL;
+        cr_assert_eq(rc, taken == 0 ? 0 : SPOKE_ETIMEDOUT, "%s", spoke_error_name(rc));
+        cr_assert_eq(report.messages, (uint64_t)taken);
+        cr_assert_eq(report.bytes, (uint64_t)taken * 3);
+    }
+    world_close(w);
+}
+
+WORLD_TEST(waiting, the_send_queue_is_bounded_in_bytes_too, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR);
+    int taken = 0;
+
+    cr_assert_eq(node_set_size(a, SPOKE_OPT_SEND_QUEUE_BYTES, 100 * 1000), 0);
+    cr_assert_eq(node_set_duration(a, SPOKE_OPT_LINGER, 0), 0);
+    while (taken < 128 && node_send_pattern(a, 20000, 0, SPOKE_DONTWAIT) == 0)
+        taken++;
+    cr_assert_eq(taken, 5);
+    struct node *b = world_add(w, SPOKE_PAIR);
+    cr_assert_eq(node_set_size(b, SPOKE_OPT_SEND_QUEUE_BYTES, 10), 0);
+    cr_assert_eq(node_set_duration(b, SPOKE_OPT_LINGER, 0), 0);
+    cr_assert_eq(node_send_pattern(b, 5000, 0, SPOKE_DONTWAIT), 0, "one message always fits");
+    cr_assert_eq(node_send_pattern(b, 1, 0, SPOKE_DONTWAIT), SPOKE_EAGAIN);
+    world_close(w);
+}
+
+/* Send until nothing has gone for a while; how many went. */
+static uint32_t
+send_until_full(struct world *w, struct node *n, size_t size)
+{
+    uint32_t sent = 0;
+
+    for (int idle = 0; idle < 20; idle++) {
+        while (node_send_pattern(n, size, sent, SPOKE_DONTWAIT) == 0) {
+            sent++;
+            idle = 0;
+            cr_assert_lt(sent, 100000, "no back-pressure");
+        }
+        world_pass(w, 2 * SPOKE_MS);
+    }
+    return sent;
+}
+
+/* Nobody receives: what is taken is bounded by both queues and what the transport holds. */
+WORLD_TEST(waiting, a_reader_that_stops_stops_the_sender, world_cases, .timeout = 60)
+{
+    static const struct {
+        int send, recv;
+    } lengths[] = {{0, 0}, {1, 1}, {0, 5}, {5, 0}, {20, 30}};
+    const size_t size = 100 * 1000;
+    struct world *w = world_open(c);
+
+    for (int i = 0; i < 5; i++) {
+        struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+        cr_assert_eq(node_set_int(a, SPOKE_OPT_SEND_QUEUE, lengths[i].send), 0);
+        cr_assert_eq(node_set_int(b, SPOKE_OPT_RECV_QUEUE, lengths[i].recv), 0);
+        world_connect(w, a, b);
+        uint32_t sent = send_until_full(w, a, size);
+        uint32_t queues = (uint32_t)(lengths[i].send + lengths[i].recv);
+        /* Loopback tcp grows its buffers up to some megabytes, each side. */
+        uint32_t held = c->transport == TCP ? 150 : c->transport == IPC ? 20 : 8;
+        cr_assert(sent >= queues && sent <= queues + held, "queues %d and %d: %u went",
+                  lengths[i].send, lengths[i].recv, sent);
+        cr_assert_gt(sent, 0);
+        for (uint32_t k = 0; k < sent; k++)
+            cr_assert_eq(node_expect(b, size, k), 0, "message %u", k);
+        cr_assert_eq(node_send_pattern(a, size, sent, 0), 0, "it goes on");
+        cr_assert_eq(node_expect(b, size, sent), 0);
+        cr_assert_leq(node_stats(b).recv_queue_high, (uint64_t)lengths[i].recv + 1);
+        cr_assert_eq(node_close(a, NULL), 0);
+        cr_assert_eq(node_close(b, NULL), 0);
+        a->s = b->s = NULL;
+    }
+    world_close(w);
+}
+
+WORLD_TEST(waiting, best_effort_drops_what_would_have_to_wait, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+
+    cr_assert_eq(node_set_int(a, SPOKE_OPT_SEND_QUEUE, 3), 0);
+    cr_assert_eq(node_set_bool(a, SPOKE_OPT_BEST_EFFORT, true), 0);
+    for (uint32_t i = 0; i < 10; i++)
+        cr_assert_eq(node_send_pattern(a, 10, i, 0), 0);
+    cr_assert_eq(node_stats(a).dropped_best_effort, 7);
+    world_connect(w, a, b);
+    for (uint32_t i = 0; i < 3; i++)
+        cr_assert_eq(node_expect(b, 10, i), 0);
+    cr_assert_eq(node_send_pattern(a, 10, 77, 0), 0);
+    cr_assert_eq(node_expect(b, 10, 77), 0, "the dropped ones never come");
+    world_close(w);
+}
+
+WORLD_TEST(waiting, messages_that_waited_too_long_are_dropped, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+
+    cr_assert_eq(node_set_duration(a, SPOKE_OPT_SEND_EXPIRY, 20 * SPOKE_MS), 0);
+    for (uint32_t i = 0; i < 3; i++)
+        cr_assert_eq(node_send_pattern(a, 10, i, 0), 0);
+    world_pass(w, 60 * SPOKE_MS);
+    cr_assert_eq(node_set_duration(a, SPOKE_OPT_SEND_EXPIRY, 0), 0);
+    cr_assert_eq(node_send_pattern(a, 10, 50, 0), 0, "this one keeps");
+    world_connect(w, a, b);
+    cr_assert_eq(node_expect(b, 10, 50), 0);
+    cr_assert_eq(node_stats(a).dropped_expired, 3);
+    cr_assert_eq(node_set_duration(a, SPOKE_OPT_SEND_EXPIRY, 10 * SPOKE_SECOND), 0);
+    cr_assert_eq(node_send_pattern(a, 10, 51, 0), 0);
+    cr_assert_eq(node_expect(b, 10, 51), 0);
+    world_close(w);
+}
+
+struct descriptor {
+    int fd;
+    bool ready;
+};
+
+static bool
+is_as_wanted(void *ctx)
+{
+    const struct descriptor *wanted = ctx;
+    struct pollfd wait = {.fd = wanted->fd, .events = POLLIN};
+
+    return (poll(&wait, 1, 0) == 1) == wanted->ready;
+}
+
+/* The descriptor becomes so, stays so while nothing happens, and is never wrong after a look. */
+static void
+check_descriptor(struct world *w, int fd, bool ready)
+{
+    struct descriptor wanted = {fd, ready};
+
+    cr_assert(world_until(w, is_as_wanted, &wanted, WORLD_PATIENCE), "still %s",
+              ready ? "quiet" : "readable");
+    for (int i = 0; i < 3; i++) {
+        cr_assert(is_as_wanted(&wanted), "no longer %s", ready ? "readable" : "quiet");
+        world_pass(w, SPOKE_MS);
+    }
+}
+
+WORLD_TEST(waiting, the_receive_descriptor_is_readable_while_there_is_a_message, world_cases_real,
+           .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    int fd = -1, again = -1;
+
+    world_connect(w, a, b);
+    cr_assert_eq(node_get_int(a, SPOKE_OPT_RECV_FD, &fd), 0);
+    cr_assert_eq(node_get_int(a, SPOKE_OPT_RECV_FD, &again), 0);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(fd, again);
+    check_descriptor(w, fd, false);
+    for (uint32_t round = 0; round < 3; round++) {
+        for (uint32_t i = 0; i < 3; i++)
+            cr_assert_eq(node_send_pattern(b, 10, i, 0), 0);
+        for (uint32_t i = 0; i < 3; i++) {
+            check_descriptor(w, fd, true);
+            cr_assert_eq(node_expect(a, 10, i), 0);
+        }
+        check_descriptor(w, fd, false);
+        spoke_msg *m;
+        cr_assert_eq(node_recv(a, &m, SPOKE_DONTWAIT), SPOKE_EAGAIN);
+    }
+    world_close(w);
+}
+
+/* A descriptor that is asked for late tells what is already there. */
+WORLD_TEST(waiting, the_receive_descriptor_may_be_asked_for_late, world_cases_real, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    int fd = -1;
+
+    world_connect(w, a, b);
+    for (uint32_t i = 0; i < 2; i++)
+        cr_assert_eq(node_send_pattern(b, 10, i, 0), 0);
+    cr_assert_eq(node_expect(a, 10, 0), 0);
+    cr_assert_eq(node_get_int(a, SPOKE_OPT_RECV_FD, &fd), 0);
+    check_descriptor(w, fd, true);
+    cr_assert_eq(node_expect(a, 10, 1), 0);
+    check_descriptor(w, fd, false);
+    world_close(w);
+}
+
+WORLD_TEST(waiting, the_send_descriptor_is_readable_while_there_is_room, world_cases_real,
+           .timeout = 60)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    int fd = -1;
+
+    cr_assert_eq(node_set_int(a, SPOKE_OPT_SEND_QUEUE, 2), 0);
+    cr_assert_eq(node_set_int(b, SPOKE_OPT_RECV_QUEUE, 2), 0);
+    cr_assert_eq(node_get_int(a, SPOKE_OPT_SEND_FD, &fd), 0);
+    check_descriptor(w, fd, true);
+    cr_assert_eq(node_send_pattern(a, 100000, 0, SPOKE_DONTWAIT), 0);
+    check_descriptor(w, fd, true);
+    cr_assert_eq(node_send_pattern(a, 100000, 1, SPOKE_DONTWAIT), 0);
+    check_descriptor(w, fd, false);
+    world_connect(w, a, b);
+    check_descriptor(w, fd, true);
+    cr_assert_eq(node_expect(b, 100000, 0), 0);
+    cr_assert_eq(node_expect(b, 100000, 1), 0);
+    uint32_t sent = send_until_full(w, a, 100000);
+    check_descriptor(w, fd, false);
+    for (uint32_t i = 0; i < sent; i++)
+        cr_assert_eq(node_expect(b, 100000, i), 0);
+    check_descriptor(w, fd, true);
+    world_close(w);
+}
+
+WORLD_TEST(waiting, a_replier_can_send_only_after_it_received, world_cases_real, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ);
+    spoke_msg *m;
+    int readable = -1;
+
+    world_connect(w, rep, req);
+    cr_assert_eq(node_send_pattern(rep, 1, 0, 0), SPOKE_ESTATE);
+    cr_assert_eq(node_recv(req, &m, 0), SPOKE_ESTATE);
+    cr_assert_eq(node_get_int(rep, SPOKE_OPT_RECV_FD, &readable), 0);
+    check_descriptor(w, readable, false);
+    cr_assert_eq(node_send_pattern(req, 1, 0, 0), 0);
+    check_descriptor(w, readable, true);
+    cr_assert_eq(node_expect(rep, 1, 0), 0);
+    cr_assert_eq(node_send_pattern(rep, 1, 0, 0), 0);
+    cr_assert_eq(node_expect(req, 1, 0), 0);
+    check_descriptor(w, readable, false);
+    world_close(w);
+}
+
+/* A wait of a simulated world ends when nothing could ever happen. */
+Test(waiting, a_simulated_wait_without_hope_is_a_deadlock, .timeout = 30)
+{
+    const struct world_case c = {INPROC, SIM};
+    struct world *w = world_open(&c);
+    struct node *a = world_add(w, SPOKE_PAIR);
+    spoke_msg *m;
+
+    cr_assert_eq(node_set_duration(a, SPOKE_OPT_RECV_TIMEOUT, SPOKE_FOREVER), 0);
+    int rc = node_recv(a, &m, 0);
+    cr_assert_eq(rc, SPOKE_EDEADLK, "%s", spoke_error_name(rc));
+    world_close(w);
+}

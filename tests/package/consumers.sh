@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# consumers.sh SOURCE BUILD LIBDIR CC CXX: installs the build into a fresh prefix, moves that prefix (nothing in it
+# may remember where it was made), and builds and runs consumer/main.c from there as C99, C11, C17 and
+# C++17: with pkg-config and with find_package, against the shared and the static library.
+set -euo pipefail
+source=$1 build=$2 libdir=$3 cc=$4 cxx=$5
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "consumers: $*"; exit 1; }
+
+cmake --install "$build" --prefix "$work/made" >"$work/install.log" || fail "$(cat "$work/install.log")"
+prefix=$work/moved
+mv "$work/made" "$prefix"
+
+diff <(cd "$source/include/spoke" && ls) <(cd "$prefix/include/spoke" && ls) || fail "headers are missing"
+for file in "$prefix/$libdir/pkgconfig/spoke.pc" "$prefix/$libdir"/cmake/spoke/*.cmake; do
+    ! grep -nF -e "$work/made" -e "$build" -e "$source" "$file" || fail "$file remembers where it was built"
+done
+
+# ---- pkg-config ----
+main=$source/tests/package/consumer/main.c
+warnings="-Wall -Wextra -Wpedantic -Werror"
+export PKG_CONFIG_PATH=$prefix/$libdir/pkgconfig
+shared=$(pkg-config --cflags --libs spoke)
+static=$(pkg-config --static --cflags --libs spoke)
+static=${static/-lspoke/-l:libspoke.a}
+# try NAME COMPILER…: builds and runs one consumer.
+try() {
+    local name=$1
+    shift
+    "$@" -o "$work/$name" || fail "$name does not build: $*"
+    LD_LIBRARY_PATH=$prefix/$libdir timeout 60 "$work/$name" || fail "$name fails"
+    runs=$((${runs:-0} + 1))
+}
+for kind in shared static; do
+    for std in c99 c11 c17; do
+        # shellcheck disable=SC2086 # the flags are lists
+        try pkg-config-$kind-$std "$cc" -std=$std $warnings "$main" ${!kind}
+    done
+    # shellcheck disable=SC2086
+    try pkg-config-$kind-c++17 "$cxx" -std=c++17 $warnings -x c++ "$main" -x none ${!kind}
+done
+
+# ---- find_package ----
+cmake -S "$source/tests/package/consumer" -B "$work/consumer" -G Ninja -DCMAKE_PREFIX_PATH="$prefix" \
+    -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" >"$work/consumer.log" 2>&1 &&
+    cmake --build "$work/consumer" >>"$work/consumer.log" 2>&1 || fail "$(cat "$work/consumer.log")"
+for program in "$work"/consumer/consumer-*; do
+    timeout 60 "$program" || fail "$program fails"
+    runs=$((runs + 1))
+done
+
+# ---- the program ----
+if [ -x "$build/bin/spoke" ]; then
+    timeout 60 "$prefix/bin/spoke" --help >/dev/null || fail "the installed spoke --help fails"
+    bash -n "$prefix/share/bash-completion/completions/spoke" || fail "the completion is no bash"
+fi
+[ "$runs" = 16 ] || fail "$runs consumers ran, not 16"
+echo "consumers: $runs programs built and run"

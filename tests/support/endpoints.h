@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* Places where tests meet: a directory of the test's own, and addresses that no other test uses at
+ * the same time.  Main thread of a test. */
+#ifndef TESTS_SUPPORT_ENDPOINTS_H
+#define TESTS_SUPPORT_ENDPOINTS_H
+
+#include <stddef.h>
+
+enum transport { INPROC, IPC, TCP };
+
+const char *transport_name(enum transport transport);
+
+/* Long enough for every address that the calls below give. */
+#define ENDPOINT_MAX 160
+
+/* A directory of this process, made at the first call.  It goes away with everything in it when the
+ * process and all children that it has then ended, however they end. */
+const char *scratch_dir(void);
+
+/* "SCRATCH/name" in `path`. */
+void scratch_path(char path[ENDPOINT_MAX], const char *name);
+
+/* A new address that can be listened on and dialed.  tcp: a loopback address that belongs to this
+ * process, and a port of it that is free. */
+void endpoint_fresh(char url[ENDPOINT_MAX], enum transport transport);
+
+/* The path of "ipc://path". */
+const char *endpoint_path(const char *url);
+
+#endif

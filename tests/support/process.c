@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/support/process.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "tests/support/test.h"
+
+#define ENTRY_VARIABLE    "SPOKE_TEST_ENTRY"
+#define ARGUMENT_VARIABLE "SPOKE_TEST_ARGUMENT"
+
+static void
+die_with(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(1);
+}
+
+pid_t
+child_start(int (*fn)(void *ctx), void *ctx)
+{
+    pid_t parent = getpid();
+
+    fflush(NULL);
+    pid_t pid = fork();
+    cr_assert_geq(pid, 0, "fork: %s", strerror(errno));
+    if (pid == 0) {
+        die_with(parent);
+        int code = fn(ctx);
+        fflush(NULL);
+        _exit(code);
+    }
+    return pid;
+}
+
+int
+child_wait(pid_t pid, int limit_s)
+{
+    const struct timespec pause = {.tv_nsec = 1000 * 1000};
+    int status = 0;
+
+    for (long waited_ms = 0; waited_ms < 1000L * limit_s * SPOKE_TEST_SLOWDOWN; waited_ms++) {
+        pid_t done = waitpid(pid, &status, WNOHANG);
+        cr_assert(done == 0 || done == pid, "waitpid: %s", strerror(errno));
+        if (done == pid)
+            return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        nanosleep(&pause, NULL);
+    }
+    child_kill(pid);
+    return -2;
+}
+
+int
+child_run(int (*fn)(void *ctx), void *ctx, int limit_s)
+{
+    return child_wait(child_start(fn, ctx), limit_s);
+}
+
+void
+child_kill(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+}
+
+pid_t
+program_start(const char *name, const char *argument)
+{
+    pid_t parent = getpid();
+
+    fflush(NULL);
+    pid_t pid = fork();
+    cr_assert_geq(pid, 0, "fork: %s", strerror(errno));
+    if (pid == 0) {
+        die_with(parent);
+        close_range(3, ~0u, 0);
+        setenv(ENTRY_VARIABLE, name, 1);
+        setenv(ARGUMENT_VARIABLE, argument, 1);
+        execl("/proc/self/exe", name, (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+void
+program_entry(const struct program_entry *entry)
+{
+    const char *wanted = getenv(ENTRY_VARIABLE);
+    const char *argument = getenv(ARGUMENT_VARIABLE);
+
+    if (wanted == NULL || argument == NULL || strcmp(wanted, entry->name) != 0)
+        return;
+    unsetenv(ENTRY_VARIABLE);
+    int code = entry->fn(argument);
+    fflush(NULL);
+    _exit(code);
+}

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT */
+/* spoke bench: measures spoke beside the raw kernel and other libraries, each in processes of its
+ * own, in turn. This file is the command line; bench_compare.c and bench_growth.c do the work,
+ * bench_run.c runs the programs, and bench_rows.c, bench_targets.c and bench_html.c show what came
+ * out.  One thread. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench_plan.h"
+#include "tool.h"
+
+enum {
+    ID_TRANSPORT = TOOL_FIRST_ID,
+    ID_SIZE,
+    ID_MODE,
+    ID_WAIT,
+    ID_BATCH,
+    ID_PEERS,
+    ID_PAIRS,
+    ID_SECONDS,
+    ID_IDLE,
+    ID_QUICK,
+    ID_JSON,
+    ID_HTML,
+};
+
+static const struct tool_option options[] = {
+    {NULL, 0, NULL, "What to measure", 0},
+    {"transport", 't', "T,…", "inproc, ipc, tcp (all)", ID_TRANSPORT},
+    {"size", 's', "N,…", "bytes per message, also 16K, 1M (64; one-way also 1M)", ID_SIZE},
+    {"mode", 'm', "M,…", "owned, shared (both)", ID_MODE},
+    {"wait", 'w', "W,…", "block, poll, adaptive (all; one-way: block, adaptive)", ID_WAIT},
+    {"batch", 0, "N,…", "one-way: messages per call (shared 1, owned 1 and 64)", ID_BATCH},
+    {"connections", 0, "N", "how many idle ones (10000)", ID_IDLE},
+    {"peers", 'p', NULL, "also other libraries: ZeroMQ, NNG, nanomsg, where installed", ID_PEERS},
+    {NULL, 0, NULL, "How long", 0},
+    {"pairs", 'n', "N", "rounds; each runs every program once (5)", ID_PAIRS},
+    {"seconds", 0, "S", "one run of one program (0.5)", ID_SECONDS},
+    {"quick", 'q', NULL, "3 rounds of 0.2 seconds: to see that it works", ID_QUICK},
+    {NULL, 0, NULL, "Results", 0},
+    {"json", 0, "FILE",
+     "also as JSON; - for standard output, the table then goes to standard error", ID_JSON},
+    {"html", 0, "FILE", "also as a page with drawings", ID_HTML},
+    {0},
+};
+
+static const struct tool_page page = {
+    .usage = "[latency|throughput|connections|all] [OPTION …]",
+    .about = "Measures spoke beside the smallest program that does the same work with no library "
+             "(raw: the\n"
+             "fastest of several kernel mechanisms) and beside other libraries.  All take turns, "
+             "so that\n"
+             "compared figures come from the same minutes; the ratios are what counts.  Every "
+             "message is\n"
+             "checked.  The default work is latency and throughput.",
+    .options = options,
+    .notes =
+        "Round trips: p50, p99, p99.9 in microseconds.  One-way: messages per second.  CPU is both "
+        "sides'.\n"
+        "A ratio is the median over rounds; in brackets the smallest and the largest.  Raw "
+        "programs and other\n"
+        "libraries have no adaptive policy: beside it raw is at its fastest, the others wait in "
+        "their own way.\n"
+        "Exit code 0, also when a target is missed; 3 if a program failed or a wrong byte arrived.",
+};
+
+struct arguments {
+    struct bench_plan plan;
+    const char *json;
+    const char *html;
+};
+
+/* ---- values ---- */
+
+/* Cut `text`, which is changed, at its commas.  Each word must be in `allowed` unless that is NULL.
+ */
+static bool
+parse_list(struct bench_list *list, const char *option, char *text, const char *const *allowed)
+{
+    char *rest = text, *word;
+
+    list->count = 0;
+    while ((word = strsep(&rest, ",")) != NULL) {
+        bool is_known = allowed == NULL && *word != '\0';
+        for (unsigned i = 0; !is_known && allowed != NULL && allowed[i] != NULL; i++)
+            is_known = strcmp(allowed[i], word) == 0;
+        if (!is_known || list->count == BENCH_LIST_MAX) {
+            tool_error("--%s does not know \"%s\": see %s --help", option, word, tool_name);
+            return false;
+        }
+        list->words[list->count++] = word;
+    }
+    return true;
+}
+
+/* "64", "16K", "1M". */
+static bool
+parse_size(const char *word, size_t *size)
+{
+    char *end;
+    unsigned long long n;
+
+    errno = 0;
+    n = strtoull(word, &end, 10);
+    if (*word < '0' || *word > '9' || errno != 0 || n > 64U << 20)
+        return false;
+    if (*end == 'K' || *end == 'k')
+        n <<= 10;
+    else if (*end == 'M' || *end == 'm')
+        n <<= 20;
+    end += *end != '\0';
+    if (*end != '\0' || n < 8 || n > 64U << 20)
+        return false;
+    *size = n;
+    return true;
+}
+
+static bool
+parse_sizes(struct bench_plan *p, char *text)
+{
+    struct bench_list words;
+
+    if (!parse_list(&words, "size", text, NULL))
+        return false;
+    for (p->sizes = 0; p->sizes < words.count; p->sizes++) {
+        if (!parse_size(words.words[p->sizes], &p->size[p->sizes])) {
+            tool_error("--size wants bytes from 8 to 64M, such as 64, 16K or 1M, not \"%s\"",
+                       words.words[p->sizes]);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+parse_batches(struct bench_plan *p, char *text)
+{
+    uint64_t n;
+
+    if (!parse_list(&p->batches, "batch", text, NULL))
+        return false;
+    for (unsigned i = 0; i < p->batches.count; i++) {
+        if (!tool_number("batch", p->batches.words[i], 1024, &n))
+            return false;
+        if (n == 0) {
+            tool_error("--batch wants at least 1 message per call");
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool
+parse_count(const char *option, const char *text, unsigned max, unsigned *out)
+{
+    uint64_t n;
+
+    if (!tool_number(option, text, max, &n))
+        return false;
+    if (n == 0) {
+        tool_error("--%s wants at least 1", option);
+        return false;
+    }
+    *out = (unsigned)n;
+    return true;
+}
+
+static bool
+parse_run_time(struct bench_plan *p, const char *text)
+{
+    spoke_ns ns;
+
+    if (!tool_seconds("seconds", text, &ns))
+        return false;
+    p->seconds = (double)ns / 1e9;
+    if (p->seconds >= 0.05 && p->seconds <= 600)
+        return true;
+    tool_error("--seconds wants 0.05 to 600, not \"%s\"", text);
+    return false;
+}
+
+static bool
+apply_option(struct arguments *a, int id, char *value)
+{
+    static const char *const transports[] = {"inproc", "ipc", "tcp", NULL};
+    static const char *const modes[] = {"owned", "shared", NULL};
+    static const char *const waits[] = {"block", "poll", "adaptive", NULL};
+    struct bench_plan *p = &a->plan;
+
+    switch (id) {
+    case ID_TRANSPORT: return parse_list(&p->transports, "transport", value, transports);
+    case ID_SIZE: return parse_sizes(p, value);
+    case ID_MODE: return parse_list(&p->modes, "mode", value, modes);
+    case ID_WAIT: return parse_list(&p->waits, "wait", value, waits);
+    case ID_BATCH: return parse_batches(p, value);
+    case ID_PAIRS: return parse_count("pairs", value, BENCH_ROUNDS_MAX, &p->rounds);
+    case ID_SECONDS: return parse_run_time(p, value);
+    case ID_IDLE: return parse_count("connections", value, 1000000, &p->idle);
+    case ID_PEERS: p->with_peers = true; return true;
+    case ID_QUICK: p->rounds = 3, p->seconds = 0.2; return true;
+    case ID_JSON: a->json = value; return true;
+    default: a->html = value; return true;
+    }
+}
+
+static bool
+choose_work(struct bench_plan *p, const char *word)
+{
+    p->latency = strcmp(word, "latency") == 0 || strcmp(word, "all") == 0;
+    p->throughput = strcmp(word, "throughput") == 0 || strcmp(word, "all") == 0;
+    p->connections = strcmp(word, "connections") == 0 || strcmp(word, "all") == 0;
+    if (p->latency || p->throughput || p->connections)
+        return true;
+    tool_error("there is nothing called \"%s\" to measure: latency, throughput, connections or all",
+               word);
+    return false;
+}
+
+/* 0, or -1 with the exit code in *status. */
+static int
+parse_arguments(struct arguments *a, int argc, char **argv, int *status)
+{
+    struct tool_args args = {.argc = argc, .argv = argv, .page = &page};
+    int id;
+
+    *a = (struct arguments){
+        .plan = {.latency = true,
+                 .throughput = true,
+                 .rounds = 5,
+                 .seconds = 0.5,
+                 .idle = 10000,
+                 .transports = {3, {"inproc", "ipc", "tcp"}},
+                 .modes = {2, {"owned", "shared"}}},
+    };
+    *status = TOOL_USAGE;
+    while ((id = tool_next_option(&args)) > 0)
+        if (!apply_option(a, id, (char *)(uintptr_t)args.value))
+            return -1;
+    if (id < 0) {
+        *status = args.status;
+        return -1;
+    }
+    for (; optind < argc && argv[optind][0] != '\0'; optind++) {
+        if (!choose_work(&a->plan, argv[optind]))
+            return -1;
+        if (optind + 1 < argc) {
+            tool_error("measures one thing at a time, or all: not also \"%s\"", argv[optind + 1]);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* ---- results ---- */
+
+void
+bench_progress(const struct bench_plan *p, const char *text)
+{
+    if (!p->is_terminal)
+        return;
+    fprintf(stderr, "\r\033[K%.110s", text != NULL ? text : "");
+    fflush(stderr);
+}
+
+static int
+write_file(const char *path, const struct bench_rows *rows,
+           void (*print)(FILE *, const struct bench_rows *))
+{
+    bool is_stdout = strcmp(path, "-") == 0;
+    FILE *f = is_stdout ? stdout : fopen(path, "w");
+    bool ok = f != NULL;
+
+    if (ok) {
+        print(f, rows);
+        ok = !ferror(f) && fflush(f) == 0;
+        if (!is_stdout)
+            ok &= fclose(f) == 0;
+    }
+    if (ok)
+        return TOOL_OK;
+    tool_error("cannot write %s: %s", is_stdout ? "to standard output" : path, strerror(errno));
+    return TOOL_FILE;
+}
+
+static int
+write_results(const struct arguments *a, const struct bench_rows *rows)
+{
+    int status = TOOL_OK;
+
+    bench_print_targets(a->plan.table, rows);
+    fflush(a->plan.table);
+    if (a->json != NULL)
+        status = write_file(a->json, rows, bench_print_json);
+    if (a->html != NULL && status == TOOL_OK)
+        status = write_file(a->html, rows, bench_print_html);
+    if (status == TOOL_OK && ferror(a->plan.table))
+        status = TOOL_FILE;
+    return status;
+}
+
+static void
+say_what_comes(const struct bench_plan *p)
+{
+    fprintf(p->table,
+            "%u rounds, %g s each run%s; ratios are medians over rounds (smallest-largest)\n",
+            p->rounds, p->seconds, p->with_peers ? "" : ", without other libraries (--peers)");
+    fflush(p->table);
+}
+
+int
+bench_main(int argc, char **argv)
+{
+    static struct arguments a;
+    static struct bench_rows rows;
+    static struct bench_runner runner;
+    int status;
+
+    if (parse_arguments(&a, argc, argv, &status) != 0)
+        return status;
+    a.plan.table = a.json != NULL && strcmp(a.json, "-") == 0 ? stderr : stdout;
+    a.plan.is_terminal = isatty(STDERR_FILENO) == 1;
+    if (bench_runner_init(&runner) != 0)
+        return TOOL_FILE;
+    say_what_comes(&a.plan);
+    bench_compare(&a.plan, &runner, &rows);
+    if (a.plan.connections && bench_runner_signal() == 0)
+        bench_growth(&a.plan, &runner, &rows);
+    bench_progress(&a.plan, NULL);
+    bench_runner_fini(&runner);
+    if (bench_runner_signal() != 0)
+        return 128 + bench_runner_signal();
+    status = write_results(&a, &rows);
+    return status == TOOL_OK && a.plan.failed > 0 ? TOOL_API : status;
+}

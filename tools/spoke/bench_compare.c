@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT */
+/* Runs the contestants of one work in turn, round after round, forwards and backwards, so that
+ * whatever the machine does meanwhile happens to all of them; and turns their results into ratios
+ * of the same round. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench_plan.h"
+
+enum {
+    CONTESTANTS_MAX = 24,
+    TEXT_MAX = 24,
+    LARGE_BODY = 64 * 1024, /* from here on a batch is one message */
+    RAW_KEPT = 3,           /* raw mechanisms that stay after a trial */
+    TRIALS = 2,
+};
+
+/* One result, in the unit of the row. */
+struct result {
+    double value;
+    double p50, p99, p999;
+    double cpu_us_per_msg;
+};
+
+struct contestant {
+    enum bench_kind kind;
+    const char *program;
+    const char *impl;
+    const char *mode; /* "" if it has none */
+    const char *wait; /* what it is told */
+    char batch[TEXT_MAX];
+    char chunk[TEXT_MAX];
+    char detail[TEXT_MAX];
+    bool is_out; /* a run failed, or faster ones of its kind were found */
+    double trial;
+    struct result results[BENCH_ROUNDS_MAX];
+};
+
+struct group {
+    struct bench_plan *plan;
+    struct bench_runner *runner;
+    bool is_latency;
+    const char *transport;
+    const char *wait;
+    size_t size;
+    unsigned count;
+    struct contestant contestants[CONTESTANTS_MAX];
+};
+
+/* ---- who takes part ---- */
+
+static struct contestant *
+add(struct group *g, enum bench_kind kind, const char *program, const char *impl, const char *wait)
+{
+    struct contestant *c;
+
+    if (g->count == CONTESTANTS_MAX || !bench_runner_has(g->runner, program))
+        return NULL;
+    c = &g->contestants[g->count++];
+    *c = (struct contestant){
+        .kind = kind, .program = program, .impl = impl, .mode = "", .wait = wait};
+    strcpy(c->batch, "1");
+    strcpy(c->chunk, "65536");
+    return c;
+}
+
+static void
+add_raw(struct group *g, const char *program, const char *detail, const char *chunk,
+        const char *wait)
+{
+    struct contestant *c = add(g, BENCH_RAW, program, "raw", wait);
+
+    if (c == NULL)
+        return;
+    snprintf(c->chunk, sizeof c->chunk, "%s", chunk);
+    if (g->is_latency || strcmp(g->transport, "inproc") == 0)
+        snprintf(c->detail, sizeof c->detail, "%s", detail);
+    else
+        snprintf(c->detail, sizeof c->detail, "%s %ldK", detail, strtol(chunk, NULL, 10) / 1024);
+}
+
+/* The mechanisms for one waiting policy. */
+static void
+add_raws_waiting(struct group *g, const char *wait)
+{
+    static const char *const chunks[] = {"16384", "65536", "262144"};
+
+    if (strcmp(g->transport, "inproc") == 0) {
+        add_raw(g, "bench-raw-inproc", strcmp(wait, "block") == 0 ? "futex" : "spin", "65536",
+                wait);
+        return;
+    }
+    for (unsigned i = 0; i < (g->is_latency ? 1 : sizeof chunks / sizeof *chunks); i++) {
+        add_raw(g, "bench-raw-sockets", "calls", chunks[i], wait);
+        if (g->is_latency || i > 0)
+            add_raw(g, "bench-raw-uring", "uring", chunks[i], wait);
+    }
+}
+
+/* Raw programs have no adaptive policy: the fastest is whichever wins, and for round trips that is
+ * one that spins. */
+static void
+add_raws(struct group *g)
+{
+    bool is_adaptive = strcmp(g->wait, "adaptive") == 0;
+
+    if (!is_adaptive || !g->is_latency)
+        add_raws_waiting(g, is_adaptive ? "block" : g->wait);
+    if (is_adaptive)
+        add_raws_waiting(g, "poll");
+}
+
+static void
+add_spoke(struct group *g, const char *mode, const char *batch)
+{
+    struct contestant *c = add(g, BENCH_SPOKE, "bench-spoke", "spoke", g->wait);
+
+    if (c == NULL)
+        return;
+    c->mode = mode;
+    snprintf(c->batch, sizeof c->batch, "%s", batch);
+    if (strcmp(batch, "1") != 0)
+        snprintf(c->detail, sizeof c->detail, "batch %s", batch);
+}
+
+static void
+add_spokes(struct group *g)
+{
+    const struct bench_plan *p = g->plan;
+
+    for (unsigned i = 0; i < p->modes.count; i++) {
+        const char *mode = p->modes.words[i];
+        if (g->is_latency || g->size >= LARGE_BODY) {
+            add_spoke(g, mode, "1");
+        } else if (p->batches.count > 0) {
+            for (unsigned j = 0; j < p->batches.count; j++)
+                add_spoke(g, mode, p->batches.words[j]);
+        } else {
+            add_spoke(g, mode, "1");
+            if (strcmp(mode, "owned") == 0)
+                add_spoke(g, mode, "64");
+        }
+    }
+}
+
+/* Peers know two ways to wait: their own, or being asked again and again without waiting. */
+static void
+add_peers(struct group *g)
+{
+    const char *wait = strcmp(g->wait, "poll") == 0 ? "poll" : "block";
+
+    add(g, BENCH_PEER, "bench-peer-zeromq", "zeromq", wait);
+    add(g, BENCH_PEER, "bench-peer-nng", "nng", wait);
+    add(g, BENCH_PEER, "bench-peer-nanomsg", "nanomsg", wait);
+}
+
+/* ---- running ---- */
+
+static void
+show_progress(const struct group *g, const struct contestant *c, const char *step)
+{
+    char size[32], text[160];
+
+    snprintf(text, sizeof text, "%s %s %s, wait %s: %s, %s %s %s",
+             g->is_latency ? "round trip" : "one-way", g->transport, bench_size_text(g->size, size),
+             g->wait, step, c->impl, c->mode, c->detail);
+    bench_progress(g->plan, text);
+}
+
+static struct result
+read_result(const struct group *g, const struct bench_lines *lines)
+{
+    double cpu = bench_line_number(lines->server, "cpu_us") +
+                 bench_line_number(lines->client, "cpu_us");
+
+    if (!g->is_latency) {
+        double messages = bench_line_number(lines->server, "messages");
+        return (struct result){.value = bench_line_number(lines->server, "rate"),
+                               .p50 = NAN,
+                               .p99 = NAN,
+                               .p999 = NAN,
+                               .cpu_us_per_msg = cpu / messages};
+    }
+    return (struct result){.value = bench_line_number(lines->client, "p50_ns") / 1e3,
+                           .p50 = bench_line_number(lines->client, "p50_ns") / 1e3,
+                           .p99 = bench_line_number(lines->client, "p99_ns") / 1e3,
+                           .p999 = bench_line_number(lines->client, "p999_ns") / 1e3,
+                           .cpu_us_per_msg = cpu / bench_line_number(lines->client, "messages")};
+}
+
+static struct result
+run_one(struct group *g, struct contestant *c, double seconds, const char *step)
+{
+    struct result none = {NAN, NAN, NAN, NAN, NAN};
+    char size[TEXT_MAX], duration[TEXT_MAX];
+    const char *args[] = {"--bench",   g->is_latency ? "latency" : "throughput",
+                          "--size",    size,
+                          "--seconds", duration,
+                          "--wait",    c->wait,
+                          "--batch",   c->batch,
+                          "--chunk",   c->chunk,
+                          NULL,        NULL,
+                          NULL};
+    struct bench_lines lines;
+
+    show_progress(g, c, step);
+    snprintf(size, sizeof size, "%zu", g->size);
+    snprintf(duration, sizeof duration, "%.3f", seconds);
+    if (c->mode[0] != '\0') {
+        args[12] = "--mode";
+        args[13] = c->mode;
+    }
+    if (bench_runner_run(g->runner, c->program, g->transport, args, (unsigned)(seconds * 3) + 20,
+                         &lines) == 0)
+        return read_result(g, &lines);
+    if (bench_runner_signal() == 0) {
+        c->is_out = true;
+        g->plan->failed++;
+    }
+    return none;
+}
+
+static bool
+is_better(const struct group *g, double a, double b)
+{
+    return g->is_latency ? a < b : a > b;
+}
+
+/* Returns how many are left. */
+static unsigned
+drop_slowest_raw(struct group *g)
+{
+    struct contestant *worst = NULL;
+    unsigned left = 0;
+
+    for (unsigned i = 0; i < g->count; i++) {
+        struct contestant *c = &g->contestants[i];
+        if (c->kind != BENCH_RAW || c->is_out)
+            continue;
+        left++;
+        if (worst == NULL || is_better(g, worst->trial, c->trial))
+            worst = c;
+    }
+    if (left <= RAW_KEPT)
+        return left;
+    worst->is_out = true;
+    return left - 1;
+}
+
+/* Many raw mechanisms: try all shortly, keep the fastest few. */
+static void
+choose_raws(struct group *g)
+{
+    unsigned raws = 0;
+
+    for (unsigned i = 0; i < g->count; i++)
+        raws += g->contestants[i].kind == BENCH_RAW;
+    if (raws <= RAW_KEPT)
+        return;
+    for (unsigned n = 0; n < TRIALS * g->count && bench_runner_signal() == 0; n++) {
+        struct contestant *c = &g->contestants[n % g->count];
+        double value;
+        if (c->kind != BENCH_RAW || c->is_out)
+            continue;
+        value = run_one(g, c, g->plan->seconds < 0.2 ? g->plan->seconds : 0.2, "trial").value;
+        if (n < g->count || is_better(g, value, c->trial))
+            c->trial = value;
+    }
+    while (drop_slowest_raw(g) > RAW_KEPT)
+        continue;
+}
+
+static void
+run_rounds(struct group *g)
+{
+    for (unsigned round = 0; round < g->plan->rounds; round++) {
+        for (unsigned i = 0; i < g->count; i++) {
+            struct contestant *c = &g->contestants[round % 2 == 0 ? i : g->count - 1 - i];
+            char step[TEXT_MAX * 2];
+            if (c->is_out || bench_runner_signal() != 0)
+                continue;
+            snprintf(step, sizeof step, "round %u of %u", round + 1, g->plan->rounds);
+            c->results[round] = run_one(g, c, g->plan->seconds, step);
+        }
+    }
+}
+
+/* ---- results ---- */
+
+#define MEDIAN_OF(g, c, field) (median_field(g, c, offsetof(struct result, field)).median)
+
+static struct bench_spread
+median_field(const struct group *g, const struct contestant *c, size_t offset)
+{
+    double values[BENCH_ROUNDS_MAX];
+
+    for (unsigned i = 0; i < g->plan->rounds; i++)
+        memcpy(&values[i], (const char *)&c->results[i] + offset, sizeof values[i]);
+    return bench_spread_of(values, g->plan->rounds);
+}
+
+/* Ratios of the same rounds. */
+static struct bench_spread
+ratio_to(const struct group *g, const struct contestant *c, const struct contestant *base)
+{
+    double values[BENCH_ROUNDS_MAX];
+
+    if (base == NULL)
+        return (struct bench_spread){NAN, NAN, NAN};
+    for (unsigned i = 0; i < g->plan->rounds; i++)
+        values[i] = c->results[i].value / base->results[i].value;
+    return bench_spread_of(values, g->plan->rounds);
+}
+
+/* The best of a kind by its median; `impl` NULL: any. */
+static const struct contestant *
+best_of(const struct group *g, enum bench_kind kind, const char *impl)
+{
+    const struct contestant *best = NULL;
+
+    for (unsigned i = 0; i < g->count; i++) {
+        const struct contestant *c = &g->contestants[i];
+        if (c->kind != kind || c->is_out || (impl != NULL && strcmp(impl, c->impl) != 0))
+            continue;
+        if (best == NULL || is_better(g, MEDIAN_OF(g, c, value), MEDIAN_OF(g, best, value)))
+            best = c;
+    }
+    return best;
+}
+
+/* The lowest CPU time per message of any peer. */
+static double
+best_peer_cpu(const struct group *g)
+{
+    double best = NAN;
+
+    for (unsigned i = 0; i < g->count; i++)
+        if (g->contestants[i].kind == BENCH_PEER && !g->contestants[i].is_out)
+            best = fmin(best,
+                        MEDIAN_OF(g, &g->contestants[i], cpu_us_per_msg)); /* fmin ignores NAN */
+    return best;
+}
+
+static const char *
+bench_name(const struct group *g, const struct contestant *c)
+{
+    if (g->is_latency)
+        return "latency";
+    return strcmp(c->batch, "1") == 0 ? "throughput" : "throughput-batch";
+}
+
+static void
+add_row(const struct group *g, const struct contestant *c, struct bench_rows *rows)
+{
+    struct bench_row *row = bench_rows_add(rows);
+
+    if (row == NULL)
+        return;
+    row->bench = bench_name(g, c);
+    row->kind = c->kind;
+    snprintf(row->impl, sizeof row->impl, "%s", c->impl);
+    snprintf(row->detail, sizeof row->detail, "%s", c->detail);
+    snprintf(row->transport, sizeof row->transport, "%s", g->transport);
+    snprintf(row->mode, sizeof row->mode, "%s", c->mode);
+    snprintf(row->wait, sizeof row->wait, "%s", g->wait);
+    row->size = g->size;
+    row->metric = g->is_latency ? "round_trip" : "rate";
+    row->unit = g->is_latency ? "us" : "msg/s";
+    row->smaller_is_better = g->is_latency;
+    row->value = median_field(g, c, offsetof(struct result, value));
+    row->p50 = MEDIAN_OF(g, c, p50);
+    row->p99 = MEDIAN_OF(g, c, p99);
+    row->p999 = MEDIAN_OF(g, c, p999);
+    row->cpu_us_per_msg = MEDIAN_OF(g, c, cpu_us_per_msg);
+    row->ratio_raw = ratio_to(g, c, best_of(g, BENCH_RAW, NULL));
+    row->ratio_best_peer = ratio_to(g, c, best_of(g, BENCH_PEER, NULL));
+    row->ratio_zeromq = ratio_to(g, c, best_of(g, BENCH_PEER, "zeromq"));
+    row->cpu_ratio_best_peer = row->cpu_us_per_msg / best_peer_cpu(g);
+    row->group = rows->groups;
+}
+
+/* The fastest raw mechanism stands for all of them. */
+static void
+add_rows(const struct group *g, struct bench_rows *rows)
+{
+    const struct contestant *raw = best_of(g, BENCH_RAW, NULL);
+
+    for (unsigned i = 0; i < g->count; i++) {
+        const struct contestant *c = &g->contestants[i];
+        if (!c->is_out && (c->kind != BENCH_RAW || c == raw))
+            add_row(g, c, rows);
+    }
+}
+
+static void
+run_group(struct group *g, struct bench_rows *rows)
+{
+    add_raws(g);
+    add_spokes(g);
+    if (g->plan->with_peers)
+        add_peers(g);
+    choose_raws(g);
+    run_rounds(g);
+    bench_progress(g->plan, NULL);
+    if (bench_runner_signal() != 0)
+        return; /* Half a group compares nothing. */
+    add_rows(g, rows);
+    bench_print_group(g->plan->table, rows, rows->groups);
+    rows->groups++;
+}
+
+static void
+compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows, bool is_latency)
+{
+    static const struct bench_list latency_waits = {3, {"block", "poll", "adaptive"}};
+    static const struct bench_list throughput_waits = {2, {"block", "adaptive"}};
+    const struct bench_list *waits = p->waits.count > 0 ? &p->waits
+                                     : is_latency       ? &latency_waits
+                                                        : &throughput_waits;
+    size_t default_sizes[] = {64, 1048576};
+    const size_t *sizes = p->sizes > 0 ? p->size : default_sizes;
+    unsigned count = p->sizes > 0 ? p->sizes : is_latency ? 1 : 2;
+    static struct group g;
+
+    for (unsigned t = 0; t < p->transports.count; t++) {
+        for (unsigned s = 0; s < count; s++) {
+            for (unsigned w = 0; w < waits->count && bench_runner_signal() == 0; w++) {
+                memset(&g, 0, sizeof g);
+                g.plan = p;
+                g.runner = r;
+                g.is_latency = is_latency;
+                g.transport = p->transports.words[t];
+                g.wait = waits->words[w];
+                g.size = sizes[s];
+                run_group(&g, rows);
+            }
+        }
+    }
+}
+
+void
+bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
+{
+    if (p->latency)
+        compare_work(p, r, rows, true);
+    if (p->throughput)
+        compare_work(p, r, rows, false);
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/* How cost grows with the number of connections of one socket: memory and round-trip time with many
+ * idle ones, and CPU time per request with 1 to 1000 busy ones.  Spoke only: it is compared with
+ * itself. */
+#include <math.h>
+#include <string.h>
+
+#include "bench_plan.h"
+
+enum { TEXT_MAX = 24, STEPS = 4, OPEN_SECONDS = 60 };
+
+static const unsigned busy[STEPS] = {1, 10, 100, 1000};
+
+/* What a run is about; the words are the plan's. */
+struct growth {
+    struct bench_plan *plan;
+    struct bench_runner *runner;
+    struct bench_rows *rows;
+    const char *transport;
+    const char *mode;
+    const char *wait;
+};
+
+static int
+run_one(struct growth *g, const char *bench, unsigned connections, unsigned round,
+        struct bench_lines *lines)
+{
+    char count[TEXT_MAX], duration[TEXT_MAX], limit[TEXT_MAX], text[160];
+    const char *args[] = {"--bench", bench,   "--connections", count,   "--seconds",  duration,
+                          "--mode",  g->mode, "--wait",        g->wait, "--watchdog", limit,
+                          NULL};
+    unsigned limit_s = (unsigned)(g->plan->seconds * 6) + OPEN_SECONDS;
+    int rc;
+
+    snprintf(count, sizeof count, "%u", connections);
+    snprintf(duration, sizeof duration, "%.3f", g->plan->seconds);
+    snprintf(limit, sizeof limit, "%u", limit_s);
+    snprintf(text, sizeof text, "%s, %s, %s: %u connections, round %u of %u", bench, g->transport,
+             g->mode, connections, round + 1, g->plan->rounds);
+    bench_progress(g->plan, text);
+    rc = bench_runner_run(g->runner, "bench-spoke", g->transport, args, limit_s + 5, lines);
+    if (rc != 0 && bench_runner_signal() == 0)
+        g->plan->failed++;
+    return rc;
+}
+
+static void
+add_row(struct growth *g, const char *bench, const char *metric, const char *unit, double *values,
+        unsigned n)
+{
+    struct bench_row *row = bench_rows_add(g->rows);
+
+    if (row == NULL)
+        return;
+    row->bench = bench;
+    row->kind = BENCH_SPOKE;
+    strcpy(row->impl, "spoke");
+    snprintf(row->transport, sizeof row->transport, "%s", g->transport);
+    snprintf(row->mode, sizeof row->mode, "%s", g->mode);
+    snprintf(row->wait, sizeof row->wait, "%s", g->wait);
+    row->size = 64;
+    row->metric = metric;
+    row->unit = unit;
+    row->smaller_is_better = true;
+    row->value = bench_spread_of(values, n);
+    row->group = g->rows->groups;
+}
+
+static void
+measure_idle(struct growth *g)
+{
+    double memory[BENCH_ROUNDS_MAX], one[BENCH_ROUNDS_MAX], many[BENCH_ROUNDS_MAX],
+        growth[BENCH_ROUNDS_MAX];
+    unsigned n = 0;
+
+    for (unsigned round = 0; round < g->plan->rounds; round++) {
+        struct bench_lines lines;
+        if (run_one(g, "connections", g->plan->idle, round, &lines) != 0)
+            return;
+        memory[n] = (bench_line_number(lines.server, "memory_many") -
+                     bench_line_number(lines.server, "memory_one")) /
+                    g->plan->idle;
+        one[n] = bench_line_number(lines.client, "p50_one_ns") / 1e3;
+        many[n] = bench_line_number(lines.client, "p50_many_ns") / 1e3;
+        growth[n] = many[n] / one[n];
+        n++;
+    }
+    add_row(g, "connections", "memory_per_connection", "bytes", memory, n);
+    add_row(g, "connections", "round_trip_one", "us", one, n);
+    add_row(g, "connections", "round_trip_many", "us", many, n);
+    add_row(g, "connections", "round_trip_growth", "x one connection", growth, n);
+}
+
+static void
+measure_busy(struct growth *g)
+{
+    static const char *const names[STEPS] = {"pipes-1", "pipes-10", "pipes-100", "pipes-1000"};
+    double cpu[STEPS][BENCH_ROUNDS_MAX];
+    unsigned n = 0;
+
+    for (unsigned round = 0; round < g->plan->rounds; round++, n++) {
+        for (unsigned i = 0; i < STEPS; i++) {
+            struct bench_lines lines;
+            if (run_one(g, "pipes", busy[i], round, &lines) != 0)
+                return;
+            cpu[i][n] = bench_line_number(lines.server, "cpu_us") /
+                        bench_line_number(lines.server, "messages");
+        }
+    }
+    for (unsigned i = 0; i < STEPS; i++)
+        add_row(g, names[i], "cpu_per_request", "us", cpu[i], n);
+}
+
+static void
+measure(struct growth *g)
+{
+    measure_idle(g);
+    if (bench_runner_signal() == 0)
+        measure_busy(g);
+    bench_progress(g->plan, NULL);
+    if (bench_runner_signal() != 0)
+        return;
+    bench_print_group(g->plan->table, g->rows, g->rows->groups);
+    g->rows->groups++;
+}
+
+void
+bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
+{
+    const char *wait = p->waits.count > 0 ? p->waits.words[0] : "block";
+
+    for (unsigned t = 0; t < p->transports.count; t++) {
+        if (strcmp(p->transports.words[t], "inproc") == 0)
+            continue;
+        for (unsigned m = 0; m < p->modes.count && bench_runner_signal() == 0; m++) {
+            struct growth g = {.plan = p,
+                               .runner = r,
+                               .rows = rows,
+                               .transport = p->transports.words[t],
+                               .mode = p->modes.words[m],
+                               .wait = wait};
+            measure(&g);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* What `spoke bench` was asked to do, and the two ways of doing it. */
+#ifndef TOOL_BENCH_PLAN_H
+#define TOOL_BENCH_PLAN_H
+
+#include "bench_rows.h"
+#include "bench_run.h"
+
+enum { BENCH_LIST_MAX = 16 };
+
+struct bench_list {
+    unsigned count;
+    const char *words[BENCH_LIST_MAX];
+};
+
+struct bench_plan {
+    bool latency;
+    bool throughput;
+    bool connections;
+    bool with_peers;
+    unsigned rounds;
+    double seconds; /* each run */
+    unsigned idle;  /* connections: how many idle ones */
+    struct bench_list transports;
+    struct bench_list modes;
+    struct bench_list waits;   /* empty: those that suit the work */
+    struct bench_list batches; /* empty: those that suit the mode */
+    unsigned sizes;            /* 0: those that suit the work */
+    size_t size[BENCH_LIST_MAX];
+    FILE *table;      /* where people read */
+    bool is_terminal; /* stderr is one: show progress */
+    unsigned failed;  /* runs that went wrong */
+};
+
+/* Latency and throughput: raw, spoke and peers in turn.  Adds rows and prints each group when it is
+ * done. Stops early when a signal came. */
+void bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
+
+/* Connections: how cost grows with their number. */
+void bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
+
+/* Write what is being done over the previous such line, if there is a terminal.  NULL: take it
+ * away. */
+void bench_progress(const struct bench_plan *p, const char *text);
+
+#endif

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+/* Rows as a table for people and as JSON for programs. */
+#include "bench_rows.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct bench_row *
+bench_rows_add(struct bench_rows *rows)
+{
+    static const struct bench_spread none = {NAN, NAN, NAN};
+    struct bench_row *row;
+
+    if (rows->count == BENCH_ROWS_MAX)
+        return NULL;
+    row = &rows->rows[rows->count++];
+    memset(row, 0, sizeof *row);
+    row->value = row->ratio_raw = row->ratio_best_peer = row->ratio_zeromq = none;
+    row->p50 = row->p99 = row->p999 = row->cpu_us_per_msg = row->cpu_ratio_best_peer = NAN;
+    return row;
+}
+
+static int
+compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+struct bench_spread
+bench_spread_of(double *values, unsigned n)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        if (!isnan(values[i]))
+            values[kept++] = values[i];
+    if (kept == 0)
+        return (struct bench_spread){NAN, NAN, NAN};
+    qsort(values, kept, sizeof *values, compare);
+    return (struct bench_spread){
+        .median = (values[(kept - 1) / 2] + values[kept / 2]) / 2,
+        .min = values[0],
+        .max = values[kept - 1],
+    };
+}
+
+const char *
+bench_size_text(size_t size, char text[32])
+{
+    if (size >= 1U << 20 && size % (1U << 20) == 0)
+        snprintf(text, 32, "%zu MiB", size >> 20);
+    else if (size >= 1U << 10 && size % (1U << 10) == 0)
+        snprintf(text, 32, "%zu KiB", size >> 10);
+    else
+        snprintf(text, 32, "%zu B", size);
+    return text;
+}
+
+const char *
+bench_title(const char *bench)
+{
+    if (strcmp(bench, "latency") == 0)
+        return "round trip";
+    if (strncmp(bench, "throughput", 10) == 0)
+        return "one-way stream";
+    if (strcmp(bench, "connections") == 0)
+        return "idle connections";
+    return "busy connections";
+}
+
+/* ---- table ---- */
+
+/* A number with three or four figures, or a dash. */
+static void
+print_number(FILE *f, int width, double value)
+{
+    int digits = fabs(value) < 10 ? 2 : fabs(value) < 100 ? 1 : 0;
+
+    if (isnan(value))
+        fprintf(f, "%*s", width, "-");
+    else
+        fprintf(f, "%*.*f", width, digits, value);
+}
+
+static void
+print_ratio(FILE *f, const struct bench_spread *ratio)
+{
+    char text[40] = "-";
+
+    int digits = ratio->median < 0.1 ? 4 : ratio->median < 10 ? 2 : 1;
+
+    if (!isnan(ratio->median))
+        snprintf(text, sizeof text, "%.*f (%.*f-%.*f)", digits, ratio->median, digits, ratio->min,
+                 digits, ratio->max);
+    fprintf(f, "  %-20s", text);
+}
+
+static void
+print_name(FILE *f, const struct bench_row *row)
+{
+    char name[64];
+
+    snprintf(name, sizeof name, "%s%s%s%s%s", row->impl, row->mode[0] != '\0' ? " " : "", row->mode,
+             row->detail[0] != '\0' ? ", " : "", row->detail);
+    fprintf(f, "  %-26s", name);
+}
+
+static void
+print_latency_row(FILE *f, const struct bench_row *row)
+{
+    print_name(f, row);
+    print_number(f, 9, row->p50);
+    print_number(f, 9, row->p99);
+    print_number(f, 9, row->p999);
+    print_number(f, 11, row->cpu_us_per_msg);
+    print_ratio(f, &row->ratio_raw);
+    print_ratio(f, &row->ratio_best_peer);
+    fputc('\n', f);
+}
+
+static void
+print_throughput_row(FILE *f, const struct bench_row *row)
+{
+    print_name(f, row);
+    print_number(f, 11, row->value.median / 1e3);
+    print_number(f, 9, row->value.median * (double)row->size / 1e9);
+    print_number(f, 18, row->cpu_us_per_msg);
+    print_ratio(f, &row->ratio_raw);
+    print_ratio(f, &row->ratio_best_peer);
+    fputc('\n', f);
+}
+
+static void
+print_growth_row(FILE *f, const struct bench_row *row)
+{
+    char text[40];
+
+    snprintf(text, sizeof text, "(%.4g-%.4g)", row->value.min, row->value.max);
+    fprintf(f, "  %-12s %-7s %-24s %10.4g %-14s %s\n", row->bench, row->mode, row->metric,
+            row->value.median, row->unit, text);
+}
+
+static bool
+is_growth(const struct bench_row *row)
+{
+    return strcmp(row->bench, "connections") == 0 || strncmp(row->bench, "pipes", 5) == 0;
+}
+
+static void
+print_heading(FILE *f, const struct bench_row *row)
+{
+    char size[32];
+
+    fprintf(f, "\n%s, %s, %s, wait %s\n", bench_title(row->bench), row->transport,
+            bench_size_text(row->size, size), row->wait);
+    if (is_growth(row))
+        return;
+    if (strcmp(row->bench, "latency") == 0)
+        fprintf(f, "  %-26s%9s%9s%9s%11s  %-20s  %-20s\n", "", "p50 us", "p99", "p99.9",
+                "CPU us/msg", "x raw (spread)", "x best peer (spread)");
+    else
+        fprintf(f, "  %-26s%11s%9s%18s  %-20s  %-20s\n", "", "1000 msg/s", "GB/s", "CPU us/msg",
+                "x raw (spread)", "x best peer (spread)");
+}
+
+void
+bench_print_group(FILE *f, const struct bench_rows *rows, unsigned group)
+{
+    bool has_heading = false;
+
+    for (unsigned i = 0; i < rows->count; i++) {
+        const struct bench_row *row = &rows->rows[i];
+        if (row->group != group)
+            continue;
+        if (!has_heading)
+            print_heading(f, row);
+        has_heading = true;
+        if (is_growth(row))
+            print_growth_row(f, row);
+        else if (strcmp(row->bench, "latency") == 0)
+            print_latency_row(f, row);
+        else
+            print_throughput_row(f, row);
+    }
+    fflush(f);
+}
+
+/* ---- JSON ---- */
+
+static void
+print_json_number(FILE *f, const char *key, double value)
+{
+    if (isfinite(value))
+        fprintf(f, ",\"%s\":%.6g", key, value);
+    else
+        fprintf(f, ",\"%s\":null", key);
+}
+
+/* All texts are our own words: nothing in them needs escaping. */
+static void
+print_json_row(FILE *f, const struct bench_row *row)
+{
+    fprintf(f, "{\"bench\":\"%s\",\"impl\":\"%s\",\"transport\":\"%s\",\"mode\":", row->bench,
+            row->impl, row->transport);
+    if (row->mode[0] != '\0')
+        fprintf(f, "\"%s\"", row->mode);
+    else
+        fputs("null", f);
+    fprintf(f, ",\"wait\":\"%s\",\"size\":%zu,\"metric\":\"%s\",\"unit\":\"%s\"", row->wait,
+            row->size, row->metric, row->unit);
+    print_json_number(f, "median", row->value.median);
+    print_json_number(f, "min", row->value.min);
+    print_json_number(f, "max", row->value.max);
+    print_json_number(f, "p50", row->p50);
+    print_json_number(f, "p99", row->p99);
+    print_json_number(f, "p999", row->p999);
+    print_json_number(f, "cpu_us_per_msg", row->cpu_us_per_msg);
+    print_json_number(f, "ratio_raw", row->ratio_raw.median);
+    print_json_number(f, "ratio_best_peer", row->ratio_best_peer.median);
+    fputc('}', f);
+}
+
+void
+bench_print_json(FILE *f, const struct bench_rows *rows)
+{
+    fputs("[", f);
+    for (unsigned i = 0; i < rows->count; i++) {
+        fputs(i == 0 ? "\n" : ",\n", f);
+        print_json_row(f, &rows->rows[i]);
+    }
+    fputs("\n]\n", f);
+}

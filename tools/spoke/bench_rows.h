@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/* What `spoke bench` has measured, one row per program and work, and the ways to show it: table,
+ * JSON, page, targets. */
+#ifndef TOOL_BENCH_ROWS_H
+#define TOOL_BENCH_ROWS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+enum { BENCH_ROUNDS_MAX = 101, BENCH_ROWS_MAX = 2048 };
+
+enum bench_kind { BENCH_RAW, BENCH_SPOKE, BENCH_PEER };
+
+/* Median and spread over rounds; NAN where nothing was measured. */
+struct bench_spread {
+    double median;
+    double min;
+    double max;
+};
+
+struct bench_row {
+    const char *bench; /* latency, throughput, throughput-batch, connections, pipes-N */
+    enum bench_kind kind;
+    char impl[16];   /* raw, spoke, zeromq … */
+    char detail[24]; /* for people: which raw mechanism, how many per batch */
+    char transport[8];
+    char mode[8]; /* owned, shared, or empty */
+    char wait[12];
+    size_t size;
+    const char *metric;
+    const char *unit;
+    bool smaller_is_better;
+    struct bench_spread value;
+    double p50, p99, p999; /* medians over rounds, in `unit`; NAN for rates */
+    double cpu_us_per_msg;
+    struct bench_spread ratio_raw;
+    struct bench_spread ratio_best_peer;
+    struct bench_spread ratio_zeromq;
+    double cpu_ratio_best_peer;
+    unsigned group; /* rows of one group were measured in one interleaved run */
+};
+
+struct bench_rows {
+    unsigned count;
+    unsigned groups;
+    struct bench_row rows[BENCH_ROWS_MAX];
+};
+
+/* A new row, all numbers NAN; NULL when there are too many. */
+struct bench_row *bench_rows_add(struct bench_rows *rows);
+
+/* Median, smallest and largest of `n` numbers, those that are NAN left out.  Sorts them. */
+struct bench_spread bench_spread_of(double *values, unsigned n);
+
+/* Print the rows of group `group` with a heading. */
+void bench_print_group(FILE *f, const struct bench_rows *rows, unsigned group);
+
+/* All rows as a JSON array. */
+void bench_print_json(FILE *f, const struct bench_rows *rows);
+
+/* One self-contained page: drawings first, the numbers after them. */
+void bench_print_html(FILE *f, const struct bench_rows *rows);
+
+/* The project's performance targets that these rows decide, each met or missed.  Returns how many
+ * were missed. */
+unsigned bench_print_targets(FILE *f, const struct bench_rows *rows);
+
+/* "64 B", "1 MiB". */
+const char *bench_size_text(size_t size, char text[32]);
+
+/* "latency", then what it means for people: "round trip". */
+const char *bench_title(const char *bench);
+
+#endif

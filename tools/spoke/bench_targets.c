@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* The performance targets as a table: which rows a target speaks about, what they are compared
+ * with, and the limit. */
+#include <math.h>
+#include <string.h>
+
+#include "bench_rows.h"
+
+enum against { RAW, ZEROMQ, BEST_PEER, CPU_OF_BEST_PEER, ABSOLUTE };
+
+struct target {
+    const char *name;
+    const char *bench;
+    const char *transport; /* these four: NULL = any, then each row is judged by itself */
+    const char *mode;
+    const char *wait;
+    size_t size; /* 0 = any */
+    const char *metric;
+    enum against against;
+    bool is_ceiling; /* at most `limit`, else at least */
+    double limit;
+};
+
+static const char latency[] = "latency", stream[] = "throughput", batch[] = "throughput-batch";
+static const char owned[] = "owned", shared[] = "shared";
+static const char block[] = "block", spin[] = "poll", adaptive[] = "adaptive";
+static const char trip[] = "round_trip", rate[] = "rate";
+
+static const struct target targets[] = {
+    {"P1", latency, "ipc", owned, block, 64, trip, RAW, true, 1.15},
+    {"P2", latency, "ipc", owned, spin, 64, trip, RAW, true, 1.20},
+    {"P3", latency, "tcp", owned, spin, 64, trip, RAW, true, 1.15},
+    {"P4", latency, "ipc", shared, adaptive, 64, trip, ZEROMQ, true, 0.25},
+    {"P4b", latency, "ipc", shared, block, 64, trip, RAW, true, 1.35},
+    {"P4b", latency, "ipc", shared, block, 64, trip, ZEROMQ, true, 0.90},
+    {"P8", batch, "ipc", owned, NULL, 64, rate, ZEROMQ, false, 8},
+    {"P9", stream, "ipc", shared, NULL, 64, rate, ZEROMQ, false, 3},
+    {"P10", batch, "tcp", owned, NULL, 64, rate, ZEROMQ, false, 5},
+    {"P12", batch, "inproc", owned, NULL, 64, rate, ZEROMQ, false, 5},
+    {"P12", stream, "inproc", shared, NULL, 64, rate, ZEROMQ, false, 5},
+    {"P13", stream, "ipc", NULL, NULL, 1048576, rate, RAW, false, 0.90},
+    {"P13", stream, "ipc", NULL, NULL, 1048576, rate, BEST_PEER, false, 1},
+    {"P13", stream, "tcp", NULL, NULL, 1048576, rate, RAW, false, 0.90},
+    {"P13", stream, "tcp", NULL, NULL, 1048576, rate, BEST_PEER, false, 1},
+    {"P15", "connections", NULL, NULL, NULL, 0, "memory_per_connection", ABSOLUTE, true, 4096},
+    {"P15", "connections", NULL, NULL, NULL, 0, "round_trip_growth", ABSOLUTE, true, 1.20},
+    {"P17", latency, NULL, NULL, block, 0, trip, CPU_OF_BEST_PEER, true, 1},
+    {"P17", stream, NULL, NULL, block, 0, rate, CPU_OF_BEST_PEER, true, 1},
+    {"P17", batch, NULL, NULL, block, 0, rate, CPU_OF_BEST_PEER, true, 1},
+};
+
+static bool
+is_word(const char *wanted, const char *word)
+{
+    return wanted == NULL || strcmp(wanted, word) == 0;
+}
+
+static bool
+speaks_about(const struct target *t, const struct bench_row *row)
+{
+    return row->kind == BENCH_SPOKE && is_word(t->bench, row->bench) &&
+           is_word(t->transport, row->transport) && is_word(t->mode, row->mode) &&
+           is_word(t->wait, row->wait) && is_word(t->metric, row->metric) &&
+           (t->size == 0 || t->size == row->size);
+}
+
+static double
+measured(const struct target *t, const struct bench_row *row)
+{
+    switch (t->against) {
+    case RAW: return row->ratio_raw.median;
+    case ZEROMQ: return row->ratio_zeromq.median;
+    case BEST_PEER: return row->ratio_best_peer.median;
+    case CPU_OF_BEST_PEER: return row->cpu_ratio_best_peer;
+    case ABSOLUTE: break;
+    }
+    return row->value.median;
+}
+
+static const char *
+against_text(const struct target *t, const struct bench_row *row)
+{
+    static const char *const texts[] = {"x raw", "x ZeroMQ", "x best peer",
+                                        "x CPU time of best peer"};
+
+    return t->against == ABSOLUTE ? row->unit : texts[t->against];
+}
+
+/* 1 if missed. */
+static unsigned
+print_verdict(FILE *f, const struct target *t, const struct bench_row *row)
+{
+    double value = measured(t, row);
+    bool is_met = t->is_ceiling ? value <= t->limit : value >= t->limit;
+    char size[32];
+
+    fprintf(f, "  %-4s %-6s  %s, %s, %s, %s%s%s, wait %s: %.3g %s (%s %g)\n", t->name,
+            is_met ? "met" : "MISSED", bench_title(row->bench), row->transport,
+            bench_size_text(row->size, size), row->mode, row->detail[0] != '\0' ? ", " : "",
+            row->detail, row->wait, value, against_text(t, row),
+            t->is_ceiling ? "at most" : "at least", t->limit);
+    return !is_met;
+}
+
+unsigned
+bench_print_targets(FILE *f, const struct bench_rows *rows)
+{
+    unsigned judged = 0, missed = 0;
+
+    for (size_t i = 0; i < sizeof targets / sizeof *targets; i++) {
+        for (unsigned j = 0; j < rows->count; j++) {
+            if (!speaks_about(&targets[i], &rows->rows[j]) ||
+                isnan(measured(&targets[i], &rows->rows[j])))
+                continue;
+            if (judged++ == 0)
+                fputs("\ntargets that this run decides\n", f);
+            missed += print_verdict(f, &targets[i], &rows->rows[j]);
+        }
+    }
+    if (judged > 0)
+        fprintf(f, "  %u of %u met\n", judged - missed, judged);
+    return missed;
+}

@@ -1,0 +1,512 @@
+/* SPDX-License-Identifier: MIT */
+/* spoke cat: nanocat's and macat's command line over one socket on the shared engine.
+ * The main thread does everything; what the library tells on its own threads goes to watcher.c. */
+#include "cat.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "stop.h"
+#include "tool.h"
+#include "watcher.h"
+
+static const struct cat_pattern patterns[] = {
+    {"pair", SPOKE_PAIR, cat_talk, cat_print, "one peer, both ways"},
+    {"req", SPOKE_REQ, cat_ask, NULL, "send requests, print the replies"},
+    {"rep", SPOKE_REP, cat_answer, cat_print,
+     "print requests, reply with the data if there is some"},
+};
+#define PATTERN_COUNT (sizeof patterns / sizeof *patterns)
+
+enum {
+    OPT_BIND = TOOL_FIRST_ID,
+    OPT_CONNECT,
+    OPT_BIND_IPC,
+    OPT_CONNECT_IPC,
+    OPT_BIND_LOCAL,
+    OPT_CONNECT_LOCAL,
+    OPT_DATA,
+    OPT_FILE,
+    OPT_LINE,
+    OPT_DELAY,
+    OPT_INTERVAL,
+    OPT_COUNT,
+    OPT_FORMAT,
+    OPT_ASCII,
+    OPT_QUOTED,
+    OPT_RAW,
+    OPT_HEX,
+    OPT_MSGPACK,
+    OPT_RECV_TIMEOUT,
+    OPT_SEND_TIMEOUT,
+    OPT_LINGER,
+    OPT_MAX_SIZE,
+    OPT_NAME,
+    OPT_TLS,
+    OPT_VERBOSE,
+    OPT_SILENT,
+    OPT_PATTERN /* + index in `patterns` */
+};
+
+static const struct tool_option options[] = {
+    {NULL, 0, NULL, "Addresses, at least one, in any number", 0},
+    {"bind", 0, "URL", "listen on URL", OPT_BIND},
+    {"listen", 0, "URL", "the same", OPT_BIND},
+    {"connect", 0, "URL", "connect to URL, again and again until somebody listens there",
+     OPT_CONNECT},
+    {"dial", 0, "URL", "the same", OPT_CONNECT},
+    {"bind-ipc", 'X', "PATH", "listen on ipc://PATH", OPT_BIND_IPC},
+    {"connect-ipc", 'x', "PATH", "connect to ipc://PATH", OPT_CONNECT_IPC},
+    {"bind-local", 'L', "PORT", "listen on tcp://127.0.0.1:PORT", OPT_BIND_LOCAL},
+    {"connect-local", 'l', "PORT", "connect to tcp://127.0.0.1:PORT", OPT_CONNECT_LOCAL},
+    {NULL, 0, NULL, "What to send", 0},
+    {"data", 'D', "DATA", "a message: DATA", OPT_DATA},
+    {"file", 'F', "PATH", "a message: what is in the file; - is standard input", OPT_FILE},
+    {"line", 0, NULL, "each line of the file or of standard input is a message", OPT_LINE},
+    {"delay", 'd', "SEC", "wait before the first one", OPT_DELAY},
+    {"interval", 'i', "SEC", "send one every SEC seconds", OPT_INTERVAL},
+    {"count", 'C', "N", "end after N requests, replies or messages", OPT_COUNT},
+    {NULL, 0, NULL, "How to print what arrives (without one of these: not at all)", 0},
+    {"ascii", 'A', NULL, "a line each; dots for what is not printable ASCII", OPT_ASCII},
+    {"quoted", 'Q', NULL, "a line each, in double quotes, escaped as in C", OPT_QUOTED},
+    {"hex", 0, NULL, "a line each, every byte as \\x61", OPT_HEX},
+    {"msgpack", 0, NULL, "msgpack bin objects", OPT_MSGPACK},
+    {"raw", 0, NULL, "the bytes, nothing in between", OPT_RAW},
+    {"format", 0, "NAME", "one of the above by name, or no", OPT_FORMAT},
+    {NULL, 0, NULL, "Limits", 0},
+    {"recv-timeout", 0, "SEC", "stop receiving when nothing came for SEC seconds",
+     OPT_RECV_TIMEOUT},
+    {"send-timeout", 0, "SEC", "fail when a message cannot be sent for SEC seconds",
+     OPT_SEND_TIMEOUT},
+    {"linger", 0, "SEC", "at the end wait this long for what is unsent; 1", OPT_LINGER},
+    {"recv-maxsz", 'Z', "BYTES", "largest message accepted; 1048576; 0: no limit", OPT_MAX_SIZE},
+    {NULL, 0, NULL, "Other", 0},
+    {"socket-name", 0, "NAME", "the socket's name in messages and statistics", OPT_NAME},
+    {"verbose", 'v', NULL, "say what happens; twice: more", OPT_VERBOSE},
+    {"silent", 'q', NULL, "print no errors", OPT_SILENT},
+    {"cert", 'E', "FILE", NULL, OPT_TLS},
+    {"key", 0, "FILE", NULL, OPT_TLS},
+    {"cacert", 0, "FILE", NULL, OPT_TLS},
+    {"insecure", 'k', NULL, NULL, OPT_TLS},
+    {0},
+};
+#define OPTION_COUNT (sizeof options / sizeof *options)
+
+struct endpoint {
+    bool bind;
+    char *url;
+};
+
+/* What the command line says beside struct cat. */
+struct request {
+    struct cat cat;
+    struct endpoint *endpoints; /* in the order given */
+    size_t endpoint_count;
+    const char *data, *file, *socket_name;
+    bool has_linger, has_max_size, has_format;
+    spoke_ns linger_ns;
+    uint64_t max_size;
+    int verbosity;
+};
+
+static bool
+usage_error(const char *text)
+{
+    tool_error("%s: see %s --help", text, tool_name);
+    return false;
+}
+
+static bool
+add_endpoint(struct request *r, bool bind, const char *prefix, const char *rest)
+{
+    char *url;
+
+    if (asprintf(&url, "%s%s", prefix, rest) < 0) {
+        tool_error("out of memory");
+        return false;
+    }
+    r->endpoints[r->endpoint_count].bind = bind;
+    r->endpoints[r->endpoint_count++].url = url;
+    return true;
+}
+
+static bool
+add_port(struct request *r, bool bind, const char *text)
+{
+    uint64_t port;
+
+    return tool_number(bind ? "bind-local" : "connect-local", text, 65535, &port) &&
+           add_endpoint(r, bind, "tcp://127.0.0.1:", text);
+}
+
+static bool
+set_pattern(struct request *r, const struct cat_pattern *pattern)
+{
+    if (r->cat.pattern != NULL && r->cat.pattern != pattern)
+        return usage_error("give one socket type, not two");
+    r->cat.pattern = pattern;
+    return true;
+}
+
+static bool
+set_format(struct request *r, enum format format)
+{
+    r->cat.format = format;
+    r->has_format = true;
+    return true;
+}
+
+static bool
+set_format_by_name(struct request *r, const char *name)
+{
+    r->has_format = true;
+    if (format_by_name(name, &r->cat.format))
+        return true;
+    tool_error("--format can be no, raw, ascii, quoted, msgpack or hex, not \"%s\"", name);
+    return false;
+}
+
+static bool
+refuse_tls(void)
+{
+    return usage_error(
+        "this version has no TLS, so --cert, --key, --cacert and --insecure cannot be used: "
+        "take a tcp:// or ipc:// address without them");
+}
+
+/* Obey one option.  False after an error. */
+static bool
+set_option(struct request *r, int id, const char *value)
+{
+    struct cat *c = &r->cat;
+
+    switch (id) {
+    case OPT_BIND: return add_endpoint(r, true, "", value);
+    case OPT_CONNECT: return add_endpoint(r, false, "", value);
+    case OPT_BIND_IPC: return add_endpoint(r, true, "ipc://", value);
+    case OPT_CONNECT_IPC: return add_endpoint(r, false, "ipc://", value);
+    case OPT_BIND_LOCAL: return add_port(r, true, value);
+    case OPT_CONNECT_LOCAL: return add_port(r, false, value);
+    case OPT_DATA: r->data = value; return true;
+    case OPT_FILE: r->file = value; return true;
+    case OPT_LINE: c->use_lines = true; return true;
+    case OPT_DELAY: return tool_seconds("delay", value, &c->delay_ns);
+    case OPT_INTERVAL: return tool_seconds("interval", value, &c->interval_ns);
+    case OPT_COUNT: return tool_number("count", value, UINT64_MAX, &c->count);
+    case OPT_FORMAT: return set_format_by_name(r, value);
+    case OPT_ASCII: return set_format(r, FORMAT_ASCII);
+    case OPT_QUOTED: return set_format(r, FORMAT_QUOTED);
+    case OPT_RAW: return set_format(r, FORMAT_RAW);
+    case OPT_HEX: return set_format(r, FORMAT_HEX);
+    case OPT_MSGPACK: return set_format(r, FORMAT_MSGPACK);
+    case OPT_RECV_TIMEOUT: return tool_seconds("recv-timeout", value, &c->recv_timeout_ns);
+    case OPT_SEND_TIMEOUT: return tool_seconds("send-timeout", value, &c->send_timeout_ns);
+    case OPT_LINGER: r->has_linger = true; return tool_seconds("linger", value, &r->linger_ns);
+    case OPT_MAX_SIZE:
+        r->has_max_size = true;
+        return tool_number("recv-maxsz", value, SPOKE_MSG_MAX, &r->max_size);
+    case OPT_NAME: r->socket_name = value; return true;
+    case OPT_VERBOSE: r->verbosity++; return true;
+    case OPT_SILENT: r->verbosity--; return true;
+    case OPT_TLS: return refuse_tls();
+    default: return set_pattern(r, &patterns[id - OPT_PATTERN]);
+    }
+}
+
+/* What the options mean together. */
+static bool
+check_request(const struct request *r)
+{
+    const struct cat *c = &r->cat;
+    bool sends = r->data != NULL || r->file != NULL || c->use_lines;
+
+    if (c->pattern == NULL)
+        return usage_error("give a socket type, such as --req");
+    if (r->endpoint_count == 0)
+        return usage_error("give an address, with --bind or --connect");
+    if (r->data != NULL && r->file != NULL)
+        return usage_error("give --data or --file, not both");
+    if (r->data != NULL && c->use_lines)
+        return usage_error(
+            "--line reads lines from a file or from standard input: it does not go with --data");
+    if (sends && c->pattern->with_data == NULL)
+        return usage_error("this socket type cannot send: give no --data, --file or --line");
+    if (!sends && c->pattern->without_data == NULL)
+        return usage_error("this socket type has to send something: give --data, --file or --line");
+    if (!sends && c->interval_ns != SPOKE_FOREVER)
+        return usage_error("--interval repeats what is sent: give --data, --file or --line");
+    return true;
+}
+
+static bool
+file_error(const char *path)
+{
+    tool_error("cannot read %s: %s: check the path given with --file",
+               strcmp(path, "-") == 0 ? "standard input" : path, strerror(errno));
+    return false;
+}
+
+/* Append all of `fd` to `m`. */
+static bool
+read_all(int fd, const char *path, spoke_msg *m)
+{
+    static char buffer[65536];
+    ssize_t got;
+    int rc = 0;
+
+    while (rc == 0 && (got = read(fd, buffer, sizeof buffer)) != 0) {
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return file_error(path);
+        rc = spoke_msg_append(m, buffer, (size_t)got);
+    }
+    if (rc != 0)
+        tool_api_error("read all of", path, rc);
+    return rc == 0;
+}
+
+/* Make what is to be sent ready.  Gives an exit code. */
+static int
+open_data(struct request *r)
+{
+    struct cat *c = &r->cat;
+    int fd = STDIN_FILENO, rc;
+    bool ok;
+
+    if (r->data == NULL && r->file == NULL && !c->use_lines)
+        return TOOL_OK;
+    if ((rc = spoke_msg_from(&c->data, r->data, r->data != NULL ? strlen(r->data) : 0)) != 0)
+        return tool_api_error("make a message", NULL, rc);
+    if (r->data != NULL)
+        return TOOL_OK;
+    if (r->file != NULL && strcmp(r->file, "-") != 0 &&
+        (fd = open(r->file, O_RDONLY | O_CLOEXEC)) < 0) {
+        file_error(r->file);
+        return TOOL_FILE;
+    }
+    if (c->use_lines) {
+        lines_init(&c->lines, fd);
+        return TOOL_OK;
+    }
+    ok = read_all(fd, r->file, c->data);
+    if (fd != STDIN_FILENO)
+        close(fd);
+    return ok ? TOOL_OK : TOOL_FILE;
+}
+
+static void
+close_data(struct cat *c)
+{
+    if (c->use_lines && c->lines.fd > STDIN_FILENO)
+        close(c->lines.fd);
+    lines_fini(&c->lines);
+    spoke_msg_free(c->data);
+}
+
+/* Gives an error of the library. */
+static int
+set_socket_options(const struct request *r, spoke_socket *s)
+{
+    int rc = 0;
+
+    if (r->has_linger)
+        rc = spoke_socket_set_duration(s, SPOKE_OPT_LINGER, r->linger_ns);
+    if (rc == 0 && r->has_max_size)
+        rc = spoke_socket_set_size(s, SPOKE_OPT_MAX_RECV_SIZE, (size_t)r->max_size);
+    if (rc == 0 && r->socket_name != NULL)
+        rc = spoke_socket_set_string(s, SPOKE_OPT_NAME, r->socket_name);
+    return rc;
+}
+
+/* Dial and listen, in the order of the command line.  Gives an exit code. */
+static int
+start_endpoints(const struct request *r, spoke_socket *s)
+{
+    int rc;
+
+    for (size_t i = 0; i < r->endpoint_count; i++) {
+        const char *url = r->endpoints[i].url;
+        if (r->endpoints[i].bind && (rc = spoke_listen(s, url, NULL, 0)) != 0)
+            return tool_api_error("listen on", url, rc);
+        if (!r->endpoints[i].bind && (rc = spoke_dial(s, url, NULL, 0)) != 0)
+            return tool_api_error("connect to", url, rc);
+    }
+    return TOOL_OK;
+}
+
+/* Everything but the command line and the data.  Gives an exit code. */
+static int
+run_socket(struct request *r, struct watcher *w)
+{
+    struct cat *c = &r->cat;
+    spoke_socket *s = c->socket;
+    int rc;
+
+    if ((rc = spoke_socket_on_event(s, watcher_on_event, w)) != 0 ||
+        (rc = spoke_socket_get_int(s, SPOKE_OPT_RECV_FD, &c->recv_fd)) != 0 ||
+        (rc = spoke_socket_get_int(s, SPOKE_OPT_SEND_FD, &c->send_fd)) != 0)
+        return tool_api_error("open a socket", NULL, rc);
+    if ((rc = set_socket_options(r, s)) != 0)
+        return tool_api_error("set an option of the socket", NULL, rc);
+    if ((rc = start_endpoints(r, s)) != 0)
+        return rc;
+    if (c->use_lines || c->data != NULL)
+        c->pattern->with_data(c);
+    else
+        c->pattern->without_data(c);
+    return c->status;
+}
+
+/* Close, which waits for what is still to be sent.  Gives an exit code. */
+static int
+close_socket(struct cat *c, int status)
+{
+    struct spoke_close_report report;
+    int rc = spoke_socket_close_report(c->socket, &report);
+
+    if (rc != SPOKE_ETIMEDOUT || status != TOOL_OK || stop_signal() != 0)
+        return status;
+    tool_error(
+        "%llu message%s (%llu bytes) could not be delivered in time: nobody took them; --linger "
+        "SEC waits longer",
+        (unsigned long long)report.messages, report.messages == 1 ? "" : "s",
+        (unsigned long long)report.bytes);
+    return TOOL_API;
+}
+
+static int
+open_and_run(struct request *r)
+{
+    struct cat *c = &r->cat;
+    struct watcher w;
+    int rc, status;
+
+    if ((c->stop_fd = stop_init()) < 0 || (c->attached_fd = eventfd(0, EFD_CLOEXEC)) < 0) {
+        tool_error("cannot wait for signals: %s", strerror(errno));
+        return TOOL_API;
+    }
+    watcher_init(&w, c->attached_fd, r->verbosity);
+    stop_hold();
+    rc = spoke_socket_open(&c->socket, c->pattern->number, NULL);
+    stop_release();
+    if (rc != 0) {
+        status = tool_api_error("open a socket", NULL, rc);
+    } else {
+        status = run_socket(r, &w);
+        status = close_socket(c, status);
+    }
+    watcher_fini();
+    close(c->attached_fd);
+    return status;
+}
+
+/* The option table with a line for each pattern in front. */
+static void
+list_options(struct tool_option *all)
+{
+    *all++ = (struct tool_option){.help = "Socket type, one of"};
+    for (size_t i = 0; i < PATTERN_COUNT; i++) {
+        *all++ = (struct tool_option){
+            .name = patterns[i].name,
+            .help = patterns[i].help,
+            .id = OPT_PATTERN + (int)i,
+        };
+    }
+    memcpy(all, options, sizeof options);
+}
+
+/* A link called nn_req is `spoke cat --req`. */
+static bool
+set_pattern_by_name(struct request *r)
+{
+    if (strncmp(tool_name, "nn_", 3) != 0)
+        return true;
+    for (size_t i = 0; i < PATTERN_COUNT; i++) {
+        if (strcmp(tool_name + 3, patterns[i].name) == 0)
+            return set_pattern(r, &patterns[i]);
+    }
+    return usage_error(
+        "there is no socket type of this name: call the program nn_req, nn_rep or nn_pair");
+}
+
+/* Read the command line.  False: end with args->status. */
+static bool
+parse(struct request *r, struct tool_args *args)
+{
+    int id;
+
+    if (!set_pattern_by_name(r)) {
+        args->status = TOOL_USAGE;
+        return false;
+    }
+    while ((id = tool_next_option(args)) > 0) {
+        if (!set_option(r, id, args->value)) {
+            args->status = TOOL_USAGE;
+            return false;
+        }
+    }
+    if (id < 0)
+        return false;
+    args->status = TOOL_USAGE;
+    return tool_no_operands(args) && check_request(r);
+}
+
+static int
+run_request(struct request *r)
+{
+    int status;
+
+    tool_quiet = r->verbosity < 0;
+    if (r->cat.use_lines && !r->has_format)
+        r->cat.format = FORMAT_LINE;
+    status = open_data(r);
+    if (status == TOOL_OK)
+        status = open_and_run(r);
+    if (status == TOOL_OK && (fflush(stdout) != 0 || ferror(stdout)) && stop_signal() == 0) {
+        tool_error("cannot write to standard output: %s", strerror(errno));
+        status = TOOL_FILE;
+    }
+    close_data(&r->cat);
+    return status;
+}
+
+int
+cat_main(int argc, char **argv)
+{
+    struct tool_option all[1 + PATTERN_COUNT + OPTION_COUNT];
+    struct tool_page page = {
+        .usage = "TYPE ADDRESS … [OPTION …]",
+        .about = "Send and receive messages of the Scalability Protocols.",
+        .options = all,
+        .notes = "Examples:\n"
+                 "  spoke cat --rep -X /tmp/s --data world --quoted\n"
+                 "  spoke cat --req -x /tmp/s --data hello --quoted\n"
+                 "  seq 3 | spoke cat --req -x /tmp/s --line",
+    };
+    struct tool_args args = {.argc = argc, .argv = argv, .page = &page};
+    struct request r = {.cat = {
+                            .interval_ns = SPOKE_FOREVER,
+                            .recv_timeout_ns = SPOKE_FOREVER,
+                            .send_timeout_ns = SPOKE_FOREVER,
+                        }};
+
+    list_options(all);
+    if ((r.endpoints = calloc((size_t)argc, sizeof *r.endpoints)) == NULL) {
+        tool_error("out of memory");
+        return TOOL_API;
+    }
+    if (parse(&r, &args))
+        args.status = run_request(&r);
+    for (size_t i = 0; i < r.endpoint_count; i++)
+        free(r.endpoints[i].url);
+    free(r.endpoints);
+    stop_finish();
+    return args.status;
+}

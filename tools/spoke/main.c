@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* The program spoke: a table of subcommands.  Each has a file of its own. */
+#include "tool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *about;
+};
+
+static const struct command commands[] = {
+    {"bench", bench_main, "measure it beside the raw kernel and other libraries"},
+    {"cat", cat_main, "send and receive messages from the shell"},
+    {"demo", demo_main, "see it work in less than two minutes"},
+    {"doctor", doctor_main, "say what this machine offers, and what to change"},
+};
+#define COMMAND_COUNT (sizeof commands / sizeof *commands)
+
+static void
+print_help(FILE *to)
+{
+    fprintf(to, "usage: spoke COMMAND [OPTION …]\n\n"
+                "Scalability Protocols over one io_uring engine: requests, replies and messages\n"
+                "between threads, processes and machines, as nanomsg and NNG speak them.\n\n"
+                "Commands (each may be cut to a unique prefix):\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].about);
+    fprintf(to, "  %-9s %s\n\n", "help", "the options of one command: spoke help cat");
+    fprintf(to, "Options:\n  -h, --help\n  --version\n");
+}
+
+/* Give the one command that `text` means, or NULL after saying why there is none. */
+static const struct command *
+find_command(const char *text)
+{
+    const struct command *found = NULL;
+    char names[128] = "";
+    size_t used = 0, matches = 0;
+
+    for (size_t i = 0; i < COMMAND_COUNT && used < sizeof names; i++) {
+        if (strcmp(commands[i].name, text) == 0)
+            return &commands[i];
+        if (*text == '\0' || strncmp(commands[i].name, text, strlen(text)) != 0)
+            continue;
+        matches++;
+        found = &commands[i];
+        used += (size_t)snprintf(names + used, sizeof names - used, " %s", found->name);
+    }
+    if (matches == 0)
+        tool_error("there is no command \"%s\": spoke --help lists them", text);
+    else if (matches > 1)
+        tool_error("\"%s\" could be any of%s: write more of it", text, names);
+    return matches == 1 ? found : NULL;
+}
+
+static int
+run_command(int argc, char **argv)
+{
+    const struct command *command = find_command(argv[0]);
+    static char name[32]; /* tool_name needs it to the end */
+
+    if (command == NULL)
+        return TOOL_USAGE;
+    snprintf(name, sizeof name, "spoke %s", command->name);
+    tool_name = name;
+    return command->run(argc, argv);
+}
+
+static int
+help(int argc, char **argv)
+{
+    char *words[] = {argv[1], "--help", NULL};
+
+    if (argc > 2) {
+        tool_error("help explains one command at a time: spoke help COMMAND");
+        return TOOL_USAGE;
+    }
+    if (argc == 2 && strcmp(argv[1], "help") != 0)
+        return run_command(2, words);
+    print_help(stdout);
+    return TOOL_OK;
+}
+
+static bool
+is_help(const char *word)
+{
+    return strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "help") == 0;
+}
+
+int
+main(int argc, char **argv)
+{
+    const char *called = argc > 0 ? argv[0] : "spoke";
+    const char *slash = strrchr(called, '/');
+
+    /* As nanocat's do, a link named nn_req is `spoke cat --req`. */
+    if (slash != NULL)
+        called = slash + 1;
+    if (strncmp(called, "nn_", 3) == 0) {
+        tool_name = called;
+        return cat_main(argc, argv);
+    }
+    if (argc < 2) {
+        print_help(stderr);
+        return TOOL_USAGE;
+    }
+    if (is_help(argv[1]))
+        return help(argc - 1, argv + 1);
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("spoke %s\n", spoke_version());
+        return TOOL_OK;
+    }
+    if (argv[1][0] == '-') {
+        tool_error("there is no option %s: options follow the command, see spoke --help", argv[1]);
+        return TOOL_USAGE;
+    }
+    return run_command(argc - 1, argv + 1);
+}

@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: MIT */
+/* inproc: messages pass from socket to socket inside the process, themselves, without a copy.
+ *
+ * A connection is a `link` with two ends.  Each end has a ring of messages towards it, filled by the other end and emptied by its own engine; the
+ * two may be different threads.  Who finds its ring empty says so (`armed`) and is then told of the next message; who finds the other's ring full says so
+ * (`want_room`) and is told of room.  Pipes and endpoints are touched by their own engine only; to reach the other one, work is posted there.
+ *
+ * Names are global.  A dialer that finds nobody waits in the table and is connected the moment that somebody listens. */
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/core/core.h"
+
+#define RING_SIZE 256u /* messages on their way, each direction */
+
+/* One writer, one reader.  Positions only grow. */
+struct ring {
+    _Alignas(64) atomic_uint head; /* the reader's */
+    _Alignas(64) atomic_uint tail; /* the writer's */
+    spoke_msg *slots[RING_SIZE];
+};
+
+struct inproc_pipe;
+
+struct end {
+    struct spk_engine   *e;
+    struct spk_endpoint *ep;   /* the dialer, or the listener, until its pipe is made; its engine's */
+    struct inproc_pipe  *pipe; /* its engine's; NULL before and after */
+    atomic_bool          closed;
+    _Alignas(64) atomic_bool armed; /* its engine wants to be told of a message */
+    atomic_bool              want_room; /* the other end wants to be told of room in `ring` */
+    struct ring              ring;
+};
+
+enum { DIALER = 0, LISTENER = 1 };
+
+struct link {
+    atomic_uint     refs;
+    struct end      end[2];
+    struct name    *name; /* whom it dials, until the listener's pipe is made */
+    struct spk_task task; /* the next step, when both ends are on one engine */
+    void (*step)(struct link *link);
+    int refused; /* why the listener's side came to nothing */
+};
+
+struct inproc_pipe {
+    struct spk_pipe pipe;
+    struct link    *link;
+    int             side;
+    struct spk_task drain_task;
+};
+
+/* ---- names ---- */
+
+struct name {
+    struct spk_link      link;
+    uint32_t             refs; /* the table's and the links'; names_lock */
+    struct spk_engine   *e;
+    struct spk_endpoint *l; /* NULL once it has stopped listening */
+    uint16_t             protocol;
+    char                 text[];
+};
+
+/* A dialer that waits for a name. */
+struct wait {
+    struct spk_link      link;
+    struct spk_engine   *e;
+    struct spk_endpoint *d;
+    bool                 called; /* somebody listens: try again, a post is on its way */
+};
+
+static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct spk_link names = {&names, &names}, waits = {&waits, &waits};
+
+static struct name *
+find_name(const char *text)
+{
+    SPK_LIST_EACH(link, &names)
+    {
+        struct name *n = SPK_OWNER(link, struct name, link);
+
+        if (strcmp(n->text, text) == 0)
+            return n;
+    }
+    return NULL;
+}
+
+static void
+unref_name(struct name *n)
+{
+    bool last;
+
+    pthread_mutex_lock(&names_lock);
+    last = --n->refs == 0;
+    pthread_mutex_unlock(&names_lock);
+    if (last)
+        spk_free(n);
+}
+
+/* ---- links ---- */
+
+static struct link *
+ref_link(struct link *link)
+{
+    atomic_fetch_add_explicit(&link->refs, 1, memory_order_relaxed);
+    return link;
+}
+
+static spoke_msg *
+ring_pop(struct ring *r)
+{
+    unsigned   head = atomic_load_explicit(&r->head, memory_order_relaxed);
+    spoke_msg *m;
+
+    /* Pairs with the release in ring_push(): the message before its position. */
+    if (head == atomic_load_explicit(&r->tail, memory_order_acquire))
+        return NULL;
+    m = r->slots[head % RING_SIZE];
+    /* Pairs with the acquire in ring_free(): read before the slot is given back. */
+    atomic_store_explicit(&r->head, head + 1, memory_order_release);
+    return m;
+}
+
+static unsigned
+ring_free(struct ring *r)
+{
+    return RING_SIZE - (atomic_load_explicit(&r->tail, memory_order_relaxed) - atomic_load_explicit(&r->head, memory_order_acquire));
+}
+
+static void
+ring_push(struct ring *r, spoke_msg *m)
+{
+    unsigned tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
+
+    r->slots[tail % RING_SIZE] = m;
+    atomic_store_explicit(&r->tail, tail + 1, memory_order_release);
+}
+
+static void
+unref_link(struct link *link)
+{
+    if (atomic_fetch_sub_explicit(&link->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    for (int side = 0; side < 2; side++) {
+        spoke_msg *m;
+
+        while ((m = ring_pop(&link->end[side].ring)) != NULL)
+            spoke_msg_free(m);
+    }
+    if (link->name != NULL)
+        unref_name(link->name);
+    spk_free(link);
+}
+
+/* ---- moving messages ---- */
+
+static void notify(struct link *link, int side);
+
+static struct inproc_pipe *
+inproc_of(struct spk_pipe *p)
+{
+    return SPK_OWNER(p, struct inproc_pipe, pipe);
+}
+
+static void
+writable_again(struct link *link, int side)
+{
+    if (link->end[side].pipe != NULL)
+        spk_pipe_set_writable(&link->end[side].pipe->pipe, true);
+}
+
+/* Take what has come, at most `most` messages. */
+static void
+drain(struct inproc_pipe *ip, int most)
+{
+    struct link *link = ip->link;
+    struct end  *mine = &link->end[ip->side], *theirs = &link->end[!ip->side];
+    spoke_msg   *m = NULL;
+
+    for (;;) {
+        bool last_words = atomic_load(&theirs->closed); /* looked at first: what was pushed before it is seen below */
+
+        while (ip->pipe.state == SPK_PIPE_ATTACHED && ip->pipe.held == NULL && most > 0 && (m = ring_pop(&mine->ring)) != NULL) {
+            most--;
+            spk_pipe_received(&ip->pipe, m);
+        }
+        if (atomic_load_explicit(&mine->want_room, memory_order_relaxed) && ring_free(&mine->ring) >= RING_SIZE / 2 &&
+            atomic_exchange(&mine->want_room, false))
+            notify(link, !ip->side);
+        if (ip->pipe.state != SPK_PIPE_ATTACHED)
+            return;
+        if (ip->pipe.held != NULL || most <= 0) {
+            spk_pipe_stall(&ip->pipe);
+            return;
+        }
+        if (last_words) {
+            spk_pipe_shut(&ip->pipe, SPOKE_ECONNRESET);
+            return;
+        }
+        /* Empty.  Say so, look once more: the writer pushes first and looks at `armed` then. */
+        atomic_store(&mine->armed, true);
+        if (ring_free(&mine->ring) == RING_SIZE && !atomic_load(&theirs->closed))
+            return;
+        if (!atomic_exchange(&mine->armed, false))
+            return; /* it saw us, and a notice is on its way */
+    }
+}
+
+static void
+on_drain_task(struct spk_task *task)
+{
+    drain(SPK_OWNER(task, struct inproc_pipe, drain_task), INT32_MAX);
+}
+
+/* Something has changed for the end `side`; we are on its engine. */
+static void
+on_notice(struct link *link, int side)
+{
+    struct inproc_pipe *ip = link->end[side].pipe;
+
+    if (ip == NULL)
+        return;
+    if (ring_free(&link->end[!side].ring) > 0)
+        writable_again(link, side);
+    if (ip->pipe.state == SPK_PIPE_ATTACHED && spk_list_empty(&ip->pipe.stalled))
+        drain(ip, INT32_MAX);
+}
+
+static void
+on_notice_dialer(void *ctx)
+{
+    on_notice(ctx, DIALER);
+    unref_link(ctx);
+}
+
+static void
+on_notice_listener(void *ctx)
+{
+    on_notice(ctx, LISTENER);
+    unref_link(ctx);
+}
+
+static void
+notify(struct link *link, int side)
+{
+    struct end *end = &link->end[side];
+
+    if (end->e == link->end[!side].e) {
+        writable_again(link, side);
+        if (end->pipe != NULL)
+            spk_task_queue(end->e, &end->pipe->drain_task);
+    } else if (spk_engine_post(end->e, side == DIALER ? on_notice_dialer : on_notice_listener, ref_link(link), false) != 0) {
+        unref_link(link); /* the other engine is gone, or there is no memory: it looks by itself when it is next told */
+    }
+}
+
+static int
+inproc_send(struct spk_pipe *p, spoke_msg *m)
+{
+    struct inproc_pipe *ip = inproc_of(p);
+    struct end         *theirs = &ip->link->end[!ip->side];
+    int                 rc;
+
+    if (atomic_load_explicit(&m->refs, memory_order_acquire) > 1) { /* the sender keeps it: the receiver gets its own, with the same bytes */
+        spoke_msg *copy;
+
+        if ((rc = spk_msg_clone(&copy, m)) != 0)
+            return rc;
+        spoke_msg_free(m);
+        m = copy;
+    }
+    ring_push(&theirs->ring, m);
+    if (theirs->e == p->socket->e) {
+        if (theirs->pipe != NULL)
+            spk_task_queue(theirs->e, &theirs->pipe->drain_task);
+    } else {
+        atomic_thread_fence(memory_order_seq_cst); /* push, then look: pairs with arm, then look, in drain() */
+        if (atomic_load_explicit(&theirs->armed, memory_order_relaxed) && atomic_exchange(&theirs->armed, false))
+            notify(ip->link, !ip->side);
+    }
+    if (ring_free(&theirs->ring) == 0) {
+        spk_pipe_set_writable(p, false);
+        atomic_store(&theirs->want_room, true);
+        if (ring_free(&theirs->ring) > 0 && atomic_exchange(&theirs->want_room, false))
+            spk_pipe_set_writable(p, true);
+    }
+    return 0;
+}
+
+/* ---- pipes ---- */
+
+static void
+inproc_start(struct spk_pipe *p)
+{
+    drain(inproc_of(p), INT32_MAX);
+}
+
+static void
+inproc_resume(struct spk_pipe *p, int most)
+{
+    drain(inproc_of(p), most);
+}
+
+static void
+inproc_close(struct spk_pipe *p)
+{
+    struct inproc_pipe *ip = inproc_of(p);
+
+    spk_task_cancel(&ip->drain_task);
+    ip->link->end[ip->side].pipe = NULL;
+    atomic_store(&ip->link->end[ip->side].closed, true);
+    notify(ip->link, !ip->side);
+    spk_pipe_closed(p);
+}
+
+static void
+inproc_free(struct spk_pipe *p)
+{
+    unref_link(inproc_of(p)->link);
+    spk_free(inproc_of(p));
+}
+
+static uint64_t
+inproc_pending(struct spk_pipe *p, uint64_t *bytes)
+{
+    (void)p;
+    *bytes = 0; /* what is in the ring is the peer's */
+    return 0;
+}
+
+static int
+inproc_address(struct spk_pipe *p, bool local, char *text, size_t size)
+{
+    (void)local;
+    return snprintf(text, size, "%s", p->endpoint->url.text) < 0 ? SPOKE_EIO : 0;
+}
+
+static const struct spk_pipe_ops inproc_pipe_ops = {
+    .send = inproc_send,
+    .start = inproc_start,
+    .resume = inproc_resume,
+    .close = inproc_close,
+    .free = inproc_free,
+    .pending = inproc_pending,
+    .address = inproc_address,
+};
+
+/* Make the pipe of one end.  On its engine. */
+static int
+make_pipe(struct link *link, int side, struct spk_endpoint *ep)
+{
+    struct inproc_pipe *ip = spk_zalloc(sizeof *ip);
+    int                 rc;
+
+    if (ip == NULL)
+        return SPOKE_ENOMEM;
+    ip->side = side;
+    ip->link = link;
+    spk_task_init(&ip->drain_task, on_drain_task);
+    if ((rc = spk_pipe_init(&ip->pipe, ep, &inproc_pipe_ops)) != 0) {
+        spk_free(ip);
+        return rc;
+    }
+    ref_link(link);
+    link->end[side].pipe = ip;
+    if (ep->is_dialer)
+        ep->pipe = &ip->pipe;
+    spk_pipe_shook_hands(&ip->pipe);
+    return 0;
+}
+
+/* ---- connecting: first the listener's side, then the dialer's ---- */
+
+static void
+run_step(void *ctx)
+{
+    struct link *link = ctx;
+
+    link->step(link);
+    unref_link(link);
+}
+
+static void
+run_step_task(struct spk_task *task)
+{
+    run_step(SPK_OWNER(task, struct link, task));
+}
+
+/* Go on at the end `side`, coming from the other one. */
+static void
+go_to(struct link *link, int side, void (*step)(struct link *link))
+{
+    link->step = step;
+    ref_link(link);
+    if (link->end[DIALER].e == link->end[LISTENER].e) {
+        spk_task_init(&link->task, run_step_task);
+        spk_task_queue(link->end[side].e, &link->task);
+    } else if (spk_engine_post(link->end[side].e, run_step, link, false) != 0) {
+        unref_link(link);
+    }
+}
+
+static void
+dialer_step(struct link *link)
+{
+    struct end          *mine = &link->end[DIALER];
+    struct spk_endpoint *d = mine->ep;
+    int                  rc = link->refused;
+
+    mine->ep = NULL;
+    if (d == NULL) {
+        rc = SPOKE_ECANCELED;
+    } else {
+        d->private = NULL;
+        if (rc == 0 && d->state == SPK_DIALING) {
+            spk_timer_cancel(mine->e, &d->timer);
+            d->state = SPK_CONNECTED;
+            if ((rc = make_pipe(link, DIALER, d)) != 0)
+                d->state = SPK_DIALING;
+        } else if (rc == 0) {
+            rc = SPOKE_ECANCELED;
+        }
+        if (rc == 0)
+            spk_endpoint_unref(d);
+        else
+            spk_dialer_failed(d, rc);
+    }
+    if (rc != 0) { /* the listener's pipe, if there is one, ends */
+        atomic_store(&mine->closed, true);
+        notify(link, LISTENER);
+    }
+    unref_link(link); /* the attempt's own reference */
+}
+
+static void
+listener_step(struct link *link)
+{
+    struct end          *mine = &link->end[LISTENER];
+    struct spk_endpoint *l;
+
+    pthread_mutex_lock(&names_lock);
+    l = link->name->l;
+    pthread_mutex_unlock(&names_lock);
+    if (l == NULL || l->socket->state_now != SPK_SOCKET_OPEN) {
+        link->refused = SPOKE_ECONNREFUSED;
+    } else if ((link->refused = make_pipe(link, LISTENER, l)) != 0) {
+        spk_listener_failed(l, link->refused);
+    } else {
+        l->socket->stats.accepts++;
+    }
+    if (link->refused != 0)
+        atomic_store(&mine->closed, true);
+    go_to(link, DIALER, dialer_step);
+}
+
+/* Takes a reference on `n`. */
+static int
+connect_to(struct spk_endpoint *d, struct name *n)
+{
+    struct link *link = spk_zalloc(sizeof *link);
+
+    if (link == NULL) {
+        unref_name(n);
+        return SPOKE_ENOMEM;
+    }
+    atomic_init(&link->refs, 1);
+    link->name = n;
+    link->end[DIALER].e = d->socket->e;
+    link->end[DIALER].ep = d;
+    link->end[LISTENER].e = n->e;
+    d->private = link;
+    go_to(link, LISTENER, listener_step);
+    return 0;
+}
+
+/* ---- dialing ---- */
+
+static int
+wait_for_name(struct spk_endpoint *d)
+{
+    struct wait *w = spk_zalloc(sizeof *w);
+
+    if (w == NULL)
+        return SPOKE_ENOMEM;
+    w->e = d->socket->e;
+    w->d = d;
+    spk_list_append(&waits, &w->link);
+    return 0;
+}
+
+static void
+inproc_dial(struct spk_endpoint *d)
+{
+    struct name *n;
+    int          rc = 0;
+
+    pthread_mutex_lock(&names_lock);
+    if ((n = find_name(d->url.path)) == NULL) {
+        rc = wait_for_name(d);
+    } else if (n->protocol != d->socket->protocol->peer) {
+        n = NULL;
+        rc = SPOKE_EPEER;
+    } else {
+        n->refs++;
+    }
+    pthread_mutex_unlock(&names_lock);
+    if (n != NULL)
+        rc = connect_to(d, n);
+    if (rc != 0) {
+        spk_dialer_fail_later(d, rc);
+    } else if (n == NULL) { /* as long as it takes */
+        spk_timer_cancel(d->socket->e, &d->timer);
+        if (!d->first_done)
+            spk_dialer_attempt_over(d, SPOKE_ECONNREFUSED);
+    }
+}
+
+/* Stop waiting for a name; false if `d` did not. */
+static bool
+stop_waiting(struct spk_endpoint *d)
+{
+    struct wait *found = NULL;
+
+    pthread_mutex_lock(&names_lock);
+    SPK_LIST_EACH(link, &waits)
+    {
+        struct wait *w = SPK_OWNER(link, struct wait, link);
+
+        if (w->d == d) {
+            found = w;
+            break;
+        }
+    }
+    if (found != NULL && found->called)
+        found->d = NULL; /* the post that is on its way frees it */
+    else if (found != NULL)
+        spk_list_remove(&found->link);
+    pthread_mutex_unlock(&names_lock);
+    if (found != NULL && found->d != NULL)
+        spk_free(found);
+    return found != NULL;
+}
+
+static void
+inproc_dial_cancel(struct spk_endpoint *d)
+{
+    struct link *link = d->private;
+
+    if (link != NULL) { /* the answer finds nobody */
+        link->end[DIALER].ep = NULL;
+        d->private = NULL;
+        spk_dialer_fail_later(d, SPOKE_ECANCELED);
+    } else if (stop_waiting(d)) {
+        spk_dialer_fail_later(d, SPOKE_ECANCELED);
+    }
+}
+
+/* ---- listening ---- */
+
+static void
+on_called(void *ctx)
+{
+    struct wait         *w = ctx;
+    struct spk_endpoint *d;
+
+    pthread_mutex_lock(&names_lock);
+    d = w->d;
+    spk_list_remove(&w->link);
+    pthread_mutex_unlock(&names_lock);
+    spk_free(w);
+    if (d != NULL)
+        inproc_dial(d);
+}
+
+/* Those that have been waiting for this name try again, each on its engine.  Under names_lock. */
+static void
+call_waiting(const char *text)
+{
+    SPK_LIST_EACH(link, &waits)
+    {
+        struct wait *w = SPK_OWNER(link, struct wait, link);
+
+        if (!w->called && w->d != NULL && strcmp(w->d->url.path, text) == 0)
+            w->called = spk_engine_post(w->e, on_called, w, false) == 0;
+    }
+}
+
+static int
+inproc_listen(struct spk_endpoint *l)
+{
+    size_t       size = strlen(l->url.path) + 1;
+    struct name *n = spk_zalloc(sizeof *n + size);
+
+    if (n == NULL)
+        return SPOKE_ENOMEM;
+    memcpy(n->text, l->url.path, size);
+    n->refs = 1;
+    n->e = l->socket->e;
+    n->l = l;
+    n->protocol = l->socket->protocol->number;
+    pthread_mutex_lock(&names_lock);
+    if (find_name(n->text) != NULL) {
+        pthread_mutex_unlock(&names_lock);
+        spk_free(n);
+        return SPOKE_EADDRINUSE;
+    }
+    spk_list_append(&names, &n->link);
+    call_waiting(n->text);
+    pthread_mutex_unlock(&names_lock);
+    l->private = n;
+    return 0;
+}
+
+static void
+inproc_listen_close(struct spk_endpoint *l)
+{
+    struct name *n = l->private;
+
+    l->private = NULL;
+    pthread_mutex_lock(&names_lock);
+    spk_list_remove(&n->link);
+    n->l = NULL;
+    pthread_mutex_unlock(&names_lock);
+    unref_name(n);
+    spk_listener_closed(l);
+}
+
+static int
+inproc_listen_address(struct spk_endpoint *l, char *text, size_t size)
+{
+    return snprintf(text, size, "%s", l->url.text) < 0 ? SPOKE_EIO : 0;
+}
+
+const struct spoke_transport spoke_transport_inproc = {
+    .abi = SPOKE_TRANSPORT_ABI,
+    .scheme = "inproc",
+    .message_face = true,
+    .dial = inproc_dial,
+    .dial_cancel = inproc_dial_cancel,
+    .listen = inproc_listen,
+    .listen_close = inproc_listen_close,
+    .listen_address = inproc_listen_address,
+};

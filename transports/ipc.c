@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* ipc: unix stream sockets, by path or abstract name.  Each message starts with a byte 0x01.  What is special here is the socket
+ * file: one that nobody listens on is replaced, anything else is left alone, and only our own is removed.  Engine's thread. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "runtime/core/core.h"
+
+static void
+set_address(struct spk_endpoint *ep)
+{
+    struct sockaddr_un *un = (struct sockaddr_un *)&ep->address;
+    size_t              at = ep->url.abstract ? 1 : 0;
+
+    memset(&ep->address, 0, sizeof ep->address);
+    un->sun_family = AF_UNIX;
+    memcpy(un->sun_path + at, ep->url.path, ep->url.path_size); /* checked by the parser */
+    ep->address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + at + ep->url.path_size + (at == 0 ? 1 : 0));
+}
+
+/* ---- dialing ---- */
+
+static void
+ipc_dial(struct spk_endpoint *d)
+{
+    int rc;
+
+    set_address(d);
+    if ((rc = spk_fd_dial(d, NULL, 0)) != 0)
+        spk_dialer_fail_later(d, rc);
+}
+
+/* ---- the socket file ---- */
+
+/* Is there a socket that nobody listens on? */
+static int
+check_stale(const struct spk_endpoint *l)
+{
+    const struct sockaddr_un *un = (const struct sockaddr_un *)&l->address;
+    struct stat               st;
+    int                       fd, error;
+
+    if (lstat(un->sun_path, &st) != 0)
+        return errno == ENOENT ? 0 : spk_error_from_errno(errno);
+    if (!S_ISSOCK(st.st_mode))
+        return SPOKE_ENOTSOCK;
+    if ((fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) < 0)
+        return spk_error_from_errno(errno);
+    error = connect(fd, (const struct sockaddr *)&l->address, l->address_size) == 0 ? 0 : errno;
+    close(fd);
+    if (error != ECONNREFUSED)
+        return error == EACCES ? SPOKE_EACCES : SPOKE_EADDRINUSE;
+    return unlink(un->sun_path) == 0 || errno == ENOENT ? 0 : spk_error_from_errno(errno);
+}
+
+static void
+remember_file(struct spk_endpoint *l)
+{
+    const struct sockaddr_un *un = (const struct sockaddr_un *)&l->address;
+    struct stat               st;
+
+    if (!l->url.abstract && lstat(un->sun_path, &st) == 0) {
+        l->device = st.st_dev;
+        l->inode = st.st_ino;
+    }
+}
+
+static void
+remove_file(struct spk_endpoint *l)
+{
+    struct stat st;
+
+    if (l->inode == 0 || l->socket->e->fork_generation != atomic_load(&spk_fork_generation))
+        return;
+    if (lstat(l->url.path, &st) == 0 && st.st_ino == l->inode && st.st_dev == l->device)
+        unlink(l->url.path);
+    l->inode = 0;
+}
+
+/* ---- listening ---- */
+
+static int
+ipc_listen(struct spk_endpoint *l)
+{
+    bool is_virtual = l->socket->e->backend->is_virtual;
+    int  rc;
+
+    set_address(l);
+    rc = spk_fd_bind(l);
+    if (rc == SPOKE_EADDRINUSE && !is_virtual && !l->url.abstract && (rc = check_stale(l)) == 0)
+        rc = spk_fd_bind(l);
+    if (rc != 0)
+        return rc;
+    if (!is_virtual)
+        remember_file(l);
+    if (l->options.ipc_mode >= 0 && l->inode != 0 && chmod(l->url.path, (mode_t)l->options.ipc_mode) != 0) {
+        rc = spk_error_from_errno(errno);
+        goto unbind;
+    }
+    if ((rc = spk_fd_accept(l)) == 0)
+        return 0;
+unbind:
+    remove_file(l);
+    spk_fd_unbind(l);
+    return rc;
+}
+
+static void
+ipc_listen_close(struct spk_endpoint *l)
+{
+    remove_file(l);
+    spk_fd_listen_close(l);
+}
+
+static int
+ipc_listen_address(struct spk_endpoint *l, char *text, size_t size)
+{
+    return spk_fd_address_text(&l->address, l->address_size, text, size);
+}
+
+const struct spoke_transport spoke_transport_ipc = {
+    .abi = SPOKE_TRANSPORT_ABI,
+    .scheme = "ipc",
+    .message_type_byte = true,
+    .flush_bytes = 16 * 1024,
+    .dial = ipc_dial,
+    .dial_cancel = spk_fd_dial_cancel,
+    .listen = ipc_listen,
+    .listen_close = ipc_listen_close,
+    .listen_address = ipc_listen_address,
+};
