@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the Scalability Protocols have in common: words in front of a body, and messages that wait
- * to be sent.  Bytes: docs/wire.md.  Runs, as everything in this folder, with the engine entered. */
+ * to be sent.  Bytes: docs/wire.md.  Runs, as everything in this folder, with the engine entered.
+ */
 #ifndef SPK_SP_SP_H
 #define SPK_SP_SP_H
 
@@ -23,9 +24,9 @@ int spk_sp_return_tail(spoke_msg *m, size_t size);
 /* Free a message that cannot be used, and give `error` back; SPOKE_EPROTO counts as garbled. */
 int spk_sp_reject(struct spk_socket *s, spoke_msg *m, int error);
 
-/* A user's message in two steps, so that a send that fails leaves it as it was.  First give a message
- * with the same body and these words as its only header: `m` itself, or a clone where others see `m`.
- * Then say how it went: 0 = *out was taken. */
+/* A user's message in two steps, so that a send that fails leaves it as it was.  First give a
+ * message with the same body and these words as its only header: `m` itself, or a clone where
+ * others see `m`. Then say how it went: 0 = *out was taken. */
 int spk_sp_put_header(spoke_msg **out, spoke_msg *m, const void *words, size_t size);
 int spk_sp_settle(spoke_msg *m, spoke_msg *out, int result);
 
@@ -34,8 +35,8 @@ void spk_sp_bound_queue(struct spk_socket *s, struct spk_queue *q);
 int spk_sp_enqueue(struct spk_socket *s, struct spk_queue *q, spoke_msg *m);
 size_t spk_sp_queued(const struct spk_queue *q, uint64_t *bytes);
 
-/* Give a pipe the next message of a queue that is not empty; a pipe that fails to take it is closed,
- * and the message is lost with it. */
+/* Give a pipe the next message of a queue that is not empty; a pipe that fails to take it is
+ * closed, and the message is lost with it. */
 void spk_sp_send_next(struct spk_socket *s, struct spk_queue *q, struct spk_pipe *p);
 
 #endif

@@ -321,11 +321,6 @@ on_accept(struct spk_engine *e, struct spk_op *op, int result, bool more)
 {
     bool passes_by = result == -EAGAIN || result == -ECONNABORTED || result == -EINTR;
 
-    if (result == -EINVAL && (e->info.features & SPOKE_FEATURE_MULTISHOT_ACCEPT) != 0) {
-        e->info.features &=
-            ~SPOKE_FEATURE_MULTISHOT_ACCEPT; /* or no listening socket: we shall see */
-        return try_again(e, op, BY_BUFFER);
-    }
     if (passes_by)
         return more ? 0 : try_again(e, op, BY_BUFFER);
     op->more = more;
@@ -407,9 +402,8 @@ reap(struct spk_engine *e)
     struct io_uring_cqe *next, completion;
     int done = 0;
 
-    for (unsigned left = io_uring_cq_ready(&u->ring); left > 0; left--) {
-        if (io_uring_peek_cqe(&u->ring, &next) != 0)
-            break;
+    for (unsigned left = io_uring_cq_ready(&u->ring);
+         left > 0 && io_uring_peek_cqe(&u->ring, &next) == 0; left--) {
         completion = *next;
         io_uring_cqe_seen(&u->ring, next);
         done += on_completion(e, &completion);

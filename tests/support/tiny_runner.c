@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The runner behind tiny_runner.h: every test in a process of its own, a few at a time, each with a time
- * limit and in a process group that is killed with it, so that nothing of a test outlives it.  The runner
- * itself has one thread and forks before any test starts others.  Its last line has Criterion's shape. */
+ * limit and in a process group of its own, which is killed with a test that fails.  The runner itself has one
+ * thread and forks before any test starts others.  Its last line has Criterion's shape. */
 #include "tests/support/test.h"
 
 #ifdef SPOKE_TINY_RUNNER
@@ -270,7 +270,8 @@ tell(const struct job *job, enum verdict verdict, int status)
             took_s, why);
 }
 
-/* What is left of the test's group dies before its leader is reaped, while the number is still its own. */
+/* What a test that did not end well has left in its group dies before the leader is reaped, while the
+ * number is still its own.  What a good test leaves is for run-suite to find. */
 static void
 finish_job(struct job *job)
 {
@@ -281,7 +282,8 @@ finish_job(struct job *job)
         if (errno != EINTR)
             give_up("waitid");
     }
-    kill(-job->pid, SIGKILL);
+    if (info.si_code != CLD_EXITED || info.si_status == EXIT_FAILED)
+        kill(-job->pid, SIGKILL);
     while (waitpid(job->pid, &status, 0) < 0) {
         if (errno != EINTR)
             give_up("waitpid");

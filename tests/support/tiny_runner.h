@@ -96,7 +96,7 @@ void tiny_log(const char *level, const char *format, ...);
 #define ParameterizedTestParameters(Suite, Name)                                                    \
     static struct criterion_test_params TINY_ID_(Suite, Name, parameters)(void)
 #define TINY_PARAM_ARRAY_(Type, Array, ...)                                                         \
-    (struct criterion_test_params) { sizeof(Type), (void *)(Array), __VA_ARGS__ }
+    (struct criterion_test_params) { .size = sizeof(Type), (void *)(Array), __VA_ARGS__ }
 #define cr_make_param_array(...) TINY_PARAM_ARRAY_(__VA_ARGS__)
 
 #define TINY_SUITE_(Name, ...)                                                                      \

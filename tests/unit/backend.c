@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/io_uring.h>
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -564,19 +565,27 @@ ON_EVERY_BACKEND(loses_nothing_when_completions_overflow)
     }
     run_for(e, SPOKE_MS);
     shutdown(ends[1], SHUT_WR);
+    client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(connect(client, &place.address.any, place.size), 0);
+    e->backend->poke(e);
     for (int i = 0; i < MANY; i++) {
         cr_assert_eq(result_of(e, &calls[i]), 0);
         cr_assert_eq(calls[i].answers, 0);
     }
-    /* What is multishot may have ended with the overflow; pokes and accepts must go on all the
-     * same. */
+    run_until(e, &accepting.answers, 1);
+    /* The multishots ended with the overflow; pokes and accepts go on all the same. */
+    e->backend->close_handle(e, server);
+    e->backend->close_handle(e, client);
+    run_for(e, SPOKE_MS);
     e->backend->poke(e);
-    cr_assert_eq(e->backend->turn(e, 10 * SPOKE_SECOND), 0);
+    cr_assert_eq(e->backend->turn(e, 2 * PATIENCE), 0);
     if (!spk_op_busy(&accepting.op))
         spk_op_accept(e, &accepting.op, place.listener);
+    accepting.handles = NULL;
+    accepting.answers = accepting.finals = 0;
     cr_assert_eq(connect_to(e, &place, &client), 0);
     run_until(e, &accepting.answers, 1);
-    accepting.handles = NULL;
+    server = accepting.result;
     spk_op_cancel(e, &accepting.op);
     run_until(e, &accepting.finals, 1);
     e->backend->close_handle(e, client);
@@ -620,6 +629,104 @@ ON_EVERY_BACKEND(receives_on_when_all_buffers_are_held)
         spk_chunk_unref(calls[i].kept);
         close_pair(e, ends[i]);
     }
+    spk_engine_close(e);
+}
+
+struct taker {
+    struct call call;
+    struct spk_engine *e;
+    struct call *other;
+    bool cancels; /* the other, else takes its byte away */
+    int taken;
+};
+
+static void
+on_taker(struct spk_op *op, int result)
+{
+    struct taker *t = SPK_OWNER(SPK_OWNER(op, struct call, op), struct taker, call);
+    uint8_t byte;
+
+    on_answer(op, result);
+    if (t->cancels)
+        spk_op_cancel(t->e, &t->other->op);
+    else
+        t->taken += t->e->backend->recv_now(t->e, t->other->op.handle, &byte, 1) == 1;
+}
+
+/* Goal: a receive that finds neither a buffer nor bytes goes on waiting, and can be cancelled at
+ * any step. Method: the first of three takes the only buffer; the last one's callback may cancel
+ * the second. */
+ON_EVERY_BACKEND(waits_on_without_a_buffer)
+{
+    spoke_engine_config config;
+    struct spk_engine *e;
+    struct call first, second;
+    struct taker last = {.other = &second};
+    int ends[3][2];
+
+    spoke_engine_config_init(&config);
+    config.receive_chunks = 1;
+    e = last.e = open_configured(&setups[*number], &config);
+    call_init(&first);
+    call_init(&second);
+    call_init(&last.call);
+    last.call.op.fn = on_taker;
+    for (int i = 0; i < 3; i++)
+        make_pair(ends[i]);
+    for (int round = 0; round < 8; round++) {
+        last.cancels = round % 4 == 0;
+        cr_assert_eq(write(ends[0][1], "x", 1), 1);
+        cr_assert_eq(write(ends[2][1], "z", 1), 1);
+        spk_op_recv(e, &first.op, ends[0][0], NULL, 0);
+        spk_op_recv(e, &second.op, ends[1][0], NULL, 0);
+        spk_op_recv(e, &last.call.op, ends[2][0], NULL, 0);
+        cr_assert_eq(result_of(e, &first), 1);
+        cr_assert_eq(result_of(e, &last.call), 1);
+        if (!last.cancels) {
+            run_for(e, SPOKE_MS);
+            cr_assert_eq(second.answers, 0);
+        }
+        if (round % 4 == 1)
+            spk_op_cancel(e, &second.op);
+        else if (!last.cancels)
+            cr_assert_eq(write(ends[1][1], "y", 1), 1);
+        cr_assert_eq(result_of(e, &second), round % 4 < 2 ? SPOKE_ECANCELED : 1);
+        cr_assert_eq(second.answers, 0);
+    }
+    for (int i = 0; i < 3; i++)
+        close_pair(e, ends[i]);
+    spk_engine_close(e);
+}
+
+/* Goal: bytes that somebody else took in the meantime are no reason to complete. */
+ON_EVERY_BACKEND(waits_on_when_the_bytes_are_gone)
+{
+    struct spk_engine *e = open_engine(*number);
+    struct call second;
+    struct taker first = {.e = e, .other = &second};
+    int ends[2][2];
+
+    call_init(&first.call);
+    call_init(&second);
+    first.call.op.fn = on_taker;
+    make_pair(ends[0]);
+    make_pair(ends[1]);
+    for (int round = 0; round < 5; round++) {
+        spk_op_recv(e, &first.call.op, ends[0][0], NULL, 0);
+        spk_op_recv(e, &second.op, ends[1][0], NULL, 0);
+        run_for(e, SPOKE_MS);
+        first.taken = 0;
+        cr_assert_eq(write(ends[0][1], "x", 1), 1);
+        cr_assert_eq(write(ends[1][1], "y", 1), 1);
+        cr_assert_eq(result_of(e, &first.call), 1);
+        run_for(e, SPOKE_MS);
+        cr_assert_eq(second.answers, 1 - first.taken);
+        if (first.taken == 1)
+            cr_assert_eq(write(ends[1][1], "y", 1), 1);
+        cr_assert_eq(result_of(e, &second), 1);
+    }
+    close_pair(e, ends[0]);
+    close_pair(e, ends[1]);
     spk_engine_close(e);
 }
 
@@ -889,6 +996,46 @@ ON_EVERY_BACKEND(lets_a_callback_cancel_its_neighbours)
         for (int i = 0; i < 9; i++)
             close_pair(e, ends[i]);
     }
+    spk_engine_close(e);
+}
+
+/* Goal: a result that is known already is not changed by a cancel that comes too late. */
+ON_EVERY_BACKEND(cancels_nothing_that_is_decided)
+{
+    struct spk_engine *e = open_engine(*number);
+    struct call second;
+    struct taker first = {.e = e, .other = &second, .cancels = true};
+    struct place place;
+    int handles[2], rc;
+
+    listen_somewhere(e, &place, AF_UNIX, 8);
+    call_init(&first.call);
+    call_init(&second);
+    first.call.op.fn = on_taker;
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(e->backend->socket(e, AF_UNIX, &handles[i]), 0);
+    spk_op_connect(e, &first.call.op, handles[0], &place.address.any, place.size);
+    spk_op_connect(e, &second.op, handles[1], &place.address.any, place.size);
+    cr_assert_eq(result_of(e, &first.call), 0);
+    rc = result_of(e, &second);
+    cr_assert_eq(rc, 0);
+    cr_assert_eq(second.answers, 0);
+    for (int i = 0; i < 2; i++)
+        e->backend->close_handle(e, handles[i]);
+    e->backend->close_handle(e, place.listener);
+    spk_engine_close(e);
+}
+
+ON_EVERY_BACKEND(fails_an_operation_on_what_is_no_handle)
+{
+    struct spk_engine *e = open_engine(*number);
+    struct call call;
+
+    call_init(&call);
+    spk_op_recv(e, &call.op, 900, NULL, 0);
+    cr_assert_eq(result_of(e, &call), SPOKE_EIO);
+    spk_op_accept(e, &call.op, 900);
+    cr_assert_eq(result_of(e, &call), SPOKE_EIO);
     spk_engine_close(e);
 }
 
@@ -1316,13 +1463,16 @@ Test(backend, sets_options_where_they_mean_something)
 
 /* ---- where the kernel says no ---- */
 
-/* Let one system call fail with `error` in this process, from now on. */
+/* Let one system call fail with `error` in this process, from now on: always, or when the low half
+ * of its second argument is `argument`. */
 static void
-forbid(long call, unsigned error)
+forbid_argument(long call, bool always, unsigned argument, unsigned error)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)call, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, argument, 0, always ? 0 : 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -1330,6 +1480,12 @@ forbid(long call, unsigned error)
 
     cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
     cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+static void
+forbid(long call, unsigned error)
+{
+    forbid_argument(call, true, 0, error);
 }
 
 static void
@@ -1375,21 +1531,122 @@ Test(backend, does_not_hide_that_descriptors_ran_out)
     open_when_setup_fails(EMFILE, SPOKE_EMFILE, SPOKE_EMFILE);
 }
 
-/* Goal: an unregistrable feature is one that is not used, not a failure. */
-Test(backend, works_where_registration_is_denied)
+static void
+open_without_registration(unsigned opcode, uint32_t feature)
 {
     struct spk_engine *e;
 
     if (!has_uring())
         cr_skip_test("io_uring is denied here");
+    forbid_argument(SYS_io_uring_register, false, opcode, EINVAL);
     e = open_engine(1);
+    cr_assert_eq(e->info.features & URING_ALL, URING_ALL & ~feature);
+    talk_over(e, AF_UNIX);
     spk_engine_close(e);
-    forbid(SYS_io_uring_register, EPERM);
-    /* Without the probe nothing is known of the kernel: that counts as not usable. */
+}
+
+Test(backend, does_without_buffer_rings)
+{
+    open_without_registration(IORING_REGISTER_PBUF_RING, SPOKE_FEATURE_PROVIDED_BUFFERS);
+}
+
+Test(backend, does_without_a_registered_ring)
+{
+    open_without_registration(IORING_REGISTER_RING_FDS, SPOKE_FEATURE_REGISTERED_RING);
+}
+
+Test(backend, does_not_use_an_io_uring_that_cannot_be_probed)
+{
     spoke_engine_config config;
+    struct spk_engine *e;
+
+    if (!has_uring())
+        cr_skip_test("io_uring is denied here");
+    forbid_argument(SYS_io_uring_register, false, IORING_REGISTER_PROBE, EPERM);
     spoke_engine_config_init(&config);
     config.backend = "uring";
     cr_assert_eq(spk_engine_open_with(&e, NULL, NULL, &config), SPOKE_ENOTSUP);
+}
+
+Test(backend, refuses_a_configuration_that_means_nothing)
+{
+    spoke_engine_config config;
+    struct spk_engine *e;
+
+    if (!has_uring())
+        cr_skip_test("io_uring is denied here");
+    spoke_engine_config_init(&config);
+    config.backend = "uring";
+    config.receive_chunks = 3;
+    cr_assert_eq(spk_engine_open_with(&e, NULL, NULL, &config), SPOKE_EINVAL);
+    config.receive_chunks = 1u << 16;
+    cr_assert_eq(spk_engine_open_with(&e, NULL, NULL, &config), SPOKE_EINVAL);
+    config.receive_chunks = 0;
+    config.entries = 1u << 31;
+    cr_assert_eq(spk_engine_open_with(&e, NULL, NULL, &config), SPOKE_EINVAL);
+}
+
+/* Goal: an open that fails half-way leaves nothing behind and says why. */
+ON_EVERY_BACKEND(cannot_open_without_descriptors)
+{
+    struct rlimit limit, low;
+    spoke_engine_config config;
+    struct spk_engine *e;
+    int before, spare, failures = 0, rc = SPOKE_EMFILE;
+
+    spk_engine_close(open_engine(*number));
+    spoke_engine_config_init(&config);
+    config.backend = setups[*number].backend;
+    config.mask_features = setups[*number].masked;
+    before = entries_of("/proc/self/fd");
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    cr_assert_geq(spare = dup(0), 0);
+    close(spare);
+    for (rlim_t more = 0; rc != 0 && more < 8; more++) {
+        low = limit;
+        low.rlim_cur = (rlim_t)spare + more;
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+        rc = spk_engine_open_with(&e, NULL, NULL, &config);
+        cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        if (rc == 0)
+            spk_engine_close(e);
+        else
+            cr_assert_eq(rc, SPOKE_EMFILE);
+        failures += rc != 0;
+        cr_assert_eq(entries_of("/proc/self/fd"), before);
+    }
+    cr_assert_eq(rc, 0);
+    cr_assert_geq(failures, 2);
+}
+
+ON_EVERY_BACKEND(opens_or_says_that_memory_ran_out)
+{
+    spoke_engine_config config;
+    struct spk_engine *e;
+    int before, failures = 0;
+
+    spk_engine_close(open_engine(*number));
+    spoke_engine_config_init(&config);
+    config.backend = setups[*number].backend;
+    config.mask_features = setups[*number].masked;
+    before = entries_of("/proc/self/fd");
+    for (uint64_t count = 1; count < 24; count++) {
+        int rc;
+
+        spk_memory_fail_after(count);
+        spk_free(spk_zalloc(1)); /* so that the very next one can fail */
+        rc = spk_engine_open_with(&e, NULL, NULL, &config);
+        spk_memory_fail_after(0);
+        if (rc == 0) {
+            talk_over(e, AF_UNIX);
+            spk_engine_close(e);
+        } else {
+            cr_assert_eq(rc, SPOKE_ENOMEM);
+            failures++;
+        }
+        cr_assert_eq(entries_of("/proc/self/fd"), before);
+    }
+    cr_assert_gt(failures, 0);
 }
 
 static void
@@ -1404,6 +1661,8 @@ wait_without_pwait2(unsigned error)
         cr_assert(!spk_engine_turn(e, start + 5 * SPOKE_MS / 2));
         cr_assert_geq(spk_engine_now(e) - start, 5 * SPOKE_MS / 2);
     }
+    e->backend->poke(e);
+    cr_assert_eq(e->backend->turn(e, SPOKE_FOREVER), 0);
     talk_over(e, AF_UNIX);
     spk_engine_close(e);
 }

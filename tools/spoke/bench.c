@@ -30,11 +30,11 @@ enum {
 
 static const struct tool_option options[] = {
     {NULL, 0, NULL, "What to measure", 0},
-    {"transport", 't', "T,…", "inproc, ipc, tcp (all)", ID_TRANSPORT},
-    {"size", 's', "N,…", "bytes per message, also 16K, 1M (64; one-way also 1M)", ID_SIZE},
-    {"mode", 'm', "M,…", "owned, shared (both)", ID_MODE},
-    {"wait", 'w', "W,…", "block, poll, adaptive (all; one-way: block, adaptive)", ID_WAIT},
-    {"batch", 0, "N,…", "one-way: messages per call (shared 1, owned 1 and 64)", ID_BATCH},
+    {"transport", 't', "LIST", "inproc, ipc, tcp (all)", ID_TRANSPORT},
+    {"size", 's', "LIST", "bytes per message, also 16K, 1M (64; one-way also 1M)", ID_SIZE},
+    {"mode", 'm', "LIST", "owned, shared (both)", ID_MODE},
+    {"wait", 'w', "LIST", "block, poll, adaptive (all; one-way: block, adaptive)", ID_WAIT},
+    {"batch", 0, "LIST", "one-way: messages per call (shared 1, owned 1 and 64)", ID_BATCH},
     {"connections", 0, "N", "how many idle ones (10000)", ID_IDLE},
     {"peers", 'p', NULL, "also other libraries: ZeroMQ, NNG, nanomsg, where installed", ID_PEERS},
     {NULL, 0, NULL, "How long", 0},
@@ -42,8 +42,8 @@ static const struct tool_option options[] = {
     {"seconds", 0, "S", "one run of one program (0.5)", ID_SECONDS},
     {"quick", 'q', NULL, "3 rounds of 0.2 seconds: to see that it works", ID_QUICK},
     {NULL, 0, NULL, "Results", 0},
-    {"json", 0, "FILE",
-     "also as JSON; - for standard output, the table then goes to standard error", ID_JSON},
+    {"json", 0, "FILE", "also as JSON (-: standard output, the table goes to standard error)",
+     ID_JSON},
     {"html", 0, "FILE", "also as a page with drawings", ID_HTML},
     {0},
 };
@@ -70,8 +70,10 @@ static const struct tool_page page = {
 
 struct arguments {
     struct bench_plan plan;
-    const char *json;
+    const char *json; /* paths, or NULL */
     const char *html;
+    FILE *json_file;
+    FILE *html_file;
 };
 
 /* ---- values ---- */
@@ -266,73 +268,100 @@ bench_progress(const struct bench_plan *p, const char *text)
     fflush(stderr);
 }
 
-static int
-write_file(const char *path, const struct bench_rows *rows,
-           void (*print)(FILE *, const struct bench_rows *))
+/* Results go to a file that is opened before anything runs: a wrong path shows at once. */
+static bool
+open_file(FILE **f, const char *path)
 {
-    bool is_stdout = strcmp(path, "-") == 0;
-    FILE *f = is_stdout ? stdout : fopen(path, "w");
-    bool ok = f != NULL;
-
-    if (ok) {
-        print(f, rows);
-        ok = !ferror(f) && fflush(f) == 0;
-        if (!is_stdout)
-            ok &= fclose(f) == 0;
-    }
-    if (ok)
-        return TOOL_OK;
-    tool_error("cannot write %s: %s", is_stdout ? "to standard output" : path, strerror(errno));
-    return TOOL_FILE;
+    *f = NULL;
+    if (path == NULL)
+        return true;
+    *f = strcmp(path, "-") == 0 ? stdout : fopen(path, "we");
+    if (*f == NULL)
+        tool_error("cannot write %s: %s", path, strerror(errno));
+    return *f != NULL;
 }
 
+/* TOOL_OK, also if there is no file, or TOOL_FILE. */
 static int
+close_file(FILE *f, const char *path)
+{
+    bool ok;
+
+    if (f == NULL)
+        return TOOL_OK;
+    ok = fflush(f) == 0 && !ferror(f);
+    if (f != stdout)
+        ok &= fclose(f) == 0;
+    if (!ok)
+        tool_error("cannot write %s: %s", f == stdout ? "to standard output" : path,
+                   strerror(errno));
+    return ok ? TOOL_OK : TOOL_FILE;
+}
+
+static void
 write_results(const struct arguments *a, const struct bench_rows *rows)
 {
-    int status = TOOL_OK;
-
     bench_print_targets(a->plan.table, rows);
-    fflush(a->plan.table);
-    if (a->json != NULL)
-        status = write_file(a->json, rows, bench_print_json);
-    if (a->html != NULL && status == TOOL_OK)
-        status = write_file(a->html, rows, bench_print_html);
-    if (status == TOOL_OK && ferror(a->plan.table))
-        status = TOOL_FILE;
-    return status;
+    if (a->json_file != NULL)
+        bench_print_json(a->json_file, rows);
+    if (a->html_file != NULL)
+        bench_print_html(a->html_file, rows);
+}
+
+bool
+bench_goes_on(const struct bench_plan *p)
+{
+    return bench_runner_signal() == 0 && !ferror(p->table);
 }
 
 static void
 say_what_comes(const struct bench_plan *p)
 {
     fprintf(p->table,
-            "%u rounds, %g s each run%s; ratios are medians over rounds (smallest-largest)\n",
-            p->rounds, p->seconds, p->with_peers ? "" : ", without other libraries (--peers)");
+            "%u round%s, %g s each run%s; ratios are medians over rounds (smallest-largest)\n",
+            p->rounds, p->rounds == 1 ? "" : "s", p->seconds,
+            p->with_peers ? "" : ", without other libraries (--peers)");
     fflush(p->table);
+}
+
+static int
+measure(struct arguments *a)
+{
+    static struct bench_rows rows;
+    static struct bench_runner runner;
+    struct bench_plan *p = &a->plan;
+
+    if (bench_runner_init(&runner) != 0)
+        return TOOL_FILE;
+    say_what_comes(p);
+    bench_compare(p, &runner, &rows);
+    if (p->connections)
+        bench_growth(p, &runner, &rows);
+    bench_progress(p, NULL);
+    bench_runner_fini(&runner);
+    if (bench_runner_signal() != 0)
+        return 128 + bench_runner_signal();
+    write_results(a, &rows);
+    return p->failed > 0 ? TOOL_API : TOOL_OK;
 }
 
 int
 bench_main(int argc, char **argv)
 {
     static struct arguments a;
-    static struct bench_rows rows;
-    static struct bench_runner runner;
-    int status;
+    int status, closed[3];
 
     if (parse_arguments(&a, argc, argv, &status) != 0)
         return status;
     a.plan.table = a.json != NULL && strcmp(a.json, "-") == 0 ? stderr : stdout;
     a.plan.is_terminal = isatty(STDERR_FILENO) == 1;
-    if (bench_runner_init(&runner) != 0)
-        return TOOL_FILE;
-    say_what_comes(&a.plan);
-    bench_compare(&a.plan, &runner, &rows);
-    if (a.plan.connections && bench_runner_signal() == 0)
-        bench_growth(&a.plan, &runner, &rows);
-    bench_progress(&a.plan, NULL);
-    bench_runner_fini(&runner);
-    if (bench_runner_signal() != 0)
-        return 128 + bench_runner_signal();
-    status = write_results(&a, &rows);
-    return status == TOOL_OK && a.plan.failed > 0 ? TOOL_API : status;
+    status = TOOL_FILE;
+    if (open_file(&a.json_file, a.json) && open_file(&a.html_file, a.html))
+        status = measure(&a);
+    closed[0] = close_file(a.json_file, a.json);
+    closed[1] = close_file(a.html_file, a.html);
+    closed[2] = ferror(a.plan.table) ? TOOL_FILE : TOOL_OK;
+    for (int i = 0; i < 3 && status == TOOL_OK; i++)
+        status = closed[i];
+    return status;
 }

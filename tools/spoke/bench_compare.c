@@ -258,7 +258,7 @@ choose_raws(struct group *g)
         raws += g->contestants[i].kind == BENCH_RAW;
     if (raws <= RAW_KEPT)
         return;
-    for (unsigned n = 0; n < TRIALS * g->count && bench_runner_signal() == 0; n++) {
+    for (unsigned n = 0; n < TRIALS * g->count && bench_goes_on(g->plan); n++) {
         struct contestant *c = &g->contestants[n % g->count];
         double value;
         if (c->kind != BENCH_RAW || c->is_out)
@@ -278,7 +278,7 @@ run_rounds(struct group *g)
         for (unsigned i = 0; i < g->count; i++) {
             struct contestant *c = &g->contestants[round % 2 == 0 ? i : g->count - 1 - i];
             char step[TEXT_MAX * 2];
-            if (c->is_out || bench_runner_signal() != 0)
+            if (c->is_out || !bench_goes_on(g->plan))
                 continue;
             snprintf(step, sizeof step, "round %u of %u", round + 1, g->plan->rounds);
             c->results[round] = run_one(g, c, g->plan->seconds, step);
@@ -403,7 +403,7 @@ run_group(struct group *g, struct bench_rows *rows)
     choose_raws(g);
     run_rounds(g);
     bench_progress(g->plan, NULL);
-    if (bench_runner_signal() != 0)
+    if (!bench_goes_on(g->plan))
         return; /* Half a group compares nothing. */
     add_rows(g, rows);
     bench_print_group(g->plan->table, rows, rows->groups);
@@ -425,7 +425,7 @@ compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
 
     for (unsigned t = 0; t < p->transports.count; t++) {
         for (unsigned s = 0; s < count; s++) {
-            for (unsigned w = 0; w < waits->count && bench_runner_signal() == 0; w++) {
+            for (unsigned w = 0; w < waits->count && bench_goes_on(p); w++) {
                 memset(&g, 0, sizeof g);
                 g.plan = p;
                 g.runner = r;

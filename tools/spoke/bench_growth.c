@@ -115,10 +115,10 @@ static void
 measure(struct growth *g)
 {
     measure_idle(g);
-    if (bench_runner_signal() == 0)
+    if (bench_goes_on(g->plan))
         measure_busy(g);
     bench_progress(g->plan, NULL);
-    if (bench_runner_signal() != 0)
+    if (!bench_goes_on(g->plan))
         return;
     bench_print_group(g->plan->table, g->rows, g->rows->groups);
     g->rows->groups++;
@@ -132,7 +132,7 @@ bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
     for (unsigned t = 0; t < p->transports.count; t++) {
         if (strcmp(p->transports.words[t], "inproc") == 0)
             continue;
-        for (unsigned m = 0; m < p->modes.count && bench_runner_signal() == 0; m++) {
+        for (unsigned m = 0; m < p->modes.count && bench_goes_on(p); m++) {
             struct growth g = {.plan = p,
                                .runner = r,
                                .rows = rows,

@@ -39,6 +39,9 @@ void bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_ro
 /* Connections: how cost grows with their number. */
 void bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
 
+/* False once a signal came or nobody reads the table any more. */
+bool bench_goes_on(const struct bench_plan *p);
+
 /* Write what is being done over the previous such line, if there is a terminal.  NULL: take it
  * away. */
 void bench_progress(const struct bench_plan *p, const char *text);

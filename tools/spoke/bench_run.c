@@ -245,6 +245,9 @@ static void
 stop(struct child *c)
 {
     if (c->pid != 0) {
+        /* Its group, in case it has children; itself, in case it has not come to making the group.
+         */
+        kill(-c->pid, SIGKILL);
         kill(c->pid, SIGKILL);
         while (waitpid(c->pid, &c->status, 0) < 0 && errno == EINTR)
             continue;

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: MIT */
+/* spoke bench from the outside: what it prints, what it leaves behind, and that a wrong byte is no
+ * result. */
+#include <ctype.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/support/test.h"
+
+enum { OUTPUT_MAX = 256 * 1024, VALUE_MAX = 64 };
+
+/* ---- running it ---- */
+
+/* Run a shell command; its standard output goes to `out`.  Returns its exit code. */
+static int
+run(char *out, const char *command)
+{
+    FILE *f = popen(command, "re");
+    size_t n;
+    int status;
+
+    cr_assert_not_null(f);
+    n = fread(out, 1, OUTPUT_MAX - 1, f);
+    out[n] = '\0';
+    status = pclose(f);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static char output[OUTPUT_MAX];
+
+/* The directory of the benchmark programs; the test is left out where they are not built. */
+static void
+need_programs(char dir[4096])
+{
+    char path[4200], *slash;
+    const char *env = getenv("SPOKE_BENCH_DIR");
+
+    snprintf(dir, 4096, "%s", SPOKE_TOOL);
+    slash = strrchr(dir, '/');
+    snprintf(slash, 4096 - (size_t)(slash - dir), "/../libexec/spoke");
+    if (env != NULL)
+        snprintf(dir, 4096, "%s", env);
+    snprintf(path, sizeof path, "%s/bench-spoke", dir);
+    if (access(path, X_OK) != 0) {
+        fprintf(stderr, "left out: %s is not built\n", path);
+        _exit(0);
+    }
+}
+
+/* ---- a strict reader for arrays of flat objects ---- */
+
+struct json {
+    const char *p;
+    bool ok;
+};
+
+static void
+skip_space(struct json *j)
+{
+    while (*j->p != '\0' && strchr(" \t\r\n", *j->p) != NULL)
+        j->p++;
+}
+
+static bool
+take(struct json *j, char c)
+{
+    skip_space(j);
+    if (*j->p != c)
+        return false;
+    j->p++;
+    return true;
+}
+
+static void
+expect(struct json *j, char c)
+{
+    j->ok &= take(j, c);
+}
+
+/* A string without escapes, a number or null, as text; strings keep their quotes. */
+static void
+read_value(struct json *j, char value[VALUE_MAX])
+{
+    size_t n = 0;
+    char *end;
+
+    skip_space(j);
+    if (*j->p == '"') {
+        do
+            value[n++] = *j->p++;
+        while (*j->p != '"' && *j->p >= ' ' && *j->p != '\\' && n < VALUE_MAX - 2);
+        j->ok &= *j->p == '"';
+        value[n++] = '"';
+        j->p += j->ok;
+    } else if (strncmp(j->p, "null", 4) == 0) {
+        memcpy(value, "null", n = 4);
+        j->p += 4;
+    } else {
+        (void)strtod(j->p, &end);
+        n = (size_t)(end - j->p);
+        j->ok &= n > 0 && n < VALUE_MAX && (isdigit((unsigned char)*j->p) || *j->p == '-');
+        n = j->ok ? n : 0;
+        memcpy(value, j->p, n);
+        j->p += n;
+    }
+    value[n] = '\0';
+}
+
+static const char *const keys[] = {
+    "bench",          "impl", "transport", "mode", "wait", "size", "metric",         "unit",
+    "median",         "min",  "max",       "p50",  "p99",  "p999", "cpu_us_per_msg", "ratio_raw",
+    "ratio_best_peer"};
+enum {
+    KEYS = sizeof keys / sizeof *keys,
+    KEY_IMPL = 1,
+    KEY_MEDIAN = 8,
+    KEY_MIN,
+    KEY_MAX,
+    KEY_CPU = 14,
+    KEY_RATIO
+};
+
+/* One object, with exactly our keys in our order. */
+static void
+read_object(struct json *j, char values[KEYS][VALUE_MAX])
+{
+    expect(j, '{');
+    for (int i = 0; i < KEYS && j->ok; i++) {
+        char key[VALUE_MAX], quoted[VALUE_MAX];
+        if (i > 0)
+            expect(j, ',');
+        read_value(j, key);
+        snprintf(quoted, sizeof quoted, "\"%s\"", keys[i]);
+        j->ok &= strcmp(key, quoted) == 0;
+        expect(j, ':');
+        read_value(j, values[i]);
+    }
+    expect(j, '}');
+}
+
+/* Read the whole output; counts rows of the raw kernel and of spoke.  False if it is not as
+ * documented. */
+static bool
+read_rows(const char *text, int *raw, int *spoke)
+{
+    struct json j = {text, true};
+
+    *raw = *spoke = 0;
+    expect(&j, '[');
+    do {
+        char values[KEYS][VALUE_MAX];
+        double median, min, max;
+        read_object(&j, values);
+        if (!j.ok)
+            break;
+        *raw += strcmp(values[KEY_IMPL], "\"raw\"") == 0;
+        *spoke += strcmp(values[KEY_IMPL], "\"spoke\"") == 0;
+        median = strtod(values[KEY_MEDIAN], NULL);
+        min = strtod(values[KEY_MIN], NULL);
+        max = strtod(values[KEY_MAX], NULL);
+        j.ok &= min > 0 && min <= median && median <= max && strtod(values[KEY_RATIO], NULL) > 0;
+    } while (j.ok && take(&j, ','));
+    expect(&j, ']');
+    skip_space(&j);
+    return j.ok && *j.p == '\0';
+}
+
+/* ---- tests ---- */
+
+Test(bench, round_trips_are_written_as_json, .timeout = 60)
+{
+    char dir[4096];
+    int raw, spoke;
+
+    need_programs(dir);
+    cr_assert_eq(run(output,
+                     SPOKE_TOOL " bench latency --transport ipc,tcp,inproc --wait block --pairs 1 "
+                                "--seconds 0.1 --json - 2>/dev/null"),
+                 0, "%s", output);
+    cr_assert(read_rows(output, &raw, &spoke), "%s", output);
+    cr_assert_eq(raw, 3);
+    cr_assert_eq(spoke, 6);
+}
+
+Test(bench, streams_are_written_as_json, .timeout = 60)
+{
+    char dir[4096];
+    int raw, spoke;
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench throughput --transport ipc,inproc --wait adaptive --size 64,64K "
+                     "--pairs 1 --seconds 0.1 --json - 2>/dev/null"),
+                 0, "%s", output);
+    cr_assert(read_rows(output, &raw, &spoke), "%s", output);
+    cr_assert_eq(raw, 4);
+    cr_assert_eq(spoke, 10); /* 64 B: owned, owned in batches, shared; 64 KiB: owned, shared */
+}
+
+Test(bench, the_page_is_one_file_with_drawings_and_no_scripts, .timeout = 60)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench latency --transport ipc --wait block --pairs 1 --seconds 0.1 "
+                     "--html - 2>/dev/null"),
+                 0);
+    cr_assert_not_null(strstr(output, "<!DOCTYPE html>"));
+    cr_assert_not_null(strstr(output, "<svg "));
+    cr_assert_not_null(strstr(output, "</html>"));
+    cr_assert_null(strstr(output, "<script"));
+    cr_assert_null(strstr(output, "http"));
+    cr_assert_null(strstr(output, "nan"));
+}
+
+Test(bench, growth_is_measured_with_few_connections_too, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench connections --transport ipc --mode owned --connections 50 --pairs 1 "
+                     "--seconds 0.1"),
+                 0, "%s", output);
+    cr_assert_not_null(strstr(output, "memory_per_connection"));
+    cr_assert_not_null(strstr(output, "pipes-1000"));
+}
+
+Test(bench, refuses_what_it_does_not_know, .timeout = 20)
+{
+    cr_assert_eq(run(output, SPOKE_TOOL " bench speed 2>&1"), 1);
+    cr_assert_not_null(strstr(output, "speed"));
+    cr_assert_eq(run(output, SPOKE_TOOL " bench --transport ipc,udp 2>&1"), 1);
+    cr_assert_not_null(strstr(output, "udp"));
+    cr_assert_eq(run(output, SPOKE_TOOL " bench --size 7 2>&1"), 1);
+    cr_assert_eq(run(output, SPOKE_TOOL " bench --pairs 0 2>&1"), 1);
+    cr_assert_eq(run(output, SPOKE_TOOL " bench --json /nowhere/at/all 2>&1"), 2);
+}
+
+Test(bench, names_the_command_that_failed, .timeout = 60)
+{
+    char dir[4096], command[6000];
+
+    need_programs(dir);
+    snprintf(command, sizeof command,
+             "d=$(mktemp -d) && cp %s/bench-raw-sockets $d && printf '#!/bin/sh\\necho it hurts "
+             ">&2\\nexit 9\\n' "
+             ">$d/bench-spoke && chmod +x $d/bench-spoke && SPOKE_BENCH_DIR=$d " SPOKE_TOOL
+             " bench latency --transport ipc --wait block --mode owned --pairs 1 --seconds 0.1 "
+             "2>&1; rc=$?; rm -r $d; "
+             "exit $rc",
+             dir);
+    cr_assert_eq(run(output, command), 3, "%s", output);
+    cr_assert_not_null(strstr(output, "ended with status 9"), "%s", output);
+    cr_assert_not_null(strstr(output, "bench-spoke --role server"), "%s", output);
+    cr_assert_not_null(strstr(output, "it hurts"), "%s", output);
+}
+
+/* ---- an interrupt ---- */
+
+static void
+nap_ms(long ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+    nanosleep(&t, NULL);
+}
+
+/* A child of `parent` and the directory of its socket file.  False while there is none. */
+static bool
+find_child(pid_t parent, pid_t *child, char dir[64])
+{
+    char path[64], line[2048];
+    const char *url;
+    FILE *f;
+    size_t n = 0;
+    int found;
+
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)parent, (int)parent);
+    if ((f = fopen(path, "re")) == NULL)
+        return false;
+    found = fscanf(f, "%d", child);
+    fclose(f);
+    snprintf(path, sizeof path, "/proc/%d/cmdline", (int)*child);
+    if (found != 1 || (f = fopen(path, "re")) == NULL)
+        return false;
+    n = fread(line, 1, sizeof line - 1, f);
+    fclose(f);
+    for (size_t i = 0; i < n; i++)
+        line[i] = line[i] == '\0' ? ' ' : line[i];
+    line[n] = '\0';
+    url = strstr(line, "ipc:///tmp/spoke-bench-");
+    if (url == NULL)
+        return false;
+    snprintf(dir, 64, "%.*s", (int)strlen("/tmp/spoke-bench-XXXXXX"), url + strlen("ipc://"));
+    return true;
+}
+
+Test(bench, an_interrupt_leaves_no_process_and_no_file, .timeout = 60)
+{
+    char programs[4096], dir[64] = "";
+    pid_t tool, child = 0;
+    struct stat st;
+    int status;
+
+    need_programs(programs);
+    tool = fork();
+    cr_assert_geq(tool, 0);
+    if (tool == 0) {
+        cr_assert_not_null(freopen("/dev/null", "w", stdout));
+        execl(SPOKE_TOOL, "spoke", "bench", "latency", "--transport", "ipc", "--seconds", "20",
+              (char *)NULL);
+        _exit(127);
+    }
+    for (int i = 0; i < 500 && !find_child(tool, &child, dir); i++)
+        nap_ms(10);
+    cr_assert_eq(stat(dir, &st), 0, "%s", dir);
+    cr_assert_eq(kill(tool, SIGINT), 0);
+    cr_assert_eq(waitpid(tool, &status, 0), tool);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 128 + SIGINT);
+    cr_assert_neq(stat(dir, &st), 0, "%s is still there", dir);
+    cr_assert(kill(child, 0) != 0 && errno == ESRCH, "%d still runs", (int)child);
+}
+
+/* ---- a wrong byte ---- */
+
+/* Connect to a raw server and send one 64-byte message for it, in which byte `damage` is flipped.
+ */
+static void
+send_damaged(const char *path, size_t damage)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    uint8_t frame[9 + 64] = {0};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    for (uint64_t i = 0; i < 8;
+         i++) { /* the pattern of bench/common/payload.h, number 0, phase 1 */
+        uint64_t word = i == 0 ? UINT64_C(1) << 56 : (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+        memcpy(frame + 9 + i * 8, &word, 8);
+    }
+    if (damage < 64)
+        frame[9 + damage] ^= 1;
+    strncpy(a.sun_path, path, sizeof a.sun_path - 1);
+    cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
+    cr_assert_eq(write(fd, frame, sizeof frame), (ssize_t)sizeof frame);
+    shutdown(fd, SHUT_WR);
+    while (read(fd, frame, sizeof frame) > 0)
+        continue;
+    close(fd);
+}
+
+/* What a raw server says about such a message. */
+static void
+serve_damaged(const char *dir, size_t damage)
+{
+    char command[6000], path[64] = "/tmp/spoke-damage-XXXXXX", line[256], url[128];
+    FILE *f;
+    int fd = mkstemp(path);
+
+    cr_assert_geq(fd, 0);
+    close(fd);
+    unlink(path);
+    snprintf(url, sizeof url, "READY ipc://%s\n", path);
+    snprintf(
+        command, sizeof command,
+        "%s/bench-raw-sockets --role server --transport ipc --address ipc://%s --watchdog 10 2>&1",
+        dir, path);
+    f = popen(command, "re");
+    cr_assert_not_null(f);
+    cr_assert_not_null(fgets(line, sizeof line, f));
+    cr_assert_str_eq(line, url);
+    send_damaged(path, damage);
+    cr_assert_not_null(fgets(line, sizeof line, f));
+    unlink(path);
+    /* The good message is answered; then the end of the connection is the complaint. */
+    if (damage < 64)
+        cr_assert(strstr(line, "damaged") != NULL || strstr(line, "instead of") != NULL, "%s",
+                  line);
+    else
+        cr_assert_not_null(strstr(line, "recv"), "%s", line);
+    cr_assert_eq(WEXITSTATUS(pclose(f)), 1);
+}
+
+Test(bench, a_wrong_byte_fails_the_run, .timeout = 60)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    for (size_t damage = 0; damage <= 64; damage += 8)
+        serve_damaged(dir, damage);
+}

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: MIT */
+/* The parts of the benchmark programs whose mistakes nobody would see: the histogram and the check
+ * of payloads. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/test.h"
+
+/* The real thing, not a library of its own. */
+#include "bench/common/buffers.c"
+#include "bench/common/histogram.c"
+#include "bench/common/meter.c"
+#include "bench/common/payload.c"
+
+/* ---- histogram ---- */
+
+static struct bench_histogram histogram;
+
+Test(bench_histogram, is_exact_for_small_values)
+{
+    bench_histogram_init(&histogram);
+    for (uint64_t ns = 1; ns <= 100; ns++)
+        bench_histogram_add(&histogram, ns);
+    cr_assert_eq(bench_histogram_quantile(&histogram, 0.5), 50);
+    cr_assert_eq(bench_histogram_quantile(&histogram, 0.99), 99);
+    cr_assert_eq(bench_histogram_quantile(&histogram, 1), 100);
+    cr_assert_eq(histogram.min, 1);
+    cr_assert_eq(histogram.max, 100);
+    cr_assert(bench_histogram_mean(&histogram) == 50.5);
+}
+
+/* Every power of two and its neighbours: the answer is never below the value and at most 1 % above
+ * it. */
+Test(bench_histogram, is_within_one_percent_everywhere)
+{
+    for (unsigned bit = 0; bit < 42; bit++) {
+        for (int off = -1; off <= 1; off++) {
+            uint64_t ns = (UINT64_C(1) << bit) + (uint64_t)off, answer;
+            bench_histogram_init(&histogram);
+            bench_histogram_add(&histogram, ns);
+            bench_histogram_add(&histogram, UINT64_C(1)
+                                                << 45); /* so that the maximum does not help */
+            answer = bench_histogram_quantile(&histogram, 0.5);
+            cr_assert(answer >= ns && answer - ns <= ns / 100, "%llu gave %llu",
+                      (unsigned long long)ns, (unsigned long long)answer);
+        }
+    }
+}
+
+Test(bench_histogram, says_nothing_when_empty)
+{
+    bench_histogram_init(&histogram);
+    cr_assert_eq(bench_histogram_quantile(&histogram, 0.5), 0);
+    cr_assert(bench_histogram_mean(&histogram) == 0);
+}
+
+/* ---- payload ---- */
+
+/* Check HELLO and then `count` measured messages of `size` bytes; in the last one byte `damage` is
+ * flipped, unless it is SIZE_MAX.  Returns what checking the last one gave. */
+static int
+check_stream(size_t size, uint64_t count, size_t damage, uint64_t *errors)
+{
+    uint8_t *pattern = bench_pattern_new(size), *body = malloc(size);
+    struct bench_check c;
+    int rc = 0;
+
+    bench_check_init(&c, size, pattern, true);
+    for (uint64_t i = 0; i <= count; i++) {
+        cr_assert_eq(rc, 0);
+        bench_fill(body, pattern, size, i, i == 0 ? BENCH_HELLO : BENCH_MEASURE);
+        if (i == count && damage != SIZE_MAX)
+            body[damage] ^= 0x10;
+        rc = bench_check_message(&c, body, size);
+    }
+    *errors = c.errors;
+    if (rc == 0)
+        cr_assert_eq(c.measured, count);
+    free(body);
+    free(pattern);
+    return rc;
+}
+
+Test(bench_payload, accepts_what_was_sent)
+{
+    static const size_t sizes[] = {8, 9, 15, 16, 17, 24, 31, 64, 100, 4096, 4097};
+    uint64_t errors;
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        cr_assert_eq(check_stream(sizes[i], 1000, SIZE_MAX, &errors), 0, "%zu bytes", sizes[i]);
+        cr_assert_eq(errors, 0);
+    }
+}
+
+Test(bench_payload, sees_every_flipped_byte_of_a_message_that_is_scanned)
+{
+    static const size_t sizes[] = {8, 17, 31, 64, 100};
+    uint64_t errors;
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (size_t at = 0; at < sizes[i]; at++) {
+            cr_assert_eq(check_stream(sizes[i], 256, at, &errors), -1, "byte %zu of %zu", at,
+                         sizes[i]);
+            cr_assert_eq(errors, 1);
+        }
+}
+
+Test(bench_payload, sees_a_wrong_number_in_every_message)
+{
+    uint64_t errors;
+
+    for (uint64_t n = 1; n < 40; n++)
+        cr_assert_eq(check_stream(64, n, 0, &errors), -1);
+}
+
+/* A body that was sent before, with the right number written over its own. */
+Test(bench_payload, sees_a_stale_body)
+{
+    uint8_t *pattern = bench_pattern_new(64), body[64];
+    struct bench_check c;
+
+    bench_check_init(&c, 64, pattern, true);
+    for (uint64_t i = 0; i <= 16; i++) {
+        uint64_t word0 = bench_word0(i, i == 0 ? BENCH_HELLO : BENCH_MEASURE);
+        bench_fill(body, pattern, 64, i == 16 ? 15 : i, BENCH_MEASURE);
+        memcpy(body, &word0, 8);
+        cr_assert_eq(bench_check_message(&c, body, 64), i == 16 ? -1 : 0);
+    }
+    free(pattern);
+}
+
+Test(bench_payload, sees_a_lost_a_repeated_and_a_short_message)
+{
+    uint8_t *pattern = bench_pattern_new(64), body[64];
+    struct bench_check c;
+
+    bench_check_init(&c, 64, pattern, true);
+    bench_fill(body, pattern, 64, 0, BENCH_HELLO);
+    cr_assert_eq(bench_check_message(&c, body, 64), 0);
+    cr_assert_eq(bench_check_message(&c, body, 64), -1, "repeated");
+    bench_fill(body, pattern, 64, 2, BENCH_HELLO);
+    cr_assert_eq(bench_check_message(&c, body, 64), -1, "lost");
+    bench_fill(body, pattern, 64, 1, BENCH_HELLO);
+    cr_assert_eq(bench_check_message(&c, body, 63), -1, "short");
+    cr_assert_eq(c.errors, 3);
+    cr_assert_eq(bench_check_message(&c, body, 64), 0, "the right one after all");
+    free(pattern);
+}
+
+/* ---- buffers ---- */
+
+Test(bench_buffers, lends_each_once_and_takes_them_back)
+{
+    uint8_t *pattern = bench_pattern_new(1 << 20);
+    struct bench_buffers *b = bench_buffers_new(1 << 20, pattern);
+    void *bodies[64];
+
+    cr_assert_eq(bench_buffers_count(b), 64);
+    for (int i = 0; i < 64; i++) {
+        bodies[i] = bench_buffers_take(b);
+        cr_assert_not_null(bodies[i]);
+        cr_assert_eq((uintptr_t)bodies[i] % 64, 0);
+        for (int j = 0; j < i; j++)
+            cr_assert_neq(bodies[i], bodies[j]);
+    }
+    cr_assert_null(bench_buffers_take(b));
+    bench_buffers_give(bodies[7], b);
+    cr_assert_eq(bench_buffers_take(b), bodies[7]);
+    cr_assert_null(bench_buffers_take(b));
+    bench_buffers_free(b);
+    free(pattern);
+}

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+/* Looks at the kernel, the limits and the library, and turns what is wrong into advice.  One
+ * thread, but for measure(). */
+#include "machine.h"
+
+#include <errno.h>
+#include <linux/io_uring.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "tool.h"
+
+#define MANY_DESCRIPTORS 4096 /* fewer than this is little for a server */
+#define SLOW_WAKE_US     15.0 /* a sleeping CPU of a virtual machine needs this or more */
+
+const struct machine_feature machine_features[] = {
+    {SPOKE_FEATURE_DEFER_TASKRUN, "defer_taskrun", "completions only when the engine asks",
+     "a plain ring"},
+    {SPOKE_FEATURE_PROVIDED_BUFFERS, "provided_buffers", "receives without a buffer each",
+     "poll, then receive"},
+    {SPOKE_FEATURE_MULTISHOT_ACCEPT, "multishot_accept", "one request accepts them all",
+     "one accept at a time"},
+    {SPOKE_FEATURE_REGISTERED_RING, "registered_ring", "no look-up of the ring's descriptor",
+     "a look-up each time"},
+    {SPOKE_FEATURE_CANCEL_FD, "cancel_fd", "one request cancels a connection's operations",
+     "each is cancelled by itself"},
+};
+const size_t machine_feature_count = sizeof machine_features / sizeof *machine_features;
+
+/* Copy the first line of a file, "" if there is none. */
+static void
+read_line(const char *path, char *line, size_t size)
+{
+    FILE *file = fopen(path, "re");
+
+    line[0] = '\0';
+    if (file == NULL)
+        return;
+    if (fgets(line, (int)size, file) == NULL)
+        line[0] = '\0';
+    line[strcspn(line, "\n")] = '\0';
+    fclose(file);
+}
+
+/* Copy what follows `key` in a file of "key: value" lines, up to the end of its line.  False if it
+ * is not there. */
+static bool
+read_field(const char *path, const char *key, char *value, size_t size)
+{
+    FILE *file = fopen(path, "re");
+    char *line = NULL, *text;
+    size_t line_size = 0;
+    bool found = false;
+
+    if (file == NULL)
+        return false;
+    while (!found && getline(&line, &line_size, file) >= 0) {
+        if (strncmp(line, key, strlen(key)) != 0 || (text = strchr(line, ':')) == NULL)
+            continue;
+        text += 1 + strspn(text + 1, " \t");
+        text[strcspn(text, "\n")] = '\0';
+        snprintf(value, size, "%s", text);
+        found = true;
+    }
+    free(line);
+    fclose(file);
+    return found;
+}
+
+static int
+read_number(const char *path, int otherwise)
+{
+    char line[32];
+
+    read_line(path, line, sizeof line);
+    return line[0] == '\0' ? otherwise : atoi(line);
+}
+
+static bool
+has_word(const char *text, const char *word)
+{
+    size_t size = strlen(word);
+
+    for (const char *at = text; (at = strstr(at, word)) != NULL; at += size) {
+        if ((at == text || at[-1] == ' ') && (at[size] == ' ' || at[size] == '\0'))
+            return true;
+    }
+    return false;
+}
+
+static void
+examine_kernel(struct machine *m)
+{
+    static char flags[8192];
+    struct utsname name = {0};
+
+    uname(&name);
+    snprintf(m->kernel, sizeof m->kernel, "%s %s", name.sysname, name.release);
+    snprintf(m->arch, sizeof m->arch, "%s", name.machine);
+    if (sscanf(name.release, "%u.%u", &m->kernel_major, &m->kernel_minor) != 2)
+        m->kernel_major = m->kernel_minor = 0;
+    m->is_virtual = read_field("/proc/cpuinfo", "flags", flags, sizeof flags) &&
+                    has_word(flags, "hypervisor");
+    read_line("/sys/devices/system/clocksource/clocksource0/current_clocksource", m->clock_source,
+              sizeof m->clock_source);
+    /* These the C library reads without entering the kernel. */
+    m->clock_is_fast = m->clock_source[0] == '\0' || strcmp(m->clock_source, "tsc") == 0 ||
+                       strcmp(m->clock_source, "kvm-clock") == 0 ||
+                       strncmp(m->clock_source, "hyperv", 6) == 0 ||
+                       strcmp(m->clock_source, "arch_sys_counter") == 0;
+}
+
+static void
+examine_cpus(struct machine *m)
+{
+    char line[64];
+    long quota, period;
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    m->cpus_online = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    m->cpus_allowed = sched_getaffinity(0, sizeof set, &set) == 0 ? (unsigned)CPU_COUNT(&set)
+                                                                  : m->cpus_online;
+    read_line("/sys/devices/system/cpu/isolated", m->cpus_isolated, sizeof m->cpus_isolated);
+    read_line("/sys/fs/cgroup/cpu.max", line, sizeof line);
+    if (sscanf(line, "%ld %ld", &quota, &period) == 2 && period > 0)
+        m->cpu_quota = (double)quota / (double)period;
+}
+
+static void
+examine_uring(struct machine *m)
+{
+    struct io_uring_params params;
+    char line[32];
+    long fd;
+
+    memset(&params, 0, sizeof params);
+    fd = syscall(SYS_io_uring_setup, 1, &params);
+    m->uring_works = fd >= 0;
+    m->uring_errno = fd >= 0 ? 0 : errno;
+    if (fd >= 0)
+        close((int)fd);
+    m->uring_disabled = read_number("/proc/sys/kernel/io_uring_disabled", -1);
+    m->seccomp_mode = read_field("/proc/self/status", "Seccomp:", line, sizeof line) ? atoi(line)
+                                                                                     : -1;
+}
+
+/* Does the library work without any of the features? */
+static bool
+works_masked(void)
+{
+    struct spoke_engine_info info;
+    spoke_engine_config config;
+    spoke_engine *e;
+    bool works;
+
+    spoke_engine_config_init(&config);
+    for (size_t i = 0; i < machine_feature_count; i++)
+        config.mask_features |= machine_features[i].bit;
+    if (spoke_engine_open(&e, &config) != 0)
+        return false;
+    works = spoke_engine_get_info(e, &info) == 0 && info.features == 0 &&
+            spoke_engine_poll(e, 0) >= 0;
+    spoke_engine_close(e);
+    return works;
+}
+
+static void
+examine_library(struct machine *m)
+{
+    struct spoke_engine_info info;
+    spoke_engine *e;
+
+    m->backend_wish = getenv("SPOKE_BACKEND");
+    if ((m->engine_error = spoke_engine_open(&e, NULL)) != 0)
+        return;
+    if ((m->engine_error = spoke_engine_get_info(e, &info)) == 0) {
+        m->features = info.features;
+        snprintf(m->backend, sizeof m->backend, "%s", info.backend);
+        snprintf(m->why_not_uring, sizeof m->why_not_uring, "%s",
+                 info.why_not_uring != NULL ? info.why_not_uring : "");
+    }
+    spoke_engine_close(e);
+    m->works_masked = works_masked();
+}
+
+static void __attribute__((format(printf, 2, 3)))
+explain_wait(struct machine *m, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(m->wait_why, sizeof m->wait_why, format, arguments);
+    va_end(arguments);
+}
+
+static void
+examine_waiting(struct machine *m)
+{
+    const struct measured *cost = &m->measured;
+
+    m->wait_wish = getenv("SPOKE_WAIT");
+    snprintf(m->wait_policy, sizeof m->wait_policy, "%s",
+             m->wait_wish != NULL ? m->wait_wish : "adaptive");
+    if (m->wait_wish != NULL && strcmp(m->wait_wish, "adaptive") != 0)
+        explain_wait(m, "SPOKE_WAIT asks for it");
+    else if (m->cpus_allowed < 2)
+        explain_wait(m, "with one CPU it never spins: who spins keeps the other side from running");
+    else if (cost->done && cost->can_spin)
+        explain_wait(m,
+                     "it spins while messages come close together, since a sleep costs %.1f us "
+                     "more on each way",
+                     cost->break_even_us);
+    else
+        explain_wait(m, "it is the default: it spins while messages come close together");
+}
+
+/* Add a problem, a printf format, and the change that lifts it. */
+static void __attribute__((format(printf, 3, 4)))
+advise(struct machine *m, const char *change, const char *problem, ...)
+{
+    struct advice_line *line;
+    va_list arguments;
+
+    if (m->advice_count == ADVICE_MAX)
+        return;
+    line = &m->advice[m->advice_count++];
+    snprintf(line->change, sizeof line->change, "%s", change);
+    va_start(arguments, problem);
+    vsnprintf(line->problem, sizeof line->problem, problem, arguments);
+    va_end(arguments);
+}
+
+static const char *
+why_denied(const struct machine *m)
+{
+    if (m->uring_disabled == 2)
+        return "io_uring is switched off: sysctl kernel.io_uring_disabled is 2";
+    if (m->uring_disabled == 1)
+        return "io_uring is for privileged processes only: sysctl kernel.io_uring_disabled is 1";
+    if (m->seccomp_mode == 2)
+        return "a seccomp filter denies io_uring, as the default profiles of containers do";
+    return "a security module of the kernel denies io_uring";
+}
+
+static const char *
+how_to_allow(const struct machine *m)
+{
+    if (m->uring_disabled == 2)
+        return "sysctl -w kernel.io_uring_disabled=0 (to keep it: a file in /etc/sysctl.d)";
+    if (m->uring_disabled == 1)
+        return "put the process into the group of sysctl kernel.io_uring_group, or set "
+               "kernel.io_uring_disabled=0";
+    if (m->seccomp_mode == 2)
+        return "run the container with a seccomp profile that allows io_uring_setup, "
+               "io_uring_enter and "
+               "io_uring_register";
+    return "allow io_uring in the policy (SELinux, AppArmor or BPF) that holds for this process";
+}
+
+static void
+advise_on_uring(struct machine *m)
+{
+    if (m->uring_works && m->backend_wish != NULL && strcmp(m->backend_wish, "uring") != 0)
+        advise(m, "unset SPOKE_BACKEND",
+               "io_uring works here but SPOKE_BACKEND asks for another backend");
+    else if (m->uring_works && m->engine_error == 0 && strcmp(m->backend, "uring") != 0)
+        advise(m, "run Linux 6.1 or newer", "%s", m->why_not_uring);
+    else if (m->uring_works)
+        return;
+    else if (m->uring_errno == EPERM || m->uring_errno == EACCES)
+        advise(m, how_to_allow(m), "%s", why_denied(m));
+    else if (m->uring_errno == ENOSYS && m->seccomp_mode == 2)
+        advise(m, "run the container with a seccomp profile that allows io_uring",
+               "a seccomp filter hides io_uring");
+    else if (m->uring_errno == ENOSYS)
+        advise(m, "run Linux 6.1 or newer, built with CONFIG_IO_URING",
+               "this kernel has no io_uring");
+    else if (m->uring_errno == ENOMEM)
+        advise(m, "raise ulimit -l (RLIMIT_MEMLOCK)",
+               "there is not enough locked memory for io_uring");
+    else
+        advise(m, "look at the limits above", "io_uring cannot be opened: %s",
+               strerror(m->uring_errno));
+}
+
+static void
+advise_on_features(struct machine *m)
+{
+    if (strcmp(m->backend, "uring") != 0)
+        return;
+    for (size_t i = 0; i < machine_feature_count; i++) {
+        if (!(m->features & machine_features[i].bit))
+            advise(m, "run Linux 6.1 or newer", "io_uring here lacks %s; instead: %s",
+                   machine_features[i].name, machine_features[i].otherwise);
+    }
+}
+
+static void
+advise_on_limits(struct machine *m)
+{
+    const char *advice = tool_advice(m->engine_error, NULL);
+    char change[64];
+
+    if (m->engine_error != 0)
+        advise(m, advice != NULL ? advice : "look at the limits above",
+               "no engine can be opened: %s", spoke_strerror(m->engine_error));
+    if (m->nofile.rlim_cur >= MANY_DESCRIPTORS)
+        return;
+    if (m->nofile.rlim_max >= MANY_DESCRIPTORS)
+        snprintf(change, sizeof change, "ulimit -n %llu", (unsigned long long)m->nofile.rlim_max);
+    else
+        snprintf(change, sizeof change,
+                 "raise the hard limit (LimitNOFILE= of a service), then ulimit -n");
+    advise(m, change, "a process may have only %llu descriptors, and each connection is one",
+           (unsigned long long)m->nofile.rlim_cur);
+}
+
+static void
+advise_on_waiting(struct machine *m)
+{
+    const struct measured *cost = &m->measured;
+
+    if (!m->clock_is_fast)
+        advise(m, "boot with clocksource=tsc if the machine's TSC is stable",
+               "reading the clock source %s is a system call", m->clock_source);
+    if (m->cpus_allowed < 2)
+        advise(m, "give the process two CPUs (taskset, cpuset, size of the virtual machine)",
+               "there is one CPU: both sides of a connection share it and nobody can spin");
+    if (m->cpu_quota > 0 && m->cpu_quota < 2)
+        advise(m, "raise the group's cpu.max, or set SPOKE_WAIT=block",
+               "the control group grants %.2f CPUs of time, and spinning uses it up", m->cpu_quota);
+    if (cost->done && cost->can_spin && cost->futex_wake_us > SLOW_WAKE_US &&
+        m->wait_wish != NULL && strcmp(m->wait_wish, "block") == 0)
+        advise(m, "unset SPOKE_WAIT, so that live traffic is met awake",
+               "SPOKE_WAIT=block, and a wake-up costs %.1f us here", cost->futex_wake_us);
+}
+
+void
+machine_examine(struct machine *m)
+{
+    memset(m, 0, sizeof *m);
+    examine_kernel(m);
+    examine_cpus(m);
+    getrlimit(RLIMIT_MEMLOCK, &m->memlock);
+    getrlimit(RLIMIT_NOFILE, &m->nofile);
+    examine_uring(m);
+    examine_library(m);
+    measure(&m->measured);
+    examine_waiting(m);
+    advise_on_uring(m);
+    advise_on_features(m);
+    advise_on_limits(m);
+    advise_on_waiting(m);
+}

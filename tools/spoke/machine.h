@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* What `spoke doctor` knows about this machine, and what it advises. */
+#ifndef TOOLS_SPOKE_MACHINE_H
+#define TOOLS_SPOKE_MACHINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+
+#include "measure.h"
+
+#define ADVICE_MAX 16
+
+struct advice_line {
+    char problem[192];
+    char change[192]; /* the one thing that lifts it */
+};
+
+struct machine {
+    /* The kernel. */
+    char kernel[128];
+    char arch[64];
+    unsigned kernel_major, kernel_minor;
+    char clock_source[32];
+    bool clock_is_fast; /* reading it is no system call */
+    bool is_virtual;
+
+    /* CPUs. */
+    unsigned cpus_online;
+    unsigned cpus_allowed;  /* by this process's affinity mask */
+    char cpus_isolated[64]; /* from the scheduler, as the kernel lists them; "" if none */
+    double cpu_quota;       /* CPUs' worth of time that the control group allows; 0: no limit */
+
+    /* io_uring, asked for directly. */
+    bool uring_works;
+    int uring_errno;    /* of io_uring_setup() */
+    int uring_disabled; /* sysctl kernel.io_uring_disabled; -1: the kernel has none */
+    int seccomp_mode;   /* of this process: 0 none, 1 strict, 2 filter; -1: unknown */
+
+    /* What the library made of it. */
+    int engine_error; /* of opening an engine; 0: the rest holds */
+    char backend[16];
+    char why_not_uring[192];  /* "" on uring */
+    uint32_t features;        /* SPOKE_FEATURE_… in use */
+    bool works_masked;        /* an engine opens with every feature masked, and uses none */
+    const char *backend_wish; /* $SPOKE_BACKEND or NULL */
+
+    /* Limits. */
+    struct rlimit memlock, nofile;
+
+    /* Waiting. */
+    const char *wait_wish; /* $SPOKE_WAIT or NULL */
+    char wait_policy[32];  /* adaptive, block, poll, or nanoseconds */
+    char wait_why[192];
+    struct measured measured;
+
+    struct advice_line advice[ADVICE_MAX];
+    size_t advice_count;
+};
+
+/* The features by bit, with what is done where one is missing. */
+struct machine_feature {
+    uint32_t bit;
+    const char *name;
+    const char *gives;
+    const char *otherwise;
+};
+extern const struct machine_feature machine_features[];
+extern const size_t machine_feature_count;
+
+/* Look at everything.  Takes a second or so; never fails: what cannot be known is said to be
+ * unknown. */
+void machine_examine(struct machine *m);
+
+#endif
