@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "runtime/core/core.h"
+#include "runtime/core/transport.h"
 
 #define RING_SIZE 256u /* messages on their way, each direction */
 
@@ -270,7 +270,7 @@ inproc_send(struct spk_pipe *p, spoke_msg *m)
         m = copy;
     }
     ring_push(&theirs->ring, m);
-    if (theirs->e == p->socket->e) {
+    if (theirs->e == ip->link->end[ip->side].e) {
         if (theirs->pipe != NULL)
             spk_task_queue(theirs->e, &theirs->pipe->drain_task);
     } else {
@@ -441,12 +441,12 @@ listener_step(struct link *link)
     pthread_mutex_lock(&names_lock);
     l = link->name->l;
     pthread_mutex_unlock(&names_lock);
-    if (l == NULL || l->socket->state_now != SPK_SOCKET_OPEN) {
+    if (l == NULL || !spk_listener_is_open(l)) {
         link->refused = SPOKE_ECONNREFUSED;
     } else if ((link->refused = make_pipe(link, LISTENER, l)) != 0) {
         spk_listener_failed(l, link->refused);
     } else {
-        l->socket->stats.accepts++;
+        spk_listener_count(l);
     }
     if (link->refused != 0)
         atomic_store(&mine->closed, true);
@@ -465,7 +465,7 @@ connect_to(struct spk_endpoint *d, struct name *n)
     }
     atomic_init(&link->refs, 1);
     link->name = n;
-    link->end[DIALER].e = d->socket->e;
+    link->end[DIALER].e = d->e;
     link->end[DIALER].ep = d;
     link->end[LISTENER].e = n->e;
     d->private = link;
@@ -482,7 +482,7 @@ wait_for_name(struct spk_endpoint *d)
 
     if (w == NULL)
         return SPOKE_ENOMEM;
-    w->e = d->socket->e;
+    w->e = d->e;
     w->d = d;
     spk_list_append(&waits, &w->link);
     return 0;
@@ -497,7 +497,7 @@ inproc_dial(struct spk_endpoint *d)
     pthread_mutex_lock(&names_lock);
     if ((n = find_name(d->url.path)) == NULL) {
         rc = wait_for_name(d);
-    } else if (n->protocol != d->socket->protocol->peer) {
+    } else if (n->protocol != spk_endpoint_peer(d)) {
         n = NULL;
         rc = SPOKE_EPEER;
     } else {
@@ -509,7 +509,7 @@ inproc_dial(struct spk_endpoint *d)
     if (rc != 0) {
         spk_dialer_fail_later(d, rc);
     } else if (n == NULL) { /* as long as it takes */
-        spk_timer_cancel(d->socket->e, &d->timer);
+        spk_timer_cancel(d->e, &d->timer);
         if (!d->first_done)
             spk_dialer_attempt_over(d, SPOKE_ECONNREFUSED);
     }
@@ -595,9 +595,9 @@ inproc_listen(struct spk_endpoint *l)
         return SPOKE_ENOMEM;
     memcpy(n->text, l->url.path, size);
     n->refs = 1;
-    n->e = l->socket->e;
+    n->e = l->e;
     n->l = l;
-    n->protocol = l->socket->protocol->number;
+    n->protocol = spk_endpoint_protocol(l);
     pthread_mutex_lock(&names_lock);
     if (find_name(n->text) != NULL) {
         pthread_mutex_unlock(&names_lock);

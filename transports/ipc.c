@@ -9,7 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "runtime/core/core.h"
+#include "runtime/core/transport.h"
 
 static void
 set_address(struct spk_endpoint *ep)
@@ -75,7 +75,7 @@ remove_file(struct spk_endpoint *l)
 {
     struct stat st;
 
-    if (l->inode == 0 || l->socket->e->fork_generation != atomic_load(&spk_fork_generation))
+    if (l->inode == 0 || l->e->fork_generation != atomic_load(&spk_fork_generation))
         return;
     if (lstat(l->url.path, &st) == 0 && st.st_ino == l->inode && st.st_dev == l->device)
         unlink(l->url.path);
@@ -87,7 +87,7 @@ remove_file(struct spk_endpoint *l)
 static int
 ipc_listen(struct spk_endpoint *l)
 {
-    bool is_virtual = l->socket->e->backend->is_virtual;
+    bool is_virtual = l->e->backend->is_virtual;
     int  rc;
 
     set_address(l);

@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "runtime/core/core.h"
+#include "runtime/core/transport.h"
 
 #define ADDRESSES 16
 
@@ -183,7 +183,7 @@ start_resolving(struct spk_endpoint *d, struct addresses *a)
 
     if (r == NULL)
         return SPOKE_ENOMEM;
-    r->e = d->socket->e;
+    r->e = d->e;
     r->d = d;
     snprintf(r->host, sizeof r->host, "%s", d->url.host);
     snprintf(r->port, sizeof r->port, "%u", d->url.port);
@@ -209,9 +209,9 @@ start_dial(struct spk_endpoint *d)
         return SPOKE_ENOMEM;
     a->count = a->next = 0;
     if (add_literal(a, d->url.host, d->url.port) ||
-        (d->socket->e->backend->is_virtual && strcmp(d->url.host, "localhost") == 0 && add_literal(a, "127.0.0.1", d->url.port)))
+        (d->e->backend->is_virtual && strcmp(d->url.host, "localhost") == 0 && add_literal(a, "127.0.0.1", d->url.port)))
         return try_next(d, &rc) ? 0 : rc;
-    return d->socket->e->backend->is_virtual ? SPOKE_EHOST : start_resolving(d, a);
+    return d->e->backend->is_virtual ? SPOKE_EHOST : start_resolving(d, a);
 }
 
 static void
@@ -252,7 +252,7 @@ listen_addresses(struct spk_endpoint *l, struct addresses *a)
     }
     if (add_literal(a, l->url.host, l->url.port))
         return 0;
-    if (l->socket->e->backend->is_virtual)
+    if (l->e->backend->is_virtual)
         return SPOKE_EHOST;
     snprintf(port, sizeof port, "%u", l->url.port);
     if (getaddrinfo(l->url.host, port, &hints, &found) != 0)

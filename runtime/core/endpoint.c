@@ -29,6 +29,7 @@ spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char *ur
     if ((rc = spk_handle_new(is_dialer ? SPK_HANDLE_DIALER : SPK_HANDLE_LISTENER, ep, s->e, &ep->handle)) != 0)
         goto fini_url;
     ep->socket = s;
+    ep->e = s->e;
     ep->is_dialer = is_dialer;
     ep->state = SPK_CREATED;
     ep->options = s->defaults;
@@ -72,8 +73,8 @@ spk_endpoint_close(struct spk_endpoint *ep)
         return;
     ep->state = SPK_CLOSING;
     spk_handle_free(ep->handle);
-    spk_timer_cancel(ep->socket->e, &ep->timer);
-    spk_engine_wake_all(ep->socket->e, &ep->waiters);
+    spk_timer_cancel(ep->e, &ep->timer);
+    spk_engine_wake_all(ep->e, &ep->waiters);
     if (state == SPK_DIALING)
         ep->transport->dial_cancel(ep);
     else if (state == SPK_LISTENING)
@@ -88,7 +89,7 @@ spk_endpoint_close(struct spk_endpoint *ep)
 static void
 dial(struct spk_endpoint *d)
 {
-    struct spk_engine *e = d->socket->e;
+    struct spk_engine *e = d->e;
 
     d->state = SPK_DIALING;
     d->refs++; /* until it is answered */
@@ -101,7 +102,7 @@ dial(struct spk_endpoint *d)
 static void
 wait_and_dial(struct spk_endpoint *d)
 {
-    struct spk_engine *e = d->socket->e;
+    struct spk_engine *e = d->e;
     spoke_ns           least = d->options.reconnect_ns, most = d->options.reconnect_max_ns, wait = least;
 
     if (d->backoff_ns > least)
@@ -133,13 +134,13 @@ void
 spk_dialer_attempt_over(struct spk_endpoint *d, int reason)
 {
     if (reason == 0)
-        d->attached_ns = spk_engine_now(d->socket->e);
+        d->attached_ns = spk_engine_now(d->e);
     else
         d->socket->stats.dials_failed++;
     d->last_error = reason;
     if (!d->first_done) {
         d->first_done = true;
-        spk_engine_wake_all(d->socket->e, &d->waiters);
+        spk_engine_wake_all(d->e, &d->waiters);
     }
     if (reason != 0)
         spk_event(d->socket, SPOKE_EVENT_DIAL_FAILED, reason, NULL, d);
@@ -148,7 +149,7 @@ spk_dialer_attempt_over(struct spk_endpoint *d, int reason)
 void
 spk_dialer_failed(struct spk_endpoint *d, int reason)
 {
-    spk_timer_cancel(d->socket->e, &d->timer);
+    spk_timer_cancel(d->e, &d->timer);
     if (d->state == SPK_DIALING) {
         if (reason == SPOKE_ECANCELED && d->last_error == SPOKE_ETIMEDOUT)
             reason = SPOKE_ETIMEDOUT;
@@ -170,7 +171,7 @@ void
 spk_dialer_fail_later(struct spk_endpoint *d, int reason)
 {
     d->fail_reason = reason;
-    spk_task_queue(d->socket->e, &d->fail_task);
+    spk_task_queue(d->e, &d->fail_task);
 }
 
 void
@@ -178,7 +179,7 @@ spk_dialer_connected(struct spk_endpoint *d, struct spk_stream *st)
 {
     int rc;
 
-    spk_timer_cancel(d->socket->e, &d->timer);
+    spk_timer_cancel(d->e, &d->timer);
     if (d->state != SPK_DIALING) {
         st->ops->close(st);
     } else {
@@ -200,7 +201,7 @@ spk_dialer_pipe_gone(struct spk_endpoint *d, int reason, bool was_attached)
         return;
     if (!was_attached)
         spk_dialer_attempt_over(d, reason);
-    else if (spk_engine_now(d->socket->e) - d->attached_ns >= d->options.reconnect_ns)
+    else if (spk_engine_now(d->e) - d->attached_ns >= d->options.reconnect_ns)
         d->backoff_ns = 0;
     wait_and_dial(d);
 }
@@ -238,7 +239,7 @@ spk_listener_accepted(struct spk_endpoint *l, struct spk_stream *st)
     int rc;
 
     l->socket->stats.accepts++;
-    if (l->state != SPK_LISTENING || l->socket->state_now != SPK_SOCKET_OPEN) {
+    if (!spk_listener_is_open(l)) {
         st->ops->close(st);
         return;
     }
@@ -258,6 +259,30 @@ void
 spk_listener_closed(struct spk_endpoint *l)
 {
     spk_endpoint_unref(l);
+}
+
+bool
+spk_listener_is_open(const struct spk_endpoint *l)
+{
+    return l->state == SPK_LISTENING && l->socket->state_now == SPK_SOCKET_OPEN;
+}
+
+void
+spk_listener_count(struct spk_endpoint *l)
+{
+    l->socket->stats.accepts++;
+}
+
+uint16_t
+spk_endpoint_protocol(const struct spk_endpoint *ep)
+{
+    return ep->socket->protocol->number;
+}
+
+uint16_t
+spk_endpoint_peer(const struct spk_endpoint *ep)
+{
+    return ep->socket->protocol->peer;
 }
 
 /* ---- public calls ---- */

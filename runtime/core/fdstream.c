@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/un.h>
 
-#include "runtime/core/core.h"
+#include "runtime/core/transport.h"
 
 #define BACKLOG        4096 /* connections that the kernel holds for us; it cuts this to net.core.somaxconn */
 #define ACCEPT_BACKOFF (100 * SPOKE_MS)
@@ -128,7 +128,7 @@ spk_fd_stream(struct spk_stream **out, struct spk_engine *e, int fd)
 static int
 make_stream(struct spk_stream **out, struct spk_endpoint *ep, int fd)
 {
-    struct spk_engine *e = ep->socket->e;
+    struct spk_engine *e = ep->e;
     int                rc;
 
     if (ep->address.ss_family != AF_UNIX) {
@@ -147,7 +147,7 @@ static void
 on_connected(struct spk_op *op, int result)
 {
     struct spk_endpoint *d = SPK_OWNER(op, struct spk_endpoint, op);
-    struct spk_engine   *e = d->socket->e;
+    struct spk_engine   *e = d->e;
     struct spk_stream   *st;
     int                  fd = d->fd;
 
@@ -166,7 +166,7 @@ on_connected(struct spk_op *op, int result)
 int
 spk_fd_dial(struct spk_endpoint *d, const struct sockaddr *local, socklen_t local_size)
 {
-    struct spk_engine *e = d->socket->e;
+    struct spk_engine *e = d->e;
     int                rc;
 
     if ((rc = e->backend->socket(e, d->address.ss_family, &d->fd)) != 0) {
@@ -186,7 +186,7 @@ spk_fd_dial(struct spk_endpoint *d, const struct sockaddr *local, socklen_t loca
 void
 spk_fd_dial_cancel(struct spk_endpoint *d)
 {
-    spk_op_cancel(d->socket->e, &d->op);
+    spk_op_cancel(d->e, &d->op);
 }
 
 /* ---- listening ---- */
@@ -194,7 +194,7 @@ spk_fd_dial_cancel(struct spk_endpoint *d)
 int
 spk_fd_bind(struct spk_endpoint *l)
 {
-    struct spk_engine *e = l->socket->e;
+    struct spk_engine *e = l->e;
     int                rc;
 
     if ((rc = e->backend->socket(e, l->address.ss_family, &l->fd)) != 0) {
@@ -213,7 +213,7 @@ spk_fd_bind(struct spk_endpoint *l)
 void
 spk_fd_unbind(struct spk_endpoint *l)
 {
-    l->socket->e->backend->close_handle(l->socket->e, l->fd);
+    l->e->backend->close_handle(l->e, l->fd);
     l->fd = -1;
 }
 
@@ -221,7 +221,7 @@ static void
 accept_more(struct spk_endpoint *l)
 {
     if (!spk_op_busy(&l->op))
-        spk_op_accept(l->socket->e, &l->op, l->fd);
+        spk_op_accept(l->e, &l->op, l->fd);
 }
 
 static void
@@ -233,7 +233,7 @@ on_accept_timer(struct spk_timer *timer)
 static void
 end_listening(struct spk_endpoint *l)
 {
-    spk_timer_cancel(l->socket->e, &l->accept_timer);
+    spk_timer_cancel(l->e, &l->accept_timer);
     spk_fd_unbind(l);
     spk_listener_closed(l);
 }
@@ -242,7 +242,7 @@ static void
 on_accepted(struct spk_op *op, int result)
 {
     struct spk_endpoint *l = SPK_OWNER(op, struct spk_endpoint, op);
-    struct spk_engine   *e = l->socket->e;
+    struct spk_engine   *e = l->e;
     struct spk_stream   *st;
 
     if (l->state == SPK_CLOSING) {
@@ -273,7 +273,7 @@ on_accepted(struct spk_op *op, int result)
 int
 spk_fd_accept(struct spk_endpoint *l)
 {
-    struct spk_engine *e = l->socket->e;
+    struct spk_engine *e = l->e;
     int                rc;
 
     if ((rc = e->backend->listen(e, l->fd, BACKLOG)) != 0)
@@ -290,7 +290,7 @@ void
 spk_fd_listen_close(struct spk_endpoint *l)
 {
     if (spk_op_busy(&l->op))
-        spk_op_cancel(l->socket->e, &l->op);
+        spk_op_cancel(l->e, &l->op);
     else
         end_listening(l);
 }
