@@ -385,8 +385,6 @@ on_completion(struct spk_engine *e, const struct io_uring_cqe *c)
         return 0;
     }
     op = (struct spk_op *)(uintptr_t)c->user_data;
-    if ((c->flags & IORING_CQE_F_MORE) == 0)
-        spk_list_remove(&op->link); /* from `cancels`: too late for that */
     if (op->kind == SPK_OP_ACCEPT)
         return on_accept(e, op, c->res, (c->flags & IORING_CQE_F_MORE) != 0);
     if (op->kind == SPK_OP_RECV)

@@ -235,10 +235,8 @@ WORLD_TEST(closing, sockets_may_come_and_go, world_cases, .timeout = 60)
     world_close(w);
 }
 
-WORLD_TEST(closing, an_engine_takes_its_sockets_with_it, world_cases, .timeout = 30)
+WORLD_TEST(closing, an_engine_takes_its_sockets_with_it, world_cases_owned, .timeout = 30)
 {
-    if (c->mode != OWNED_ONE)
-        return;
     struct world *w = world_open(c);
     char url[ENDPOINT_MAX];
     spoke_engine *e;

@@ -368,11 +368,9 @@ WORLD_TEST(connecting, creating_and_starting_are_two_steps, world_cases, .timeou
     world_close(w);
 }
 
-WORLD_TEST(connecting, one_that_was_created_and_never_started_is_no_burden, world_cases,
+WORLD_TEST(connecting, one_that_was_created_and_never_started_is_no_burden, world_cases_direct,
            .timeout = 30)
 {
-    if (c->mode == OWNED_TWO)
-        return;
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
     char url[ENDPOINT_MAX];

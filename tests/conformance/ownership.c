@@ -47,10 +47,8 @@ call_from_elsewhere(void *argument)
     return NULL;
 }
 
-WORLD_TEST(ownership, a_call_from_another_thread_is_refused, world_cases, .timeout = 30)
+WORLD_TEST(ownership, a_call_from_another_thread_is_refused, world_cases_owned, .timeout = 30)
 {
-    if (c->mode != OWNED_ONE)
-        return;
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
     struct stranger stranger = {.e = a->e, .a = a->s, .b = b->s};

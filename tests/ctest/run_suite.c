@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* run-suite [--backend uring|poll] [--seconds N] PROGRAM [ARGUMENT…]: runs a test program for ctest.
+/* run-suite [--backend uring|poll] [--seconds N] PROGRAM [ARGUMENT…]: runs a test program for
+ * ctest.
  *
- * With --backend it sets SPOKE_BACKEND; where this kernel denies io_uring, a run on "uring" is reported as
- * skipped (exit code 77), with the reason.  It adopts every process that the tests leave behind: such a process
- * is a failure and is killed, and so is everything when the time is up.  Otherwise one forgotten child would
- * hold ctest's pipe open, and the run would hang instead of failing. */
+ * With --backend it sets SPOKE_BACKEND; where this kernel denies io_uring, a run on "uring" is
+ * reported as skipped (exit code 77), with the reason.  It adopts every process that the tests
+ * leave behind: such a process is a failure and is killed, and so is everything when the time is
+ * up.  Otherwise one forgotten child would hold ctest's pipe open, and the run would hang instead
+ * of failing. */
 #include <errno.h>
 #include <linux/io_uring.h>
 #include <signal.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Feeds a corpus to a fuzz target without libFuzzer: each file of the directories named, and each of its
- * beginnings.  Every input lies in a block of exactly its size, so that a sanitizer sees a read past the
- * end.  An empty corpus is a failure: a test that runs nothing has shown nothing. */
+/* Feeds a corpus to a fuzz target without libFuzzer: each file of the directories named, and each
+ * of its beginnings.  Every input lies in a block of exactly its size, so that a sanitizer sees a
+ * read past the end.  An empty corpus is a failure: a test that runs nothing has shown nothing. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The runner behind tiny_runner.h: every test in a process of its own, a few at a time, each with a time
- * limit and in a process group of its own, which is killed with a test that fails.  The runner itself has one
- * thread and forks before any test starts others.  Its last line has Criterion's shape. */
+/* The runner behind tiny_runner.h: every test in a process of its own, a few at a time, each with a
+ * time limit and in a process group of its own, which is killed with a test that fails.  The runner
+ * itself has one thread and forks before any test starts others.  Its last line has Criterion's
+ * shape. */
 #include "tests/support/test.h"
 
 #ifdef SPOKE_TINY_RUNNER
@@ -106,8 +107,8 @@ report(const char *file, int line, const char *what, const char *format, va_list
 
     if (format != NULL && format[0] != '\0')
         vsnprintf(text, sizeof text, format, arguments);
-    fprintf(stderr, "[----] %s:%d: %s/%s: %s%s%s\n", file, line, current->suite, current->name, what,
-            text[0] != '\0' ? ": " : "", text);
+    fprintf(stderr, "[----] %s:%d: %s/%s: %s%s%s\n", file, line, current->suite, current->name,
+            what, text[0] != '\0' ? ": " : "", text);
     check_failed = true;
 }
 
@@ -270,8 +271,8 @@ tell(const struct job *job, enum verdict verdict, int status)
             took_s, why);
 }
 
-/* What a test that did not end well has left in its group dies before the leader is reaped, while the
- * number is still its own.  What a good test leaves is for run-suite to find. */
+/* What a test that did not end well has left in its group dies before the leader is reaped, while
+ * the number is still its own.  What a good test leaves is for run-suite to find. */
 static void
 finish_job(struct job *job)
 {
@@ -313,7 +314,8 @@ wait_for_jobs(void)
             nearest_ns = runner.jobs[i].deadline_ns;
     }
     int64_t wait_ms = (nearest_ns - now_ns()) / 1000000 + 1;
-    if (poll(waits, (nfds_t)runner.jobs_count, wait_ms > 0 ? (int)wait_ms : 0) < 0 && errno != EINTR)
+    if (poll(waits, (nfds_t)runner.jobs_count, wait_ms > 0 ? (int)wait_ms : 0) < 0 &&
+        errno != EINTR)
         give_up("poll");
 
     for (int i = runner.jobs_count - 1; i >= 0; i--) {
@@ -380,8 +382,10 @@ static bool
 read_options(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"filter", required_argument, NULL, 'f'}, {"jobs", required_argument, NULL, 'j'},
-        {"list", no_argument, NULL, 'l'},         {"verbose", no_argument, NULL, 'v'},
+        {"filter", required_argument, NULL, 'f'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"list", no_argument, NULL, 'l'},
+        {"verbose", no_argument, NULL, 'v'},
         {NULL, 0, NULL, 0},
     };
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -396,7 +400,8 @@ read_options(int argc, char **argv)
         case 'l': list = true; break;
         case 'v': runner.verbose = true; break;
         default:
-            fprintf(stderr, "usage: %s [--filter SUITE/NAME] [--jobs N] [--list] [--verbose]\n", argv[0]);
+            fprintf(stderr, "usage: %s [--filter SUITE/NAME] [--jobs N] [--list] [--verbose]\n",
+                    argv[0]);
             exit(2);
         }
     }

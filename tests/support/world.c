@@ -45,35 +45,26 @@ struct world {
 
 /* ---- cases ---- */
 
-enum { REAL = 1, THREADED = 2, FILES = 4, STREAMS = 8, ONLY_SHARED = 16 };
-
-static bool
-is_wanted(struct world_case c, unsigned only, bool sims)
-{
-    if (c.mode == SIM && (!sims || only & (REAL | THREADED | FILES | ONLY_SHARED)))
-        return false;
-    if (c.mode == OWNED_ONE && only & (THREADED | ONLY_SHARED))
-        return false;
-    if (c.mode == OWNED_TWO && only & ONLY_SHARED)
-        return false;
-    if (only & FILES)
-        return c.transport == IPC;
-    return !(only & STREAMS) || c.transport != INPROC;
-}
+#define BIT(n) (1u << (n))
+enum {
+    EVERY_TRANSPORT = BIT(INPROC) | BIT(IPC) | BIT(TCP),
+    EVERY_MODE = BIT(OWNED_ONE) | BIT(OWNED_TWO) | BIT(SHARED) | BIT(SIM),
+    REAL = EVERY_MODE & ~BIT(SIM),
+};
 
 static struct criterion_test_params
-list_cases(unsigned only)
+list_cases(unsigned transports, unsigned modes)
 {
     static struct world_case cases[16];
     const char *backend = getenv("SPOKE_BACKEND");
-    bool sims = backend == NULL || strcmp(backend, "poll") != 0;
     size_t count = 0;
 
+    if (backend != NULL && strcmp(backend, "poll") == 0)
+        modes &= REAL;
     for (int transport = INPROC; transport <= TCP; transport++) {
         for (int mode = OWNED_ONE; mode <= SIM; mode++) {
-            struct world_case c = {(enum transport)transport, (enum mode)mode};
-            if (is_wanted(c, only, sims))
-                cases[count++] = c;
+            if (transports & BIT(transport) && modes & BIT(mode))
+                cases[count++] = (struct world_case){(enum transport)transport, (enum mode)mode};
         }
     }
     return (struct criterion_test_params){
@@ -83,37 +74,55 @@ list_cases(unsigned only)
 struct criterion_test_params
 world_cases(void)
 {
-    return list_cases(0);
+    return list_cases(EVERY_TRANSPORT, EVERY_MODE);
 }
 
 struct criterion_test_params
 world_cases_real(void)
 {
-    return list_cases(REAL);
+    return list_cases(EVERY_TRANSPORT, REAL);
 }
 
 struct criterion_test_params
 world_cases_threaded(void)
 {
-    return list_cases(THREADED);
+    return list_cases(EVERY_TRANSPORT, BIT(OWNED_TWO) | BIT(SHARED));
+}
+
+struct criterion_test_params
+world_cases_direct(void)
+{
+    return list_cases(EVERY_TRANSPORT, EVERY_MODE & ~BIT(OWNED_TWO));
+}
+
+struct criterion_test_params
+world_cases_owned(void)
+{
+    return list_cases(EVERY_TRANSPORT, BIT(OWNED_ONE));
 }
 
 struct criterion_test_params
 world_cases_shared(void)
 {
-    return list_cases(ONLY_SHARED);
+    return list_cases(EVERY_TRANSPORT, BIT(SHARED));
 }
 
 struct criterion_test_params
 world_cases_files(void)
 {
-    return list_cases(FILES);
+    return list_cases(BIT(IPC), REAL);
+}
+
+struct criterion_test_params
+world_cases_tcp(void)
+{
+    return list_cases(BIT(TCP), EVERY_MODE);
 }
 
 struct criterion_test_params
 world_cases_streams(void)
 {
-    return list_cases(STREAMS);
+    return list_cases(BIT(IPC) | BIT(TCP), EVERY_MODE);
 }
 
 /* ---- lanes ---- */

@@ -38,8 +38,12 @@ struct criterion_test_params world_cases(void);      /* everything */
 struct criterion_test_params world_cases_real(void); /* not SIM */
 struct criterion_test_params world_cases_threaded(
     void); /* OWNED_TWO, SHARED: two nodes can wait at once */
+struct criterion_test_params world_cases_direct(
+    void); /* not OWNED_TWO: calls on the test's thread */
+struct criterion_test_params world_cases_owned(void);   /* OWNED_ONE */
 struct criterion_test_params world_cases_shared(void);  /* SHARED */
 struct criterion_test_params world_cases_files(void);   /* ipc, not SIM */
+struct criterion_test_params world_cases_tcp(void);     /* tcp */
 struct criterion_test_params world_cases_streams(void); /* ipc and tcp */
 
 /* ParameterizedTest over a list of cases.  The body follows and finds its case in `c`. */

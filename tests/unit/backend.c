@@ -268,7 +268,9 @@ talk_over(struct spk_engine *e, int family)
     struct iovec iov = {.iov_base = (char[]){"hello, you"}, .iov_len = 10};
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     struct call accepting, sending, receiving;
+    struct sockaddr_storage peer;
     struct place place;
+    socklen_t size;
     int client, server;
 
     listen_somewhere(e, &place, family, 8);
@@ -280,6 +282,9 @@ talk_over(struct spk_engine *e, int family)
     cr_assert_eq(connect_to(e, &place, &client), 0);
     run_until(e, &accepting.answers, 1);
     accepting.handles = NULL;
+    cr_assert_eq(e->backend->peer_address(e, client, &peer, &size), 0);
+    cr_assert_eq(size, place.size);
+    cr_assert_arr_eq(&peer, &place.address, size);
     cr_assert_neq(fcntl(server, F_GETFL) & O_NONBLOCK, 0);
     cr_assert_neq(fcntl(server, F_GETFD) & FD_CLOEXEC, 0);
 
@@ -540,6 +545,38 @@ ON_EVERY_BACKEND(takes_more_submissions_than_the_queue_holds)
     spk_engine_close(e);
 }
 
+/* Goal: all that one turn submits is one system call, and a turn without work is none. */
+ON_EVERY_BACKEND(submits_a_turn_in_one_system_call)
+{
+    enum { MANY = 50 };
+    struct spk_engine *e = open_engine(*number);
+    struct call calls[MANY];
+    int ends[MANY][2];
+    uint64_t enters;
+
+    for (int i = 0; i < MANY; i++) {
+        call_init(&calls[i]);
+        make_pair(ends[i]);
+        spk_op_recv(e, &calls[i].op, ends[i][0], NULL, 0);
+    }
+    enters = e->info.enters;
+    spk_engine_turn(e, 0);
+    cr_assert_eq(e->info.enters - enters, 1);
+    for (int i = 0; i < 10; i++)
+        spk_engine_turn(e, 0);
+    if (strcmp(setups[*number].backend, "uring") == 0)
+        cr_assert_eq(e->info.enters - enters, 1);
+    for (int i = 0; i < MANY; i++)
+        spk_op_cancel(e, &calls[i].op);
+    enters = e->info.enters;
+    for (int i = 0; i < MANY; i++)
+        cr_assert_eq(result_of(e, &calls[i]), SPOKE_ECANCELED);
+    cr_assert_leq(e->info.enters - enters, 2);
+    for (int i = 0; i < MANY; i++)
+        close_pair(e, ends[i]);
+    spk_engine_close(e);
+}
+
 /* Goal: a completion queue that overflows loses nothing.  Method: more receives on one descriptor
  * than the queue has entries (which only io_uring allows), all ended by the same event. */
 ON_EVERY_BACKEND(loses_nothing_when_completions_overflow)
@@ -549,6 +586,7 @@ ON_EVERY_BACKEND(loses_nothing_when_completions_overflow)
     struct call *calls, accepting;
     struct place place;
     int ends[2], server = -1, client;
+    spoke_ns start;
 
     if (strcmp(setups[*number].backend, "uring") != 0)
         return;
@@ -578,7 +616,9 @@ ON_EVERY_BACKEND(loses_nothing_when_completions_overflow)
     e->backend->close_handle(e, client);
     run_for(e, SPOKE_MS);
     e->backend->poke(e);
+    start = spk_engine_now(e);
     cr_assert_eq(e->backend->turn(e, 2 * PATIENCE), 0);
+    cr_assert_lt(spk_engine_now(e) - start, PATIENCE, "the poke was lost");
     if (!spk_op_busy(&accepting.op))
         spk_op_accept(e, &accepting.op, place.listener);
     accepting.handles = NULL;
@@ -760,6 +800,13 @@ ON_EVERY_BACKEND(goes_on_when_there_is_no_memory_for_a_buffer)
         if (call.kept != NULL)
             spk_chunk_unref(call.kept);
     }
+    call.keep = false;
+    spk_op_recv(e, &call.op, ends[0], NULL, 0);
+    run_for(e, SPOKE_MS);
+    cr_assert_eq(write(ends[1], "x", 1), 1);
+    cr_assert_eq(result_of(e, &call), 1);
+    cr_assert_eq(call.op.chunk != e->scratch,
+                 (e->info.features & SPOKE_FEATURE_PROVIDED_BUFFERS) != 0);
     close_pair(e, ends);
     spk_engine_close(e);
 }

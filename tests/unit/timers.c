@@ -71,7 +71,8 @@ Test(timers, canceling_one_that_is_not_set_is_harmless)
     spk_timers_fini(&t);
 }
 
-/* Method: after every random step the earliest timer is the one that a search through all of them finds. */
+/* Method: after every random step the earliest timer is the one that a search through all of them
+ * finds. */
 Test(timers, every_step_agrees_with_a_search_through_all)
 {
     enum { COUNT = 120 };

@@ -81,7 +81,7 @@ print_uring(const struct machine *m)
     for (size_t i = 0; i < machine_feature_count; i++) {
         const struct machine_feature *f = &machine_features[i];
         bool has = m->features & f->bit;
-        printf("  %-22s %s: %s\n", f->name, has ? "used" : "missing",
+        printf("  %-22s %s: %s\n", f->name, has ? "used" : "not used",
                has ? f->gives : f->otherwise);
     }
     printf("  %-22s %s\n", "all of them masked", m->works_masked ? "works too" : "DOES NOT WORK");
@@ -131,7 +131,7 @@ put_string(const char *text)
         unsigned char byte = (unsigned char)*text;
         if (byte == '"' || byte == '\\')
             printf("\\%c", byte);
-        else if (byte < 0x20)
+        else if (byte < 0x20 || byte > 0x7e)
             printf("\\u%04x", byte);
         else
             putchar(byte);

@@ -271,7 +271,8 @@ advise_on_uring(struct machine *m)
         advise(m, "unset SPOKE_BACKEND",
                "io_uring works here but SPOKE_BACKEND asks for another backend");
     else if (m->uring_works && m->engine_error == 0 && strcmp(m->backend, "uring") != 0)
-        advise(m, "run Linux 6.1 or newer", "%s", m->why_not_uring);
+        advise(m, m->seccomp_mode == 2 ? how_to_allow(m) : "run Linux 6.1 or newer", "%s",
+               m->why_not_uring);
     else if (m->uring_works)
         return;
     else if (m->uring_errno == EPERM || m->uring_errno == EACCES)
@@ -293,10 +294,11 @@ advise_on_uring(struct machine *m)
 static void
 advise_on_features(struct machine *m)
 {
-    if (strcmp(m->backend, "uring") != 0)
-        return;
-    for (size_t i = 0; i < machine_feature_count; i++) {
-        if (!(m->features & machine_features[i].bit))
+    bool is_old = m->kernel_major < 6 || (m->kernel_major == 6 && m->kernel_minor < 1);
+
+    /* On a newer kernel what is not used is the library's choice. */
+    for (size_t i = 0; is_old && i < machine_feature_count; i++) {
+        if (strcmp(m->backend, "uring") == 0 && !(m->features & machine_features[i].bit))
             advise(m, "run Linux 6.1 or newer", "io_uring here lacks %s; instead: %s",
                    machine_features[i].name, machine_features[i].otherwise);
     }
@@ -306,7 +308,7 @@ static void
 advise_on_limits(struct machine *m)
 {
     const char *advice = tool_advice(m->engine_error, NULL);
-    char change[64];
+    char change[96];
 
     if (m->engine_error != 0)
         advise(m, advice != NULL ? advice : "look at the limits above",

@@ -19,8 +19,8 @@ struct advice_line {
 
 struct machine {
     /* The kernel. */
-    char kernel[128];
-    char arch[64];
+    char kernel[160];
+    char arch[72];
     unsigned kernel_major, kernel_minor;
     char clock_source[32];
     bool clock_is_fast; /* reading it is no system call */

@@ -12,11 +12,14 @@ struct command {
     const char *about;
 };
 
+static int help_main(int argc, char **argv);
+
 static const struct command commands[] = {
     {"bench", bench_main, "measure it beside the raw kernel and other libraries"},
     {"cat", cat_main, "send and receive messages from the shell"},
     {"demo", demo_main, "see it work in less than two minutes"},
     {"doctor", doctor_main, "say what this machine offers, and what to change"},
+    {"help", help_main, "explain one command: spoke help cat"},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
 
@@ -29,8 +32,7 @@ print_help(FILE *to)
                 "Commands (each may be cut to a unique prefix):\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         fprintf(to, "  %-9s %s\n", commands[i].name, commands[i].about);
-    fprintf(to, "  %-9s %s\n\n", "help", "the options of one command: spoke help cat");
-    fprintf(to, "Options:\n  -h, --help\n  --version\n");
+    fprintf(to, "\nOptions:\n  -h, --help\n  --version\n");
 }
 
 /* Give the one command that `text` means, or NULL after saying why there is none. */
@@ -71,24 +73,18 @@ run_command(int argc, char **argv)
 }
 
 static int
-help(int argc, char **argv)
+help_main(int argc, char **argv)
 {
     char *words[] = {argv[1], "--help", NULL};
 
-    if (argc > 2) {
-        tool_error("help explains one command at a time: spoke help COMMAND");
+    if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
+        tool_error("help explains one command: spoke help COMMAND");
         return TOOL_USAGE;
     }
     if (argc == 2 && strcmp(argv[1], "help") != 0)
         return run_command(2, words);
     print_help(stdout);
     return TOOL_OK;
-}
-
-static bool
-is_help(const char *word)
-{
-    return strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "help") == 0;
 }
 
 int
@@ -108,8 +104,10 @@ main(int argc, char **argv)
         print_help(stderr);
         return TOOL_USAGE;
     }
-    if (is_help(argv[1]))
-        return help(argc - 1, argv + 1);
+    if (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0) {
+        print_help(stdout);
+        return TOOL_OK;
+    }
     if (strcmp(argv[1], "--version") == 0) {
         printf("spoke %s\n", spoke_version());
         return TOOL_OK;

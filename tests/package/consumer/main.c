@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Somebody else's program, in the common part of C99 and C++17: a request and its reply through the installed
- * library, in one process. */
+/* Somebody else's program, in the common part of C99 and C++17: a request and its reply through the
+ * installed library, in one process. */
 #include <spoke/spoke.h>
 
 #include <stdio.h>
@@ -18,8 +18,10 @@ static int
 open_socket(spoke_socket **out, int pattern)
 {
     return check(spoke_socket_open(out, pattern, NULL), "open") &&
-           check(spoke_socket_set_duration(*out, SPOKE_OPT_RECV_TIMEOUT, 20 * SPOKE_SECOND), "timeout") &&
-           check(spoke_socket_set_duration(*out, SPOKE_OPT_SEND_TIMEOUT, 20 * SPOKE_SECOND), "timeout");
+           check(spoke_socket_set_duration(*out, SPOKE_OPT_RECV_TIMEOUT, 20 * SPOKE_SECOND),
+                 "timeout") &&
+           check(spoke_socket_set_duration(*out, SPOKE_OPT_SEND_TIMEOUT, 20 * SPOKE_SECOND),
+                 "timeout");
 }
 
 static int

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/* Sockets, texts and plain peers for the tests of the protocols. */
+#include "tests/protocols/fixture.h"
+
+#include <poll.h>
+#include <time.h>
+
+#define SOCKETS_MAX 64
+
+static spoke_socket *opened[SOCKETS_MAX];
+static size_t opened_count;
+
+void
+sleep_ms(int duration_ms)
+{
+    struct timespec duration = {duration_ms / 1000, duration_ms % 1000 * 1000000};
+
+    nanosleep(&duration, NULL);
+}
+
+/* ---- sockets ---- */
+
+spoke_socket *
+open_socket(int pattern)
+{
+    spoke_socket *s;
+
+    cr_assert_lt(opened_count, SOCKETS_MAX);
+    cr_assert_eq(spoke_socket_open(&s, pattern, NULL), 0);
+    opened[opened_count++] = s;
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, PATIENCE), 0);
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_SEND_TIMEOUT, PATIENCE), 0);
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_RECONNECT, 10 * SPOKE_MS), 0);
+    return s;
+}
+
+spoke_socket *
+open_raw(int pattern)
+{
+    spoke_socket *s = open_socket(pattern);
+
+    cr_assert_eq(spoke_socket_set_bool(s, SPOKE_OPT_RAW, true), 0);
+    return s;
+}
+
+static uint64_t
+messages_in_use(void)
+{
+    struct spoke_memory_stats memory;
+
+    spoke_memory_stats(&memory);
+    return memory.messages;
+}
+
+void
+finish(void)
+{
+    for (size_t i = 0; i < opened_count; i++) {
+        (void)spoke_socket_set_duration(opened[i], SPOKE_OPT_LINGER, 0);
+        (void)spoke_socket_close(opened[i]);
+    }
+    for (int i = 0; i < 5000 && messages_in_use() != 0; i++)
+        sleep_ms(1);
+    cr_assert_eq(messages_in_use(), 0, "%llu messages are left",
+                 (unsigned long long)messages_in_use());
+}
+
+void
+listen_on(spoke_socket *s, enum transport t, char url[ENDPOINT_MAX])
+{
+    endpoint_fresh(url, t);
+    int rc = spoke_listen(s, url, NULL, 0);
+    cr_assert_eq(rc, 0, "%s: %s", url, spoke_strerror(rc));
+}
+
+void
+dial(spoke_socket *s, const char *url)
+{
+    int rc = spoke_dial(s, url, NULL, 0);
+
+    cr_assert_eq(rc, 0, "%s: %s", url, spoke_strerror(rc));
+}
+
+void
+wait_pipes(spoke_socket *s, uint64_t count)
+{
+    wait_counter(s, pipes_current, count);
+}
+
+void
+connect_sockets(spoke_socket *listener, spoke_socket *dialer, enum transport t)
+{
+    char url[ENDPOINT_MAX];
+    uint64_t listeners_pipes = stats_of(listener).pipes_current;
+    uint64_t dialers_pipes = stats_of(dialer).pipes_current;
+
+    listen_on(listener, t, url);
+    dial(dialer, url);
+    wait_pipes(listener, listeners_pipes + 1);
+    wait_pipes(dialer, dialers_pipes + 1);
+}
+
+static int
+number_of(spoke_socket *s, const char *option)
+{
+    int number;
+
+    cr_assert_eq(spoke_socket_get_int(s, option, &number), 0);
+    return number;
+}
+
+void
+join(struct raw_peer *p, spoke_socket *s, const char *url, uint64_t pipes)
+{
+    uint16_t ours = (uint16_t)number_of(s, SPOKE_OPT_PEER);
+    uint16_t theirs = (uint16_t)number_of(s, SPOKE_OPT_PROTOCOL);
+
+    cr_assert_eq(raw_dial_sp(p, url, ours, theirs), RAW_OK, "%s", url);
+    wait_pipes(s, pipes);
+}
+
+/* ---- texts ---- */
+
+spoke_msg *
+new_text(const char *text)
+{
+    spoke_msg *m;
+
+    cr_assert_eq(spoke_msg_from(&m, text, strlen(text)), 0);
+    return m;
+}
+
+spoke_msg *
+new_with_words(const uint32_t *words, size_t count, const char *text)
+{
+    spoke_msg *m = new_text(text);
+
+    for (size_t i = 0; i < count; i++) {
+        uint8_t bytes[4];
+        raw_put32(bytes, words[i]);
+        cr_assert_eq(spoke_msg_header_append(m, bytes, sizeof bytes), 0);
+    }
+    return m;
+}
+
+uint32_t
+header_word(const spoke_msg *m, size_t index)
+{
+    cr_assert_geq(spoke_msg_header_size(m), 4 * (index + 1));
+    return raw_get32((const uint8_t *)spoke_msg_header(m) + 4 * index);
+}
+
+bool
+text_is(const spoke_msg *m, const char *text)
+{
+    return spoke_msg_size(m) == strlen(text) && memcmp(spoke_msg_body(m), text, strlen(text)) == 0;
+}
+
+void
+send_text(spoke_socket *s, const char *text)
+{
+    int rc = spoke_send_bytes(s, text, strlen(text), 0);
+
+    cr_assert_eq(rc, 0, "\"%s\": %s", text, spoke_strerror(rc));
+}
+
+void
+expect_text(spoke_socket *s, const char *text)
+{
+    spoke_msg *m;
+    int rc = spoke_recv(s, &m, 0);
+
+    cr_assert_eq(rc, 0, "\"%s\": %s", text, spoke_strerror(rc));
+    cr_assert(text_is(m, text), "\"%.*s\" instead of \"%s\"", (int)spoke_msg_size(m),
+              (const char *)spoke_msg_body(m), text);
+    cr_assert_eq(spoke_msg_header_size(m), 0);
+    spoke_msg_free(m);
+}
+
+void
+expect_recv_error(spoke_socket *s, int error)
+{
+    spoke_msg *m;
+    int rc = spoke_recv(s, &m, SPOKE_DONTWAIT);
+
+    cr_assert_eq(rc, error, "%s instead of %s", spoke_error_name(rc), spoke_error_name(error));
+    cr_assert_null(m);
+}
+
+void
+expect_send_error(spoke_socket *s, int error)
+{
+    int rc = spoke_send_bytes(s, "not sent", 8, SPOKE_DONTWAIT);
+
+    cr_assert_eq(rc, error, "%s instead of %s", spoke_error_name(rc), spoke_error_name(error));
+}
+
+/* ---- plain peers ---- */
+
+void
+raw_expect(struct raw_peer *p, const uint32_t *words, size_t count, const char *text)
+{
+    uint8_t bytes[4096];
+    long size = raw_recv(p, bytes, sizeof bytes, RAW_LIMIT_MS);
+
+    cr_assert_eq(size, (long)(4 * count + strlen(text)), "\"%s\": %ld", text, size);
+    for (size_t i = 0; i < count; i++)
+        if (words[i] != ANY)
+            cr_assert_eq(raw_get32(bytes + 4 * i), words[i], "word %zu", i);
+    cr_assert_arr_eq(bytes + 4 * count, text, strlen(text));
+}
+
+uint32_t
+raw_expect_request(struct raw_peer *p, const char *text)
+{
+    uint8_t bytes[4096];
+    long size = raw_recv(p, bytes, sizeof bytes, RAW_LIMIT_MS);
+
+    cr_assert_eq(size, (long)(4 + strlen(text)), "\"%s\": %ld", text, size);
+    cr_assert_arr_eq(bytes + 4, text, strlen(text));
+    uint32_t id = raw_get32(bytes);
+    cr_assert((id & 0x80000000) != 0);
+    return id;
+}
+
+void
+raw_send_text(struct raw_peer *p, const char *text)
+{
+    cr_assert_eq(raw_send(p, text, strlen(text)), RAW_OK);
+}
+
+void
+raw_reply(struct raw_peer *p, uint32_t id, const char *text)
+{
+    cr_assert_eq(raw_send_words(p, &id, 1, text), RAW_OK);
+}
+
+/* ---- what can be seen from outside ---- */
+
+struct spoke_stats
+stats_of(spoke_socket *s)
+{
+    struct spoke_stats stats;
+
+    cr_assert_eq(spoke_socket_stats(s, &stats), 0);
+    return stats;
+}
+
+void
+wait_counter_at(spoke_socket *s, size_t offset, uint64_t value, const char *name)
+{
+    uint64_t now = 0;
+
+    for (int i = 0; i < 10000 * SPOKE_TEST_SLOWDOWN; i++) {
+        struct spoke_stats stats = stats_of(s);
+        memcpy(&now, (const char *)&stats + offset, sizeof now);
+        if (now == value)
+            return;
+        sleep_ms(1);
+    }
+    cr_assert_fail("%s is %llu, not %llu", name, (unsigned long long)now,
+                   (unsigned long long)value);
+}
+
+void
+expect_fd(spoke_socket *s, const char *option, bool readable)
+{
+    struct pollfd pollfd = {.fd = number_of(s, option), .events = POLLIN};
+
+    for (int i = 0; i < 2000 * SPOKE_TEST_SLOWDOWN; i++) {
+        if ((poll(&pollfd, 1, 0) == 1) == readable)
+            return;
+        sleep_ms(1);
+    }
+    cr_assert_fail("%s is %s", option, readable ? "not readable" : "readable");
+}
+
+/* ---- calls that wait ---- */
+
+static void *
+run_call(void *ctx)
+{
+    struct waiting_call *call = ctx;
+    spoke_msg *m;
+
+    if (call->text != NULL) {
+        call->rc = spoke_send_bytes(call->s, call->text, strlen(call->text), 0);
+    } else if ((call->rc = spoke_recv(call->s, &m, 0)) == 0) {
+        size_t size = spoke_msg_size(m);
+        if (size < sizeof call->received)
+            memcpy(call->received, spoke_msg_body(m), size);
+        spoke_msg_free(m);
+    }
+    return NULL;
+}
+
+void
+start_call(struct waiting_call *call, spoke_socket *s, const char *text)
+{
+    *call = (struct waiting_call){.s = s, .text = text};
+    cr_assert_eq(pthread_create(&call->thread, NULL, run_call, call), 0);
+}
+
+int
+end_call(struct waiting_call *call)
+{
+    pthread_join(call->thread, NULL);
+    return call->rc;
+}
