@@ -40,8 +40,7 @@ fuzz:
 
 check:
 	@scripts/install-deps build test bench check
-	@scripts/build $(BUILD) -DSPOKE_BUILD_TESTS=ON
-	@SPOKE_CHECK_DIR=$(BUILD) scripts/check
+	@scripts/check
 
 install:
 	@scripts/install-deps build

@@ -11,12 +11,16 @@
 
 #include "runtime/core/transport.h"
 
-#define RING_SIZE 256u /* messages on their way, each direction */
+#define RING_SIZE    256u /* messages on their way, each direction, and no more than the receiver's queue is long … */
+#define STALLED_MOST 4u   /* … while that has room; else so many */
+#define BYTES_MOST   ((size_t)1 << 20)
 
 /* One writer, one reader.  Positions only grow. */
 struct ring {
     _Alignas(64) atomic_uint head; /* the reader's */
+    atomic_size_t            bytes_out;
     _Alignas(64) atomic_uint tail; /* the writer's */
+    atomic_size_t            bytes_in;
     spoke_msg *slots[RING_SIZE];
 };
 
@@ -29,6 +33,8 @@ struct end {
     atomic_bool          closed;
     _Alignas(64) atomic_bool armed; /* its engine wants to be told of a message */
     atomic_bool              want_room; /* the other end wants to be told of room in `ring` */
+    atomic_bool              stalled;   /* its socket's receive queue is full */
+    atomic_uint              length;    /* of that queue, as far as `ring` is concerned */
     struct ring              ring;
 };
 
@@ -116,15 +122,17 @@ ring_pop(struct ring *r)
     if (head == atomic_load_explicit(&r->tail, memory_order_acquire))
         return NULL;
     m = r->slots[head % RING_SIZE];
-    /* Pairs with the acquire in ring_free(): read before the slot is given back. */
+    atomic_store_explicit(&r->bytes_out, atomic_load_explicit(&r->bytes_out, memory_order_relaxed) + m->size, memory_order_relaxed);
+    /* Pairs with the acquire in ring_count(): read before the slot is given back. */
     atomic_store_explicit(&r->head, head + 1, memory_order_release);
     return m;
 }
 
 static unsigned
-ring_free(struct ring *r)
+ring_count(struct ring *r)
 {
-    return RING_SIZE - (atomic_load_explicit(&r->tail, memory_order_relaxed) - atomic_load_explicit(&r->head, memory_order_acquire));
+    /* Either side may ask; the other's position is as new as the acquire makes it. */
+    return atomic_load_explicit(&r->tail, memory_order_acquire) - atomic_load_explicit(&r->head, memory_order_acquire);
 }
 
 static void
@@ -133,6 +141,7 @@ ring_push(struct ring *r, spoke_msg *m)
     unsigned tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
 
     r->slots[tail % RING_SIZE] = m;
+    atomic_store_explicit(&r->bytes_in, atomic_load_explicit(&r->bytes_in, memory_order_relaxed) + m->size, memory_order_relaxed);
     atomic_store_explicit(&r->tail, tail + 1, memory_order_release);
 }
 
@@ -169,6 +178,29 @@ writable_again(struct link *link, int side)
         spk_pipe_set_writable(&link->end[side].pipe->pipe, true);
 }
 
+/* May the other end put another message into the ring of `end`? */
+static bool
+has_room(struct end *end)
+{
+    unsigned most = atomic_load_explicit(&end->length, memory_order_relaxed), count = ring_count(&end->ring);
+
+    if (most > STALLED_MOST && atomic_load(&end->stalled))
+        most = STALLED_MOST;
+    return count < most && (count == 0 || atomic_load_explicit(&end->ring.bytes_in, memory_order_relaxed) -
+                                                  atomic_load_explicit(&end->ring.bytes_out, memory_order_relaxed) < BYTES_MOST);
+}
+
+/* Tell the other end when there is room again, and enough of it to be worth the call. */
+static void
+tell_of_room(struct link *link, struct end *mine, int side)
+{
+    unsigned length = atomic_load_explicit(&mine->length, memory_order_relaxed);
+    unsigned enough = atomic_load_explicit(&mine->stalled, memory_order_relaxed) ? 0 : length / 2;
+
+    if (atomic_load(&mine->want_room) && ring_count(&mine->ring) <= enough && atomic_exchange(&mine->want_room, false))
+        notify(link, !side);
+}
+
 /* Take what has come, at most `most` messages. */
 static void
 drain(struct inproc_pipe *ip, int most)
@@ -184,9 +216,8 @@ drain(struct inproc_pipe *ip, int most)
             most--;
             spk_pipe_received(&ip->pipe, m);
         }
-        if (atomic_load_explicit(&mine->want_room, memory_order_relaxed) && ring_free(&mine->ring) >= RING_SIZE / 2 &&
-            atomic_exchange(&mine->want_room, false))
-            notify(link, !ip->side);
+        atomic_store(&mine->stalled, ip->pipe.held != NULL);
+        tell_of_room(link, mine, ip->side);
         if (ip->pipe.state != SPK_PIPE_ATTACHED)
             return;
         if (ip->pipe.held != NULL || most <= 0) {
@@ -199,7 +230,7 @@ drain(struct inproc_pipe *ip, int most)
         }
         /* Empty.  Say so, look once more: the writer pushes first and looks at `armed` then. */
         atomic_store(&mine->armed, true);
-        if (ring_free(&mine->ring) == RING_SIZE && !atomic_load(&theirs->closed))
+        if (ring_count(&mine->ring) == 0 && !atomic_load(&theirs->closed))
             return;
         if (!atomic_exchange(&mine->armed, false))
             return; /* it saw us, and a notice is on its way */
@@ -220,7 +251,7 @@ on_notice(struct link *link, int side)
 
     if (ip == NULL)
         return;
-    if (ring_free(&link->end[!side].ring) > 0)
+    if (has_room(&link->end[!side]))
         writable_again(link, side);
     if (ip->pipe.state == SPK_PIPE_ATTACHED && spk_list_empty(&ip->pipe.stalled))
         drain(ip, INT32_MAX);
@@ -246,7 +277,8 @@ notify(struct link *link, int side)
     struct end *end = &link->end[side];
 
     if (end->e == link->end[!side].e) {
-        writable_again(link, side);
+        if (has_room(&link->end[!side]))
+            writable_again(link, side);
         if (end->pipe != NULL)
             spk_task_queue(end->e, &end->pipe->drain_task);
     } else if (spk_engine_post(end->e, side == DIALER ? on_notice_dialer : on_notice_listener, ref_link(link), false) != 0) {
@@ -278,10 +310,10 @@ inproc_send(struct spk_pipe *p, spoke_msg *m)
         if (atomic_load_explicit(&theirs->armed, memory_order_relaxed) && atomic_exchange(&theirs->armed, false))
             notify(ip->link, !ip->side);
     }
-    if (ring_free(&theirs->ring) == 0) {
+    if (!has_room(theirs)) {
         spk_pipe_set_writable(p, false);
-        atomic_store(&theirs->want_room, true);
-        if (ring_free(&theirs->ring) > 0 && atomic_exchange(&theirs->want_room, false))
+        atomic_store(&theirs->want_room, true); /* then look once more: the reader takes first and looks at `want_room` then */
+        if (has_room(theirs) && atomic_exchange(&theirs->want_room, false))
             spk_pipe_set_writable(p, true);
     }
     return 0;
@@ -350,6 +382,7 @@ static int
 make_pipe(struct link *link, int side, struct spk_endpoint *ep)
 {
     struct inproc_pipe *ip = spk_zalloc(sizeof *ip);
+    unsigned            length;
     int                 rc;
 
     if (ip == NULL)
@@ -362,6 +395,8 @@ make_pipe(struct link *link, int side, struct spk_endpoint *ep)
         return rc;
     }
     ref_link(link);
+    length = spk_endpoint_recv_queue(ep);
+    atomic_store(&link->end[side].length, length < 1 ? 1 : length > RING_SIZE ? RING_SIZE : length);
     link->end[side].pipe = ip;
     if (ep->is_dialer)
         ep->pipe = &ip->pipe;
@@ -464,6 +499,8 @@ connect_to(struct spk_endpoint *d, struct name *n)
         return SPOKE_ENOMEM;
     }
     atomic_init(&link->refs, 1);
+    atomic_init(&link->end[DIALER].length, 1);
+    atomic_init(&link->end[LISTENER].length, 1);
     link->name = n;
     link->end[DIALER].e = d->e;
     link->end[DIALER].ep = d;

@@ -143,15 +143,18 @@ latency_server(struct side *s)
 
 /* ---- throughput ---- */
 
-/* Messages between two looks at the clock. */
+/* Messages between two looks at the clock: whole batches, up to 64 messages or 256 KiB if that is
+ * more than one. */
 static unsigned
 burst_size(const struct bench_options *o)
 {
-    uint64_t n = (256U << 10) / o->size;
+    uint64_t limit = (256U << 10) / o->size;
+    unsigned burst = o->batch;
 
-    n = n > 64 ? 64 : n;
-    n = n < 1 ? 1 : n;
-    return n > o->batch ? (unsigned)n / o->batch * o->batch : o->batch;
+    limit = limit < 64 ? limit : 64;
+    while (burst + o->batch <= limit)
+        burst += o->batch;
+    return burst;
 }
 
 /* Send messages of one phase until the time or the count is reached.  Returns how many, or

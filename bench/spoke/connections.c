@@ -298,13 +298,14 @@ run_connections(struct client *c, struct bench_histogram *one, struct bench_hist
 static int
 one_turn(struct client *c, unsigned first, enum bench_phase phase)
 {
+    unsigned count = c->open > 0 ? c->open : 1;
     uint64_t number = c->next;
 
     for (unsigned i = 0; i < IN_FLIGHT; i++)
-        if (send_request(c, c->fds[(first + i) % c->open], phase) != 0)
+        if (send_request(c, c->fds[(first + i) % count], phase) != 0)
             return -1;
     for (unsigned i = 0; i < IN_FLIGHT; i++)
-        if (read_reply(c, c->fds[(first + i) % c->open], number + i, phase) != 0)
+        if (read_reply(c, c->fds[(first + i) % count], number + i, phase) != 0)
             return -1;
     return 0;
 }
@@ -346,10 +347,9 @@ static int
 run_client(const struct bench_options *o)
 {
     static struct bench_histogram one, many;
-    static struct client c;
+    struct client c = {.o = o};
     int rc = -1;
 
-    c.o = o;
     c.header_size = (o->transport == BENCH_IPC ? 9U : 8U) + 4U;
     c.frame_size = c.header_size + o->size;
     if (c.frame_size > FRAME_MAX) {

@@ -47,7 +47,7 @@ SPOKE_API int spoke_sim_engine(spoke_sim *w, spoke_engine **out);
 SPOKE_API int spoke_sim_step(spoke_sim *w);
 
 /* Let things happen until `done(ctx)` is true (returns 1), `limit_ns` of virtual time passed or nothing is left (returns 0).
- * `done` NULL: never true. */
+ * * `done` NULL: never true.  When nothing is left, the rest of a limit passes at once. */
 typedef bool spoke_sim_done_f(void *ctx);
 SPOKE_API int spoke_sim_run(spoke_sim *w, spoke_sim_done_f *done, void *ctx, spoke_ns limit_ns);
 

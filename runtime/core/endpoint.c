@@ -285,6 +285,12 @@ spk_endpoint_peer(const struct spk_endpoint *ep)
     return ep->socket->protocol->peer;
 }
 
+unsigned
+spk_endpoint_recv_queue(const struct spk_endpoint *ep)
+{
+    return ep->socket->recv_queue.max_messages;
+}
+
 /* ---- public calls ---- */
 
 static int

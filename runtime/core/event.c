@@ -68,28 +68,67 @@ on_writable_task(struct spk_task *task)
     end(s);
 }
 
+/* The user has refused a pipe that is gone already: it is to hear no more of it. */
+static void
+forget_detached(struct spk_socket *s, spoke_pipe_id id)
+{
+    SPK_LIST_EACH(link, &s->events)
+    {
+        struct event *ev = SPK_OWNER(link, struct event, link);
+
+        if (ev->event.type == SPOKE_EVENT_DETACHED && ev->event.pipe == id) {
+            spk_list_remove(&ev->link);
+            spk_free(ev);
+            return;
+        }
+    }
+}
+
+/* Ask whether a peer is welcome.  From here on it counts as announced, whatever becomes of it while the user thinks. */
+static void
+ask(struct spk_socket *s, struct event *ev)
+{
+    struct spk_pipe *p = spk_idmap_get(&s->by_id, ev->event.pipe);
+    spoke_event_f   *fn = s->on_event;
+    void            *ctx = s->on_event_ctx;
+    int              verdict = 0;
+
+    if (p == NULL || p->state != SPK_PIPE_ATTACHING)
+        return;
+    p->announced = true;
+    if (fn != NULL) {
+        begin(s);
+        verdict = fn(s->handle, &ev->event, ctx);
+        end(s);
+    }
+    p = spk_idmap_get(&s->by_id, ev->event.pipe);
+    if (verdict != 0 && p != NULL)
+        p->announced = false;
+    else if (verdict != 0)
+        forget_detached(s, ev->event.pipe);
+    if (p != NULL)
+        spk_pipe_attach(p, verdict);
+}
+
 static void
 on_event_task(struct spk_task *task)
 {
     struct spk_socket *s = SPK_OWNER(task, struct spk_socket, event_task);
     struct spk_link   *link;
-    bool               open = true;
 
-    s->callers++; /* attaching may lead to the end of the socket's last pipe */
-    while (open && (link = spk_list_take(&s->events)) != NULL) {
-        struct event    *ev = SPK_OWNER(link, struct event, link);
-        spoke_event_f   *fn = s->on_event;
-        void            *ctx = s->on_event_ctx;
-        struct spk_pipe *p;
-        int              verdict = 0;
+    s->callers++; /* what follows may lead to the end of the socket's last pipe */
+    while ((link = spk_list_take(&s->events)) != NULL) {
+        struct event  *ev = SPK_OWNER(link, struct event, link);
+        spoke_event_f *fn = s->on_event;
+        void          *ctx = s->on_event_ctx;
 
-        if (fn != NULL) {
+        if (ev->event.type == SPOKE_EVENT_ATTACHING) {
+            ask(s, ev);
+        } else if (fn != NULL) {
             begin(s);
-            verdict = fn(s->handle, &ev->event, ctx);
-            open = end(s);
+            fn(s->handle, &ev->event, ctx);
+            end(s);
         }
-        if (ev->event.type == SPOKE_EVENT_ATTACHING && (p = spk_idmap_get(&s->by_id, ev->event.pipe)) != NULL)
-            spk_pipe_attach(p, verdict);
         spk_free(ev);
     }
     s->callers--;
@@ -103,7 +142,7 @@ spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct s
     size_t        size;
     struct event *ev;
 
-    if (s->on_event == NULL || s->state_now == SPK_SOCKET_CLOSING)
+    if (s->on_event == NULL)
         return;
     size = strlen(endpoint->url.text) + 1;
     if ((ev = spk_zalloc(sizeof *ev + size)) == NULL) {

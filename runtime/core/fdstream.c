@@ -152,6 +152,8 @@ on_connected(struct spk_op *op, int result)
     int                  fd = d->fd;
 
     d->fd = -1;
+    if (result == SPOKE_ENOENT) /* no socket file: nobody listens there (yet) */
+        result = SPOKE_ECONNREFUSED;
     if (result != 0) {
         e->backend->close_handle(e, fd);
     } else if ((result = make_stream(&st, d, fd)) == 0) {

@@ -45,19 +45,22 @@ give_text(void *value, size_t *size, const char *text)
 
 /* ---- plain fields ---- */
 
+enum { DIALERS = 1, LISTENERS = 2, BOTH = 3 };
+
 /* Where a value lies in its owner, and what it may be. */
 struct field {
     const char     *name;
     enum spoke_type type;
-    bool            early, read_only;
+    bool            early;
+    unsigned        whose; /* endpoints' */
     size_t          offset;
     int64_t         least, most;
 };
 
 #define SOCKET_FIELD(name, type, early, member, least, most) \
-    {name, type, early, false, offsetof(struct spk_socket, member), least, most}
-#define ENDPOINT_FIELD(name, type, member, least, most) \
-    {name, type, false, false, offsetof(struct spk_endpoint_options, member), least, most}
+    {name, type, early, 0, offsetof(struct spk_socket, member), least, most}
+#define ENDPOINT_FIELD(name, whose, type, member, least, most) \
+    {name, type, false, whose, offsetof(struct spk_endpoint_options, member), least, most}
 
 static const struct field socket_fields[] = {
     SOCKET_FIELD(SPOKE_OPT_RAW, SPOKE_BOOL, true, raw, 0, 1),
@@ -69,19 +72,19 @@ static const struct field socket_fields[] = {
     SOCKET_FIELD(SPOKE_OPT_BUSY_POLL, SPOKE_DURATION, false, busy_poll_ns, SPOKE_WAIT_ADAPTIVE, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_SEND_QUEUE, SPOKE_INT, true, send_queue, 0, 1 << 24),
     SOCKET_FIELD(SPOKE_OPT_RECV_QUEUE, SPOKE_INT, true, recv_queue_most, 0, 1 << 24),
-    SOCKET_FIELD(SPOKE_OPT_SEND_QUEUE_BYTES, SPOKE_SIZE, true, send_queue_bytes, 1, INT64_MAX),
-    SOCKET_FIELD(SPOKE_OPT_RECV_QUEUE_BYTES, SPOKE_SIZE, true, recv_queue_bytes, 1, INT64_MAX),
+    SOCKET_FIELD(SPOKE_OPT_SEND_QUEUE_BYTES, SPOKE_SIZE, false, send_queue_bytes, 1, INT64_MAX),
+    SOCKET_FIELD(SPOKE_OPT_RECV_QUEUE_BYTES, SPOKE_SIZE, false, recv_queue_bytes, 1, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_MAX_PIPES, SPOKE_INT, false, max_pipes, 0, INT32_MAX),
 };
 
 static const struct field endpoint_fields[] = {
-    ENDPOINT_FIELD(SPOKE_OPT_MAX_RECV_SIZE, SPOKE_SIZE, max_recv_size, 0, INT64_MAX),
-    ENDPOINT_FIELD(SPOKE_OPT_RECONNECT, SPOKE_DURATION, reconnect_ns, 0, INT64_MAX / 4),
-    ENDPOINT_FIELD(SPOKE_OPT_RECONNECT_MAX, SPOKE_DURATION, reconnect_max_ns, 0, INT64_MAX / 4),
-    ENDPOINT_FIELD(SPOKE_OPT_HANDSHAKE_TIME, SPOKE_DURATION, handshake_ns, 1, INT64_MAX / 4),
-    ENDPOINT_FIELD(SPOKE_OPT_TCP_NODELAY, SPOKE_BOOL, tcp_nodelay, 0, 1),
-    ENDPOINT_FIELD(SPOKE_OPT_TCP_KEEPALIVE, SPOKE_BOOL, tcp_keepalive, 0, 1),
-    ENDPOINT_FIELD(SPOKE_OPT_IPC_MODE, SPOKE_INT, ipc_mode, -1, 0777),
+    ENDPOINT_FIELD(SPOKE_OPT_MAX_RECV_SIZE, BOTH, SPOKE_SIZE, max_recv_size, 0, INT64_MAX),
+    ENDPOINT_FIELD(SPOKE_OPT_RECONNECT, DIALERS, SPOKE_DURATION, reconnect_ns, 0, INT64_MAX / 4),
+    ENDPOINT_FIELD(SPOKE_OPT_RECONNECT_MAX, DIALERS, SPOKE_DURATION, reconnect_max_ns, 0, INT64_MAX / 4),
+    ENDPOINT_FIELD(SPOKE_OPT_HANDSHAKE_TIME, BOTH, SPOKE_DURATION, handshake_ns, 1, INT64_MAX / 4),
+    ENDPOINT_FIELD(SPOKE_OPT_TCP_NODELAY, BOTH, SPOKE_BOOL, tcp_nodelay, 0, 1),
+    ENDPOINT_FIELD(SPOKE_OPT_TCP_KEEPALIVE, BOTH, SPOKE_BOOL, tcp_keepalive, 0, 1),
+    ENDPOINT_FIELD(SPOKE_OPT_IPC_MODE, LISTENERS, SPOKE_INT, ipc_mode, -1, 0777),
 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -341,6 +344,14 @@ spoke_socket_get(spoke_socket *handle, const char *name, enum spoke_type type, v
 
 /* ---- endpoints ---- */
 
+static const struct field *
+find_endpoint_field(const struct spk_endpoint *ep, const char *name)
+{
+    const struct field *field = find_field(endpoint_fields, COUNT(endpoint_fields), name);
+
+    return field != NULL && (field->whose & (ep->is_dialer ? DIALERS : LISTENERS)) != 0 ? field : NULL;
+}
+
 static bool
 is_property(const struct spk_endpoint *ep, const char *name)
 {
@@ -361,7 +372,7 @@ set_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spo
     if ((rc = spk_handle_enter(handle, kind, &object, &e)) != 0)
         return rc;
     ep = object;
-    if ((field = find_field(endpoint_fields, COUNT(endpoint_fields), name)) != NULL)
+    if ((field = find_endpoint_field(ep, name)) != NULL)
         rc = set_field(&ep->options, field, type, value, size, false);
     else
         rc = is_property(ep, name) ? SPOKE_EREADONLY : SPOKE_EOPTION;
@@ -384,7 +395,7 @@ get_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spo
     if ((rc = spk_handle_enter(handle, kind, &object, &e)) != 0)
         return rc;
     ep = object;
-    if ((field = find_field(endpoint_fields, COUNT(endpoint_fields), name)) != NULL)
+    if ((field = find_endpoint_field(ep, name)) != NULL)
         rc = get_field(&ep->options, field, type, value, size);
     else if (!is_property(ep, name))
         rc = SPOKE_EOPTION;

@@ -88,6 +88,7 @@ spk_pipe_shook_hands(struct spk_pipe *p)
         s->stats.refused++;
         spk_pipe_shut(p, SPOKE_ELIMIT);
     } else if (s->on_event == NULL) {
+        p->announced = true; /* to whoever asks to be told later */
         spk_pipe_attach(p, 0);
     } else {
         spk_event(s, SPOKE_EVENT_ATTACHING, 0, p, p->endpoint);
@@ -106,7 +107,6 @@ spk_pipe_attach(struct spk_pipe *p, int verdict)
         spk_pipe_shut(p, SPOKE_EREFUSED);
         return;
     }
-    p->announced = true;
     if (s->protocol->pipe_added != NULL && (verdict = s->protocol->pipe_added(s, p)) != 0) {
         s->stats.refused++;
         spk_pipe_shut(p, verdict);

@@ -232,7 +232,7 @@ on_free(struct spk_task *task)
 {
     struct spk_socket *s = SPK_OWNER(task, struct spk_socket, free_task);
 
-    if (s->callers == 0 && s->pipe_count == 0 && spk_list_empty(&s->endpoints))
+    if (s->callers == 0 && s->pipe_count == 0 && spk_list_empty(&s->endpoints) && spk_list_empty(&s->events))
         finish_close(s);
 }
 
@@ -360,8 +360,10 @@ wait_for(struct spk_socket *s, struct spk_link *list, spoke_ns *deadline, spoke_
 {
     int rc;
 
-    if ((flags & SPOKE_DONTWAIT) != 0 || timeout_ns == 0)
+    if ((flags & SPOKE_DONTWAIT) != 0)
         return SPOKE_EAGAIN;
+    if (timeout_ns == 0)
+        return SPOKE_ETIMEDOUT;
     if (*deadline == 0) {
         spoke_ns now = spk_engine_now(s->e);
 

@@ -165,6 +165,7 @@ void spk_endpoint_unref(struct spk_endpoint *ep);
 /* The numbers of the protocol that speaks here, and of the only one that it talks to. */
 uint16_t spk_endpoint_protocol(const struct spk_endpoint *ep);
 uint16_t spk_endpoint_peer(const struct spk_endpoint *ep);
+unsigned spk_endpoint_recv_queue(const struct spk_endpoint *ep); /* SPOKE_OPT_RECV_QUEUE */
 
 /* Streams that are one descriptor.  fdstream.c */
 int  spk_fd_stream(struct spk_stream **out, struct spk_engine *e, int fd);

@@ -338,7 +338,7 @@ deliver(struct sim_node *node)
     return count;
 }
 
-/* The engine closes and nothing that it waits for ever ends: operations that nobody cancelled. Ends
+/* The engine has closed all that lived on it, and waits for operations that nobody cancelled.  Ends
  * them, returns how many. */
 static int
 abandon(struct sim_node *node)
@@ -379,7 +379,7 @@ wait_for_world(struct sim_node *node, spoke_ns limit)
             return SPOKE_EDEADLK;
         if (until > w->now)
             w->now = until;
-        return node->engine->closing && abandon(node) > 0 ? deliver(node) : 0;
+        return node->engine->closed && abandon(node) > 0 ? deliver(node) : 0;
     }
 }
 
@@ -572,6 +572,8 @@ sim_close(struct spk_engine *e)
         spk_sim_close_handle(h);
     }
     spk_sim_event_clear(node->world, &node->release);
+    spk_sim_mend_all(
+        node); /* nobody could do it later, and its last bytes are still on their way */
     node->engine = NULL;
 }
 

@@ -78,6 +78,8 @@ spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, s
         spk_list_remove(&op->link);
         spk_list_append(&e->hot, &op->link);
         e->hot_count++;
+        if (!e->spinning)
+            e->poke |= e->asleep; /* the engine's thread would not know that it has to look after it */
     }
 }
 
@@ -94,6 +96,7 @@ spk_op_cancel(struct spk_engine *e, struct spk_op *op)
     if (op->state == SPK_OP_IDLE || op->cancelled)
         return;
     op->cancelled = true;
+    e->poke |= e->asleep;
     if (op->state == SPK_OP_IN_FLIGHT)
         e->backend->cancel(e, op);
     /* One that is only queued is answered by the next turn, see submit_queued(). */
@@ -512,10 +515,15 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
     }
 }
 
-/* Says so to those who post, then looks once more. */
+/* Gives back what is not needed asleep, says so to those who post, then looks once more. */
 static bool
 about_to_sleep(struct spk_engine *e)
 {
+    if (e->scratch != NULL && spk_chunk_alone(e->scratch)) {
+        spk_chunk_unref(e->scratch);
+        e->scratch = NULL;
+    }
+    spk_pool_flush();
     atomic_store(&e->sleeping, true);
     return !atomic_load(&e->has_posted) && !atomic_load(&e->stop);
 }
@@ -560,7 +568,6 @@ spk_engine_turn(struct spk_engine *e, spoke_ns deadline)
     }
     start = spk_engine_now(e);
     e->sleep_until_ns = limit;
-    spk_pool_flush();
     if (!about_to_sleep(e))
         limit = start;
     n = e->backend->turn(e, limit == SPOKE_FOREVER ? SPOKE_FOREVER : limit > start ? limit - start : 0);

@@ -448,6 +448,8 @@ spoke_sim_run(spoke_sim *w, spoke_sim_done_f *done, void *ctx, spoke_ns limit_ns
     while (done == NULL || !done(ctx)) {
         enum sim_step step = spk_sim_step(w, NULL, limit);
 
+        if (step == SIM_NOTHING && limit != SPOKE_FOREVER)
+            w->now = limit; /* it passes all the same */
         if (step == SIM_LIMIT || step == SIM_NOTHING)
             return 0;
     }
@@ -510,6 +512,7 @@ spoke_sim_kill(spoke_sim *w, spoke_engine *e)
     return spoke_engine_close(e);
 }
 
+/* Mend what is cut between `a` and `b`; NULL stands for anybody. */
 static void
 mend(struct spoke_sim *w, const struct sim_node *a, const struct sim_node *b)
 {
@@ -518,7 +521,8 @@ mend(struct spoke_sim *w, const struct sim_node *a, const struct sim_node *b)
     while (*at != NULL) {
         struct sim_cut *cut = *at;
 
-        if ((cut->a == a && cut->b == b) || (cut->a == b && cut->b == a)) {
+        if ((cut->a == a && (b == NULL || cut->b == b)) ||
+            (cut->b == a && (b == NULL || cut->a == b))) {
             *at = cut->next;
             free(cut);
         } else {
@@ -526,6 +530,12 @@ mend(struct spoke_sim *w, const struct sim_node *a, const struct sim_node *b)
         }
     }
     spk_sim_unpark(w);
+}
+
+void
+spk_sim_mend_all(struct sim_node *node)
+{
+    mend(node->world, node, NULL);
 }
 
 int

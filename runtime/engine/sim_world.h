@@ -168,6 +168,9 @@ void spk_sim_event_set(struct spoke_sim *w, struct sim_event *event, spoke_ns wh
 void spk_sim_event_clear(struct spoke_sim *w, struct sim_event *event);
 bool spk_sim_is_cut(const struct spoke_sim *w, const struct sim_node *a, const struct sim_node *b);
 
+/* Nothing is cut any more between this machine and others. */
+void spk_sim_mend_all(struct sim_node *node);
+
 /* Let one thing happen, not after `limit`; `self` (may be NULL) is the machine that waits. */
 enum sim_step { SIM_HAPPENED, SIM_RAN_OTHER, SIM_LIMIT, SIM_NOTHING };
 enum sim_step spk_sim_step(struct spoke_sim *w, const struct sim_node *self, spoke_ns limit);

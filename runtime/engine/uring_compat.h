@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What liburing 2.3 lacks, and what the running kernel must have: the floor is Linux 6.1.
+/* What the running kernel must have, and how that is found out.  The floor is Linux 6.1 and
+ * liburing 2.3; a constant that is newer than that liburing belongs here.
  *
  * Features are probed on a ring that exists, because seccomp profiles and back-ports make version
  * numbers lie.  Used by backend_uring.c alone. */
@@ -8,12 +9,7 @@
 
 #include <liburing.h>
 #include <stdbool.h>
-#include <stdlib.h>
-
-/* Set by io_uring_register_ring_fd(); liburing keeps its own note of it to itself. */
-#ifndef IORING_ENTER_REGISTERED_RING
-#define IORING_ENTER_REGISTERED_RING (1U << 4)
-#endif
+#include <stddef.h>
 
 /* Without these there is no backend: completions are never dropped, a wait has a timeout of its
  * own, a failed cancel is the only one that says so. */

@@ -169,7 +169,7 @@ try_everything(spoke_socket *s, spoke_msg *m, void *ctx)
     spoke_dialer *d;
 
     atomic_store(&tally->rc[0], spoke_socket_stats(s, &stats));
-    atomic_store(&tally->rc[1], spoke_dial(s, "inproc://nobody-is-there", &d, SPOKE_WAIT_FIRST));
+    atomic_store(&tally->rc[1], spoke_dial(s, "tcp://127.0.0.1:1", &d, SPOKE_WAIT_FIRST));
     atomic_store(&tally->rc[2], spoke_socket_on_message(s, NULL, NULL));
     atomic_store(&tally->rc[3], spoke_recv(s, &other, 0));
     spoke_msg_free(m);

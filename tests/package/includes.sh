@@ -32,6 +32,8 @@ planted runtime/core/pipe.c '"runtime/engine/engine.h"' accepted
 planted runtime/core/pipe.c '"transports/tcp.h"' refused
 planted transports/tcp.c '"tcp.h"' accepted
 planted transports/tcp.c '"runtime/engine/engine.h"' accepted
+planted transports/tcp.c '"runtime/core/transport.h"' accepted
+planted transports/tcp.c '"runtime/core/core.h"' refused
 planted transports/tcp.c '"ipc.h"' refused
 planted transports/tcp.c '"protocols/sp/req.h"' refused
 planted protocols/sp/req.c '<spoke/protocol.h>' accepted

@@ -9,16 +9,35 @@
 
 static spoke_socket *opened[SOCKETS_MAX];
 static size_t opened_count;
+static spoke_engine *engine; /* NULL: the library's own */
 
 void
 sleep_ms(int duration_ms)
 {
     struct timespec duration = {duration_ms / 1000, duration_ms % 1000 * 1000000};
 
-    nanosleep(&duration, NULL);
+    if (engine != NULL)
+        (void)spoke_engine_poll(engine, duration_ms * SPOKE_MS);
+    else
+        nanosleep(&duration, NULL);
 }
 
 /* ---- sockets ---- */
+
+static void
+poll_engine(void *ctx)
+{
+    (void)ctx;
+    (void)spoke_engine_poll(engine, 0);
+}
+
+void
+own_engine(void)
+{
+    cr_assert_eq(opened_count, 0);
+    cr_assert_eq(spoke_engine_open(&engine, NULL), 0);
+    raw_set_idle(poll_engine, NULL);
+}
 
 spoke_socket *
 open_socket(int pattern)
@@ -26,7 +45,7 @@ open_socket(int pattern)
     spoke_socket *s;
 
     cr_assert_lt(opened_count, SOCKETS_MAX);
-    cr_assert_eq(spoke_socket_open(&s, pattern, NULL), 0);
+    cr_assert_eq(spoke_socket_open(&s, pattern, engine), 0);
     opened[opened_count++] = s;
     cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, PATIENCE), 0);
     cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_SEND_TIMEOUT, PATIENCE), 0);
@@ -59,6 +78,9 @@ finish(void)
         (void)spoke_socket_set_duration(opened[i], SPOKE_OPT_LINGER, 0);
         (void)spoke_socket_close(opened[i]);
     }
+    if (engine != NULL)
+        cr_assert_eq(spoke_engine_close(engine), 0);
+    engine = NULL;
     for (int i = 0; i < 5000 && messages_in_use() != 0; i++)
         sleep_ms(1);
     cr_assert_eq(messages_in_use(), 0, "%llu messages are left",

@@ -35,6 +35,9 @@
 /* A socket whose calls wait PATIENCE at most and whose dialers come back after 10 ms; finish()
  * closes it, unless the test did. */
 spoke_socket *open_socket(int pattern);
+/* From now on sockets live on an engine of this thread: nothing happens outside the test's calls.
+ */
+void own_engine(void);
 spoke_socket *open_raw(int pattern);
 /* The last line of each test: closes what is left without linger; no message may be left behind. */
 void finish(void);

@@ -521,6 +521,22 @@ Test(sim, a_cut_network_loses_nothing)
     cr_assert_eq(echo_close(&x, NULL, NULL), 0);
 }
 
+/* Goal: the news of a death gets through although nobody can mend a dead machine's cuts. */
+Test(sim, a_machine_that_dies_is_cut_off_no_more)
+{
+    spoke_sim_config config = calm(5);
+
+    echo_open(&x, &config, 3, 100000);
+    cr_assert_not(echo_run(&x, SPOKE_MS));
+    x.stopping = true;
+    cr_assert_eq(spoke_sim_cut(x.w, x.client_engine, x.server_engine, true), 0);
+    cr_assert_eq(spoke_sim_kill(x.w, x.server_engine), 0);
+    run_until_quiet();
+    for (int i = 0; i < x.conn_count; i++)
+        cr_assert_eq(x.conns[i]->handle, -1);
+    cr_assert_eq(spoke_sim_close(x.w, NULL), 0);
+}
+
 /* ---- addresses ---- */
 
 static int

@@ -455,14 +455,23 @@ raw_prefix(const struct raw_peer *p, uint8_t prefix[RAW_IPC_PREFIX_BYTES], uint6
     return p->ipc ? RAW_IPC_PREFIX_BYTES : RAW_TCP_PREFIX_BYTES;
 }
 
+/* In one piece, as far as the kernel has room: who refuses a length must not see it alone. */
 int
 raw_send(struct raw_peer *p, const void *data, size_t size)
 {
     uint8_t prefix[RAW_IPC_PREFIX_BYTES];
     size_t prefix_size = raw_prefix(p, prefix, size);
-    int rc = raw_send_bytes(p, prefix, prefix_size, RAW_LIMIT_MS);
+    struct iovec parts[] = {{prefix, prefix_size}, {(void *)(uintptr_t)data, size}};
+    struct msghdr all = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t sent = sendmsg(p->fd, &all, MSG_NOSIGNAL);
+    size_t done = sent > 0 ? (size_t)sent : 0;
 
-    return rc != RAW_OK ? rc : raw_send_bytes(p, data, size, RAW_LIMIT_MS);
+    if (done < prefix_size) {
+        int rc = raw_send_bytes(p, prefix + done, prefix_size - done, RAW_LIMIT_MS);
+        return rc != RAW_OK ? rc : raw_send_bytes(p, data, size, RAW_LIMIT_MS);
+    }
+    done -= prefix_size;
+    return raw_send_bytes(p, (const uint8_t *)data + done, size - done, RAW_LIMIT_MS);
 }
 
 int

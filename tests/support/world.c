@@ -253,6 +253,14 @@ open_lanes(struct world *w)
     }
 }
 
+static const char *
+mode_name(enum mode mode)
+{
+    static const char *const names[] = {"owned", "two owned", "shared", "sim"};
+
+    return names[mode];
+}
+
 struct world *
 world_open(const struct world_case *c)
 {
@@ -260,6 +268,7 @@ world_open(const struct world_case *c)
 
     cr_assert_not_null(w);
     w->c = *c;
+    cr_log_info("%s, %s", transport_name(c->transport), mode_name(c->mode));
     scratch_dir();
     if (c->mode == SHARED)
         warm_up_shared(c->transport);

@@ -4,9 +4,12 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "runtime/core/log.h"
 #include "runtime/engine/engine.h"
@@ -224,4 +227,43 @@ Test(log, a_listener_that_was_replaced_is_never_called_again)
         cr_assert_eq(pthread_join(threads[i], NULL), 0);
     for (int i = 0; i < 50; i++)
         cr_expect_eq(atomic_load(&tallies[i].late), 0);
+}
+
+static void
+listen_slowly(void *ctx, enum spoke_log_level level, const char *text)
+{
+    (void)level;
+    (void)text;
+    atomic_fetch_add((atomic_int *)ctx, 1);
+    usleep(200);
+}
+
+/* Goal: a child of a fork that happened while another thread was in the listener can use the log.
+ */
+Test(log, a_forked_child_may_log_and_change_the_listener)
+{
+    static atomic_int calls;
+    pthread_t thread;
+
+    spoke_set_log(listen_slowly, &calls, SPOKE_LOG_INFO);
+    cr_assert_eq(pthread_create(&thread, NULL, log_on, NULL), 0);
+    while (atomic_load(&calls) == 0)
+        sched_yield();
+    for (int i = 0; i < 10; i++) {
+        int status;
+        pid_t child = fork();
+        if (child == 0) {
+            struct listener l = {0};
+            alarm(20);
+            spoke_set_log(listen_to, &l, SPOKE_LOG_INFO);
+            spk_log(SPOKE_LOG_INFO, "from the child");
+            _exit(l.calls == 1 ? 0 : 1);
+        }
+        cr_assert_gt(child, 0);
+        cr_assert_eq(waitpid(child, &status, 0), child);
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "child %d: status %x", i, status);
+    }
+    atomic_store(&log_stop, true);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    spoke_set_log(NULL, NULL, SPOKE_LOG_INFO);
 }

@@ -2,6 +2,7 @@
 /* Messages: what every call of <spoke/message.h> promises, and what the protocols rely on.  Each
  * test ends with all memory given back. */
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bench_plan.h"
@@ -324,6 +325,41 @@ say_what_comes(const struct bench_plan *p)
     fflush(p->table);
 }
 
+/* All CPUs together since the machine started, in ticks.  False if /proc does not tell. */
+static bool
+read_cpu_time(double *busy, double *total)
+{
+    double t[8]; /* user, nice, system, idle, iowait, irq, softirq, steal */
+    FILE *f = fopen("/proc/stat", "re");
+    int n = 0;
+
+    if (f == NULL)
+        return false;
+    n = fscanf(f, "cpu %lf %lf %lf %lf %lf %lf %lf %lf", &t[0], &t[1], &t[2], &t[3], &t[4], &t[5],
+               &t[6], &t[7]);
+    fclose(f);
+    *busy = t[0] + t[1] + t[2] + t[5] + t[6] + t[7];
+    *total = *busy + t[3] + t[4];
+    return n == 8;
+}
+
+/* Say so if the machine has other work: ratios survive some of that, but not all. */
+static void
+warn_if_busy(const struct bench_plan *p)
+{
+    static const struct timespec look = {.tv_nsec = 300000000};
+    double busy[2], total[2], share;
+
+    if (!read_cpu_time(&busy[0], &total[0]) || nanosleep(&look, NULL) != 0 ||
+        !read_cpu_time(&busy[1], &total[1]) || total[1] <= total[0])
+        return;
+    share = (busy[1] - busy[0]) / (total[1] - total[0]);
+    if (share > 0.1)
+        fprintf(p->table,
+                "note: other programs use %.0f %% of this machine's CPU time: expect noise\n",
+                share * 100);
+}
+
 static int
 measure(struct arguments *a)
 {
@@ -334,6 +370,7 @@ measure(struct arguments *a)
     if (bench_runner_init(&runner) != 0)
         return TOOL_FILE;
     say_what_comes(p);
+    warn_if_busy(p);
     bench_compare(p, &runner, &rows);
     if (p->connections)
         bench_growth(p, &runner, &rows);

@@ -154,7 +154,7 @@ draw_log_axis(FILE *f, const struct log_scale *s, int bottom)
 static struct log_scale
 latency_scale(const struct bench_rows *rows)
 {
-    double low = INFINITY, high = 0;
+    double low = INFINITY, high = 1e-3;
 
     for (unsigned i = 0; i < rows->count; i++) {
         if (!is_latency(&rows->rows[i]))

@@ -80,9 +80,12 @@ try_dir(struct bench_runner *r, const char *base, const char *relative)
     return n > 0 && (size_t)n < sizeof r->program_dir && bench_runner_has(r, "bench-spoke");
 }
 
+/* Beside the running program, as in the build tree or where it was installed; or where it should be
+ * installed. */
 static int
 find_programs(struct bench_runner *r)
 {
+    static const char *const beside[] = {"../libexec/spoke", SPOKE_LIBEXEC_FROM_BIN};
     const char *env = getenv("SPOKE_BENCH_DIR");
     char self[2048], *slash;
 
@@ -90,8 +93,9 @@ find_programs(struct bench_runner *r)
         return 0;
     if (tool_own_path(self, sizeof self) && (slash = strrchr(self, '/')) != NULL) {
         slash[1] = '\0';
-        if (try_dir(r, self, "../libexec/spoke") || try_dir(r, self, SPOKE_LIBEXEC_FROM_BIN))
-            return 0;
+        for (size_t i = 0; i < sizeof beside / sizeof *beside; i++)
+            if (try_dir(r, self, beside[i]))
+                return 0;
     }
     if (try_dir(r, SPOKE_LIBEXECDIR, ""))
         return 0;

@@ -44,6 +44,7 @@ static const struct tool_page page = {
 
 struct child {
     pid_t pid;     /* 0: none */
+    pid_t number;  /* what its pid was */
     int end_fd;    /* a pidfd: readable when it has ended */
     int output_fd; /* its standard output, or -1 */
     char output[OUTPUT_MAX];
@@ -99,6 +100,7 @@ start_child(struct child *c, const char *program, char **words, bool collect)
     if (ends[1] >= 0)
         close(ends[1]);
     c->output_fd = ends[0];
+    c->number = c->pid;
     if (c->pid < 0) {
         c->pid = 0;
         return error;
@@ -197,11 +199,11 @@ print_command(char **words)
 }
 
 static void
-print_output(const char *who, const char *text)
+print_output(const struct child *c)
 {
-    while (*text != '\0') {
+    for (const char *text = c->output; *text != '\0';) {
         size_t size = strcspn(text, "\n");
-        printf("     %s received %.*s\n", who, (int)size, text);
+        printf("   process %d received %.*s\n", (int)c->number, (int)size, text);
         text += size + (text[size] == '\n');
     }
 }
@@ -271,7 +273,7 @@ exchange(struct demo *d, char **replier, char **requester, int count)
         return fail(strerror(error));
     if (!wait_for_child(d, &d->requester, deadline))
         return fail("no answer within ten seconds");
-    print_output(requester[0], d->requester.output);
+    print_output(&d->requester);
     if (d->requester.status != 0)
         return fail("the requester ended with an error");
     if (!is_repeated(d->requester.output, ANSWER, count))
@@ -301,7 +303,7 @@ show_two_processes(struct demo *d)
         return false;
     if (!wait_for_child(d, &d->replier, tool_now() + STEP_NS))
         return fail("the replier did not end after three requests");
-    print_output(replier[0], d->replier.output);
+    print_output(&d->replier);
     if (!is_repeated(d->replier.output, QUESTION, 3) || d->replier.status != 0)
         return fail("that is not what was to be received");
     if (access(d->path, F_OK) == 0)
@@ -381,7 +383,7 @@ show_times(struct demo *d)
     if (!wait_for_child(d, &d->requester, tool_now() + BENCH_NS))
         return fail("the measurements did not end in time");
     if (WIFEXITED(d->requester.status) && WEXITSTATUS(d->requester.status) == TOOL_FILE) {
-        printf("   left out: build them with -DSPOKE_BUILD_BENCH=ON, or run make demo\n");
+        printf("   left out: this needs the benchmark programs, which make demo builds\n");
         return true;
     }
     return d->requester.status == 0 ? pass("measured") : fail("the measurements failed");

@@ -1,38 +1,42 @@
 # SPDX-License-Identifier: MIT
 # bash completion for spoke(1)                                             -*- shell-script -*-
+# Options come from the command's own --help, so that this file need not know them.
+
+# The long options, or with "commands" the commands, that a page of --help lists.
+_spoke_words()
+{
+    if [[ $2 == commands ]]; then
+        "$1" --help 2>/dev/null | sed -n 's/^  \([a-z][a-z]*\)  *[a-z].*/\1/p'
+    else
+        "$1" "$2" --help 2>/dev/null | sed -n 's/^  .\{0,4\}\(--[a-z][a-z-]*\).*/\1/p'
+    fi
+}
 
 _spoke()
 {
-    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]}
-    local command="" i words=""
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} words
+    local command=${COMP_WORDS[1]}
 
-    for ((i = 1; i < COMP_CWORD; i++)); do
-        case ${COMP_WORDS[i]} in
-        cat | bench | doctor | demo) command=${COMP_WORDS[i]}; break ;;
+    if ((COMP_CWORD == 1)); then
+        words="$(_spoke_words "$1" commands) --help --version"
+    else
+        case $command:$previous in
+        cat:--file | cat:-F | cat:-[Xx] | cat:--*-ipc | bench:--json | bench:--html)
+            compopt -o filenames
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            return ;;
         esac
-    done
-
-    case $command:$previous in
-    *:--file | *:--json | *:--html | *:-F)
-        mapfile -t COMPREPLY < <(compgen -f -- "$current")
-        return ;;
-    cat:--format) words="raw ascii quoted msgpack hex" ;;
-    bench:--transport) words="inproc ipc tcp" ;;
-    bench:--mode) words="owned shared" ;;
-    bench:--wait) words="block poll adaptive" ;;
-    cat:--bind | cat:--connect | cat:--dial | cat:--listen) words="ipc:// tcp:// inproc://" ;;
-    cat:*)
-        words="--pair --req --rep --bind --connect --dial --listen --bind-ipc --connect-ipc
-            --bind-local --connect-local --data --file --format --raw --ascii --quoted --msgpack --hex
-            --interval --delay --send-timeout --recv-timeout --count --verbose --silent --help" ;;
-    bench:*)
-        words="latency throughput connections all --transport --size --mode --wait --peers --pairs
-            --json --html --help" ;;
-    doctor:*) words="--json --help" ;;
-    demo:*) words="--help" ;;
-    :*) words="cat bench doctor demo --help --version" ;;
-    esac
-
+        case $command:$previous in
+        help:help) words=$(_spoke_words "$1" commands) ;;
+        cat:--format) words="no raw ascii quoted msgpack hex" ;;
+        cat:--bind | cat:--listen | cat:--connect | cat:--dial) words="ipc:// tcp:// inproc://" ;;
+        bench:--transport | bench:-t) words="inproc ipc tcp" ;;
+        bench:--mode | bench:-m) words="owned shared" ;;
+        bench:--wait | bench:-w) words="block poll adaptive" ;;
+        bench:bench) words="latency throughput connections all $(_spoke_words "$1" bench)" ;;
+        *) words=$(_spoke_words "$1" "$command") ;;
+        esac
+    fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
     [[ ${COMPREPLY[0]-} != *:// ]] || compopt -o nospace
 }

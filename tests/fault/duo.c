@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/fault/duo.h"
+
+#include <string.h>
+
+#include "tests/support/test.h"
+
+#define ATTEMPTS 50
+
+static int
+configure(struct duo *d)
+{
+    const spoke_ns patience = 100 * SPOKE_MS * SPOKE_TEST_SLOWDOWN;
+    int rc = spoke_socket_set_duration(d->rep, SPOKE_OPT_RECV_TIMEOUT, patience);
+
+    if (rc == 0)
+        rc = spoke_socket_set_duration(d->req, SPOKE_OPT_RECV_TIMEOUT, patience);
+    if (rc == 0)
+        rc = spoke_socket_set_duration(d->req, SPOKE_OPT_SEND_TIMEOUT, patience);
+    if (rc == 0)
+        rc = spoke_socket_set_duration(d->req, SPOKE_OPT_RECONNECT, SPOKE_MS);
+    if (rc == 0)
+        rc = spoke_socket_set_duration(d->req, SPOKE_OPT_RETRY_TIME, 50 * SPOKE_MS);
+    if (rc == 0)
+        rc = spoke_socket_set_duration(d->req, SPOKE_OPT_HANDSHAKE_TIME, 500 * SPOKE_MS);
+    return rc;
+}
+
+int
+duo_open(struct duo *d, const char *url)
+{
+    int rc;
+
+    memset(d, 0, sizeof *d);
+    d->url = url;
+    if ((rc = spoke_engine_open(&d->e, NULL)) != 0)
+        return rc;
+    if ((rc = spoke_socket_open(&d->rep, SPOKE_REP, d->e)) != 0)
+        goto close_all;
+    if ((rc = spoke_socket_open(&d->req, SPOKE_REQ, d->e)) != 0)
+        goto close_all;
+    if ((rc = configure(d)) != 0)
+        goto close_all;
+    if ((rc = spoke_listen(d->rep, url, NULL, 0)) != 0)
+        goto close_all;
+    if ((rc = spoke_dial(d->req, url, NULL, SPOKE_WAIT_FIRST)) != 0)
+        goto close_all;
+    return 0;
+close_all:
+    duo_close(d);
+    return rc;
+}
+
+/* Receive until the message with this number comes: earlier ones belong to exchanges that failed.
+ */
+static int
+receive_number(spoke_socket *s, spoke_msg **m, uint32_t number, size_t size)
+{
+    for (;;) {
+        uint32_t found;
+        int rc = spoke_recv(s, m, 0);
+        if (rc != 0)
+            return rc;
+        if (spoke_msg_size(*m) < sizeof found)
+            break;
+        memcpy(&found, spoke_msg_body(*m), sizeof found);
+        if (found == number && spoke_msg_size(*m) == size)
+            return 0;
+        if (found >= number)
+            break;
+        spoke_msg_free(*m);
+    }
+    spoke_msg_free(*m);
+    *m = NULL;
+    return SPOKE_EPROTO;
+}
+
+int
+duo_exchange(struct duo *d, size_t size)
+{
+    static uint32_t number;
+    spoke_msg *m;
+    int rc = spoke_msg_new(&m, size);
+
+    if (rc != 0)
+        return rc;
+    number++;
+    memset(spoke_msg_body(m), (int)(number & 0xff), size);
+    memcpy(spoke_msg_body(m), &number, sizeof number);
+    if ((rc = spoke_send(d->req, m, 0)) != 0)
+        goto free_message;
+    if ((rc = receive_number(d->rep, &m, number, size)) != 0)
+        return rc;
+    if ((rc = spoke_send(d->rep, m, 0)) != 0)
+        goto free_message;
+    if ((rc = receive_number(d->req, &m, number, size)) != 0)
+        return rc;
+    if (((const uint8_t *)spoke_msg_body(m))[size - 1] != (number & 0xff))
+        rc = SPOKE_EPROTO;
+free_message:
+    spoke_msg_free(m);
+    return rc;
+}
+
+int
+duo_recover(struct duo *d, size_t size)
+{
+    int rc = 0;
+
+    for (int i = 0; i < ATTEMPTS; i++) {
+        if ((rc = duo_exchange(d, size)) == 0 || rc == SPOKE_EPROTO)
+            return rc;
+    }
+    return rc;
+}
+
+int
+duo_close(struct duo *d)
+{
+    int rc = 0, first = 0;
+
+    if (d->req != NULL)
+        first = spoke_socket_close(d->req);
+    if (d->rep != NULL)
+        rc = spoke_socket_close(d->rep);
+    first = first != 0 ? first : rc;
+    if (d->e != NULL)
+        rc = spoke_engine_close(d->e);
+    first = first != 0 ? first : rc;
+    memset(d, 0, sizeof *d);
+    return first;
+}

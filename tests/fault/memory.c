@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* Every allocation of the library fails once: each call then gives a proper error or works all the
+ * same, nothing is left, and the next attempt works. */
+#include "tests/fault/duo.h"
+
+#include "runtime/memory/pool.h"
+#include "tests/support/endpoints.h"
+#include "tests/support/resources.h"
+#include "tests/support/test.h"
+
+#define TOO_MANY 20000
+
+static struct {
+    long count, fail_at; /* from 1; 0: never */
+    bool fired;
+} fault;
+
+static bool
+fail_this_one(void *ctx)
+{
+    (void)ctx;
+    if (++fault.count != fault.fail_at)
+        return false;
+    fault.fired = true;
+    return true;
+}
+
+static void
+arm(long fail_at)
+{
+    fault.count = 0;
+    fault.fail_at = fail_at;
+    fault.fired = false;
+    spk_memory_set_fault(fail_this_one, NULL);
+}
+
+static void
+disarm(void)
+{
+    spk_memory_set_fault(NULL, NULL);
+}
+
+static const size_t sizes[] = {4, 100, 130, 5000, 200000};
+enum { SIZES = sizeof sizes / sizeof sizes[0] };
+
+ParameterizedTestParameters(memory, a_failed_allocation_while_opening_leaves_nothing)
+{
+    static enum transport transports[] = {INPROC, IPC, TCP};
+
+    return (struct criterion_test_params){
+        .size = sizeof transports[0], .params = transports, .length = 3};
+}
+
+ParameterizedTest(enum transport *t, memory, a_failed_allocation_while_opening_leaves_nothing,
+                  .timeout = 120)
+{
+    static struct resources before;
+    char url[ENDPOINT_MAX];
+    struct duo d;
+    long failures = 0;
+
+    endpoint_fresh(url, *t);
+    resources_take(&before);
+    fault.fired = true;
+    for (long n = 1; fault.fired; n++) {
+        cr_assert_lt(n, TOO_MANY);
+        arm(n);
+        int rc = duo_open(&d, url);
+        disarm();
+        if (rc != 0) {
+            cr_assert(fault.fired, "allocation %ld: %s although none failed", n,
+                      spoke_error_name(rc));
+            cr_assert(rc == SPOKE_ENOMEM || rc == SPOKE_ECONNRESET || rc == SPOKE_ETIMEDOUT ||
+                          rc == SPOKE_EOF,
+                      "allocation %ld: %s", n, spoke_error_name(rc));
+            failures++;
+            cr_assert_eq(duo_open(&d, url), 0, "after allocation %ld failed", n);
+        }
+        for (int i = 0; i < SIZES; i++)
+            cr_assert_eq(duo_recover(&d, sizes[i]), 0, "after allocation %ld failed", n);
+        cr_assert_eq(duo_close(&d), 0);
+        resources_settle(&before);
+    }
+    cr_assert_gt(failures, 5, "it was not tried");
+}
+
+ParameterizedTestParameters(memory, a_failed_allocation_in_an_exchange_loses_at_most_this_one)
+{
+    static enum transport transports[] = {INPROC, IPC, TCP};
+
+    return (struct criterion_test_params){
+        .size = sizeof transports[0], .params = transports, .length = 3};
+}
+
+ParameterizedTest(enum transport *t, memory,
+                  a_failed_allocation_in_an_exchange_loses_at_most_this_one, .timeout = 120)
+{
+    static struct resources before;
+    char url[ENDPOINT_MAX];
+    struct duo d;
+    long tried = 0;
+
+    endpoint_fresh(url, *t);
+    resources_take(&before);
+    for (int i = 0; i < SIZES; i++) {
+        cr_assert_eq(duo_open(&d, url), 0);
+        cr_assert_eq(duo_recover(&d, sizes[i]), 0);
+        fault.fired = true;
+        for (long n = 1; fault.fired; n++) {
+            cr_assert_lt(n, TOO_MANY);
+            arm(n);
+            int rc = duo_exchange(&d, sizes[i]);
+            disarm();
+            tried += fault.fired;
+            cr_assert(rc == 0 || fault.fired, "%zu bytes, allocation %ld: %s although none failed",
+                      sizes[i], n, spoke_error_name(rc));
+            cr_assert(rc == 0 || rc == SPOKE_ENOMEM || rc == SPOKE_ETIMEDOUT ||
+                          rc == SPOKE_ECONNRESET,
+                      "%zu bytes, allocation %ld: %s", sizes[i], n, spoke_error_name(rc));
+            rc = duo_recover(&d, sizes[i]);
+            cr_assert_eq(rc, 0, "%zu bytes, after allocation %ld failed: %s", sizes[i], n,
+                         spoke_error_name(rc));
+        }
+        cr_assert_eq(duo_close(&d), 0);
+        resources_settle(&before);
+    }
+    cr_assert_gt(tried, 10, "it was not tried");
+}
+
+Test(memory, a_close_needs_none, .timeout = 60)
+{
+    static struct resources before;
+    char url[ENDPOINT_MAX];
+    struct duo d;
+
+    endpoint_fresh(url, IPC);
+    resources_take(&before);
+    fault.fired = true;
+    for (long n = 1; n < 20; n++) {
+        cr_assert_eq(duo_open(&d, url), 0);
+        cr_assert_eq(duo_exchange(&d, 100), 0);
+        arm(n);
+        int rc = duo_close(&d);
+        disarm();
+        cr_assert_eq(rc, 0, "allocation %ld: %s", n, spoke_error_name(rc));
+        resources_settle(&before);
+    }
+}
+
+/* The other switch, which counts by itself. */
+Test(memory, messages_and_options_survive_it, .timeout = 30)
+{
+    struct spoke_memory_stats stats;
+    spoke_msg *m;
+
+    spoke_memory_stats(&stats);
+    uint64_t messages = stats.messages;
+    for (uint64_t n = 1; n < 4; n++) {
+        for (size_t size = 1; size < 1000 * 1000; size *= 10) {
+            spk_memory_fail_after(n);
+            int rc = spoke_msg_new(&m, size);
+            cr_assert(rc == 0 || (rc == SPOKE_ENOMEM && m == NULL));
+            cr_assert(n > 1 || rc == SPOKE_ENOMEM, "%zu bytes: the first one fails", size);
+            int grown = rc == 0 ? spoke_msg_append(m, NULL, 200000) : SPOKE_ENOMEM;
+            spk_memory_fail_after(0);
+            cr_assert(grown == 0 || grown == SPOKE_ENOMEM);
+            if (rc == 0) {
+                cr_assert_eq(spoke_msg_size(m), grown == 0 ? size + 200000 : size);
+                spoke_msg_free(m);
+            }
+        }
+    }
+    spoke_memory_stats(&stats);
+    cr_assert_eq(stats.messages, messages);
+}

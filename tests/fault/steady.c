@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT */
+/* The steady state: after a warm-up, a million requests and replies take no memory from the
+ * allocator, and no system call but the engine's own.  SPOKE_STEADY_COUNT sets another number. */
+#include "tests/fault/inject.h"
+#include "tests/support/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#ifdef SPOKE_USE_JEMALLOC
+#include <jemalloc/jemalloc.h>
+#endif
+
+#include <spoke/spoke.h>
+
+#include "tests/support/endpoints.h"
+#include "tests/support/process.h"
+
+struct steady {
+    spoke_engine *e;
+    spoke_socket *req, *rep;
+    size_t size;
+    const char *url;
+    long count;
+};
+
+static long
+count_of_requests(void)
+{
+    const char *text = getenv("SPOKE_STEADY_COUNT");
+
+    return text != NULL ? atol(text) : 1000000 / (SPOKE_TEST_SLOWDOWN * SPOKE_TEST_SLOWDOWN);
+}
+
+static void
+open_steady(struct steady *t)
+{
+    CHILD_CHECK(spoke_engine_open(&t->e, NULL) == 0);
+    CHILD_CHECK(spoke_socket_open(&t->req, SPOKE_REQ, t->e) == 0);
+    CHILD_CHECK(spoke_socket_open(&t->rep, SPOKE_REP, t->e) == 0);
+    CHILD_CHECK(spoke_listen(t->rep, t->url, NULL, 0) == 0);
+    CHILD_CHECK(spoke_dial(t->req, t->url, NULL, SPOKE_WAIT_FIRST) == 0);
+}
+
+static void
+run_steady(struct steady *t, long count)
+{
+    spoke_msg *m;
+
+    for (long i = 0; i < count; i++) {
+        CHILD_CHECK(spoke_msg_new(&m, t->size) == 0);
+        *(long *)spoke_msg_body(m) = i;
+        CHILD_CHECK(spoke_send(t->req, m, 0) == 0);
+        CHILD_CHECK(spoke_recv(t->rep, &m, 0) == 0);
+        CHILD_CHECK(spoke_send(t->rep, m, 0) == 0);
+        CHILD_CHECK(spoke_recv(t->req, &m, 0) == 0);
+        CHILD_CHECK(spoke_msg_size(m) == t->size && *(long *)spoke_msg_body(m) == i);
+        spoke_msg_free(m);
+    }
+}
+
+/* Allocations on jemalloc's large path in this process, ever. */
+static uint64_t
+large_allocs(void)
+{
+    uint64_t count = 0;
+#ifdef SPOKE_USE_JEMALLOC
+    char name[64];
+    uint64_t epoch = 1;
+    size_t size = sizeof epoch;
+
+    snprintf(name, sizeof name, "stats.arenas.%u.large.nmalloc", (unsigned)MALLCTL_ARENAS_ALL);
+    CHILD_CHECK(mallctl("epoch", &epoch, &size, &epoch, size) == 0);
+    if (mallctl(name, &count, &size, NULL, 0) != 0)
+        count = 0; /* built without statistics */
+#endif
+    return count;
+}
+
+static int
+count_memory(void *ctx)
+{
+    struct steady *t = ctx;
+    struct spoke_memory_stats before, after;
+
+    open_steady(t);
+    run_steady(t, 10000);
+    spoke_memory_stats(&before);
+    uint64_t large = large_allocs();
+    run_steady(t, t->count);
+    uint64_t more_large = large_allocs() - large;
+    spoke_memory_stats(&after);
+    fprintf(stderr, "steady: %s, %zu bytes, %ld requests: %llu allocations, %llu large ones\n",
+            t->url, t->size, t->count,
+            (unsigned long long)(after.system_allocs - before.system_allocs),
+            (unsigned long long)more_large);
+    CHILD_CHECK(after.system_allocs == before.system_allocs);
+    CHILD_CHECK(more_large == 0);
+    CHILD_CHECK(after.messages == before.messages);
+    CHILD_CHECK(after.chunks == before.chunks);
+    CHILD_CHECK(after.idle_bytes <= before.idle_bytes);
+    CHILD_CHECK(spoke_engine_close(t->e) == 0);
+    return 0;
+}
+
+/* What an engine may call while messages flow. */
+static const int engine_calls[] = {
+    SYS_io_uring_enter, SYS_recvfrom,   SYS_recvmsg,       SYS_sendto,
+    SYS_sendmsg,        SYS_epoll_wait, SYS_epoll_pwait,   SYS_epoll_pwait2,
+    SYS_read,           SYS_write,      SYS_clock_gettime, SYS_sched_yield,
+};
+
+static int
+count_calls(void *ctx)
+{
+    struct steady *t = ctx;
+    struct spoke_engine_info before, after;
+    int last = 0;
+
+    open_steady(t);
+    run_steady(t, 10000);
+    CHILD_CHECK(inject_all_but(engine_calls, sizeof engine_calls / sizeof engine_calls[0]));
+    CHILD_CHECK(spoke_engine_get_info(t->e, &before) == 0);
+    long caught = inject_caught(NULL);
+    run_steady(t, t->count);
+    long others = inject_caught(&last) - caught;
+    CHILD_CHECK(spoke_engine_get_info(t->e, &after) == 0);
+    fprintf(stderr, "steady: %s, %zu bytes, %ld requests: %llu enters, %llu direct, %ld others\n",
+            t->url, t->size, t->count, (unsigned long long)(after.enters - before.enters),
+            (unsigned long long)(after.direct - before.direct), others);
+    if (others != 0)
+        fprintf(stderr, "steady: the last other call is number %d\n", last);
+    CHILD_CHECK(others == 0);
+    /* A request and a reply are two messages: two sends and two receives at the very most. */
+    CHILD_CHECK(after.enters - before.enters + after.direct - before.direct <=
+                (uint64_t)t->count * 8);
+    return 0;
+}
+
+static void
+check_steady(enum transport transport, size_t size, int (*child)(void *), long divisor)
+{
+    char url[ENDPOINT_MAX];
+    struct steady t = {.size = size, .url = url, .count = count_of_requests() / divisor};
+
+    endpoint_fresh(url, transport);
+    cr_assert_eq(child_run(child, &t, 100), 0);
+}
+
+Test(steady, a_million_requests_take_no_memory_inproc, .timeout = 110)
+{
+    check_steady(INPROC, 64, count_memory, 1);
+}
+
+Test(steady, a_million_requests_take_no_memory_ipc, .timeout = 110)
+{
+    check_steady(IPC, 64, count_memory, 1);
+}
+
+Test(steady, larger_requests_take_no_memory, .timeout = 110)
+{
+    check_steady(IPC, 4000, count_memory, 10);
+    check_steady(TCP, 60000, count_memory, 50);
+    check_steady(IPC, 300000, count_memory, 500);
+    check_steady(INPROC, 300000, count_memory, 50);
+}
+
+Test(steady, requests_make_no_system_call_but_the_engines_own, .timeout = 110)
+{
+#ifdef SPOKE_SYSTEM_POOLS
+    cr_skip("the sanitizer makes calls of its own");
+#endif
+    if (!inject_is_supported())
+        cr_skip("not on this processor");
+    check_steady(INPROC, 64, count_calls, 5);
+    check_steady(IPC, 64, count_calls, 5);
+    check_steady(IPC, 4000, count_calls, 10);
+    check_steady(TCP, 64, count_calls, 10);
+}

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+/* Lengths that lie, messages that stop, connections that break in the middle. */
+#include "tests/hostile/victim.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PATIENCE (10 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
+
+/* A prefix that promises `length` bytes. */
+static void
+promise(struct raw_peer *p, uint64_t length)
+{
+    uint8_t prefix[RAW_IPC_PREFIX_BYTES];
+    size_t size = raw_prefix(p, prefix, length);
+
+    cr_assert_eq(raw_send_bytes(p, prefix, size, RAW_LIMIT_MS), RAW_OK);
+}
+
+HOSTILE_TEST(framing, a_length_over_the_limit_closes_the_pipe_at_once, .timeout = 60)
+{
+    static const uint64_t lengths[] = {1024 * 1024 + 1, 1u << 31,       UINT32_MAX,
+                                       1ull << 32,      1ull << 40,     (1ull << 63) - 1,
+                                       1ull << 63,      UINT64_MAX - 7, UINT64_MAX};
+    struct victim v;
+
+    victim_open(&v, *t);
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        struct raw_peer p;
+        victim_meet(&v, &p);
+        victim_ask(&p, 1);
+        promise(&p, lengths[i]);
+        cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK, "without a byte of the body");
+        raw_close(&p);
+        victim_await(&v, oversized, i + 1);
+        victim_check(&v);
+    }
+    victim_close(&v);
+}
+
+HOSTILE_TEST(framing, a_message_at_the_limit_passes_and_one_byte_more_does_not, .timeout = 60)
+{
+    const size_t limit = 100000;
+    uint8_t *body = calloc(1, limit + 1), *reply = malloc(limit);
+    struct victim v;
+    struct raw_peer p;
+
+    victim_open(&v, *t);
+    cr_assert_eq(spoke_listener_set_size(v.l, SPOKE_OPT_MAX_RECV_SIZE, limit), 0);
+    raw_put32(body, 0x80000001u);
+    victim_meet(&v, &p);
+    cr_assert_eq(raw_send(&p, body, limit), RAW_OK);
+    cr_assert_eq(raw_recv(&p, reply, limit, RAW_LIMIT_MS), (long)limit);
+    (void)raw_send(&p, body, limit + 1); /* the server may hang up in the middle of it */
+    cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK);
+    raw_close(&p);
+    victim_await(&v, oversized, 1);
+    victim_close(&v);
+    free(body);
+    free(reply);
+}
+
+/* Without a limit, memory grows with what has arrived, not with what was promised. */
+HOSTILE_TEST(framing, a_promise_costs_no_memory, .timeout = 60)
+{
+    enum { LIARS = 20 };
+    static const uint8_t some[70000];
+    struct victim v;
+    struct raw_peer liars[LIARS];
+
+    victim_open(&v, *t);
+    cr_assert_eq(spoke_listener_set_size(v.l, SPOKE_OPT_MAX_RECV_SIZE, 0), 0);
+    long resident = resources_resident_kib(), reserved = resources_virtual_kib();
+    for (int i = 0; i < LIARS; i++) {
+        victim_meet(&v, &liars[i]);
+        promise(&liars[i], SPOKE_MSG_MAX - (uint64_t)i);
+        cr_assert_eq(raw_send_bytes(&liars[i], some, i % 2 == 0 ? 10 : sizeof some, RAW_LIMIT_MS),
+                     RAW_OK);
+    }
+    victim_await(&v, pipes_current, LIARS + 1);
+    for (int i = 0; i < 50; i++)
+        victim_check(&v);
+    cr_assert_lt(resources_resident_kib() - resident, 64 * 1024);
+    cr_assert_lt(resources_virtual_kib() - reserved, LIARS * 16 * 1024, "%ld KiB more",
+                 resources_virtual_kib() - reserved);
+    for (int i = 0; i < LIARS; i++)
+        raw_close(&liars[i]);
+    victim_close(&v);
+}
+
+/* … and what no message can be is refused even without a limit. */
+HOSTILE_TEST(framing, impossible_lengths_are_refused_without_a_limit_too, .timeout = 60)
+{
+    static const uint64_t lengths[] = {1ull << 40, 1ull << 63, UINT64_MAX - 8, UINT64_MAX};
+    struct victim v;
+
+    victim_open(&v, *t);
+    cr_assert_eq(spoke_listener_set_size(v.l, SPOKE_OPT_MAX_RECV_SIZE, 0), 0);
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        struct raw_peer p;
+        victim_meet(&v, &p);
+        promise(&p, lengths[i]);
+        cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK);
+        raw_close(&p);
+        victim_check(&v);
+    }
+    victim_close(&v);
+}
+
+Test(framing, an_ipc_message_of_unknown_type_closes_the_pipe, .timeout = 60)
+{
+    static const uint8_t types[] = {0, 2, 3, 0x7f, 0x80, 255};
+    struct victim v;
+
+    victim_open(&v, IPC);
+    for (size_t i = 0; i < sizeof types; i++) {
+        struct raw_peer p;
+        uint8_t frame[RAW_IPC_PREFIX_BYTES + 4];
+        victim_meet(&v, &p);
+        victim_ask(&p, 1);
+        raw_prefix(&p, frame, 4);
+        raw_put32(frame + RAW_IPC_PREFIX_BYTES, 0x80000002u);
+        frame[0] = types[i];
+        cr_assert_eq(raw_send_bytes(&p, frame, sizeof frame, RAW_LIMIT_MS), RAW_OK);
+        cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK, "type %u", types[i]);
+        raw_close(&p);
+        victim_await(&v, garbled, i + 1);
+        victim_check(&v);
+    }
+    victim_close(&v);
+}
+
+/* A frame with a request of `body` bytes after its id. */
+static size_t
+make_frame(const struct raw_peer *p, uint8_t *frame, size_t body)
+{
+    size_t prefix = raw_prefix(p, frame, 4 + body);
+
+    raw_put32(frame + prefix, 0x80000011u);
+    memset(frame + prefix + 4, 'b', body);
+    return prefix + 4 + body;
+}
+
+HOSTILE_TEST(framing, cut_off_at_any_byte_of_a_message_leaves_nothing, .timeout = 120)
+{
+    uint8_t frame[128];
+    struct victim v;
+    struct raw_peer p;
+
+    victim_open(&v, *t);
+    for (size_t cut = 0, size = 1; cut < size; cut++) {
+        for (int how = 0; how < 3; how++) {
+            victim_meet(&v, &p);
+            size = make_frame(&p, frame, 20);
+            cr_assert_eq(raw_send_bytes(&p, frame, cut, RAW_LIMIT_MS), RAW_OK);
+            if (how == 0) {
+                raw_reset(&p);
+            } else if (how == 1) {
+                raw_close(&p);
+            } else {
+                cr_assert_eq(raw_end(&p), RAW_OK);
+                cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK, "a half-close is a close");
+                raw_close(&p);
+            }
+        }
+        victim_check(&v);
+    }
+    uint64_t received = victim_stats(&v).messages_received;
+    victim_check(&v);
+    cr_assert_eq(victim_stats(&v).messages_received, received + 1, "no half message");
+    victim_close(&v);
+}
+
+HOSTILE_TEST(framing, reset_at_any_byte_of_an_answer_leaves_nothing, .timeout = 120)
+{
+    uint8_t frame[128], taken[128];
+    struct victim v;
+    struct raw_peer p;
+
+    victim_open(&v, *t);
+    for (size_t cut = 0, size = 1; cut <= size; cut++) {
+        victim_meet(&v, &p);
+        size = make_frame(&p, frame, 20);
+        cr_assert_eq(raw_send_bytes(&p, frame, size, RAW_LIMIT_MS), RAW_OK);
+        cr_assert_eq(raw_recv_bytes(&p, taken, cut, RAW_LIMIT_MS), RAW_OK);
+        cr_assert_arr_eq(taken, frame, cut);
+        if (cut % 2 == 0)
+            raw_reset(&p);
+        else
+            raw_close(&p);
+        victim_check(&v);
+    }
+    victim_close(&v);
+}
+
+/* Large answers, of which the peer takes some, and resets. */
+HOSTILE_TEST(framing, reset_in_the_middle_of_large_messages_leaves_nothing, .timeout = 120)
+{
+    const size_t body = 1000 * 1000;
+    uint8_t *frame = malloc(body + 64), *taken = malloc(body + 64);
+    struct victim v;
+    struct raw_peer p;
+
+    victim_open(&v, *t);
+    for (size_t cut = 1; cut < body; cut = cut * 3 + 1) {
+        victim_meet(&v, &p);
+        size_t size = make_frame(&p, frame, body);
+        cr_assert_eq(raw_send_bytes(&p, frame, size, RAW_LIMIT_MS), RAW_OK);
+        cr_assert_eq(raw_recv_bytes(&p, taken, cut, RAW_LIMIT_MS), RAW_OK);
+        raw_reset(&p);
+        victim_check(&v);
+
+        victim_meet(&v, &p);
+        cr_assert_eq(raw_send_bytes(&p, frame, cut, RAW_LIMIT_MS), RAW_OK);
+        raw_reset(&p);
+        victim_check(&v);
+    }
+    victim_close(&v);
+    free(frame);
+    free(taken);
+}
+
+HOSTILE_TEST(framing, a_message_may_be_split_at_any_byte, .timeout = 120)
+{
+    uint8_t frame[256], reply[256];
+    struct victim v;
+    struct raw_peer p;
+
+    victim_open(&v, *t);
+    victim_meet(&v, &p);
+    /* Two messages in two pieces: the border is everywhere once. */
+    size_t one = make_frame(&p, frame, 40), size = one + make_frame(&p, frame + one, 40);
+    for (size_t cut = 1; cut < size; cut++) {
+        cr_assert_eq(raw_send_bytes(&p, frame, cut, RAW_LIMIT_MS), RAW_OK);
+        if (cut < one)
+            victim_check(&v); /* whatever came has been read meanwhile */
+        cr_assert_eq(raw_send_bytes(&p, frame + cut, size - cut, RAW_LIMIT_MS), RAW_OK);
+        cr_assert_eq(raw_recv(&p, reply, sizeof reply, RAW_LIMIT_MS), 44, "cut at %zu", cut);
+        cr_assert_eq(raw_recv(&p, reply, sizeof reply, RAW_LIMIT_MS), 44, "cut at %zu", cut);
+        cr_assert_eq(raw_get32(reply), 0x80000011u);
+        cr_assert_eq(reply[43], 'b');
+    }
+    raw_close(&p);
+    victim_close(&v);
+}
+
+/* Thousands of small messages at once, from one peer: the other is served meanwhile. */
+HOSTILE_TEST(framing, a_flood_in_one_piece_is_digested_in_pieces, .timeout = 120)
+{
+    enum { FLOOD = 20000 };
+    struct victim v;
+    struct raw_peer p;
+
+    victim_open(&v, *t);
+    victim_meet(&v, &p);
+    uint8_t frame[32], *flood = malloc(FLOOD * sizeof frame);
+    size_t one = make_frame(&p, frame, 3);
+    for (size_t i = 0; i < FLOOD; i++)
+        memcpy(flood + i * one, frame, one);
+    uint64_t received = victim_stats(&v).messages_received;
+    /* Its answers are not read; the server drops them or stops reading, and serves the others. */
+    for (size_t done = 0; done < FLOOD * one;) {
+        size_t piece = FLOOD * one - done < 100000 ? FLOOD * one - done : 100000;
+        if (raw_send_bytes(&p, flood + done, piece, 200) != RAW_OK)
+            break;
+        done += piece;
+        victim_check(&v);
+    }
+    victim_await(&v, messages_received, received + 1000);
+    raw_close(&p);
+    victim_close(&v);
+    free(flood);
+}
+
+/* An empty message is a message where the pattern takes one, and garbage where it needs an id. */
+HOSTILE_TEST(framing, an_empty_message_is_judged_by_the_pattern, .timeout = 60)
+{
+    struct victim v;
+    struct raw_peer p;
+    spoke_socket *pair;
+    spoke_msg *m;
+    char url[ENDPOINT_MAX];
+
+    victim_open(&v, *t);
+    victim_meet(&v, &p);
+    promise(&p, 0);
+    cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK);
+    raw_close(&p);
+    victim_await(&v, garbled, 1);
+
+    endpoint_fresh(url, *t);
+    cr_assert_eq(spoke_socket_open(&pair, SPOKE_PAIR, NULL), 0);
+    cr_assert_eq(spoke_socket_set_duration(pair, SPOKE_OPT_RECV_TIMEOUT, PATIENCE), 0);
+    cr_assert_eq(spoke_listen(pair, url, NULL, 0), 0);
+    cr_assert_eq(raw_dial_sp(&p, url, SPOKE_PAIR, SPOKE_PAIR), RAW_OK);
+    for (int i = 0; i < 3; i++) {
+        promise(&p, 0);
+        cr_assert_eq(spoke_recv(pair, &m, 0), 0);
+        cr_assert_eq(spoke_msg_size(m), 0);
+        spoke_msg_free(m);
+    }
+    raw_close(&p);
+    cr_assert_eq(spoke_socket_close(pair), 0);
+    victim_close(&v);
+}
+
+/* A PAIR whose peer never reads: the queue fills, sends wait, memory stays, and the close ends in
+ * time. */
+HOSTILE_TEST(framing, a_peer_that_never_reads_stops_the_sender_only, .timeout = 60)
+{
+    struct victim v;
+    struct raw_peer p;
+    spoke_socket *pair;
+    char url[ENDPOINT_MAX];
+    static const uint8_t body[10000];
+    int sent = 0, rc = 0;
+
+    victim_open(&v, *t);
+    endpoint_fresh(url, *t);
+    cr_assert_eq(spoke_socket_open(&pair, SPOKE_PAIR, NULL), 0);
+    cr_assert_eq(spoke_socket_set_duration(pair, SPOKE_OPT_SEND_TIMEOUT, 100 * SPOKE_MS), 0);
+    cr_assert_eq(spoke_socket_set_duration(pair, SPOKE_OPT_LINGER, 50 * SPOKE_MS), 0);
+    cr_assert_eq(spoke_listen(pair, url, NULL, 0), 0);
+    cr_assert_eq(raw_dial_sp(&p, url, SPOKE_PAIR, SPOKE_PAIR), RAW_OK);
+    long resident = resources_resident_kib();
+    while (sent < 5000 && (rc = spoke_send_bytes(pair, body, sizeof body, 0)) == 0)
+        sent++;
+    cr_assert_eq(rc, SPOKE_ETIMEDOUT, "after %d: %s", sent, spoke_error_name(rc));
+    cr_assert_lt(resources_resident_kib() - resident, 64 * 1024);
+    victim_check(&v);
+    struct timespec begin, end;
+    struct spoke_close_report report;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    cr_assert_eq(spoke_socket_close_report(pair, &report), SPOKE_ETIMEDOUT);
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    cr_assert_lt(end.tv_sec - begin.tv_sec, 5);
+    cr_assert_gt(report.messages, 0);
+    raw_close(&p);
+    victim_close(&v);
+}
+
+/* Requests without end from a peer that does not read the answers. */
+HOSTILE_TEST(framing, a_peer_that_never_reads_its_answers_is_alone_with_it, .timeout = 60)
+{
+    struct victim v;
+    struct raw_peer p;
+    uint8_t *frame = malloc(100064);
+
+    victim_open(&v, *t);
+    victim_meet(&v, &p);
+    size_t size = make_frame(&p, frame, 100000);
+    long resident = resources_resident_kib();
+    for (int i = 0; i < 300; i++) {
+        if (raw_send_bytes(&p, frame, size, 100) != RAW_OK)
+            break; /* the server has stopped reading: also an answer */
+        if (i % 10 == 0)
+            victim_check(&v);
+    }
+    victim_check(&v);
+    cr_assert_lt(resources_resident_kib() - resident, 64 * 1024);
+    raw_close(&p);
+    victim_close(&v);
+    free(frame);
+}
+
+/* Descriptors that a peer pushes upon us are closed. */
+Test(framing, descriptors_sent_along_are_not_kept, .timeout = 60)
+{
+    enum { PASSED = 10 };
+    struct victim v;
+    struct raw_peer p;
+    uint8_t bytes[RAW_HANDSHAKE_BYTES];
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int) * PASSED)];
+    } control;
+
+    victim_open(&v, IPC);
+    for (int round = 0; round < 4; round++) {
+        int ends[2], passed[PASSED];
+        cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+        for (int i = 0; i < PASSED; i++)
+            passed[i] = ends[1];
+        cr_assert_eq(raw_connect(&p, v.url, RAW_LIMIT_MS), RAW_OK);
+        raw_header(bytes, SPOKE_REQ);
+        struct iovec part = {.iov_base = bytes, .iov_len = sizeof bytes};
+        struct msghdr message = {.msg_iov = &part,
+                                 .msg_iovlen = 1,
+                                 .msg_control = control.space,
+                                 .msg_controllen = sizeof control.space};
+        struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+        header->cmsg_level = SOL_SOCKET;
+        header->cmsg_type = SCM_RIGHTS;
+        header->cmsg_len = CMSG_LEN(sizeof passed);
+        memcpy(CMSG_DATA(header), passed, sizeof passed);
+        cr_assert_eq(sendmsg(p.fd, &message, 0), (ssize_t)sizeof bytes);
+        close(ends[1]);
+        cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof bytes, RAW_LIMIT_MS), RAW_OK);
+        victim_ask(&p, 5);
+        /* Our end sees the last copy of the other one go, while the connection lives. */
+        struct timeval limit = {.tv_sec = 5};
+        cr_assert_eq(setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
+        cr_assert_eq(recv(ends[0], bytes, 1, 0), 0, "a copy is kept");
+        close(ends[0]);
+        victim_ask(&p, 6);
+        raw_close(&p);
+    }
+    victim_close(&v);
+}

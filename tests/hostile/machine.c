@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+/* Machines that give less than usual: one CPU, no locked memory, no io_uring.  Each in a child,
+ * which is restricted and then does ordinary work. */
+#include "tests/support/test.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <spoke/spoke.h>
+
+#include "tests/support/endpoints.h"
+#include "tests/support/process.h"
+
+#define PATIENCE (10 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
+
+/* Requests and answers of several sizes between two sockets, on one engine or on the shared one. */
+static void
+work(bool owned, const char *url, uint32_t count)
+{
+    spoke_engine *e = NULL;
+    spoke_socket *req, *rep;
+    spoke_msg *m;
+
+    CHILD_CHECK(!owned || spoke_engine_open(&e, NULL) == 0);
+    CHILD_CHECK(spoke_socket_open(&req, SPOKE_REQ, e) == 0);
+    CHILD_CHECK(spoke_socket_open(&rep, SPOKE_REP, e) == 0);
+    CHILD_CHECK(spoke_socket_set_duration(req, SPOKE_OPT_RECV_TIMEOUT, PATIENCE) == 0);
+    CHILD_CHECK(spoke_socket_set_duration(rep, SPOKE_OPT_RECV_TIMEOUT, PATIENCE) == 0);
+    CHILD_CHECK(spoke_listen(rep, url, NULL, 0) == 0);
+    CHILD_CHECK(spoke_dial(req, url, NULL, SPOKE_WAIT_FIRST) == 0);
+    for (uint32_t i = 0; i < count; i++) {
+        size_t size = i % 7 * 20000 + 4;
+        CHILD_CHECK(spoke_msg_new(&m, size) == 0);
+        *(uint32_t *)spoke_msg_body(m) = i;
+        CHILD_CHECK(spoke_send(req, m, 0) == 0);
+        CHILD_CHECK(spoke_recv(rep, &m, 0) == 0);
+        CHILD_CHECK(spoke_send(rep, m, 0) == 0);
+        CHILD_CHECK(spoke_recv(req, &m, 0) == 0);
+        CHILD_CHECK(spoke_msg_size(m) == size && *(uint32_t *)spoke_msg_body(m) == i);
+        spoke_msg_free(m);
+    }
+    CHILD_CHECK(spoke_socket_close(req) == 0);
+    CHILD_CHECK(spoke_socket_close(rep) == 0);
+    CHILD_CHECK(e == NULL || spoke_engine_close(e) == 0);
+}
+
+/* Everything that a restricted child does: `ctx` is three addresses. */
+static int
+work_everywhere(void *ctx)
+{
+    char(*urls)[ENDPOINT_MAX] = ctx;
+
+    for (int transport = INPROC; transport <= TCP; transport++) {
+        work(true, urls[transport], 200);
+        work(false, urls[transport], 200);
+    }
+    return 0;
+}
+
+static char urls[3][ENDPOINT_MAX];
+
+static void
+make_urls(void)
+{
+    for (int transport = INPROC; transport <= TCP; transport++)
+        endpoint_fresh(urls[transport], (enum transport)transport);
+}
+
+TestSuite(machine, .init = make_urls, .timeout = 60);
+
+static int
+on_one_cpu(void *ctx)
+{
+    cpu_set_t cpus, one;
+
+    CHILD_CHECK(sched_getaffinity(0, sizeof cpus, &cpus) == 0);
+    CPU_ZERO(&one);
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &cpus)) {
+            CPU_SET(cpu, &one);
+            break;
+        }
+    }
+    CHILD_CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+    return work_everywhere(ctx);
+}
+
+Test(machine, one_cpu_is_enough)
+{
+    cr_assert_eq(child_run(on_one_cpu, urls, 40), 0);
+}
+
+/* … also for two processes that both would rather spin. */
+static int
+serve_on_one_cpu(void *ctx)
+{
+    spoke_socket *rep;
+    spoke_engine *e;
+    spoke_msg *m;
+
+    CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
+    CHILD_CHECK(spoke_socket_open(&rep, SPOKE_REP, e) == 0);
+    CHILD_CHECK(spoke_listen(rep, ctx, NULL, 0) == 0);
+    for (int i = 0; i < 500; i++) {
+        CHILD_CHECK(spoke_recv(rep, &m, 0) == 0);
+        CHILD_CHECK(spoke_send(rep, m, 0) == 0);
+    }
+    CHILD_CHECK(spoke_recv(rep, &m, 0) == 0);
+    return 0;
+}
+
+static int
+two_on_one_cpu(void *ctx)
+{
+    char(*places)[ENDPOINT_MAX] = ctx;
+    cpu_set_t one;
+    spoke_engine *e;
+    spoke_socket *req;
+    spoke_msg *m;
+    struct timespec begin, end;
+
+    CPU_ZERO(&one);
+    CPU_SET((unsigned)sched_getcpu(), &one);
+    CHILD_CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+    pid_t server = fork();
+    CHILD_CHECK(server >= 0);
+    if (server == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        _exit(serve_on_one_cpu(places[IPC]));
+    }
+    CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
+    CHILD_CHECK(spoke_socket_open(&req, SPOKE_REQ, e) == 0);
+    CHILD_CHECK(spoke_socket_set_duration(req, SPOKE_OPT_RECONNECT, SPOKE_MS) == 0);
+    CHILD_CHECK(spoke_dial(req, places[IPC], NULL, 0) == 0);
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    for (int i = 0; i < 500; i++) {
+        CHILD_CHECK(spoke_send_bytes(req, &i, sizeof i, 0) == 0);
+        CHILD_CHECK(spoke_recv(req, &m, 0) == 0);
+        spoke_msg_free(m);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    CHILD_CHECK(end.tv_sec - begin.tv_sec < 5 * SPOKE_TEST_SLOWDOWN);
+    return 0;
+}
+
+Test(machine, two_processes_share_one_cpu_without_starving)
+{
+    cr_assert_eq(child_run(two_on_one_cpu, urls, 40), 0);
+}
+
+static int
+without_locked_memory(void *ctx)
+{
+    const struct rlimit none = {0, 0};
+
+    CHILD_CHECK(setrlimit(RLIMIT_MEMLOCK, &none) == 0);
+    if (geteuid() == 0) { /* whom limits do not concern */
+        CHILD_CHECK(setgid(65534) == 0);
+        CHILD_CHECK(setuid(65534) == 0);
+    }
+    return work_everywhere(ctx);
+}
+
+Test(machine, locked_memory_is_not_needed)
+{
+    cr_assert_eq(chmod(scratch_dir(), 0777), 0);
+    cr_assert_eq(child_run(without_locked_memory, urls, 40), 0);
+}
+
+/* ---- io_uring denied ---- */
+
+/* Let these system calls of this process fail with `error`. */
+static void
+deny_uring(unsigned error)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 2, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_enter, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_register, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
+
+    CHILD_CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHILD_CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+static atomic_int sentences;
+static char last_sentence[512];
+
+static void
+note_sentence(void *ctx, enum spoke_log_level level, const char *text)
+{
+    (void)ctx;
+    if (level <= SPOKE_LOG_WARNING && strstr(text, "io_uring") != NULL) {
+        strncpy(last_sentence, text, sizeof last_sentence - 1);
+        atomic_fetch_add(&sentences, 1);
+    }
+}
+
+struct denial {
+    unsigned error;
+    int asked; /* what an explicit wish for "uring" gives */
+};
+
+static int
+without_uring(void *ctx)
+{
+    const struct denial *denial = ctx;
+    spoke_engine_config config;
+    struct spoke_engine_info info;
+    spoke_engine *e;
+
+    CHILD_CHECK(unsetenv("SPOKE_BACKEND") == 0);
+    deny_uring(denial->error);
+    spoke_set_log(note_sentence, NULL, SPOKE_LOG_WARNING);
+    CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
+    CHILD_CHECK(strcmp(spoke_engine_backend(e), "poll") == 0);
+    CHILD_CHECK(spoke_engine_get_info(e, &info) == 0);
+    CHILD_CHECK(info.why_not_uring != NULL && info.why_not_uring[0] != '\0');
+    CHILD_CHECK(spoke_engine_close(e) == 0);
+    CHILD_CHECK(atomic_load(&sentences) == 1);
+
+    spoke_engine_config_init(&config);
+    config.backend = "uring";
+    CHILD_CHECK(spoke_engine_open(&e, &config) == denial->asked);
+    CHILD_CHECK(e == NULL);
+    CHILD_CHECK(work_everywhere(urls) == 0);
+    CHILD_CHECK(atomic_load(&sentences) == 1); /* it is said once */
+    return 0;
+}
+
+Test(machine, without_io_uring_everything_works_on_poll_and_says_so_once)
+{
+    struct denial denials[] = {{EPERM, SPOKE_EPERM}, {ENOSYS, SPOKE_EPERM}, {EACCES, SPOKE_EPERM}};
+
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(child_run(without_uring, &denials[i], 40), 0, "denied with %u",
+                     denials[i].error);
+}

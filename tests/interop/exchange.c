@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/* Ours and theirs: every pattern that we share, over ipc and tcp, whoever listens, owned and
+ * shared. */
+#include "tests/interop/stranger.h"
+#include "tests/support/process.h"
+#include "tests/support/resources.h"
+#include "tests/support/world.h"
+
+#define PATIENCE (15 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
+#define ROUNDS   50
+#define MANY     (100000 / (SPOKE_TEST_SLOWDOWN * SPOKE_TEST_SLOWDOWN))
+
+struct meeting {
+    enum library library;
+    enum transport transport;
+    bool they_listen, owned;
+};
+
+/* Our side of a meeting. */
+struct host {
+    spoke_engine *e;
+    spoke_socket *s;
+    pid_t stranger;
+    struct errand errand;
+};
+
+static struct criterion_test_params
+all_meetings(void)
+{
+    static struct meeting meetings[16];
+
+    for (unsigned i = 0; i < 16; i++)
+        meetings[i] = (struct meeting){.library = i & 1 ? NNG : NANOMSG,
+                                       .transport = i & 2 ? TCP : IPC,
+                                       .they_listen = (i & 4) != 0,
+                                       .owned = (i & 8) != 0};
+    return (struct criterion_test_params){
+        .size = sizeof meetings[0], .params = meetings, .length = 16};
+}
+
+/* One meeting for each library, for what takes longer. */
+static struct criterion_test_params
+long_meetings(void)
+{
+    static struct meeting meetings[] = {{NANOMSG, IPC, false, true},
+                                        {NNG, IPC, false, true},
+                                        {NANOMSG, TCP, true, false},
+                                        {NNG, TCP, true, false}};
+
+    return (struct criterion_test_params){
+        .size = sizeof meetings[0], .params = meetings, .length = 4};
+}
+
+static void
+host_open(struct host *h, const struct meeting *meeting, int pattern, bool raw)
+{
+    if (!stranger_is_here(meeting->library))
+        cr_skip("%s is not installed", stranger_name(meeting->library));
+    *h = (struct host){.errand = {.library = meeting->library, .listens = meeting->they_listen}};
+    endpoint_fresh(h->errand.url, meeting->transport);
+    if (meeting->owned)
+        cr_assert_eq(spoke_engine_open(&h->e, NULL), 0);
+    cr_assert_eq(spoke_socket_open(&h->s, pattern, h->e), 0);
+    cr_assert_eq(spoke_socket_set_duration(h->s, SPOKE_OPT_RECV_TIMEOUT, PATIENCE), 0);
+    cr_assert_eq(spoke_socket_set_duration(h->s, SPOKE_OPT_SEND_TIMEOUT, PATIENCE), 0);
+    cr_assert_eq(spoke_socket_set_duration(h->s, SPOKE_OPT_RECONNECT, 5 * SPOKE_MS), 0);
+    if (raw)
+        cr_assert_eq(spoke_socket_set_bool(h->s, SPOKE_OPT_RAW, true), 0);
+}
+
+static void
+host_meet(struct host *h, enum deed deed, uint32_t count, bool many)
+{
+    int rc;
+
+    h->errand.deed = deed;
+    h->errand.count = count;
+    h->errand.many = many;
+    if (!h->errand.listens) {
+        rc = spoke_listen(h->s, h->errand.url, NULL, 0);
+        cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
+    }
+    h->stranger = stranger_send_on(&h->errand);
+    if (h->errand.listens) {
+        rc = spoke_dial(h->s, h->errand.url, NULL, 0);
+        cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
+    }
+}
+
+/* Drive an owned engine until the stranger has ended by itself; its exit code. */
+static int
+host_await(struct host *h)
+{
+    for (int i = 0; h->e != NULL && i < 20; i++)
+        cr_assert_geq(spoke_engine_poll(h->e, SPOKE_MS), 0);
+    return child_wait(h->stranger, 15);
+}
+
+static void
+host_close(struct host *h)
+{
+    struct spoke_stats stats;
+
+    cr_assert_eq(spoke_socket_stats(h->s, &stats), 0);
+    cr_expect_eq(stats.garbled + stats.oversized + stats.dropped_stale, 0);
+    cr_expect_eq(spoke_socket_close(h->s), 0);
+    if (h->e != NULL)
+        cr_expect_eq(spoke_engine_close(h->e), 0);
+}
+
+static void
+send_pattern(struct host *h, uint32_t i)
+{
+    spoke_msg *m = pattern_message(stranger_size(h->errand.many, i), i);
+    int rc = spoke_send(h->s, m, 0);
+
+    cr_assert_eq(rc, 0, "message %u: %s", i, spoke_error_name(rc));
+}
+
+static void
+expect_pattern(struct host *h, uint32_t i)
+{
+    size_t size = stranger_size(h->errand.many, i);
+    spoke_msg *m;
+    int rc = spoke_recv(h->s, &m, 0);
+
+    cr_assert_eq(rc, 0, "message %u: %s", i, spoke_error_name(rc));
+    cr_assert_eq(spoke_msg_size(m), size, "message %u: %zu bytes of %zu", i, spoke_msg_size(m),
+                 size);
+    cr_assert(pattern_holds(spoke_msg_body(m), size, i), "message %u", i);
+    spoke_msg_free(m);
+}
+
+#define MEETING_TEST(Name, List)                                                                   \
+    ParameterizedTestParameters(exchange, Name)                                                    \
+    {                                                                                              \
+        return List();                                                                             \
+    }                                                                                              \
+    ParameterizedTest(struct meeting *meeting, exchange, Name, .timeout = 60)
+
+static void
+we_ask(struct host *h, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        send_pattern(h, i);
+        expect_pattern(h, i);
+    }
+    child_kill(h->stranger);
+}
+
+static void
+they_ask(struct host *h, uint32_t count)
+{
+    spoke_msg *m;
+
+    for (uint32_t i = 0; i < count; i++) {
+        int rc = spoke_recv(h->s, &m, 0);
+        cr_assert_eq(rc, 0, "request %u: %s", i, spoke_error_name(rc));
+        cr_assert_eq(spoke_send(h->s, m, 0), 0);
+    }
+    cr_assert_eq(host_await(h), 0, "the stranger is not content");
+}
+
+MEETING_TEST(their_replier_answers_us, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_REQ, false);
+    host_meet(&h, ECHO_REP, 0, false);
+    we_ask(&h, ROUNDS);
+    host_close(&h);
+}
+
+MEETING_TEST(their_raw_replier_answers_us, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_REQ, false);
+    host_meet(&h, ECHO_RAW_REP, 0, false);
+    we_ask(&h, ROUNDS);
+    host_close(&h);
+}
+
+MEETING_TEST(we_answer_their_requester, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_REP, false);
+    host_meet(&h, ASK, ROUNDS, false);
+    they_ask(&h, ROUNDS);
+    host_close(&h);
+}
+
+MEETING_TEST(our_raw_replier_answers_their_requester, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_REP, true);
+    host_meet(&h, ASK, ROUNDS, false);
+    they_ask(&h, ROUNDS);
+    host_close(&h);
+}
+
+MEETING_TEST(we_answer_their_raw_requester, all_meetings)
+{
+    struct host h;
+
+    if (meeting->library == NANOMSG)
+        cr_skip("its raw requests need a control block that only a device has");
+    host_open(&h, meeting, SPOKE_REP, false);
+    host_meet(&h, ASK_RAW, ROUNDS, false);
+    they_ask(&h, ROUNDS);
+    host_close(&h);
+}
+
+/* Our raw requester makes its own ids, and finds them in the header of the answer. */
+MEETING_TEST(their_replier_answers_our_raw_requester, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_REQ, true);
+    host_meet(&h, ECHO_REP, 0, false);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        const uint8_t id[4] = {0x80, 0, 7, (uint8_t)i};
+        size_t size = stranger_size(false, i);
+        spoke_msg *m = pattern_message(size, i);
+        cr_assert_eq(spoke_msg_header_append(m, id, sizeof id), 0);
+        cr_assert_eq(spoke_send(h.s, m, 0), 0);
+        int rc = spoke_recv(h.s, &m, 0);
+        cr_assert_eq(rc, 0, "reply %u: %s", i, spoke_error_name(rc));
+        cr_assert_eq(spoke_msg_header_size(m), sizeof id);
+        cr_assert_arr_eq(spoke_msg_header(m), id, sizeof id);
+        cr_assert_eq(spoke_msg_size(m), size);
+        cr_assert(pattern_holds(spoke_msg_body(m), size, i));
+        spoke_msg_free(m);
+    }
+    child_kill(h.stranger);
+    host_close(&h);
+}
+
+MEETING_TEST(a_pair_of_ours_and_theirs_echoes, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_PAIR, false);
+    host_meet(&h, ECHO_PAIR, 0, false);
+    we_ask(&h, ROUNDS);
+    host_close(&h);
+}
+
+/* A hundred thousand messages, half of them requests. */
+MEETING_TEST(they_answer_fifty_thousand_requests, long_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_REQ, false);
+    host_meet(&h, ECHO_REP, 0, true);
+    we_ask(&h, MANY / 2);
+    host_close(&h);
+}
+
+MEETING_TEST(we_answer_fifty_thousand_requests, long_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_REP, false);
+    host_meet(&h, ASK, MANY / 2, true);
+    they_ask(&h, MANY / 2);
+    host_close(&h);
+}
+
+MEETING_TEST(a_hundred_thousand_messages_come_from_them_in_order, long_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_PAIR, false);
+    host_meet(&h, SOURCE, MANY, true);
+    for (uint32_t i = 0; i < MANY; i++)
+        expect_pattern(&h, i);
+    cr_assert_eq(spoke_send_bytes(h.s, "thanks", 6, 0), 0);
+    cr_assert_eq(host_await(&h), 0);
+    host_close(&h);
+}
+
+MEETING_TEST(a_hundred_thousand_messages_reach_them_in_order, long_meetings)
+{
+    struct host h;
+    char verdict[8] = "";
+    size_t size = sizeof verdict;
+
+    host_open(&h, meeting, SPOKE_PAIR, false);
+    host_meet(&h, SINK, MANY, true);
+    for (uint32_t i = 0; i < MANY; i++)
+        send_pattern(&h, i);
+    int rc = spoke_recv_bytes(h.s, verdict, &size, 0);
+    cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
+    cr_assert_str_eq(verdict, "good");
+    child_kill(h.stranger);
+    host_close(&h);
+}
+
+/* A stranger that dies and comes back: requests go on, and the messages of both lives are right. */
+MEETING_TEST(a_stranger_that_is_replaced_is_found_again, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_REQ, false);
+    host_meet(&h, ECHO_REP, 0, false);
+    for (uint32_t life = 0; life < 3; life++) {
+        for (uint32_t i = 0; i < 5; i++) {
+            send_pattern(&h, i);
+            expect_pattern(&h, i);
+        }
+        child_kill(h.stranger);
+        h.stranger = stranger_send_on(&h.errand);
+    }
+    child_kill(h.stranger);
+    host_close(&h);
+}

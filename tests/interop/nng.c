@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/* The stranger that runs NNG. */
+#include "tests/interop/stranger.h"
+
+#ifdef SPOKE_HAVE_NNG
+
+#include <nng/nng.h>
+#include <nng/protocol/pair0/pair.h>
+#include <nng/protocol/reqrep0/rep.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <string.h>
+
+#include "tests/support/world.h"
+
+static int
+echo_for_ever(nng_socket s)
+{
+    nng_msg *m;
+
+    while (nng_recvmsg(s, &m, 0) == 0) {
+        if (nng_sendmsg(s, m, 0) != 0)
+            break;
+    }
+    return 1;
+}
+
+static int
+send_one(nng_socket s, const struct errand *e, uint32_t i)
+{
+    size_t size = stranger_size(e->many, i);
+    nng_msg *m;
+
+    if (nng_msg_alloc(&m, size) != 0)
+        return 1;
+    pattern_fill(nng_msg_body(m), size, i);
+    if (e->deed == ASK_RAW && nng_msg_header_append_u32(m, 0x80000000u | i) != 0)
+        return 1;
+    return nng_sendmsg(s, m, 0) != 0;
+}
+
+static int
+receive_one(nng_socket s, const struct errand *e, uint32_t i)
+{
+    size_t size = stranger_size(e->many, i);
+    nng_msg *m;
+    uint32_t id = 0x80000000u | i;
+
+    if (nng_recvmsg(s, &m, 0) != 0)
+        return 1;
+    bool right = nng_msg_len(m) == size && pattern_holds(nng_msg_body(m), size, i);
+    if (e->deed == ASK_RAW && (nng_msg_header_trim_u32(m, &id) != 0 || id != (0x80000000u | i)))
+        right = false;
+    nng_msg_free(m);
+    return !right;
+}
+
+static int
+ask(nng_socket s, const struct errand *e)
+{
+    for (uint32_t i = 0; i < e->count; i++) {
+        if (send_one(s, e, i) != 0 || receive_one(s, e, i) != 0)
+            return 1;
+    }
+    return 0;
+}
+
+static int
+source(nng_socket s, const struct errand *e)
+{
+    nng_msg *m;
+
+    for (uint32_t i = 0; i < e->count; i++) {
+        if (send_one(s, e, i) != 0)
+            return 1;
+    }
+    return nng_recvmsg(s, &m, 0) != 0;
+}
+
+static int
+sink(nng_socket s, const struct errand *e)
+{
+    int failed = 0;
+    char word[8];
+
+    for (uint32_t i = 0; i < e->count && !failed; i++)
+        failed = receive_one(s, e, i);
+    strcpy(word, failed ? "bad" : "good");
+    nng_send(s, word, 4, 0);
+    return echo_for_ever(s);
+}
+
+static int
+open_socket(nng_socket *s, const struct errand *e)
+{
+    switch (e->deed) {
+    case ECHO_REP: return nng_rep0_open(s);
+    case ECHO_RAW_REP: return nng_rep0_open_raw(s);
+    case ASK: return nng_req0_open(s);
+    case ASK_RAW: return nng_req0_open_raw(s);
+    case ECHO_PAIR:
+    case SOURCE:
+    case SINK: return nng_pair0_open(s);
+    }
+    return -1;
+}
+
+int
+nng_run(const struct errand *e)
+{
+    nng_socket s;
+
+    if (open_socket(&s, e) != 0)
+        return 3;
+    nng_socket_set_ms(s, NNG_OPT_RECONNMINT, 10);
+    if ((e->listens ? nng_listen(s, e->url, NULL, 0)
+                    : nng_dial(s, e->url, NULL, NNG_FLAG_NONBLOCK)) != 0)
+        return 3;
+    switch (e->deed) {
+    case ECHO_REP:
+    case ECHO_RAW_REP:
+    case ECHO_PAIR: return echo_for_ever(s);
+    case ASK:
+    case ASK_RAW: return ask(s, e);
+    case SOURCE: return source(s, e);
+    case SINK: return sink(s, e);
+    }
+    return 3;
+}
+
+#else
+
+int
+nng_run(const struct errand *e)
+{
+    (void)e;
+    return 3;
+}
+
+#endif

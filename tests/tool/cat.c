@@ -1,0 +1,655 @@
+/* SPDX-License-Identifier: MIT */
+/* spoke cat from the outside: what it prints, how it ends, what it says when something is wrong,
+ * and that it gets on with nanocat, nngcat and the shell. */
+#include <ctype.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "tests/support/test.h"
+#include "tests/tool/program.h"
+
+TestSuite(cat, .init = test_directory_make, .fini = test_directory_remove);
+
+#define ASSERT_STATUS(Program, Status)                                                             \
+    cr_assert_eq((Program).status, Status, "exit code %d; it said: %s", (Program).status,          \
+                 (Program).err)
+#define ASSERT_SAID(Program, Text)                                                                 \
+    cr_assert_not_null(strstr((Program).err, Text), "it said: %s", (Program).err)
+
+static void
+write_file(const char *path, const void *bytes, size_t size)
+{
+    FILE *file = fopen(path, "we");
+
+    cr_assert_not_null(file);
+    cr_assert_eq(fwrite(bytes, 1, size, file), size);
+    cr_assert_eq(fclose(file), 0);
+}
+
+/* ---- formats ---- */
+
+static const char sample[] = "a\"b\\c\n\r\t\x01\xe9z";
+#define SAMPLE_SIZE (sizeof sample - 1)
+
+struct format_case {
+    char option[12];
+    char printed[64]; /* measured with nanocat 1.1.5 */
+    size_t size;
+};
+#define FORMAT_CASE(Option, Printed)                                                               \
+    {                                                                                              \
+        Option, Printed, sizeof(Printed) - 1                                                       \
+    }
+
+ParameterizedTestParameters(cat, prints_as_nanocat_does)
+{
+    static struct format_case cases[] = {
+        FORMAT_CASE("--raw", "a\"b\\c\n\r\t\x01\xe9z"),
+        FORMAT_CASE("--ascii", "a\"b\\c.....z\n"),
+        FORMAT_CASE("--quoted", "\"a\\\"b\\\\c\\n\\r\\x09\\x01\\xe9z\"\n"),
+        FORMAT_CASE("--hex", "\"\\x61\\x22\\x62\\x5c\\x63\\x0a\\x0d\\x09\\x01\\xe9\\x7a\"\n"),
+        FORMAT_CASE("--msgpack", "\xc4\x0b"
+                                 "a\"b\\c\n\r\t\x01\xe9z"),
+        FORMAT_CASE("--verbose", ""),
+    };
+    return cr_make_param_array(struct format_case, cases, sizeof cases / sizeof *cases, NULL);
+}
+
+ParameterizedTest(struct format_case *c, cat, prints_as_nanocat_does)
+{
+    struct program ours, theirs, sender;
+
+    write_file(in_directory("sample"), sample, SAMPLE_SIZE);
+    spoke_cat_start(&ours, "--rep", "-X", in_directory("s"), c->option, "-D", "", "-C", "1");
+    spoke_cat(&sender, "--req", "-x", in_directory("s"), "-F", in_directory("sample"));
+    ASSERT_STATUS(sender, 0);
+    cr_assert_eq(program_wait(&ours, 10), 0);
+    cr_assert_eq(ours.out_size, c->size);
+    cr_assert_arr_eq(ours.out, c->printed, c->size);
+    program_clear(&sender);
+
+    if (is_installed("nanocat") && strcmp(c->option, "--verbose") != 0) {
+        program_start_argv(
+            &theirs, false,
+            PROGRAM_ARGV("nanocat", "--rep", "-X", in_directory("n"), c->option, "-D", ""));
+        spoke_cat(&sender, "--req", "-x", in_directory("n"), "-F", in_directory("sample"));
+        ASSERT_STATUS(sender, 0);
+        program_look(&theirs);
+        cr_expect_eq(theirs.out_size, c->size);
+        cr_expect_arr_eq(theirs.out, c->printed, c->size);
+        program_clear(&theirs);
+        program_clear(&sender);
+    }
+    program_clear(&ours);
+}
+
+struct msgpack_case {
+    size_t size;
+    char head[6];
+    size_t head_size;
+};
+
+ParameterizedTestParameters(cat, msgpack_lengths_grow_with_the_message)
+{
+    static struct msgpack_case cases[] = {
+        {0, "\xc4\x00", 2},
+        {255, "\xc4\xff", 2},
+        {256, "\xc5\x01\x00", 3},
+        {65535, "\xc5\xff\xff", 3},
+        {65536, "\xc6\x00\x01\x00\x00", 5},
+    };
+    return cr_make_param_array(struct msgpack_case, cases, sizeof cases / sizeof *cases, NULL);
+}
+
+ParameterizedTest(struct msgpack_case *c, cat, msgpack_lengths_grow_with_the_message)
+{
+    struct program receiver, sender;
+    char *bytes = calloc(1, c->size + 1);
+
+    memset(bytes, 0xaa, c->size);
+    write_file(in_directory("sample"), bytes, c->size);
+    spoke_cat_start(&receiver, "--rep", "-X", in_directory("s"), "--format=msgpack", "-D", "",
+                    "-C1");
+    spoke_cat(&sender, "--req", "-x", in_directory("s"), "--file", in_directory("sample"));
+    ASSERT_STATUS(sender, 0);
+    cr_assert_eq(program_wait(&receiver, 10), 0);
+    cr_assert_eq(receiver.out_size, c->head_size + c->size);
+    cr_assert_arr_eq(receiver.out, c->head, c->head_size);
+    cr_assert_arr_eq(receiver.out + c->head_size, bytes, c->size);
+    program_clear(&receiver);
+    program_clear(&sender);
+    free(bytes);
+}
+
+Test(cat, prints_one_line_for_an_empty_message)
+{
+    struct program p;
+
+    shell(
+        &p,
+        "$SPOKE cat --rep -X $DIR/s -Q -D '' -C 1 & $SPOKE cat --req -x $DIR/s -D '' -A; wait $!");
+    ASSERT_STATUS(p, 0);
+    /* The two processes print in any order. */
+    cr_assert(strcmp(p.out, "\"\"\n\n") == 0 || strcmp(p.out, "\n\"\"\n") == 0, "%s", p.out);
+    program_clear(&p);
+}
+
+/* ---- how it ends ---- */
+
+struct end_case {
+    int status;
+    char words[96]; /* of the command line, by spaces; @ is the test's directory */
+    char said[96];
+};
+
+ParameterizedTestParameters(cat, says_what_is_wrong)
+{
+    static struct end_case cases[] = {
+        {1, "", "give a socket type"},
+        {1, "--req", "give an address"},
+        {1, "--req -x @/s", "has to send something"},
+        {1, "--req --rep -x @/s", "one socket type"},
+        {1, "--pair -x @/s -D a -F b", "--data or --file"},
+        {1, "--pair -x @/s -D a --line", "does not go with --data"},
+        {1, "--pair -x @/s --interval 1", "--interval"},
+        {1, "--bogus", "no option --bogus"},
+        {1, "-vy", "no option -y"},
+        {1, "--re", "could be any of --req --rep --recv-timeout --recv-maxsz"},
+        {1, "--pair --bind", "--bind needs a value"},
+        {1, "-x", "-x needs a value"},
+        {1, "--line=1", "takes no value"},
+        {1, "--pair -X @/s left-over", "\"left-over\" is not understood"},
+        {1, "--pair -X @/s --recv-timeout 1s", "--recv-timeout wants a number of seconds"},
+        {1, "--pair -X @/s --recv-timeout=-1", "--recv-timeout wants a number of seconds"},
+        {1, "--pair -X @/s --delay nan", "--delay wants"},
+        {1, "--pair -X @/s -C 1.5", "--count wants a whole number"},
+        {1, "--pair -L 65536", "--bind-local wants"},
+        {1, "--pair -X @/s --format xml", "--format can be"},
+        {1, "--pair -X @/s -E cert.pem", "has no TLS"},
+        {1, "--pair -X @/s --key key.pem", "has no TLS"},
+        {1, "--pair -X @/s --cacert ca.pem", "has no TLS"},
+        {1, "--pair -X @/s -k", "has no TLS"},
+        {2, "--pair -x @/s -F @/none", "No such file"},
+        {2, "--pair -x @/s -F @", "Is a directory"},
+        {2, "--pair -x @/s --line -F @/none", "No such file"},
+        {3, "--pair --bind nonsense", "malformed URL: write it as"},
+        {3, "--pair --bind tcp://127.0.0.1", "malformed URL: write it as"},
+        {3, "--pair --connect http://127.0.0.1:80", "unknown URL scheme: write it as"},
+        {3, "--pair -X @/none/s", "create the directory"},
+        {3, "--pair -X @/file", "it has not been touched"},
+        {3, "--pair -X @/used", "the address is in use: stop the program"},
+        {3, "--pair --bind tcp://192.0.2.1:5000", "take an address of this machine"},
+        {3,
+         "--pair --socket-name "
+         "0123456789012345678901234567890123456789012345678901234567890123 -X @/s",
+         "set an option"},
+        {3, "--pair -x @/s -D a --send-timeout 0.1", "nobody connected within 0.1 s"},
+        {3, "--req -x @/s -D a --send-timeout 0.1", "nobody connected within 0.1 s"},
+        {3, "--req -x @/s -D a --recv-timeout 0.1 --linger 0.1", "could not be delivered"},
+    };
+    return cr_make_param_array(struct end_case, cases, sizeof cases / sizeof *cases, NULL);
+}
+
+/* A socket that listens where the cases expect one. */
+static void
+occupy(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    cr_assert_eq(listen(fd, 1), 0);
+}
+
+ParameterizedTest(struct end_case *c, cat, says_what_is_wrong)
+{
+    struct program p;
+    char command[400] = "exec $SPOKE cat ";
+    size_t used = strlen(command);
+
+    for (const char *at = c->words; *at != '\0' && used < sizeof command - 8; at++) {
+        if (*at == '@')
+            used += (size_t)sprintf(command + used, "$DIR");
+        else
+            command[used++] = *at;
+    }
+    write_file(in_directory("file"), "x", 1);
+    occupy(in_directory("used"));
+    shell(&p, command);
+    ASSERT_STATUS(p, c->status);
+    ASSERT_SAID(p, c->said);
+    cr_assert_eq(strncmp(p.err, "spoke cat: ", 11), 0);
+    cr_assert_eq(strchr(p.err, '\n'), p.err + strlen(p.err) - 1, "more than one line: %s", p.err);
+    cr_assert_str_empty(p.out);
+    cr_assert_eq(access(in_directory("file"), F_OK), 0);
+    program_clear(&p);
+}
+
+Test(cat, a_path_longer_than_an_address_is_one_clear_error)
+{
+    struct program p;
+    char path[256];
+
+    snprintf(path, sizeof path, "%s/%0120d", test_directory, 7);
+    spoke_cat(&p, "--pair", "--bind-ipc", path);
+    ASSERT_STATUS(p, 3);
+    ASSERT_SAID(p, "at most 107 bytes");
+    program_clear(&p);
+}
+
+Test(cat, silent_errors_leave_the_exit_code)
+{
+    struct program p;
+
+    spoke_cat(&p, "--pair", "--bind", "nonsense", "-q");
+    ASSERT_STATUS(p, 3);
+    cr_assert_str_empty(p.err);
+    program_clear(&p);
+}
+
+Test(cat, help_and_version_end_well)
+{
+    struct program p;
+
+    spoke_cat(&p, "--help");
+    ASSERT_STATUS(p, 0);
+    cr_assert_eq(strncmp(p.out, "usage: spoke cat ", 17), 0);
+    cr_assert_not_null(strstr(p.out, "--send-timeout SEC"));
+    program_clear(&p);
+    spoke_cat(&p, "--version");
+    ASSERT_STATUS(p, 0);
+    cr_assert_eq(strncmp(p.out, "spoke 0.", 8), 0);
+    program_clear(&p);
+}
+
+Test(cat, a_stale_socket_file_is_taken_over)
+{
+    struct program p;
+
+    shell(&p, "$SPOKE cat --rep -X $DIR/s & while ! test -S $DIR/s; do sleep 0.01; done; kill -9 "
+              "$!; wait;"
+              "test -S $DIR/s && $SPOKE cat --rep -X $DIR/s --recv-timeout 0.1");
+    ASSERT_STATUS(p, 0);
+    cr_assert_neq(access(in_directory("s"), F_OK), 0);
+    program_clear(&p);
+}
+
+static void
+ends_by(int signal)
+{
+    struct program p;
+
+    spoke_cat_start(&p, "--rep", "-X", in_directory("s"), "-D", "x");
+    cr_assert(appears(in_directory("s")));
+    kill(p.pid, signal);
+    cr_assert_eq(program_wait(&p, 5), 128 + signal);
+    cr_assert_str_empty(p.err);
+    cr_assert_neq(access(in_directory("s"), F_OK), 0, "the socket file is left");
+    program_clear(&p);
+}
+
+Test(cat, removes_its_socket_file_when_interrupted)
+{
+    ends_by(SIGINT);
+    ends_by(SIGTERM);
+    ends_by(SIGHUP);
+}
+
+/* Each of the waits that a signal must end: for a peer, for a line, for the next interval. */
+Test(cat, a_signal_ends_every_wait)
+{
+    static const char *const waits[][6] = {
+        {"--pair", "--data", "x", "--verbose"},
+        {"--rep", "--line"},
+        {"--req", "--line"},
+        {"--pair", "--data", "x", "--delay", "100"},
+    };
+    struct program p;
+
+    for (size_t i = 0; i < sizeof waits / sizeof *waits; i++) {
+        const char *argv[12] = {SPOKE_TOOL, "cat", "-X", in_directory("s")};
+        for (size_t w = 0; w < 6; w++)
+            argv[4 + w] = waits[i][w];
+        program_start_argv(&p, true, argv);
+        cr_assert(appears(in_directory("s")));
+        kill(p.pid, SIGTERM);
+        cr_assert_eq(program_wait(&p, 5), 128 + SIGTERM, "%s %s", waits[i][0], waits[i][1]);
+        cr_assert_neq(access(in_directory("s"), F_OK), 0);
+        program_clear(&p);
+    }
+}
+
+Test(cat, a_closed_output_ends_it_quietly)
+{
+    struct program p;
+
+    shell(&p,
+          "{ $SPOKE cat --rep -X $DIR/s -D y -A 2>$DIR/err; echo $? >$DIR/status; } | head -n 2 &"
+          "for i in 1 2 3 4; do $SPOKE cat --req -x $DIR/s -D line$i --recv-timeout 1; done;"
+          "while ! test -s $DIR/status; do sleep 0.05; done; cat $DIR/err $DIR/status; test ! -e "
+          "$DIR/s");
+    cr_assert_not_null(strstr(p.out, "line1\nline2\n"), "%s", p.out);
+    cr_assert_not_null(strstr(p.out, "141\n"), "%s", p.out);
+    cr_assert_null(strstr(p.out, "spoke cat"), "%s", p.out);
+    program_clear(&p);
+}
+
+Test(cat, a_full_disk_is_an_error_of_the_file)
+{
+    struct program p;
+
+    if (access("/dev/full", W_OK) != 0)
+        cr_skip_test("there is no /dev/full");
+    shell(&p, "$SPOKE cat --rep -X $DIR/s -A >/dev/full & server=$!;"
+              "$SPOKE cat --req -x $DIR/s -D x --recv-timeout 0.5; wait $server");
+    ASSERT_STATUS(p, 2);
+    ASSERT_SAID(p, "cannot write to standard output: No space left");
+    program_clear(&p);
+}
+
+/* ---- what the socket types do ---- */
+
+Test(cat, one_request_one_reply)
+{
+    struct program server, client;
+
+    spoke_cat_start(&server, "--rep", "--bind", ipc_in_directory("s"), "--data", "world",
+                    "--quoted", "--count", "2");
+    spoke_cat(&client, "--req", "--connect", ipc_in_directory("s"), "--data", "hello", "-A");
+    ASSERT_STATUS(client, 0);
+    cr_assert_str_eq(client.out, "world\n");
+    program_clear(&client);
+    spoke_cat(&client, "--req", "--dial", ipc_in_directory("s"), "--data=hello again");
+    ASSERT_STATUS(client, 0);
+    cr_assert_str_empty(client.out);
+    program_clear(&client);
+    cr_assert_eq(program_wait(&server, 10), 0);
+    cr_assert_str_eq(server.out, "\"hello\"\n\"hello again\"\n");
+    program_clear(&server);
+}
+
+Test(cat, replier_without_data_prints_and_never_answers)
+{
+    struct program server, client;
+
+    spoke_cat_start(&server, "--rep", "-X", in_directory("s"), "--raw");
+    spoke_cat(&client, "--req", "-x", in_directory("s"), "-D", "one", "-A", "--recv-timeout",
+              "0.3");
+    ASSERT_STATUS(client, 0);
+    cr_assert_str_empty(client.out);
+    program_clear(&client);
+    program_look(&server);
+    cr_assert_str_eq(server.out, "one");
+    program_clear(&server);
+}
+
+Test(cat, receive_timeout_ends_it_quietly)
+{
+    struct program p;
+
+    spoke_cat(&p, "--rep", "-X", in_directory("s"), "--recv-timeout", "0.1");
+    ASSERT_STATUS(p, 0);
+    cr_assert_str_empty(p.err);
+    program_clear(&p);
+}
+
+Test(cat, count_repeats_a_request)
+{
+    struct program p;
+
+    shell(&p, "$SPOKE cat --rep -X $DIR/s -D r -C 5 >/dev/null &"
+              "$SPOKE cat --req -x $DIR/s -D q -C 5 -A && wait $!");
+    ASSERT_STATUS(p, 0);
+    cr_assert_str_eq(p.out, "r\nr\nr\nr\nr\n");
+    program_clear(&p);
+}
+
+Test(cat, interval_and_delay_take_their_time)
+{
+    struct program p;
+
+    /* 0.3 before the first, then two more intervals of 0.2; the third round's interval is not
+     * waited for. */
+    shell(&p,
+          "$SPOKE cat --rep -X $DIR/s -D r >/dev/null & server=$!; start=$(date +%s%N);"
+          "$SPOKE cat --req -x $DIR/s -D q -d 0.3 -i 0.2 -C 3 -A; end=$(date +%s%N); kill $server;"
+          "echo $(((end - start) / 1000000))");
+    cr_assert_eq(strncmp(p.out, "r\nr\nr\n", 6), 0, "%s", p.out);
+    cr_assert_geq(atoi(p.out + 6), 700);
+    program_clear(&p);
+}
+
+Test(cat, pair_talks_both_ways)
+{
+    struct program a, b;
+
+    spoke_cat_start(&a, "--pair", "-X", in_directory("s"), "-D", "from a", "-A", "-C", "1");
+    spoke_cat(&b, "--pair", "-x", in_directory("s"), "-D", "from b", "-A", "-C", "1");
+    ASSERT_STATUS(b, 0);
+    cr_assert_eq(program_wait(&a, 10), 0);
+    cr_assert_str_eq(a.out, "from b\n");
+    cr_assert_str_eq(b.out, "from a\n");
+    program_clear(&a);
+    program_clear(&b);
+}
+
+Test(cat, a_one_shot_message_arrives_although_its_receiver_starts_later)
+{
+    struct program sender, receiver;
+
+    spoke_cat_start(&sender, "--pair", "-x", in_directory("s"), "-D", "late", "--recv-timeout",
+                    "0");
+    usleep(300000);
+    spoke_cat(&receiver, "--pair", "-X", in_directory("s"), "-A", "-C", "1");
+    ASSERT_STATUS(receiver, 0);
+    cr_assert_str_eq(receiver.out, "late\n");
+    cr_assert_eq(program_wait(&sender, 10), 0);
+    program_clear(&sender);
+    program_clear(&receiver);
+}
+
+Test(cat, several_addresses_of_one_socket)
+{
+    struct program server, client;
+    const char *port = free_port();
+
+    spoke_cat_start(&server, "--rep", "-X", in_directory("s"), "-L", port, "-D", "r", "-C", "2");
+    spoke_cat(&client, "--req", "-l", port, "-D", "q", "-A");
+    ASSERT_STATUS(client, 0);
+    cr_assert_str_eq(client.out, "r\n");
+    program_clear(&client);
+    spoke_cat(&client, "--req", "-x", in_directory("s"), "-D", "q", "-A");
+    ASSERT_STATUS(client, 0);
+    cr_assert_str_eq(client.out, "r\n");
+    program_clear(&client);
+    cr_assert_eq(program_wait(&server, 10), 0);
+    program_clear(&server);
+}
+
+Test(cat, its_name_can_be_the_socket_type)
+{
+    struct program p;
+
+    shell(&p, "ln -s $SPOKE $DIR/nn_req; ln -s $SPOKE $DIR/nn_rep; ln -s $SPOKE $DIR/nn_pub;"
+              "$DIR/nn_rep -X $DIR/s -D world -C 1 & $DIR/nn_req -x $DIR/s -D hello -A && wait $! "
+              "&& $DIR/nn_pub -L 1");
+    ASSERT_STATUS(p, 1);
+    cr_assert_str_eq(p.out, "world\n");
+    ASSERT_SAID(p, "nn_pub: there is no socket type of this name");
+    program_clear(&p);
+}
+
+Test(cat, the_size_limit_is_told_and_can_be_lifted)
+{
+    struct program p;
+
+    /* 1 MiB and four bytes of request id: one message too large, then the same without a limit. */
+    shell(&p, "head -c 1048576 /dev/zero >$DIR/big; $SPOKE cat --rep -X $DIR/s -D r 2>$DIR/err & "
+              "server=$!;"
+              "$SPOKE cat --req -x $DIR/s -F $DIR/big -A --recv-timeout 0.5; kill $server; wait; "
+              "cat $DIR/err;"
+              "$SPOKE cat --rep -X $DIR/t -D r -Z 0 -C 1 & $SPOKE cat --req -x $DIR/t -F $DIR/big "
+              "-A; wait $!");
+    ASSERT_STATUS(p, 0);
+    cr_assert_not_null(strstr(p.out, "the message is too large: allow more with --recv-maxsz"),
+                       "%s", p.out);
+    cr_assert_str_eq(p.out + strlen(p.out) - 3, "\nr\n");
+    program_clear(&p);
+}
+
+Test(cat, a_peer_of_another_kind_is_named)
+{
+    struct program server, client;
+
+    spoke_cat_start(&server, "--pair", "-X", in_directory("s"));
+    spoke_cat(&client, "--req", "-x", in_directory("s"), "-D", "x", "--send-timeout", "1");
+    ASSERT_STATUS(client, 3);
+    ASSERT_SAID(client, "the peer speaks another protocol");
+    program_clear(&server);
+    program_clear(&client);
+}
+
+/* ---- pipelines ---- */
+
+Test(cat, each_line_is_a_request)
+{
+    struct program p;
+
+    shell(&p, "$SPOKE cat --rep -X $DIR/s -D ok --line -F /dev/null & kill $!; wait;" /* no line: no
+                                                                                         reply */
+              "$SPOKE cat --rep -X $DIR/s -D ok >/dev/null & server=$!;"
+              "printf 'one\\n\\nthree' | $SPOKE cat --req -x $DIR/s --line; kill $server");
+    cr_assert_str_eq(p.out, "ok\nok\nok\n");
+    program_clear(&p);
+    shell(
+        &p,
+        "yes | head -n 2000 >$DIR/lines; $SPOKE cat --rep -X $DIR/s -D ok -A >$DIR/got & server=$!;"
+        "$SPOKE cat --req -x $DIR/s --line --file $DIR/lines | wc -l; kill $server; wait; wc -l "
+        "<$DIR/got;"
+        "cmp $DIR/lines $DIR/got");
+    cr_assert_str_eq(p.out, "2000\n2000\n", "%s", p.out);
+    program_clear(&p);
+}
+
+Test(cat, a_filter_of_the_shell_can_be_the_replier)
+{
+    struct program p;
+
+    shell(&p,
+          "mkfifo $DIR/f; $SPOKE cat --rep -X $DIR/s --line <$DIR/f | sed -u 's/.*/<&>/' >$DIR/f & "
+          "printf 'one\\ntwo\\n' | $SPOKE cat --req -x $DIR/s --line --recv-timeout 5; kill $!");
+    cr_assert_str_eq(p.out, "<one>\n<two>\n", "%s %s", p.out, p.err);
+    program_clear(&p);
+}
+
+Test(cat, pair_carries_a_pipeline)
+{
+    struct program p;
+
+    shell(&p, "seq 20000 >$DIR/in; $SPOKE cat --pair -X $DIR/s --ascii --recv-timeout 1 >$DIR/out &"
+              "$SPOKE cat --pair -x $DIR/s --line <$DIR/in && wait $! && cmp $DIR/in $DIR/out && "
+              "test ! -e $DIR/s");
+    ASSERT_STATUS(p, 0);
+    cr_assert_str_empty(p.err);
+    program_clear(&p);
+}
+
+/* Goal: two sides that both send more than all queues hold do not wait for each other for ever. */
+Test(cat, pair_sends_lines_both_ways_at_once, .timeout = 60)
+{
+    struct program p;
+
+    shell(&p, "yes 0123456789abcdef0123456789abcdef | head -n 200000 >$DIR/in;"
+              "$SPOKE cat --pair -X $DIR/s --line --recv-timeout 2 <$DIR/in >$DIR/a &"
+              "$SPOKE cat --pair -x $DIR/s --line --recv-timeout 2 <$DIR/in >$DIR/b && wait $! &&"
+              "cmp $DIR/in $DIR/a && cmp $DIR/in $DIR/b");
+    ASSERT_STATUS(p, 0);
+    program_clear(&p);
+}
+
+/* ---- strangers ---- */
+
+struct interop_case {
+    char program[8];
+    char transport[4];
+    char pattern[4]; /* "rep": the stranger answers; "req": it asks; "par": a pair */
+    bool we_bind;
+};
+
+ParameterizedTestParameters(cat, gets_on_with_strangers)
+{
+    static struct interop_case cases[24];
+    size_t count = 0;
+
+    for (int program = 0; program < 2; program++) {
+        for (int transport = 0; transport < 2; transport++) {
+            for (int pattern = 0; pattern < 3; pattern++) {
+                for (int we_bind = 0; we_bind < 2; we_bind++) {
+                    struct interop_case *c = &cases[count++];
+                    strcpy(c->program, program == 0 ? "nanocat" : "nngcat");
+                    strcpy(c->transport, transport == 0 ? "ipc" : "tcp");
+                    strcpy(c->pattern, pattern == 0 ? "rep" : pattern == 1 ? "req" : "par");
+                    c->we_bind = we_bind == 1;
+                }
+            }
+        }
+    }
+    return cr_make_param_array(struct interop_case, cases, count, NULL);
+}
+
+static void
+talk_to_stranger(const char *program, const char *type, const char *url, bool we_bind,
+                 const char *our_type)
+{
+    const char *theirs[] = {program,
+                            type,
+                            we_bind ? "--connect" : "--bind",
+                            url,
+                            "--data",
+                            "from them",
+                            "-Q",
+                            "--recv-timeout",
+                            "3",
+                            program[1] == 'n' ? "--compat" : NULL,
+                            NULL};
+    struct program stranger, ours;
+
+    program_start_argv(&stranger, false, theirs);
+    spoke_cat(&ours, our_type, we_bind ? "--bind" : "--connect", url, "--data", "from us", "-Q",
+              "-C", "1", "--recv-timeout", "5");
+    ASSERT_STATUS(ours, 0);
+    cr_assert_str_eq(ours.out, "\"from them\"\n");
+    program_wait(&stranger, 10);
+    cr_assert_str_eq(stranger.out, "\"from us\"\n", "the stranger printed: %s%s", stranger.out,
+                     stranger.err);
+    program_clear(&stranger);
+    program_clear(&ours);
+}
+
+ParameterizedTest(struct interop_case *c, cat, gets_on_with_strangers)
+{
+    char url[128];
+    bool is_nng = strcmp(c->program, "nngcat") == 0;
+
+    if (!is_installed(c->program))
+        cr_skip_test("%s is not installed", c->program);
+    if (strcmp(c->transport, "ipc") == 0)
+        snprintf(url, sizeof url, "%s", ipc_in_directory("s"));
+    else
+        snprintf(url, sizeof url, "tcp://127.0.0.1:%s", free_port());
+    if (strcmp(c->pattern, "rep") == 0)
+        talk_to_stranger(c->program, "--rep", url, c->we_bind, "--req");
+    else if (strcmp(c->pattern, "req") == 0)
+        talk_to_stranger(c->program, "--req", url, c->we_bind, "--rep");
+    else
+        talk_to_stranger(c->program, is_nng ? "--pair0" : "--pair", url, c->we_bind, "--pair");
+}

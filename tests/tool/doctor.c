@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/* spoke, spoke doctor and spoke demo from the outside. */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/support/test.h"
+#include "tests/tool/program.h"
+
+TestSuite(tool, .init = test_directory_make, .fini = test_directory_remove);
+TestSuite(doctor, .init = test_directory_make, .fini = test_directory_remove);
+TestSuite(demo, .init = test_directory_make, .fini = test_directory_remove);
+
+#define tool(P, ...) program_run_argv(P, PROGRAM_ARGV(SPOKE_TOOL, __VA_ARGS__))
+
+/* ---- a strict reader of JSON: gives what follows a value, or NULL ---- */
+
+static const char *read_value(const char *at);
+
+static const char *
+skip_space(const char *at)
+{
+    return at + strspn(at, " \n\r\t");
+}
+
+static const char *
+read_string(const char *at)
+{
+    if (*at++ != '"')
+        return NULL;
+    while (*at != '"') {
+        if ((unsigned char)*at < 0x20)
+            return NULL;
+        if (*at++ != '\\')
+            continue;
+        if (*at == 'u' && strspn(at + 1, "0123456789abcdefABCDEF") < 4)
+            return NULL;
+        if (strchr("\"\\/bfnrtu", *at) == NULL)
+            return NULL;
+        at++;
+    }
+    return at + 1;
+}
+
+static const char *
+read_number(const char *at)
+{
+    size_t digits;
+
+    at += *at == '-';
+    digits = strspn(at, "0123456789");
+    if (digits == 0 || (digits > 1 && *at == '0'))
+        return NULL;
+    at += digits;
+    if (*at != '.')
+        return at;
+    digits = strspn(at + 1, "0123456789");
+    return digits > 0 ? at + 1 + digits : NULL;
+}
+
+/* An object's members or an array's elements, after the opening bracket. */
+static const char *
+read_list(const char *at, char close)
+{
+    at = skip_space(at);
+    if (*at == close)
+        return at + 1;
+    for (;;) {
+        if (close == '}') {
+            if ((at = read_string(skip_space(at))) == NULL || *(at = skip_space(at)) != ':')
+                return NULL;
+            at++;
+        }
+        if ((at = read_value(at)) == NULL)
+            return NULL;
+        at = skip_space(at);
+        if (*at == close)
+            return at + 1;
+        if (*at++ != ',')
+            return NULL;
+    }
+}
+
+static const char *
+read_value(const char *at)
+{
+    static const char *const words[] = {"true", "false", "null"};
+
+    at = skip_space(at);
+    for (size_t i = 0; i < 3; i++) {
+        if (strncmp(at, words[i], strlen(words[i])) == 0)
+            return at + strlen(words[i]);
+    }
+    if (*at == '{')
+        return read_list(at + 1, '}');
+    if (*at == '[')
+        return read_list(at + 1, ']');
+    return *at == '"' ? read_string(at) : read_number(at);
+}
+
+static bool
+is_json(const char *text)
+{
+    const char *end = read_value(text);
+
+    return end != NULL && *skip_space(end) == '\0';
+}
+
+/* The number that follows "name": , or -1. */
+static double
+number_of(const char *text, const char *name)
+{
+    char key[64];
+    const char *at;
+
+    snprintf(key, sizeof key, "\"%s\": ", name);
+    at = strstr(text, key);
+    return at == NULL || !isdigit((unsigned char)at[strlen(key)]) ? -1 : atof(at + strlen(key));
+}
+
+/* ---- spoke ---- */
+
+Test(tool, lists_its_commands)
+{
+    static const char *const names[] = {"bench", "cat", "demo", "doctor", "help"};
+    struct program p;
+
+    tool(&p, "--help");
+    cr_assert_eq(p.status, 0);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        cr_assert_not_null(strstr(p.out, names[i]));
+    program_clear(&p);
+}
+
+Test(tool, explains_each_command)
+{
+    static const char *const names[] = {"bench", "cat", "demo", "doctor"};
+    struct program p;
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char usage[32];
+        snprintf(usage, sizeof usage, "usage: spoke %s ", names[i]);
+        tool(&p, names[i], "--help");
+        cr_assert_eq(p.status, 0);
+        cr_assert_eq(strncmp(p.out, usage, strlen(usage)), 0, "%s", p.out);
+        program_clear(&p);
+        tool(&p, "help", names[i]);
+        cr_assert_eq(p.status, 0);
+        cr_assert_eq(strncmp(p.out, usage, strlen(usage)), 0, "%s", p.out);
+        program_clear(&p);
+    }
+}
+
+Test(tool, takes_a_unique_prefix_of_a_command)
+{
+    struct program p;
+
+    tool(&p, "c", "--version");
+    cr_assert_eq(p.status, 0);
+    program_clear(&p);
+    tool(&p, "d", "--version");
+    cr_assert_eq(p.status, 1);
+    cr_assert_not_null(strstr(p.err, "could be any of demo doctor"));
+    program_clear(&p);
+}
+
+Test(tool, refuses_what_it_does_not_know)
+{
+    struct program p;
+
+    tool(&p, "nothing");
+    cr_assert_eq(p.status, 1);
+    cr_assert_not_null(strstr(p.err, "no command \"nothing\""));
+    program_clear(&p);
+    tool(&p, "--nothing");
+    cr_assert_eq(p.status, 1);
+    cr_assert_not_null(strstr(p.err, "no option --nothing"));
+    program_clear(&p);
+    program_run_argv(&p, PROGRAM_ARGV(SPOKE_TOOL));
+    cr_assert_eq(p.status, 1);
+    cr_assert_eq(strncmp(p.err, "usage: spoke ", 13), 0);
+    program_clear(&p);
+}
+
+/* ---- doctor ---- */
+
+Test(doctor, tells_people_about_the_machine)
+{
+    struct program p;
+
+    tool(&p, "doctor");
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    cr_assert_not_null(strstr(p.out, "backend chosen"));
+    cr_assert_not_null(strstr(p.out, "waking a thread"));
+    cr_assert_not_null(strstr(p.out, "\nAdvice\n  "));
+    cr_assert_null(strstr(p.out, "DOES NOT WORK"), "%s", p.out);
+    program_clear(&p);
+}
+
+Test(doctor, tells_programs_about_the_machine)
+{
+    struct program p;
+    double block_us, spin_us;
+
+    tool(&p, "doctor", "--json");
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    cr_assert(is_json(p.out), "%s", p.out);
+    cr_assert_gt(number_of(p.out, "futex_wake_us"), 0);
+    cr_assert_gt(number_of(p.out, "eventfd_wake_us"), 0);
+    cr_assert_eq((long)number_of(p.out, "online"), sysconf(_SC_NPROCESSORS_ONLN));
+    block_us = number_of(p.out, "unix_round_trip_block_us");
+    spin_us = number_of(p.out, "unix_round_trip_spin_us");
+    cr_assert_gt(block_us, 0);
+    if (spin_us > 0 && spin_us < block_us)
+        cr_assert_float_eq(number_of(p.out, "break_even_us"), (block_us - spin_us) / 2, 0.01);
+    program_clear(&p);
+}
+
+Test(doctor, says_what_the_environment_asks_for)
+{
+    struct program p;
+
+    setenv("SPOKE_BACKEND", "poll", 1);
+    setenv("SPOKE_WAIT", "block\"\xff", 1);
+    tool(&p, "doctor", "--json");
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    cr_assert(is_json(p.out), "%s", p.out);
+    cr_assert_not_null(strstr(p.out, "\"backend\": \"poll\""));
+    cr_assert_not_null(strstr(p.out, "\"policy\": \"block\\\"\\u00ff\""), "%s", p.out);
+    program_clear(&p);
+}
+
+Test(doctor, one_cpu_means_no_spinning)
+{
+    struct program p;
+
+    if (!is_installed("taskset"))
+        cr_skip_test("taskset is not installed");
+    shell(&p, "taskset -c $(taskset -cp $$ | sed 's/.*: //; s/[-,].*//') $SPOKE doctor");
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    cr_assert_not_null(strstr(p.out, "with one CPU it never spins"), "%s", p.out);
+    cr_assert_not_null(strstr(p.out, "there is one CPU"), "%s", p.out);
+    cr_assert_null(strstr(p.out, "both sides spin"), "%s", p.out);
+    program_clear(&p);
+}
+
+Test(doctor, few_descriptors_are_a_problem_with_one_remedy)
+{
+    struct program p;
+
+    shell(&p, "ulimit -Sn 256; $SPOKE doctor");
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    cr_assert_not_null(strstr(p.out, "only 256 descriptors"), "%s", p.out);
+    cr_assert_not_null(strstr(p.out, "ulimit -n"), "%s", p.out);
+    program_clear(&p);
+}
+
+/* ---- demo ---- */
+
+Test(demo, shows_processes_that_talk_and_leaves_nothing)
+{
+    char directory[] = "/tmp/spoke-demo-XXXXXX";
+    struct program p;
+    const char *at;
+
+    tool(&p, "demo", "--no-bench");
+    cr_assert_eq(p.status, 0, "%s%s", p.out, p.err);
+    cr_assert_not_null(strstr(p.out, "three requests, three replies"));
+    cr_assert_not_null(strstr(p.out, "nanocat"));
+    cr_assert_not_null(at = strstr(p.out, "/tmp/spoke-demo-"));
+    memcpy(directory, at, strlen(directory));
+    cr_assert_neq(access(directory, F_OK), 0, "%s is left", directory);
+    program_clear(&p);
+}
+
+Test(demo, goes_without_nanocat)
+{
+    struct program p;
+
+    setenv("PATH", test_directory, 1);
+    program_run_argv(&p, PROGRAM_ARGV(SPOKE_TOOL, "demo", "--no-bench"));
+    cr_assert_eq(p.status, 0, "%s%s", p.out, p.err);
+    cr_assert_not_null(strstr(p.out, "nanocat is not installed"));
+    program_clear(&p);
+    setenv("PATH", "/usr/bin:/bin", 1); /* for .fini */
+}
+
+/* Goal: a peer that hangs ends the demo with a failure, in bounded time, and is ended itself. */
+Test(demo, fails_when_the_other_program_does, .timeout = 60)
+{
+    struct program p;
+
+    shell(&p, "printf '#!/bin/sh\\necho \"broken\"\\n' >$DIR/nanocat; chmod +x $DIR/nanocat; "
+              "PATH=$DIR:$PATH $SPOKE demo --no-bench");
+    cr_assert_eq(p.status, 3, "%s%s", p.out, p.err);
+    cr_assert_not_null(strstr(p.out, "that is not what was to be received"), "%s", p.out);
+    program_clear(&p);
+    shell(&p, "printf '#!/bin/sh\\nexec sleep 1000\\n' >$DIR/nanocat; PATH=$DIR:$PATH timeout 15 "
+              "$SPOKE demo --no-bench");
+    cr_assert_eq(p.status, 3, "%s%s", p.out, p.err);
+    cr_assert_not_null(strstr(p.out, "no answer within ten seconds"), "%s", p.out);
+    program_clear(&p);
+}
