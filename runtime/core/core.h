@@ -10,7 +10,7 @@
 #include <spoke/socket.h>
 #include <spoke/stats.h>
 
-#include "runtime/core/idmap.h"
+#include "runtime/memory/idmap.h"
 #include "runtime/core/log.h"
 #include "runtime/core/transport.h"
 #include "runtime/engine/backend.h"

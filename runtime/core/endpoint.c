@@ -258,6 +258,8 @@ spk_listener_failed(struct spk_endpoint *l, int reason)
 void
 spk_listener_closed(struct spk_endpoint *l)
 {
+    l->stopped = true;
+    spk_engine_wake_all(l->e, &l->waiters);
     spk_endpoint_unref(l);
 }
 
@@ -464,10 +466,17 @@ close_endpoint(void *handle, bool is_dialer)
     struct spk_endpoint *ep;
     struct spk_engine   *e;
     int                  rc = enter_endpoint(handle, is_dialer, &ep, &e);
+    bool                 listening;
 
     if (rc != 0)
         return rc;
+    ep->refs++;
+    listening = ep->state == SPK_LISTENING;
     spk_endpoint_close(ep);
+    /* Until the address is free again; a callback cannot wait for that. */
+    while (listening && !ep->stopped && rc == 0)
+        rc = spk_engine_wait(e, &ep->waiters, SPOKE_FOREVER, SPOKE_WAIT_BLOCK);
+    spk_endpoint_unref(ep);
     spk_engine_leave(e);
     return 0;
 }

@@ -20,10 +20,12 @@
 #define PENDING_MOST    ((size_t)256 * 1024)     /* bytes taken before the pipe says that it is full */
 #define SEGMENTS        64
 
-/* Bytes to write, and what has to be let go when they are written. */
+/* What has to be let go when a segment is written, and which messages then are. */
 struct segment_owner {
     spoke_msg        *m;
     struct spk_chunk *chunk;
+    uint8_t          *start; /* gathered: where its first message began, NULL: it is the rest of one that has begun to go out */
+    uint32_t          ends;  /* messages that end in it */
 };
 
 /* Exists only while there is something to write. */
@@ -35,7 +37,6 @@ struct out {
     struct spk_chunk    *gather; /* where small messages are copied to … */
     size_t               gather_used;
     size_t               bytes; /* in all segments */
-    uint64_t             messages; /* put here since it was last empty */
 };
 
 struct framing {
@@ -81,7 +82,6 @@ get_out(struct framing *f)
         f->out->count = 0;
         f->out->gather = NULL;
         f->out->gather_used = f->out->bytes = 0;
-        f->out->messages = 0;
         memset(&f->out->msg, 0, sizeof f->out->msg);
     }
     return f->out;
@@ -128,8 +128,6 @@ consume(struct out *out, size_t n)
     out->count -= done;
     memmove(out->iov, out->iov + done, (size_t)out->count * sizeof *out->iov);
     memmove(out->owner, out->owner + done, (size_t)out->count * sizeof *out->owner);
-    if (out->bytes == 0)
-        out->messages = 0;
     if (out->count == 0 && out->gather != NULL && spk_chunk_alone(out->gather))
         out->gather_used = 0;
 }
@@ -230,8 +228,7 @@ add_segment(struct out *out, const void *base, size_t size, spoke_msg *m, struct
 {
     out->iov[out->count].iov_base = (void *)(uintptr_t)base;
     out->iov[out->count].iov_len = size;
-    out->owner[out->count].m = m;
-    out->owner[out->count].chunk = chunk;
+    out->owner[out->count] = (struct segment_owner){.m = m, .chunk = chunk};
     out->count++;
     out->bytes += size;
 }
@@ -258,7 +255,8 @@ gathered(struct out *out, uint8_t *data, size_t size)
 {
     struct iovec *last = out->count > 0 ? &out->iov[out->count - 1] : NULL;
 
-    if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == data && out->owner[out->count - 1].chunk == out->gather) {
+    if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == data && out->owner[out->count - 1].chunk == out->gather &&
+        out->owner[out->count - 1].start != NULL) {
         last->iov_len += size;
         out->bytes += size;
     } else {
@@ -288,7 +286,8 @@ queue_message(struct framing *f, spoke_msg *m, size_t skip)
         gathered(out, room + skip, copied - skip);
     if (skip < copied)
         out->gather_used += skip;
-    out->messages++;
+    if (skip == 0 && out->owner[out->count - 1].start == NULL)
+        out->owner[out->count - 1].start = room;
     if (small) {
         spoke_msg_free(m);
     } else {
@@ -296,6 +295,7 @@ queue_message(struct framing *f, spoke_msg *m, size_t skip)
 
         add_segment(out, m->body + gone, m->size - gone, m, NULL);
     }
+    out->owner[out->count - 1].ends++;
     if (out->bytes >= PENDING_MOST || out->count >= SEGMENTS - 2)
         spk_pipe_set_writable(&f->pipe, false);
     return 0;
@@ -361,13 +361,34 @@ framing_send(struct spk_pipe *p, spoke_msg *m)
     return 0;
 }
 
+/* Of the messages gathered in a segment, those that are written already. */
+static uint32_t
+written(const struct framing *f, const struct segment_owner *owner, const uint8_t *up_to)
+{
+    size_t   type = f->type_byte ? 1 : 0;
+    uint32_t count = 0;
+
+    for (const uint8_t *at = owner->start; at != NULL && count < owner->ends; count++) {
+        at += type + 8 + spk_get64(at + type);
+        if (at > up_to)
+            break;
+    }
+    return count;
+}
+
 static uint64_t
 framing_pending(struct spk_pipe *p, uint64_t *bytes)
 {
     struct framing *f = framing_of(p);
+    struct out     *out = f->out;
+    uint64_t        messages = 0;
 
-    *bytes = f->out == NULL ? 0 : f->out->bytes;
-    return f->out == NULL ? 0 : f->out->messages;
+    *bytes = out == NULL ? 0 : out->bytes;
+    for (int i = 0; out != NULL && i < out->count; i++)
+        messages += out->owner[i].ends;
+    if (out != NULL && out->count > 0 && out->owner[0].start != NULL)
+        messages -= written(f, &out->owner[0], out->iov[0].iov_base);
+    return messages;
 }
 
 /* ---- in ---- */

@@ -101,6 +101,7 @@ struct spk_endpoint {
     socklen_t               address_size;
     uint64_t                device, inode; /* ipc listener: the socket file that is ours */
     struct spk_timer        accept_timer;  /* back-off after a failed accept */
+    bool                    stopped;       /* listener: the address is free again */
     void                   *private;       /* tcp: addresses left to try; inproc: the name's entry */
 };
 

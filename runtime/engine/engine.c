@@ -118,6 +118,7 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
     spk_list_init(&e->posted);
     spk_list_init(&e->waiters);
     memset(&e->timers, 0, sizeof e->timers);
+    memset(&e->afters_by_id, 0, sizeof e->afters_by_id);
     e->hot_count = 0;
     e->ops_in_flight = 0;
     e->scratch = NULL;
@@ -385,8 +386,8 @@ spoke_engine_close(spoke_engine *handle)
 }
 
 /* A foreign loop learns of the next timer from a descriptor of its own. */
-static void
-arm_foreign(struct spk_engine *e)
+void
+spk_engine_arm_foreign(struct spk_engine *e)
 {
     struct itimerspec time = {{0, 0}, {0, 0}};
     spoke_ns          next = spk_timers_next(&e->timers);
@@ -394,6 +395,7 @@ arm_foreign(struct spk_engine *e)
 
     if (e->foreign_fd < 0)
         return;
+    spk_engine_rest(e);
     if (read(e->timer_fd, &expired, sizeof expired) < 0)
         errno = 0; /* it had not expired */
     if (next != SPOKE_FOREVER) {
@@ -443,9 +445,7 @@ spoke_engine_poll(spoke_engine *handle, spoke_ns timeout_ns)
         if (timeout_ns == 0 || spk_engine_now(e) >= deadline)
             break;
     }
-    if (rc == 0 && e->foreign_fd >= 0)
-        spk_engine_rest(e);
-    arm_foreign(e);
+    spk_engine_arm_foreign(e);
     return rc;
 }
 
@@ -501,8 +501,7 @@ spoke_engine_fd(spoke_engine *handle)
         e->timer_fd = e->foreign_fd = -1;
         return rc;
     }
-    spk_engine_rest(e);
-    arm_foreign(e);
+    spk_engine_arm_foreign(e);
     return e->foreign_fd;
 }
 

@@ -20,6 +20,7 @@
 
 #include "runtime/memory/list.h"
 #include "runtime/memory/chunk.h"
+#include "runtime/memory/idmap.h"
 
 struct spk_engine;
 struct spk_backend;
@@ -138,7 +139,8 @@ struct spk_engine {
     struct spk_link   hot;       /* receives that are tried by plain calls before they are armed */
     struct spk_link   tasks, callbacks, flushes;
     struct spk_link   afters; /* spoke_engine_after() */
-    uint64_t          after_ids;
+    struct spk_idmap  afters_by_id;
+    uint32_t          after_ids;
     struct spk_link   sockets; /* of the core: everything to close with the engine */
     struct spk_timers timers;
     uint32_t          hot_count;
@@ -193,6 +195,9 @@ void spk_engine_flush(struct spk_engine *e);
 
 /* Arm everything, as before a sleep, without sleeping: for a foreign loop that will poll instead. */
 void spk_engine_rest(struct spk_engine *e);
+
+/* Bring the descriptors for a foreign loop up to date. */
+void spk_engine_arm_foreign(struct spk_engine *e);
 
 /* Cancel what spoke_engine_after() started. */
 void spk_afters_close(struct spk_engine *e);

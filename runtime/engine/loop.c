@@ -586,8 +586,11 @@ spk_engine_turn(struct spk_engine *e, spoke_ns deadline)
 void
 spk_engine_rest(struct spk_engine *e)
 {
+    spk_engine_flush(e);
     arm_hot(e);
     poll_backend(e);
+    if (work_waits(e)) /* what came of that */
+        e->backend->poke(e);
 }
 
 void
@@ -678,6 +681,8 @@ spk_engine_leave(struct spk_engine *e)
     run_tasks(e);
     if (e->shared)
         leave_shared(e);
+    else if (e->foreign_fd >= 0 && e->in_callback == 0)
+        spk_engine_arm_foreign(e); /* the foreign loop may sleep before it polls us again */
 }
 
 void

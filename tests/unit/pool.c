@@ -2,6 +2,7 @@
 /* The pools: what they keep, what they give back, and what happens when threads come, go and free
  * each other's memory.  Under a sanitizer the pools keep nothing; what is left of the promises is
  * tested there too. */
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -433,11 +434,12 @@ use_late(void *rounds)
     int *left = rounds;
     spoke_msg *m;
 
+    --*left;
     if (spoke_msg_new(&m, 1000) == 0)
         spoke_msg_free(m);
     for (int i = 0; i < 50; i++)
         spk_pool_free(train[*left * 50 + i]); /* the main thread's */
-    if (--*left > 0)
+    if (*left > 0)
         pthread_setspecific(late_key, rounds);
 }
 
@@ -450,15 +452,18 @@ use_late_thread(void *rounds)
 
 Test(pool, destructors_of_a_thread_may_still_allocate_and_free)
 {
-    int rounds = 3;
+    int rounds = 1 + PTHREAD_DESTRUCTOR_ITERATIONS;
+    struct spk_pool *before, *after;
 
-    cr_assert_eq(pthread_key_create(&late_key, use_late), 0);
     allocate_train(280);
+    cr_assert_eq(pthread_key_create(&late_key, use_late), 0);
+    run_thread(report_pool, &before);
     run_thread(use_late_thread, &rounds);
+    run_thread(report_pool, &after);
     cr_expect_eq(rounds, 0);
-    for (int i = 0; i < TRAIN; i++)
-        if (i < 50 || i >= 200)
-            spk_pool_free(train[i]);
+    cr_expect_eq(after, before, "the thread left its pool to the next one");
+    for (int i = 50 * (1 + PTHREAD_DESTRUCTOR_ITERATIONS); i < TRAIN; i++)
+        spk_pool_free(train[i]);
     cr_expect_eq(stats_now().messages, 0);
     cr_expect_eq(stats_now().chunks, 0);
     cr_expect_leq(stats_now().idle_bytes, KEPT_BYTES_MAX);
@@ -488,6 +493,9 @@ pack(uint32_t random)
 
     if (parcel == NULL || spoke_msg_new(&parcel->m, random % 3000) != 0)
         abort();
+    struct spk_pool *home = spk_block_of(parcel)->home;
+    if (home != NULL && home != spk_pool_mine) /* it came home to the wrong one */
+        atomic_fetch_add(&damaged, 1);
     parcel->size = size;
     memset(parcel + 1, (uint8_t)size, size - sizeof *parcel);
     memset(spoke_msg_body(parcel->m), (uint8_t)size, spoke_msg_size(parcel->m));

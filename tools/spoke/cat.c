@@ -277,25 +277,26 @@ static int
 open_data(struct request *r)
 {
     struct cat *c = &r->cat;
+    const char *path = r->file != NULL ? r->file : "-";
     int fd = STDIN_FILENO, rc;
     bool ok;
 
     if (r->data == NULL && r->file == NULL && !c->use_lines)
         return TOOL_OK;
-    if ((rc = spoke_msg_from(&c->data, r->data, r->data != NULL ? strlen(r->data) : 0)) != 0)
-        return tool_api_error("make a message", NULL, rc);
-    if (r->data != NULL)
-        return TOOL_OK;
-    if (r->file != NULL && strcmp(r->file, "-") != 0 &&
-        (fd = open(r->file, O_RDONLY | O_CLOEXEC)) < 0) {
-        file_error(r->file);
+    if (!c->use_lines) {
+        rc = spoke_msg_from(&c->data, r->data, r->data != NULL ? strlen(r->data) : 0);
+        if (rc != 0 || r->data != NULL)
+            return rc == 0 ? TOOL_OK : tool_api_error("make a message", NULL, rc);
+    }
+    if (strcmp(path, "-") != 0 && (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0) {
+        file_error(path);
         return TOOL_FILE;
     }
     if (c->use_lines) {
         lines_init(&c->lines, fd);
         return TOOL_OK;
     }
-    ok = read_all(fd, r->file, c->data);
+    ok = read_all(fd, path, c->data);
     if (fd != STDIN_FILENO)
         close(fd);
     return ok ? TOOL_OK : TOOL_FILE;

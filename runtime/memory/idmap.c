@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Linear probing with the numbers as their own hash (they are consecutive); removal closes the gap, so there are no tombstones. */
-#include "runtime/core/idmap.h"
+#include "runtime/memory/idmap.h"
 
 #include <stddef.h>
 

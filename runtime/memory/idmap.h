@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A map from 31-bit numbers to pointers: open addressing, half full at most.  One thread at a time. */
-#ifndef SPK_CORE_IDMAP_H
-#define SPK_CORE_IDMAP_H
+#ifndef SPK_MEMORY_IDMAP_H
+#define SPK_MEMORY_IDMAP_H
 
 #include <stdint.h>
 
