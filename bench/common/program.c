@@ -2,8 +2,12 @@
 /* The work: round trips or a one-way stream between two links, in two processes or two threads.
  *
  * Round trips: the client sends number n, the server echoes it, the client checks it and notes the
- * time. One-way: the client sends for a while, the server takes the time from the first to the last
- * measured message and acknowledges the end with one message. Both begin with one round trip (the
+ * time.
+ *
+ * One-way: the client sends for a while, the server takes the time from the first to the last
+ * measured message and acknowledges the end with one message.
+ *
+ * Both begin with one round trip (the
  * connection works) and a warm-up that does not count. */
 #include "program.h"
 

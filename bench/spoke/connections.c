@@ -2,9 +2,12 @@
 /* How a REP socket grows with its connections.
  *
  * connections: round trips on one connection while it is alone, then with many idle ones beside it,
- * then alone again; the server notes its memory at each step. pipes: requests spread over 1 to
- * thousands of busy connections, always as many in flight; the cost is the server's CPU time per
- * request.
+ * then alone again; the server notes its memory at each step.
+ *
+ * pipes: requests round robin over 1 to thousands of busy connections; the cost is the server's
+ * CPU time per request.  As REQ sockets do, each connection waits for its answer before it asks
+ * again (REP may drop answers that queue up behind others), so with few connections fewer requests
+ * arrive together and each pays more of the server's waking up.
  *
  * The server is spoke.  The client is plain sockets that speak the wire format, so that it can hold
  * many connections cheaply and is the same whatever is measured.  One thread each. */
@@ -25,7 +28,7 @@
 #include "link.h"
 
 enum {
-    IN_FLIGHT = 64, /* requests of the work pipes */
+    IN_FLIGHT = 64, /* requests of the work pipes, at most one per connection */
     FRAME_MAX = 16 + 4096,
     SAMPLES_MAX = 4,
     HANDSHAKE_SIZE = 8,
@@ -293,19 +296,18 @@ run_connections(struct client *c, struct bench_histogram *one, struct bench_hist
     return 0;
 }
 
-/* Send IN_FLIGHT requests round robin from connection `first` on, then read their answers in the
- * same order. */
+/* Ask once on each of `count` connections from `first` on, then read the answers in that order. */
 static int
-one_turn(struct client *c, unsigned first, enum bench_phase phase)
+one_turn(struct client *c, unsigned first, unsigned count, enum bench_phase phase)
 {
-    unsigned count = c->open > 0 ? c->open : 1;
+    unsigned open = c->open > 0 ? c->open : 1;
     uint64_t number = c->next;
 
-    for (unsigned i = 0; i < IN_FLIGHT; i++)
-        if (send_request(c, c->fds[(first + i) % count], phase) != 0)
+    for (unsigned i = 0; i < count; i++)
+        if (send_request(c, c->fds[(first + i) % open], phase) != 0)
             return -1;
-    for (unsigned i = 0; i < IN_FLIGHT; i++)
-        if (read_reply(c, c->fds[(first + i) % count], number + i, phase) != 0)
+    for (unsigned i = 0; i < count; i++)
+        if (read_reply(c, c->fds[(first + i) % open], number + i, phase) != 0)
             return -1;
     return 0;
 }
@@ -314,21 +316,21 @@ static int
 run_pipes(struct client *c)
 {
     uint64_t begin, until, messages = 0;
-    unsigned first = 0;
+    unsigned first = 0, count = c->o->connections;
 
+    count = count < IN_FLIGHT ? count : IN_FLIGHT;
     if (open_connections(c, c->o->connections) != 0)
         return -1;
     /* Every pipe once, and a while. */
     for (until = bench_now_ns() + (uint64_t)(c->o->seconds * 0.25e9);
-         bench_now_ns() < until || first < c->open; first += IN_FLIGHT)
-        if (one_turn(c, first, BENCH_WARM) != 0)
+         bench_now_ns() < until || first < c->open; first += count)
+        if (one_turn(c, first, count, BENCH_WARM) != 0)
             return -1;
     begin = bench_now_ns();
-    for (until = begin + (uint64_t)(c->o->seconds * 1e9); bench_now_ns() < until;
-         first += IN_FLIGHT) {
-        if (one_turn(c, first, BENCH_MEASURE) != 0)
+    for (until = begin + (uint64_t)(c->o->seconds * 1e9); bench_now_ns() < until; first += count) {
+        if (one_turn(c, first, count, BENCH_MEASURE) != 0)
             return -1;
-        messages += IN_FLIGHT;
+        messages += count;
     }
     until = bench_now_ns();
     if (ask(c, c->fds[0], BENCH_LAST) != 0)

@@ -48,7 +48,7 @@ SPOKE_API int spoke_engine_run(spoke_engine *e);
  * passed, or an error.  Owner's thread, not from a callback. */
 SPOKE_API int spoke_engine_poll(spoke_engine *e, spoke_ns timeout_ns);
 
-/* Make spoke_engine_run() return soon, or the next one at once.  Any thread. */
+/* Make spoke_engine_run() or spoke_engine_poll() return soon, or the next one of them at once.  Any thread. */
 SPOKE_API int spoke_engine_stop(spoke_engine *e);
 
 /* Run `fn(ctx)` on the engine's thread, in its loop, in order of posting.  Any thread.
@@ -57,7 +57,7 @@ typedef void spoke_post_f(void *ctx);
 SPOKE_API int spoke_engine_post(spoke_engine *e, spoke_post_f *fn, void *ctx);
 
 /* A descriptor that a foreign event loop can poll for reading: readable when spoke_engine_poll(e, 0) has work.
- * After each spoke_engine_poll() that returns 0 it is quiet until there is work.  The engine's; do not read or close it.  Returns the
+ * After a spoke_engine_poll() that returns 0 it is quiet until there is work, but for a rare readiness that turns out to be nothing.  The engine's; do not read or close it.  Returns the
  * descriptor or SPOKE_ENOTSUP (sim). */
 SPOKE_API int spoke_engine_fd(spoke_engine *e);
 

@@ -569,20 +569,19 @@ uring_cancel(struct spk_engine *e, struct spk_op *op)
     e->poke |= e->asleep;
 }
 
-/* Make the descriptor for foreign loops quiet before we look: what comes after that is announced
- * again. */
+/* Everything is reaped: make the descriptor for foreign loops quiet.  What has come since is in the
+ * queue or flagged by the kernel, and what comes from now on is announced again. */
 static void
-quieten(struct spk_engine *e)
+quieten(struct uring *u)
 {
-    struct uring *u = e->backend_state;
     int event_fd = atomic_load_explicit(&u->event_fd, memory_order_relaxed);
     eventfd_t count;
 
     if (event_fd < 0)
         return;
     eventfd_read(event_fd, &count);
-    if (kernel_waits(u))
-        enter(e, 0);
+    if (io_uring_cq_ready(&u->ring) > 0 || kernel_waits(u))
+        eventfd_write(event_fd, 1);
 }
 
 static int
@@ -599,8 +598,9 @@ uring_turn(struct spk_engine *e, spoke_ns timeout_ns)
         timeout_ns = 0;
     if (timeout_ns > 0 || io_uring_sq_ready(&u->ring) > 0 || kernel_waits(u))
         enter(e, timeout_ns);
-    quieten(e);
-    return done + reap(e) + run_ready(e);
+    done += reap(e) + run_ready(e);
+    quieten(u);
+    return done;
 }
 
 /* Some kernels (6.18) do not write the eventfd of a ring when it is another eventfd that completes,

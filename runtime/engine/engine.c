@@ -437,7 +437,7 @@ spoke_engine_poll(spoke_engine *handle, spoke_ns timeout_ns)
     now = spk_engine_now(e);
     deadline = timeout_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + timeout_ns;
     for (;;) {
-        if (spk_engine_turn(e, timeout_ns == 0 ? 0 : deadline) || e->stuck) {
+        if (spk_engine_turn(e, timeout_ns == 0 ? 0 : deadline) || e->stuck || atomic_exchange(&e->stop, false)) {
             rc = e->stuck ? SPOKE_EDEADLK : 1;
             e->stuck = false;
             break;

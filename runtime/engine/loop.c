@@ -589,6 +589,7 @@ spk_engine_rest(struct spk_engine *e)
     spk_engine_flush(e);
     arm_hot(e);
     poll_backend(e);
+    atomic_store(&e->sleeping, true); /* somebody sleeps for us: who posts must poke */
     if (work_waits(e)) /* what came of that */
         e->backend->poke(e);
 }

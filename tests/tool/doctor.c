@@ -1,9 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* spoke, spoke doctor and spoke demo from the outside. */
 #include <ctype.h>
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/support/test.h"
@@ -243,6 +249,41 @@ Test(doctor, one_cpu_means_no_spinning)
     cr_assert_not_null(strstr(p.out, "with one CPU it never spins"), "%s", p.out);
     cr_assert_not_null(strstr(p.out, "there is one CPU"), "%s", p.out);
     cr_assert_null(strstr(p.out, "both sides spin"), "%s", p.out);
+    program_clear(&p);
+}
+
+/* From here on this process, and what it starts, gets EPERM from io_uring_setup(). */
+static void
+deny_io_uring(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
+
+    cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        cr_skip_test("seccomp filters cannot be set here");
+}
+
+Test(doctor, names_the_seccomp_filter_that_denies_io_uring)
+{
+    struct program p;
+
+    deny_io_uring();
+    unsetenv("SPOKE_BACKEND");
+    tool(&p, "doctor");
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    cr_assert_not_null(strstr(p.out, "chosen         poll: "), "%s", p.out);
+    cr_assert_not_null(strstr(p.out, "seccomp profile that allows io_uring_setup"), "%s", p.out);
+    program_clear(&p);
+    setenv("SPOKE_BACKEND", "uring", 1);
+    tool(&p, "doctor");
+    cr_assert_eq(p.status, 3);
+    cr_assert_not_null(strstr(p.out, "unset SPOKE_BACKEND"), "%s", p.out);
     program_clear(&p);
 }
 

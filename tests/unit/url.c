@@ -146,8 +146,7 @@ Test(url, malformed_tcp_addresses_are_refused)
         "tcp://user@host:5555",
         "tcp://%31:5555",
         "tcp://**:5555",
-        "tcp://b\xc3\xbc"
-        "cher:5555",
+        "tcp://b\xc3\xbc-cher:5555",
         "tcp://" L63 "4:80",
         "tcp://" HOST255 "x:80",
         "tcp://a." HOST255 ":80",

@@ -310,7 +310,10 @@ advise_on_limits(struct machine *m)
     const char *advice = tool_advice(m->engine_error, NULL);
     char change[96];
 
-    if (m->engine_error != 0)
+    if (m->engine_error == SPOKE_EPERM)
+        advise(m, "unset SPOKE_BACKEND: the library then runs on epoll",
+               "SPOKE_BACKEND asks for io_uring, which is denied");
+    else if (m->engine_error != 0)
         advise(m, advice != NULL ? advice : "look at the limits above",
                "no engine can be opened: %s", spoke_strerror(m->engine_error));
     if (m->nofile.rlim_cur >= MANY_DESCRIPTORS)

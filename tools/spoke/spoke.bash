@@ -1,43 +1,37 @@
 # SPDX-License-Identifier: MIT
-# bash completion for spoke(1)                                             -*- shell-script -*-
-# Options come from the command's own --help, so that this file need not know them.
-
-# The long options, or with "commands" the commands, that a page of --help lists.
-_spoke_words()
-{
-    if [[ $2 == commands ]]; then
-        "$1" --help 2>/dev/null | sed -n 's/^  \([a-z][a-z]*\)  *[a-z].*/\1/p'
-    else
-        "$1" "$2" --help 2>/dev/null | sed -n 's/^  .\{0,4\}\(--[a-z][a-z-]*\).*/\1/p'
-    fi
-}
+# bash completion for spoke(1).  The options of a command are those that its --help names.
 
 _spoke()
 {
-    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]} words
-    local command=${COMP_WORDS[1]}
+    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+    local command="" words="" i
 
-    if ((COMP_CWORD == 1)); then
-        words="$(_spoke_words "$1" commands) --help --version"
-    else
-        case $command:$previous in
-        cat:--file | cat:-F | cat:-[Xx] | cat:--*-ipc | bench:--json | bench:--html)
-            compopt -o filenames
-            mapfile -t COMPREPLY < <(compgen -f -- "$current")
-            return ;;
-        esac
-        case $command:$previous in
-        help:help) words=$(_spoke_words "$1" commands) ;;
-        cat:--format) words="no raw ascii quoted msgpack hex" ;;
-        cat:--bind | cat:--listen | cat:--connect | cat:--dial) words="ipc:// tcp:// inproc://" ;;
-        bench:--transport | bench:-t) words="inproc ipc tcp" ;;
-        bench:--mode | bench:-m) words="owned shared" ;;
-        bench:--wait | bench:-w) words="block poll adaptive" ;;
-        bench:bench) words="latency throughput connections all $(_spoke_words "$1" bench)" ;;
-        *) words=$(_spoke_words "$1" "$command") ;;
-        esac
-    fi
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        [[ ${COMP_WORDS[i]} == -* ]] || { command=${COMP_WORDS[i]}; break; }
+    done
+
+    case $previous in
+    --file | -F | --json | --html | --bind-ipc | -X | --connect-ipc | -x)
+        mapfile -t COMPREPLY < <(compgen -f -- "$current")
+        return ;;
+    --bind | --listen | --connect | --dial)
+        compopt -o nospace
+        words="ipc:// tcp:// inproc://" ;;
+    --format) words="ascii quoted hex msgpack raw no" ;;
+    --transport | -t) words="inproc ipc tcp" ;;
+    --mode | -m) words="owned shared" ;;
+    --wait | -w) words="block poll adaptive" ;;
+    *)
+        if [[ -z $command ]]; then
+            words="bench cat demo doctor help --help --version"
+        elif [[ $command == help ]]; then
+            words="bench cat demo doctor"
+        else
+            words=$("${COMP_WORDS[0]}" "$command" --help 2>/dev/null </dev/null |
+                grep -oE -- '(^|[ ,])--[a-z][a-z-]*' | tr -d ' ,')
+            [[ $command != bench ]] || words+=" latency throughput connections all"
+        fi ;;
+    esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
-    [[ ${COMPREPLY[0]-} != *:// ]] || compopt -o nospace
 }
-complete -F _spoke spoke
+complete -o default -F _spoke spoke

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# completion.sh COMPLETION PROGRAM: what bash offers after some beginnings of a command line.
+set -euo pipefail
+# shellcheck source=/dev/null
+source "$1"
+program=$2
+compopt() { :; } # works inside a completion only
+
+# offers EXPECTED WORD…: completes the last word.
+offers() {
+    local expected=$1
+    shift
+    COMP_WORDS=("$program" "$@") COMP_CWORD=$# COMPREPLY=()
+    _spoke
+    case " ${COMPREPLY[*]} " in
+    *" $expected "*) ;;
+    *) echo "completion: after '$*' it offers '${COMPREPLY[*]}', not '$expected'"; exit 1 ;;
+    esac
+}
+offers cat c
+offers doctor ''
+offers --req cat --r
+offers --connect cat --req --con
+offers --transport bench --t
+offers --html bench latency --h
+offers latency bench la
+offers adaptive bench --wait a
+offers ipc:// cat --rep --bind i
+offers --json doctor --
+
+echo "completion: every beginning was completed"
