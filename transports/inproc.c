@@ -1,49 +1,55 @@
 /* SPDX-License-Identifier: MIT */
 /* inproc: messages pass from socket to socket inside the process, themselves, without a copy.
  *
- * A connection is a `link` with two ends.  Each end has a ring of messages towards it, filled by the other end and emptied by its own engine; the
- * two may be different threads.  Who finds its ring empty says so (`armed`) and is then told of the next message; who finds the other's ring full says so
- * (`want_room`) and is told of room.  Pipes and endpoints are touched by their own engine only; to reach the other one, work is posted there.
+ * A connection is a `link` with two ends.  Each end has a ring of messages towards it, filled by
+ * the other end and emptied by its own engine; the two may be different threads.  Who finds its
+ * ring empty says so (`armed`) and is then told of the next message; who finds the other's ring
+ * full says so
+ * (`want_room`) and is told of room.  Pipes and endpoints are touched by their own engine only; to
+ * reach the other one, work is posted there.
  *
- * Names are global.  A dialer that finds nobody waits in the table and is connected the moment that somebody listens. */
+ * Names are global.  A dialer that finds nobody waits in the table and is connected the moment that
+ * somebody listens. */
 #include <stdio.h>
 #include <string.h>
 
 #include "runtime/core/transport.h"
 
-#define RING_SIZE    256u /* messages on their way, each direction, and no more than the receiver's queue is long … */
-#define STALLED_MOST 4u   /* … while that has room; else so many */
+#define RING_SIZE                                                                                    \
+    256u /* messages on their way, each direction, and no more than the receiver's queue is long … \
+          */
+#define STALLED_MOST 4u /* … while that has room; else so many */
 #define BYTES_MOST   ((size_t)1 << 20)
 
 /* One writer, one reader.  Positions only grow. */
 struct ring {
     _Alignas(64) atomic_uint head; /* the reader's */
-    atomic_size_t            bytes_out;
+    atomic_size_t bytes_out;
     _Alignas(64) atomic_uint tail; /* the writer's */
-    atomic_size_t            bytes_in;
+    atomic_size_t bytes_in;
     spoke_msg *slots[RING_SIZE];
 };
 
 struct inproc_pipe;
 
 struct end {
-    struct spk_engine   *e;
-    struct spk_endpoint *ep;   /* the dialer, or the listener, until its pipe is made; its engine's */
-    struct inproc_pipe  *pipe; /* its engine's; NULL before and after */
-    atomic_bool          closed;
+    struct spk_engine *e;
+    struct spk_endpoint *ep; /* the dialer, or the listener, until its pipe is made; its engine's */
+    struct inproc_pipe *pipe; /* its engine's; NULL before and after */
+    atomic_bool closed;
     _Alignas(64) atomic_bool armed; /* its engine wants to be told of a message */
-    atomic_bool              want_room; /* the other end wants to be told of room in `ring` */
-    atomic_bool              stalled;   /* its socket's receive queue is full */
-    atomic_uint              length;    /* of that queue, as far as `ring` is concerned */
-    struct ring              ring;
+    atomic_bool want_room;          /* the other end wants to be told of room in `ring` */
+    atomic_bool stalled;            /* its socket's receive queue is full */
+    atomic_uint length;             /* of that queue, as far as `ring` is concerned */
+    struct ring ring;
 };
 
 enum { DIALER = 0, LISTENER = 1 };
 
 struct link {
-    atomic_uint     refs;
-    struct end      end[2];
-    struct name    *name; /* whom it dials, until the listener's pipe is made */
+    atomic_uint refs;
+    struct end end[2];
+    struct name *name;    /* whom it dials, until the listener's pipe is made */
     struct spk_task task; /* the next step, when both ends are on one engine */
     void (*step)(struct link *link);
     int refused; /* why the listener's side came to nothing */
@@ -51,28 +57,28 @@ struct link {
 
 struct inproc_pipe {
     struct spk_pipe pipe;
-    struct link    *link;
-    int             side;
+    struct link *link;
+    int side;
     struct spk_task drain_task;
 };
 
 /* ---- names ---- */
 
 struct name {
-    struct spk_link      link;
-    uint32_t             refs; /* the table's and the links'; names_lock */
-    struct spk_engine   *e;
+    struct spk_link link;
+    uint32_t refs; /* the table's and the links'; names_lock */
+    struct spk_engine *e;
     struct spk_endpoint *l; /* NULL once it has stopped listening */
-    uint16_t             protocol;
-    char                 text[];
+    uint16_t protocol;
+    char text[];
 };
 
 /* A dialer that waits for a name. */
 struct wait {
-    struct spk_link      link;
-    struct spk_engine   *e;
+    struct spk_link link;
+    struct spk_engine *e;
     struct spk_endpoint *d;
-    bool                 called; /* somebody listens: try again, a post is on its way */
+    bool called; /* somebody listens: try again, a post is on its way */
 };
 
 static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -115,14 +121,16 @@ ref_link(struct link *link)
 static spoke_msg *
 ring_pop(struct ring *r)
 {
-    unsigned   head = atomic_load_explicit(&r->head, memory_order_relaxed);
+    unsigned head = atomic_load_explicit(&r->head, memory_order_relaxed);
     spoke_msg *m;
 
     /* Pairs with the release in ring_push(): the message before its position. */
     if (head == atomic_load_explicit(&r->tail, memory_order_acquire))
         return NULL;
     m = r->slots[head % RING_SIZE];
-    atomic_store_explicit(&r->bytes_out, atomic_load_explicit(&r->bytes_out, memory_order_relaxed) + m->size, memory_order_relaxed);
+    atomic_store_explicit(&r->bytes_out,
+                          atomic_load_explicit(&r->bytes_out, memory_order_relaxed) + m->size,
+                          memory_order_relaxed);
     /* Pairs with the acquire in ring_count(): read before the slot is given back. */
     atomic_store_explicit(&r->head, head + 1, memory_order_release);
     return m;
@@ -132,7 +140,8 @@ static unsigned
 ring_count(struct ring *r)
 {
     /* Either side may ask; the other's position is as new as the acquire makes it. */
-    return atomic_load_explicit(&r->tail, memory_order_acquire) - atomic_load_explicit(&r->head, memory_order_acquire);
+    return atomic_load_explicit(&r->tail, memory_order_acquire) -
+           atomic_load_explicit(&r->head, memory_order_acquire);
 }
 
 static void
@@ -141,7 +150,9 @@ ring_push(struct ring *r, spoke_msg *m)
     unsigned tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
 
     r->slots[tail % RING_SIZE] = m;
-    atomic_store_explicit(&r->bytes_in, atomic_load_explicit(&r->bytes_in, memory_order_relaxed) + m->size, memory_order_relaxed);
+    atomic_store_explicit(&r->bytes_in,
+                          atomic_load_explicit(&r->bytes_in, memory_order_relaxed) + m->size,
+                          memory_order_relaxed);
     atomic_store_explicit(&r->tail, tail + 1, memory_order_release);
 }
 
@@ -182,12 +193,15 @@ writable_again(struct link *link, int side)
 static bool
 has_room(struct end *end)
 {
-    unsigned most = atomic_load_explicit(&end->length, memory_order_relaxed), count = ring_count(&end->ring);
+    unsigned most = atomic_load_explicit(&end->length, memory_order_relaxed),
+             count = ring_count(&end->ring);
 
     if (most > STALLED_MOST && atomic_load(&end->stalled))
         most = STALLED_MOST;
-    return count < most && (count == 0 || atomic_load_explicit(&end->ring.bytes_in, memory_order_relaxed) -
-                                                  atomic_load_explicit(&end->ring.bytes_out, memory_order_relaxed) < BYTES_MOST);
+    return count < most &&
+           (count == 0 || atomic_load_explicit(&end->ring.bytes_in, memory_order_relaxed) -
+                                  atomic_load_explicit(&end->ring.bytes_out, memory_order_relaxed) <
+                              BYTES_MOST);
 }
 
 /* Tell the other end when there is room again, and enough of it to be worth the call. */
@@ -197,7 +211,8 @@ tell_of_room(struct link *link, struct end *mine, int side)
     unsigned length = atomic_load_explicit(&mine->length, memory_order_relaxed);
     unsigned enough = atomic_load_explicit(&mine->stalled, memory_order_relaxed) ? 0 : length / 2;
 
-    if (atomic_load(&mine->want_room) && ring_count(&mine->ring) <= enough && atomic_exchange(&mine->want_room, false))
+    if (atomic_load(&mine->want_room) && ring_count(&mine->ring) <= enough &&
+        atomic_exchange(&mine->want_room, false))
         notify(link, !side);
 }
 
@@ -206,13 +221,15 @@ static void
 drain(struct inproc_pipe *ip, int most)
 {
     struct link *link = ip->link;
-    struct end  *mine = &link->end[ip->side], *theirs = &link->end[!ip->side];
-    spoke_msg   *m = NULL;
+    struct end *mine = &link->end[ip->side], *theirs = &link->end[!ip->side];
+    spoke_msg *m = NULL;
 
     for (;;) {
-        bool last_words = atomic_load(&theirs->closed); /* looked at first: what was pushed before it is seen below */
+        bool last_words = atomic_load(
+            &theirs->closed); /* looked at first: what was pushed before it is seen below */
 
-        while (ip->pipe.state == SPK_PIPE_ATTACHED && ip->pipe.held == NULL && most > 0 && (m = ring_pop(&mine->ring)) != NULL) {
+        while (ip->pipe.state == SPK_PIPE_ATTACHED && ip->pipe.held == NULL && most > 0 &&
+               (m = ring_pop(&mine->ring)) != NULL) {
             most--;
             spk_pipe_received(&ip->pipe, m);
         }
@@ -281,8 +298,10 @@ notify(struct link *link, int side)
             writable_again(link, side);
         if (end->pipe != NULL)
             spk_task_queue(end->e, &end->pipe->drain_task);
-    } else if (spk_engine_post(end->e, side == DIALER ? on_notice_dialer : on_notice_listener, ref_link(link), false) != 0) {
-        unref_link(link); /* the other engine is gone, or there is no memory: it looks by itself when it is next told */
+    } else if (spk_engine_post(end->e, side == DIALER ? on_notice_dialer : on_notice_listener,
+                               ref_link(link), false) != 0) {
+        unref_link(link); /* the other engine is gone, or there is no memory: it looks by itself
+                             when it is next told */
     }
 }
 
@@ -290,10 +309,11 @@ static int
 inproc_send(struct spk_pipe *p, spoke_msg *m)
 {
     struct inproc_pipe *ip = inproc_of(p);
-    struct end         *theirs = &ip->link->end[!ip->side];
-    int                 rc;
+    struct end *theirs = &ip->link->end[!ip->side];
+    int rc;
 
-    if (atomic_load_explicit(&m->refs, memory_order_acquire) > 1) { /* the sender keeps it: the receiver gets its own, with the same bytes */
+    if (atomic_load_explicit(&m->refs, memory_order_acquire) >
+        1) { /* the sender keeps it: the receiver gets its own, with the same bytes */
         spoke_msg *copy;
 
         if ((rc = spk_msg_clone(&copy, m)) != 0)
@@ -306,13 +326,17 @@ inproc_send(struct spk_pipe *p, spoke_msg *m)
         if (theirs->pipe != NULL)
             spk_task_queue(theirs->e, &theirs->pipe->drain_task);
     } else {
-        atomic_thread_fence(memory_order_seq_cst); /* push, then look: pairs with arm, then look, in drain() */
-        if (atomic_load_explicit(&theirs->armed, memory_order_relaxed) && atomic_exchange(&theirs->armed, false))
+        atomic_thread_fence(
+            memory_order_seq_cst); /* push, then look: pairs with arm, then look, in drain() */
+        if (atomic_load_explicit(&theirs->armed, memory_order_relaxed) &&
+            atomic_exchange(&theirs->armed, false))
             notify(ip->link, !ip->side);
     }
     if (!has_room(theirs)) {
         spk_pipe_set_writable(p, false);
-        atomic_store(&theirs->want_room, true); /* then look once more: the reader takes first and looks at `want_room` then */
+        atomic_store(
+            &theirs->want_room,
+            true); /* then look once more: the reader takes first and looks at `want_room` then */
         if (has_room(theirs) && atomic_exchange(&theirs->want_room, false))
             spk_pipe_set_writable(p, true);
     }
@@ -382,8 +406,8 @@ static int
 make_pipe(struct link *link, int side, struct spk_endpoint *ep)
 {
     struct inproc_pipe *ip = spk_zalloc(sizeof *ip);
-    unsigned            length;
-    int                 rc;
+    unsigned length;
+    int rc;
 
     if (ip == NULL)
         return SPOKE_ENOMEM;
@@ -421,26 +445,28 @@ run_step_task(struct spk_task *task)
     run_step(SPK_OWNER(task, struct link, task));
 }
 
-/* Go on at the end `side`, coming from the other one. */
-static void
-go_to(struct link *link, int side, void (*step)(struct link *link))
+/* Go on at the end `side`.  False if its engine is gone. */
+static bool
+go_to(struct link *link, int side, void (*step)(struct link *link), struct spk_engine *here)
 {
     link->step = step;
     ref_link(link);
-    if (link->end[DIALER].e == link->end[LISTENER].e) {
+    if (link->end[side].e == here) {
         spk_task_init(&link->task, run_step_task);
-        spk_task_queue(link->end[side].e, &link->task);
+        spk_task_queue(here, &link->task);
     } else if (spk_engine_post(link->end[side].e, run_step, link, false) != 0) {
         unref_link(link);
+        return false;
     }
+    return true;
 }
 
 static void
 dialer_step(struct link *link)
 {
-    struct end          *mine = &link->end[DIALER];
+    struct end *mine = &link->end[DIALER];
     struct spk_endpoint *d = mine->ep;
-    int                  rc = link->refused;
+    int rc = link->refused;
 
     mine->ep = NULL;
     if (d == NULL) {
@@ -470,7 +496,7 @@ dialer_step(struct link *link)
 static void
 listener_step(struct link *link)
 {
-    struct end          *mine = &link->end[LISTENER];
+    struct end *mine = &link->end[LISTENER];
     struct spk_endpoint *l;
 
     pthread_mutex_lock(&names_lock);
@@ -485,7 +511,11 @@ listener_step(struct link *link)
     }
     if (link->refused != 0)
         atomic_store(&mine->closed, true);
-    go_to(link, DIALER, dialer_step);
+    if (!go_to(link, DIALER, dialer_step, mine->e)) { /* it will never know */
+        atomic_store(&link->end[DIALER].closed, true);
+        on_notice(link, LISTENER);
+        unref_link(link);
+    }
 }
 
 /* Takes a reference on `n`. */
@@ -506,7 +536,10 @@ connect_to(struct spk_endpoint *d, struct name *n)
     link->end[DIALER].ep = d;
     link->end[LISTENER].e = n->e;
     d->private = link;
-    go_to(link, LISTENER, listener_step);
+    if (!go_to(link, LISTENER, listener_step, d->e)) {
+        link->refused = SPOKE_ECONNREFUSED;
+        go_to(link, DIALER, dialer_step, d->e);
+    }
     return 0;
 }
 
@@ -529,7 +562,7 @@ static void
 inproc_dial(struct spk_endpoint *d)
 {
     struct name *n;
-    int          rc = 0;
+    int rc = 0;
 
     pthread_mutex_lock(&names_lock);
     if ((n = find_name(d->url.path)) == NULL) {
@@ -597,7 +630,7 @@ inproc_dial_cancel(struct spk_endpoint *d)
 static void
 on_called(void *ctx)
 {
-    struct wait         *w = ctx;
+    struct wait *w = ctx;
     struct spk_endpoint *d;
 
     pthread_mutex_lock(&names_lock);
@@ -625,7 +658,7 @@ call_waiting(const char *text)
 static int
 inproc_listen(struct spk_endpoint *l)
 {
-    size_t       size = strlen(l->url.path) + 1;
+    size_t size = strlen(l->url.path) + 1;
     struct name *n = spk_zalloc(sizeof *n + size);
 
     if (n == NULL)

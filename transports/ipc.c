@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* ipc: unix stream sockets, by path or abstract name.  Each message starts with a byte 0x01.  What is special here is the socket
- * file: one that nobody listens on is replaced, anything else is left alone, and only our own is removed.  Engine's thread. */
+/* ipc: unix stream sockets, by path or abstract name.  Each message starts with a byte 0x01.  What
+ * is special here is the socket file: one that nobody listens on is replaced, anything else is left
+ * alone, and only our own is removed.  Engine's thread. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,12 +16,13 @@ static void
 set_address(struct spk_endpoint *ep)
 {
     struct sockaddr_un *un = (struct sockaddr_un *)&ep->address;
-    size_t              at = ep->url.abstract ? 1 : 0;
+    size_t at = ep->url.abstract ? 1 : 0;
 
     memset(&ep->address, 0, sizeof ep->address);
     un->sun_family = AF_UNIX;
     memcpy(un->sun_path + at, ep->url.path, ep->url.path_size); /* checked by the parser */
-    ep->address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + at + ep->url.path_size + (at == 0 ? 1 : 0));
+    ep->address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + at + ep->url.path_size +
+                                   (at == 0 ? 1 : 0));
 }
 
 /* ---- dialing ---- */
@@ -42,8 +44,8 @@ static int
 check_stale(const struct spk_endpoint *l)
 {
     const struct sockaddr_un *un = (const struct sockaddr_un *)&l->address;
-    struct stat               st;
-    int                       fd, error;
+    struct stat st;
+    int fd, error;
 
     if (lstat(un->sun_path, &st) != 0)
         return errno == ENOENT ? 0 : spk_error_from_errno(errno);
@@ -62,7 +64,7 @@ static void
 remember_file(struct spk_endpoint *l)
 {
     const struct sockaddr_un *un = (const struct sockaddr_un *)&l->address;
-    struct stat               st;
+    struct stat st;
 
     if (!l->url.abstract && lstat(un->sun_path, &st) == 0) {
         l->device = st.st_dev;
@@ -88,7 +90,7 @@ static int
 ipc_listen(struct spk_endpoint *l)
 {
     bool is_virtual = l->e->backend->is_virtual;
-    int  rc;
+    int rc;
 
     set_address(l);
     rc = spk_fd_bind(l);
@@ -98,7 +100,8 @@ ipc_listen(struct spk_endpoint *l)
         return rc;
     if (!is_virtual)
         remember_file(l);
-    if (l->options.ipc_mode >= 0 && l->inode != 0 && chmod(l->url.path, (mode_t)l->options.ipc_mode) != 0) {
+    if (l->options.ipc_mode >= 0 && l->inode != 0 &&
+        chmod(l->url.path, (mode_t)l->options.ipc_mode) != 0) {
         rc = spk_error_from_errno(errno);
         goto unbind;
     }

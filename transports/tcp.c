@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* tcp: version 4 and 6.  Names are resolved at each attempt, on a thread of their own, so that the engine never waits for a name server; the
- * addresses that come back are tried in order.  Engine's thread, except resolve_thread(). */
+/* tcp: version 4 and 6.  Names are resolved at each attempt, on a thread of their own, so that the
+ * engine never waits for a name server; the addresses that come back are tried in order.  Engine's
+ * thread, except resolve_thread(). */
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <net/if.h>
@@ -16,18 +17,19 @@
 /* What is left to try.  Hangs on the dialer as `private`. */
 struct addresses {
     struct sockaddr_storage list[ADDRESSES];
-    socklen_t               size[ADDRESSES];
-    int                     count, next;
-    struct resolve         *resolving;
+    socklen_t size[ADDRESSES];
+    int count, next;
+    struct resolve *resolving;
 };
 
-/* A name that is being looked up.  Shared by the thread and the engine: the dialer may be gone when the answer comes. */
+/* A name that is being looked up.  Shared by the thread and the engine: the dialer may be gone when
+ * the answer comes. */
 struct resolve {
-    struct spk_engine   *e;
+    struct spk_engine *e;
     struct spk_endpoint *d; /* NULL: nobody wants to know any more */
-    char                 host[256], port[8];
-    struct addrinfo     *found;
-    int                  error;
+    char host[256], port[8];
+    struct addrinfo *found;
+    int error;
 };
 
 static void
@@ -43,11 +45,11 @@ add_address(struct addresses *a, const void *address, socklen_t size)
 static bool
 add_literal(struct addresses *a, const char *host, uint16_t port)
 {
-    struct sockaddr_in  in = {.sin_family = AF_INET, .sin_port = htons(port)};
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-    char                name[INET6_ADDRSTRLEN];
-    const char         *scope = strchr(host, '%');
-    size_t              length = scope != NULL ? (size_t)(scope - host) : strlen(host);
+    char name[INET6_ADDRSTRLEN];
+    const char *scope = strchr(host, '%');
+    size_t length = scope != NULL ? (size_t)(scope - host) : strlen(host);
 
     if (inet_pton(AF_INET, host, &in.sin_addr) == 1) {
         add_address(a, &in, sizeof in);
@@ -68,15 +70,17 @@ add_literal(struct addresses *a, const char *host, uint16_t port)
 /* ---- the local end: a literal or the name of an interface ---- */
 
 static int
-interface_address(const char *name, sa_family_t family, struct sockaddr_storage *out, socklen_t *size)
+interface_address(const char *name, sa_family_t family, struct sockaddr_storage *out,
+                  socklen_t *size)
 {
     struct ifaddrs *all;
-    int             rc = SPOKE_ENODEV;
+    int rc = SPOKE_ENODEV;
 
     if (getifaddrs(&all) != 0)
         return SPOKE_ENODEV;
     for (struct ifaddrs *i = all; i != NULL; i = i->ifa_next) {
-        if (i->ifa_addr == NULL || i->ifa_addr->sa_family != family || strcmp(i->ifa_name, name) != 0)
+        if (i->ifa_addr == NULL || i->ifa_addr->sa_family != family ||
+            strcmp(i->ifa_name, name) != 0)
             continue;
         *size = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
         memcpy(out, i->ifa_addr, *size);
@@ -91,7 +95,7 @@ static int
 local_address(const struct spk_endpoint *d, struct sockaddr_storage *out, socklen_t *size)
 {
     struct addresses *one;
-    int               rc = 0;
+    int rc = 0;
 
     *size = 0;
     if (d->url.local == NULL || strcmp(d->url.local, "*") == 0)
@@ -113,9 +117,9 @@ local_address(const struct spk_endpoint *d, struct sockaddr_storage *out, sockle
 static bool
 try_next(struct spk_endpoint *d, int *rc)
 {
-    struct addresses       *a = d->private;
+    struct addresses *a = d->private;
     struct sockaddr_storage local;
-    socklen_t               local_size;
+    socklen_t local_size;
 
     while (a != NULL && a->next < a->count) {
         d->address = a->list[a->next];
@@ -138,9 +142,9 @@ tcp_dial_next(struct spk_endpoint *d)
 static void
 on_resolved(void *ctx)
 {
-    struct resolve      *r = ctx;
+    struct resolve *r = ctx;
     struct spk_endpoint *d = r->d;
-    int                  rc = SPOKE_EHOST;
+    int rc = SPOKE_EHOST;
 
     if (d != NULL) {
         struct addresses *a = d->private;
@@ -162,10 +166,12 @@ static void *
 resolve_thread(void *argument)
 {
     struct resolve *r = argument;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG};
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_NUMERICSERV | AI_ADDRCONFIG};
 
     r->error = getaddrinfo(r->host, r->port, &hints, &r->found);
-    if (spk_engine_post(r->e, on_resolved, r, false) != 0) { /* the engine has closed, and waits for nobody */
+    if (spk_engine_post(r->e, on_resolved, r, false) !=
+        0) { /* the engine has closed, and waits for nobody */
         if (r->error == 0)
             freeaddrinfo(r->found);
         spk_free(r);
@@ -177,9 +183,9 @@ static int
 start_resolving(struct spk_endpoint *d, struct addresses *a)
 {
     struct resolve *r = spk_zalloc(sizeof *r);
-    pthread_attr_t  attributes;
-    pthread_t       thread;
-    int             rc;
+    pthread_attr_t attributes;
+    pthread_t thread;
+    int rc;
 
     if (r == NULL)
         return SPOKE_ENOMEM;
@@ -203,13 +209,14 @@ static int
 start_dial(struct spk_endpoint *d)
 {
     struct addresses *a = d->private;
-    int               rc = SPOKE_EHOST;
+    int rc = SPOKE_EHOST;
 
     if (a == NULL && (a = d->private = spk_zalloc(sizeof *a)) == NULL)
         return SPOKE_ENOMEM;
     a->count = a->next = 0;
     if (add_literal(a, d->url.host, d->url.port) ||
-        (d->e->backend->is_virtual && strcmp(d->url.host, "localhost") == 0 && add_literal(a, "127.0.0.1", d->url.port)))
+        (d->e->backend->is_virtual && strcmp(d->url.host, "localhost") == 0 &&
+         add_literal(a, "127.0.0.1", d->url.port)))
         return try_next(d, &rc) ? 0 : rc;
     return d->e->backend->is_virtual ? SPOKE_EHOST : start_resolving(d, a);
 }
@@ -228,7 +235,8 @@ tcp_dial_cancel(struct spk_endpoint *d)
 {
     struct addresses *a = d->private;
 
-    if (a != NULL && a->resolving != NULL) { /* the thread goes on by itself; its answer finds nobody */
+    if (a != NULL &&
+        a->resolving != NULL) { /* the thread goes on by itself; its answer finds nobody */
         a->resolving->d = NULL;
         a->resolving = NULL;
         spk_dialer_fail_later(d, SPOKE_ECANCELED);
@@ -243,7 +251,7 @@ static int
 listen_addresses(struct spk_endpoint *l, struct addresses *a)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *found;
-    char            port[8];
+    char port[8];
 
     if (l->url.wildcard) {
         add_literal(a, "::", l->url.port); /* both versions; where there is no 6, 4 alone */
@@ -267,7 +275,7 @@ static int
 tcp_listen(struct spk_endpoint *l)
 {
     struct addresses *a = spk_zalloc(sizeof *a);
-    int               rc;
+    int rc;
 
     if (a == NULL)
         return SPOKE_ENOMEM;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What every other header needs: the export mark, the handles, time.  Nothing here does anything. */
+/* What every other header needs: the export mark, the handles, time.  Nothing here does anything.
+ */
 #ifndef SPOKE_BASE_H
 #define SPOKE_BASE_H
 
@@ -10,7 +11,7 @@
 #define SPOKE_VERSION_MAJOR 0
 #define SPOKE_VERSION_MINOR 1
 #define SPOKE_VERSION_PATCH 0
-#define SPOKE_VERSION "0.1.0"
+#define SPOKE_VERSION       "0.1.0"
 
 #if defined(__GNUC__)
 #define SPOKE_API __attribute__((visibility("default")))
@@ -24,16 +25,16 @@ extern "C" {
 
 /* Handles.  All of them are opaque and checked on every call: a handle that was closed, also twice,
  * also by another thread, gives SPOKE_ECLOSED, never undefined behaviour. */
-typedef struct spoke_engine   spoke_engine;   /* a ring and the one thread that owns it: engine.h */
-typedef struct spoke_socket   spoke_socket;   /* what speaks a protocol: socket.h */
-typedef struct spoke_dialer   spoke_dialer;   /* reaches out to one address, again and again */
+typedef struct spoke_engine spoke_engine;     /* a ring and the one thread that owns it: engine.h */
+typedef struct spoke_socket spoke_socket;     /* what speaks a protocol: socket.h */
+typedef struct spoke_dialer spoke_dialer;     /* reaches out to one address, again and again */
 typedef struct spoke_listener spoke_listener; /* accepts on one address */
 
 /* A message is memory, not a handle: whoever owns it frees it exactly once.  message.h */
 typedef struct spoke_msg spoke_msg;
 
-/* One connection to one peer, by number: 31 bits, never 0, unique among the live ones of the process.
- * A number of a pipe that is gone gives SPOKE_ENOENT. */
+/* One connection to one peer, by number: 31 bits, never 0, unique among the live ones of the
+ * process. A number of a pipe that is gone gives SPOKE_ENOENT. */
 typedef uint32_t spoke_pipe_id;
 
 /* Durations are nanoseconds.  Where a duration limits a wait, SPOKE_FOREVER means no limit. */

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Engines: one io_uring (or epoll, or simulated network) and everything that is attached to it.
  *
- * Shared (the default): sockets opened with engine NULL live on engines that the library runs on threads of its own.
- * Every call is thread-safe.
+ * Shared (the default): sockets opened with engine NULL live on engines that the library runs on
+ * threads of its own. Every call is thread-safe.
  *
- * Owned: the thread that opens an engine is its thread.  Its sockets' blocking calls drive the engine inline, without a
- * thread in between; between such calls it runs in spoke_engine_run() or spoke_engine_poll().  A call from another thread
- * is refused with SPOKE_EWRONGTHREAD, except where a call says otherwise. */
+ * Owned: the thread that opens an engine is its thread.  Its sockets' blocking calls drive the
+ * engine inline, without a thread in between; between such calls it runs in spoke_engine_run() or
+ * spoke_engine_poll().  A call from another thread is refused with SPOKE_EWRONGTHREAD, except where
+ * a call says otherwise. */
 #ifndef SPOKE_ENGINE_H
 #define SPOKE_ENGINE_H
 
@@ -17,38 +18,44 @@ extern "C" {
 #endif
 
 /* How long a wait looks for work itself before it sleeps in the kernel. */
-#define SPOKE_WAIT_ADAPTIVE ((spoke_ns)-1) /* spin only while arrivals are close together; never on one CPU */
-#define SPOKE_WAIT_BLOCK    ((spoke_ns)0)  /* never spin */
-#define SPOKE_WAIT_POLL     SPOKE_FOREVER  /* never sleep */
+#define SPOKE_WAIT_ADAPTIVE                                                                        \
+    ((spoke_ns)-1) /* spin only while arrivals are close together; never on one CPU */
+#define SPOKE_WAIT_BLOCK ((spoke_ns)0) /* never spin */
+#define SPOKE_WAIT_POLL  SPOKE_FOREVER /* never sleep */
 
 typedef struct spoke_engine_config {
-    const char *backend;       /* "uring", "poll"; NULL: $SPOKE_BACKEND, else the best that works here */
-    spoke_ns    busy_poll_ns;  /* SPOKE_WAIT_…, or nanoseconds of spinning before sleep */
-    uint32_t    entries;       /* submission queue entries, a power of two; 0: 256 */
-    uint32_t    receive_chunks; /* 64 KiB receive buffers that the ring holds ready, a power of two; 0: 16 */
-    uint32_t    mask_features; /* SPOKE_FEATURE_… not to use although they are there: for tests */
+    const char *backend; /* "uring", "poll"; NULL: $SPOKE_BACKEND, else the best that works here */
+    spoke_ns busy_poll_ns;   /* SPOKE_WAIT_…, or nanoseconds of spinning before sleep */
+    uint32_t entries;        /* submission queue entries, a power of two; 0: 256 */
+    uint32_t receive_chunks; /* 64 KiB receive buffers that the ring holds ready, a power of two; 0:
+                                16 */
+    uint32_t mask_features;  /* SPOKE_FEATURE_… not to use although they are there: for tests */
 } spoke_engine_config;
 
-/* Defaults: adaptive waiting ($SPOKE_WAIT = block | poll | adaptive | nanoseconds overrides), everything else 0. */
+/* Defaults: adaptive waiting ($SPOKE_WAIT = block | poll | adaptive | nanoseconds overrides),
+ * everything else 0. */
 SPOKE_API void spoke_engine_config_init(spoke_engine_config *config);
 
 /* Open an owned engine for the calling thread.  `config` NULL: defaults.
- * Errors: SPOKE_EINVAL; SPOKE_ENOTSUP no such backend; SPOKE_EPERM "uring" was asked for and is denied here (without a
- * request the library falls back to "poll" and says so once in the log); SPOKE_EMFILE; SPOKE_ENOMEM. */
+ * Errors: SPOKE_EINVAL; SPOKE_ENOTSUP no such backend; SPOKE_EPERM "uring" was asked for and is
+ * denied here (without a request the library falls back to "poll" and says so once in the log);
+ * SPOKE_EMFILE; SPOKE_ENOMEM. */
 SPOKE_API int spoke_engine_open(spoke_engine **out, const spoke_engine_config *config);
 
 /* Close an owned engine and every socket on it, without linger.
  * Errors: SPOKE_ECLOSED; SPOKE_EWRONGTHREAD; SPOKE_EDEADLK from inside a callback. */
 SPOKE_API int spoke_engine_close(spoke_engine *e);
 
-/* Run callbacks until spoke_engine_stop().  Returns 0.  Owner's thread, not from a callback (SPOKE_EDEADLK). */
+/* Run callbacks until spoke_engine_stop().  Returns 0.  Owner's thread, not from a callback
+ * (SPOKE_EDEADLK). */
 SPOKE_API int spoke_engine_run(spoke_engine *e);
 
-/* Do what there is to do, wait for it at most `timeout_ns` (0: do not wait).  Returns 1 if something was done, 0 if the time
- * passed, or an error.  Owner's thread, not from a callback. */
+/* Do what there is to do, wait for it at most `timeout_ns` (0: do not wait).  Returns 1 if
+ * something was done, 0 if the time passed, or an error.  Owner's thread, not from a callback. */
 SPOKE_API int spoke_engine_poll(spoke_engine *e, spoke_ns timeout_ns);
 
-/* Make spoke_engine_run() or spoke_engine_poll() return soon, or the next one of them at once.  Any thread. */
+/* Make spoke_engine_run() or spoke_engine_poll() return soon, or the next one of them at once.  Any
+ * thread. */
 SPOKE_API int spoke_engine_stop(spoke_engine *e);
 
 /* Run `fn(ctx)` on the engine's thread, in its loop, in order of posting.  Any thread.
@@ -56,40 +63,46 @@ SPOKE_API int spoke_engine_stop(spoke_engine *e);
 typedef void spoke_post_f(void *ctx);
 SPOKE_API int spoke_engine_post(spoke_engine *e, spoke_post_f *fn, void *ctx);
 
-/* A descriptor that a foreign event loop can poll for reading: readable when spoke_engine_poll(e, 0) has work.
- * After a spoke_engine_poll() that returns 0 it is quiet until there is work, but for a rare readiness that turns out to be nothing.  The engine's; do not read or close it.  Returns the
- * descriptor or SPOKE_ENOTSUP (sim). */
+/* A descriptor that a foreign event loop can poll for reading: readable when spoke_engine_poll(e,
+ * 0) has work. After a spoke_engine_poll() that returns 0 it is quiet until there is work, but for
+ * a rare readiness that turns out to be nothing.  The engine's; do not read or close it.  Returns
+ * the descriptor or SPOKE_ENOTSUP (sim). */
 SPOKE_API int spoke_engine_fd(spoke_engine *e);
 
 /* "uring", "poll" or "sim"; NULL for a closed engine. */
 SPOKE_API const char *spoke_engine_backend(spoke_engine *e);
 
 /* What of io_uring is used.  Each has a fallback that works without it. */
-#define SPOKE_FEATURE_DEFER_TASKRUN    (1u << 0) /* SINGLE_ISSUER | DEFER_TASKRUN; else a plain ring */
+#define SPOKE_FEATURE_DEFER_TASKRUN (1u << 0) /* SINGLE_ISSUER | DEFER_TASKRUN; else a plain ring  \
+                                               */
 #define SPOKE_FEATURE_PROVIDED_BUFFERS (1u << 1) /* buffer rings; else poll, then a plain recv */
 #define SPOKE_FEATURE_MULTISHOT_ACCEPT (1u << 2) /* else one accept at a time */
-#define SPOKE_FEATURE_REGISTERED_RING  (1u << 3) /* else the ring's descriptor is looked up by each enter */
-#define SPOKE_FEATURE_CANCEL_FD        (1u << 4) /* else each op is cancelled by itself */
+#define SPOKE_FEATURE_REGISTERED_RING                                                              \
+    (1u << 3) /* else the ring's descriptor is looked up by each enter */
+#define SPOKE_FEATURE_CANCEL_FD (1u << 4) /* else each op is cancelled by itself */
 
 struct spoke_engine_info {
-    const char *backend;      /* as spoke_engine_backend() */
-    uint32_t    features;     /* SPOKE_FEATURE_… in use */
+    const char *backend;       /* as spoke_engine_backend() */
+    uint32_t features;         /* SPOKE_FEATURE_… in use */
     const char *why_not_uring; /* NULL on uring, else one sentence */
-    uint64_t    turns;        /* times round the loop */
-    uint64_t    enters;       /* system calls that submit or wait */
-    uint64_t    completions;  /* operations completed by the kernel */
-    uint64_t    direct;       /* receives and sends done by a plain call instead */
-    uint64_t    spins;        /* waits that spun */
-    uint64_t    spin_hits;    /* … and found something before they had to sleep */
-    uint64_t    sleeps;       /* waits that slept in the kernel */
-    uint64_t    pokes;        /* times that a thread woke the engine */
+    uint64_t turns;            /* times round the loop */
+    uint64_t enters;           /* system calls that submit or wait */
+    uint64_t completions;      /* operations completed by the kernel */
+    uint64_t direct;           /* receives and sends done by a plain call instead */
+    uint64_t spins;            /* waits that spun */
+    uint64_t spin_hits;        /* … and found something before they had to sleep */
+    uint64_t sleeps;           /* waits that slept in the kernel */
+    uint64_t pokes;            /* times that a thread woke the engine */
 };
-/* A snapshot for `e`, or for the library's shared engine if `e` is NULL (which starts it).  Any thread. */
+/* A snapshot for `e`, or for the library's shared engine if `e` is NULL (which starts it).  Any
+ * thread. */
 SPOKE_API int spoke_engine_get_info(spoke_engine *e, struct spoke_engine_info *out);
 
-/* Timers for callers' own protocols on an owned engine (under sim, in virtual time): `fn(ctx)` runs once on the engine's thread, `after_ns`
- * from now.  *id (may be NULL) cancels it.  Errors: SPOKE_ENOMEM, SPOKE_EWRONGTHREAD; cancel of one that has run: SPOKE_ENOENT. */
-SPOKE_API int spoke_engine_after(spoke_engine *e, spoke_ns after_ns, spoke_post_f *fn, void *ctx, uint64_t *id);
+/* Timers for callers' own protocols on an owned engine (under sim, in virtual time): `fn(ctx)` runs
+ * once on the engine's thread, `after_ns` from now.  *id (may be NULL) cancels it.  Errors:
+ * SPOKE_ENOMEM, SPOKE_EWRONGTHREAD; cancel of one that has run: SPOKE_ENOENT. */
+SPOKE_API int spoke_engine_after(spoke_engine *e, spoke_ns after_ns, spoke_post_f *fn, void *ctx,
+                                 uint64_t *id);
 SPOKE_API int spoke_engine_cancel(spoke_engine *e, uint64_t id);
 
 /* The engine's clock, nanoseconds: CLOCK_MONOTONIC, or virtual time under sim. */

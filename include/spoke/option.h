@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Options: looked up by name, checked by type.
  *
- * A socket holds its own options and the defaults that its dialers and listeners start with; a dialer or listener can
- * differ.  Wrong name, wrong type, out of range, read-only and too late are different errors (SPOKE_EOPTION, SPOKE_ETYPE,
- * SPOKE_ERANGE, SPOKE_EREADONLY, SPOKE_ETOOLATE), and none of them changes anything. */
+ * A socket holds its own options and the defaults that its dialers and listeners start with; a
+ * dialer or listener can differ.  Wrong name, wrong type, out of range, read-only and too late are
+ * different errors (SPOKE_EOPTION, SPOKE_ETYPE, SPOKE_ERANGE, SPOKE_EREADONLY, SPOKE_ETOOLATE), and
+ * none of them changes anything. */
 #ifndef SPOKE_OPTION_H
 #define SPOKE_OPTION_H
 
@@ -25,6 +26,7 @@ enum spoke_type {
     SPOKE_POINTER   /* void * */
 };
 
+/* clang-format off */
 /* name, type, default; where: S socket, D dialer, L listener, P pipe (read-only).  "*" = also as a default for the socket's dialers and
  * listeners.  After "=": the names that mangos and nanomsg have for it. */
 #define SPOKE_OPT_RAW            "raw"            /* bool false, S, before the first dial or listen. = RAW, AF_SP_RAW */
@@ -62,46 +64,60 @@ enum spoke_type {
 #define SPOKE_OPT_PEER_UID       "peer-uid"       /* int, P (ipc), read-only */
 #define SPOKE_OPT_PEER_GID       "peer-gid"       /* int, P (ipc), read-only */
 
-/* Set an option.  `value` points to a value of that type (SPOKE_STRING: to the characters, SPOKE_BYTES: to the bytes) and
- * `size` is its size in bytes; it is copied.  The typed calls below are easier.
- * Thread: the handle's rule (engine.h). */
-SPOKE_API int spoke_socket_set(spoke_socket *s, const char *name, enum spoke_type type, const void *value, size_t size);
-SPOKE_API int spoke_dialer_set(spoke_dialer *d, const char *name, enum spoke_type type, const void *value, size_t size);
-SPOKE_API int spoke_listener_set(spoke_listener *l, const char *name, enum spoke_type type, const void *value, size_t size);
+/* clang-format on */
 
-/* Read an option into `value`, at most *size bytes; *size becomes the option's whole size (strings: with NUL; cut ones still end
- * with NUL).  Errors as above and SPOKE_EWRITEONLY. */
-SPOKE_API int spoke_socket_get(spoke_socket *s, const char *name, enum spoke_type type, void *value, size_t *size);
-SPOKE_API int spoke_dialer_get(spoke_dialer *d, const char *name, enum spoke_type type, void *value, size_t *size);
-SPOKE_API int spoke_listener_get(spoke_listener *l, const char *name, enum spoke_type type, void *value, size_t *size);
+/* Set an option.  `value` points to a value of that type (SPOKE_STRING: to the characters,
+ * SPOKE_BYTES: to the bytes) and `size` is its size in bytes; it is copied.  The typed calls below
+ * are easier. Thread: the handle's rule (engine.h). */
+SPOKE_API int spoke_socket_set(spoke_socket *s, const char *name, enum spoke_type type,
+                               const void *value, size_t size);
+SPOKE_API int spoke_dialer_set(spoke_dialer *d, const char *name, enum spoke_type type,
+                               const void *value, size_t size);
+SPOKE_API int spoke_listener_set(spoke_listener *l, const char *name, enum spoke_type type,
+                                 const void *value, size_t size);
+
+/* Read an option into `value`, at most *size bytes; *size becomes the option's whole size (strings:
+ * with NUL; cut ones still end with NUL).  Errors as above and SPOKE_EWRITEONLY. */
+SPOKE_API int spoke_socket_get(spoke_socket *s, const char *name, enum spoke_type type, void *value,
+                               size_t *size);
+SPOKE_API int spoke_dialer_get(spoke_dialer *d, const char *name, enum spoke_type type, void *value,
+                               size_t *size);
+SPOKE_API int spoke_listener_get(spoke_listener *l, const char *name, enum spoke_type type,
+                                 void *value, size_t *size);
 /* A pipe of the process by number; SPOKE_ENOENT when it is gone. */
-SPOKE_API int spoke_pipe_get(spoke_socket *s, spoke_pipe_id pipe, const char *name, enum spoke_type type, void *value, size_t *size);
+SPOKE_API int spoke_pipe_get(spoke_socket *s, spoke_pipe_id pipe, const char *name,
+                             enum spoke_type type, void *value, size_t *size);
 
-#define SPOKE_TYPED_OPTION(owner, suffix, ctype, type)                                                     \
-    static inline int spoke_##owner##_set_##suffix(spoke_##owner *o, const char *name, ctype value)        \
-    {                                                                                                      \
-        return spoke_##owner##_set(o, name, type, &value, sizeof value);                                   \
-    }                                                                                                      \
-    static inline int spoke_##owner##_get_##suffix(spoke_##owner *o, const char *name, ctype *value)       \
-    {                                                                                                      \
-        size_t size = sizeof *value;                                                                       \
-        return spoke_##owner##_get(o, name, type, value, &size);                                           \
+#define SPOKE_TYPED_OPTION(owner, suffix, ctype, type)                                             \
+    static inline int spoke_##owner##_set_##suffix(spoke_##owner *o, const char *name,             \
+                                                   ctype value)                                    \
+    {                                                                                              \
+        return spoke_##owner##_set(o, name, type, &value, sizeof value);                           \
+    }                                                                                              \
+    static inline int spoke_##owner##_get_##suffix(spoke_##owner *o, const char *name,             \
+                                                   ctype *value)                                   \
+    {                                                                                              \
+        size_t size = sizeof *value;                                                               \
+        return spoke_##owner##_get(o, name, type, value, &size);                                   \
     }
-#define SPOKE_TYPED_OPTIONS(owner)                                                                         \
-    SPOKE_TYPED_OPTION(owner, bool, bool, SPOKE_BOOL)                                                      \
-    SPOKE_TYPED_OPTION(owner, int, int, SPOKE_INT)                                                         \
-    SPOKE_TYPED_OPTION(owner, size, size_t, SPOKE_SIZE)                                                    \
-    SPOKE_TYPED_OPTION(owner, duration, spoke_ns, SPOKE_DURATION)                                          \
-    static inline int spoke_##owner##_set_string(spoke_##owner *o, const char *name, const char *value)    \
-    {                                                                                                      \
-        return spoke_##owner##_set(o, name, SPOKE_STRING, value, value ? strlen(value) : 0);               \
-    }                                                                                                      \
-    static inline int spoke_##owner##_get_string(spoke_##owner *o, const char *name, char *value, size_t size) \
-    {                                                                                                      \
-        return spoke_##owner##_get(o, name, SPOKE_STRING, value, &size);                                   \
+#define SPOKE_TYPED_OPTIONS(owner)                                                                 \
+    SPOKE_TYPED_OPTION(owner, bool, bool, SPOKE_BOOL)                                              \
+    SPOKE_TYPED_OPTION(owner, int, int, SPOKE_INT)                                                 \
+    SPOKE_TYPED_OPTION(owner, size, size_t, SPOKE_SIZE)                                            \
+    SPOKE_TYPED_OPTION(owner, duration, spoke_ns, SPOKE_DURATION)                                  \
+    static inline int spoke_##owner##_set_string(spoke_##owner *o, const char *name,               \
+                                                 const char *value)                                \
+    {                                                                                              \
+        return spoke_##owner##_set(o, name, SPOKE_STRING, value, value ? strlen(value) : 0);       \
+    }                                                                                              \
+    static inline int spoke_##owner##_get_string(spoke_##owner *o, const char *name, char *value,  \
+                                                 size_t size)                                      \
+    {                                                                                              \
+        return spoke_##owner##_get(o, name, SPOKE_STRING, value, &size);                           \
     }
 
-/* spoke_socket_set_int(s, SPOKE_OPT_TTL, 4), spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, buffer, sizeof buffer), … */
+/* spoke_socket_set_int(s, SPOKE_OPT_TTL, 4), spoke_listener_get_string(l, SPOKE_OPT_ADDRESS,
+ * buffer, sizeof buffer), … */
 SPOKE_TYPED_OPTIONS(socket)
 SPOKE_TYPED_OPTIONS(dialer)
 SPOKE_TYPED_OPTIONS(listener)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* For authors of protocols: what a pattern registers, and what the core offers it.
  *
- * A protocol is compiled into the library: one file, its vtable at the end, and one line in runtime/core/modules.def.  It knows sockets, pipes
- * and messages, never a transport or a backend.  All its functions run with the engine entered, one at a time for all sockets of the engine;
- * they never wait, and never call the user.  The core calls them from its own events or from the user's calls, never from inside one
- * another on the same socket, except that spk_socket_wake() may lead to recv() and send() later. */
+ * A protocol is compiled into the library: one file, its vtable at the end, and one line in
+ * runtime/core/modules.def.  It knows sockets, pipes and messages, never a transport or a backend.
+ * All its functions run with the engine entered, one at a time for all sockets of the engine; they
+ * never wait, and never call the user.  The core calls them from its own events or from the user's
+ * calls, never from inside one another on the same socket, except that spk_socket_wake() may lead
+ * to recv() and send() later. */
 #ifndef SPOKE_PROTOCOL_H
 #define SPOKE_PROTOCOL_H
 
@@ -27,71 +29,80 @@ enum { SPK_READABLE = 1, SPK_WRITABLE = 2 };
 
 /* An option that a protocol adds.  The core has checked the type; set() checks the range. */
 struct spk_option {
-    const char     *name;
+    const char *name;
     enum spoke_type type;
-    bool            early; /* only before the first dial or listen: else SPOKE_ETOOLATE */
-    int (*set)(void *owner, const void *value, size_t size);  /* NULL: read-only */
-    int (*get)(void *owner, void *value, size_t *size);       /* NULL: write-only */
+    bool early; /* only before the first dial or listen: else SPOKE_ETOOLATE */
+    int (*set)(void *owner, const void *value, size_t size); /* NULL: read-only */
+    int (*get)(void *owner, void *value, size_t *size);      /* NULL: write-only */
 };
 
 struct spoke_protocol {
-    uint32_t    abi;  /* SPOKE_PROTOCOL_ABI */
-    uint16_t    number, peer;
-    const char *name; /* "req" */
-    bool        sends, receives; /* else spoke_send / spoke_recv give SPOKE_ENOTSUP */
-    size_t      socket_size, pipe_size; /* state, zeroed, allocated by the core */
+    uint32_t abi; /* SPOKE_PROTOCOL_ABI */
+    uint16_t number, peer;
+    const char *name;              /* "req" */
+    bool sends, receives;          /* else spoke_send / spoke_recv give SPOKE_ENOTSUP */
+    size_t socket_size, pipe_size; /* state, zeroed, allocated by the core */
 
-    int  (*open)(struct spk_socket *s);  /* 0 or an error; may be NULL, like every slot below unless it says otherwise */
+    int (*open)(struct spk_socket *s);   /* 0 or an error; may be NULL, like every slot below unless
+                                            it says otherwise */
     void (*close)(struct spk_socket *s); /* no pipes are left; frees what the state holds */
 
-    int  (*pipe_added)(struct spk_socket *s, struct spk_pipe *p); /* an error refuses the peer: it is closed */
+    int (*pipe_added)(struct spk_socket *s,
+                      struct spk_pipe *p); /* an error refuses the peer: it is closed */
     void (*pipe_removed)(struct spk_socket *s, struct spk_pipe *p); /* once for each one added */
 
     /* A message arrived; takes it, whatever happens.  An error closes the pipe with that reason. */
     int (*received)(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m); /* required */
-    /* The pipe, whose spk_pipe_send() gave SPOKE_EAGAIN or which has just been added, can take a message. */
+    /* The pipe, whose spk_pipe_send() gave SPOKE_EAGAIN or which has just been added, can take a
+     * message. */
     void (*writable)(struct spk_socket *s, struct spk_pipe *p);
 
-    /* The user's calls, without waiting: 0 (send took m; recv gives *m), SPOKE_EAGAIN (the core waits for spk_socket_wake() and tries again), or the
-     * user's error.  A failure changes nothing. */
+    /* The user's calls, without waiting: 0 (send took m; recv gives *m), SPOKE_EAGAIN (the core
+     * waits for spk_socket_wake() and tries again), or the user's error.  A failure changes
+     * nothing. */
     int (*send)(struct spk_socket *s, spoke_msg *m);
     int (*recv)(struct spk_socket *s, spoke_msg **m);
 
     /* SPK_READABLE | SPK_WRITABLE as far as recv() and send() would not give SPOKE_EAGAIN. */
     unsigned (*ready)(struct spk_socket *s); /* required */
 
-    /* Messages that send() took and that are not yet given to a pipe: what a lingering close waits for. */
+    /* Messages that send() took and that are not yet given to a pipe: what a lingering close waits
+     * for. */
     size_t (*pending)(struct spk_socket *s, uint64_t *bytes);
 
-    const struct spk_option *options; /* ends with a NULL name */
+    const struct spk_option *options;              /* ends with a NULL name */
     void (*options_changed)(struct spk_socket *s); /* one of the socket's own: queue lengths, raw */
 };
 
 /* ---- what the core offers ---- */
 
-void               *spk_socket_state(struct spk_socket *s);
+void *spk_socket_state(struct spk_socket *s);
 struct spoke_stats *spk_socket_counters(struct spk_socket *s);
-bool                spk_socket_raw(const struct spk_socket *s);
-int                 spk_socket_send_queue(const struct spk_socket *s, size_t *bytes); /* SPOKE_OPT_SEND_QUEUE and …_BYTES */
-spoke_ns            spk_socket_now(struct spk_socket *s);
-uint32_t            spk_socket_random(struct spk_socket *s);
+bool spk_socket_raw(const struct spk_socket *s);
+int spk_socket_send_queue(const struct spk_socket *s,
+                          size_t *bytes); /* SPOKE_OPT_SEND_QUEUE and …_BYTES */
+spoke_ns spk_socket_now(struct spk_socket *s);
+uint32_t spk_socket_random(struct spk_socket *s);
 
 void *spk_pipe_state(struct spk_pipe *p);
 spoke_pipe_id spk_pipe_id(const struct spk_pipe *p);
 /* The live pipe of this socket with that number, or NULL. */
 struct spk_pipe *spk_socket_pipe(struct spk_socket *s, spoke_pipe_id id);
 
-/* The receive queue, bounded by SPOKE_OPT_RECV_QUEUE.  deliver() takes m always: if the queue is full it holds m back together with the pipe, which
- * reads no further until there is room.  take() gives the oldest, fairly between pipes that were held back; SPOKE_EAGAIN if there is none. */
+/* The receive queue, bounded by SPOKE_OPT_RECV_QUEUE.  deliver() takes m always: if the queue is
+ * full it holds m back together with the pipe, which reads no further until there is room.  take()
+ * gives the oldest, fairly between pipes that were held back; SPOKE_EAGAIN if there is none. */
 void spk_socket_deliver(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m);
-int  spk_socket_take(struct spk_socket *s, spoke_msg **m);
+int spk_socket_take(struct spk_socket *s, spoke_msg **m);
 bool spk_socket_has_message(const struct spk_socket *s);
 bool spk_socket_recv_full(const struct spk_socket *s);
 
-/* Sending.  A pipe takes messages while it can send; send() takes m on success, SPOKE_EAGAIN leaves it. A message taken may still be lost with its pipe. */
+/* Sending.  A pipe takes messages while it can send; send() takes m on success, SPOKE_EAGAIN leaves
+ * it. A message taken may still be lost with its pipe. */
 bool spk_pipe_can_send(const struct spk_pipe *p);
-int  spk_pipe_send(struct spk_pipe *p, spoke_msg *m);
-/* The pipe whose turn it is among those that can send, round robin in the order of attachment; NULL if there is none. */
+int spk_pipe_send(struct spk_pipe *p, spoke_msg *m);
+/* The pipe whose turn it is among those that can send, round robin in the order of attachment; NULL
+ * if there is none. */
 struct spk_pipe *spk_socket_next_writable(struct spk_socket *s);
 /* Whether there is one; its turn stays as it is. */
 bool spk_socket_can_send(const struct spk_socket *s);
@@ -99,17 +110,19 @@ bool spk_socket_can_send(const struct spk_socket *s);
 /* Close a pipe soon (pipe_removed follows later, not inside this call). */
 void spk_pipe_shut(struct spk_pipe *p, int reason);
 
-/* Something changed that send() (SPK_WRITABLE) or recv() (SPK_READABLE) depends on: those who wait try again, descriptors and callbacks follow
- * ready().  Waking for a state error wakes all: set SPK_ALL. */
+/* Something changed that send() (SPK_WRITABLE) or recv() (SPK_READABLE) depends on: those who wait
+ * try again, descriptors and callbacks follow ready().  Waking for a state error wakes all: set
+ * SPK_ALL. */
 enum { SPK_ALL = 4 };
 void spk_socket_wake(struct spk_socket *s, unsigned what);
-/* Those who wait in a receive now return `error` without another try: what they wait for will not come, although a receive that starts
- * later may wait for something else.  (REQ: another request takes the place of theirs.  recv() cannot tell the two apart.) */
+/* Those who wait in a receive now return `error` without another try: what they wait for will not
+ * come, although a receive that starts later may wait for something else.  (REQ: another request
+ * takes the place of theirs.  recv() cannot tell the two apart.) */
 void spk_socket_fail_recv(struct spk_socket *s, int error);
 
 /* Timers of the protocol; embed one in the state.  SPOKE_ENOMEM: not set. */
 void spk_timer_init(struct spk_timer *timer, void (*fn)(struct spk_timer *timer));
-int  spk_socket_timer_set(struct spk_socket *s, struct spk_timer *timer, spoke_ns after_ns);
+int spk_socket_timer_set(struct spk_socket *s, struct spk_timer *timer, spoke_ns after_ns);
 void spk_socket_timer_cancel(struct spk_socket *s, struct spk_timer *timer);
 
 #ifdef __cplusplus

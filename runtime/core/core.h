@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The core's nouns: here the socket; pipe, endpoint and stream are in transport.h, what protocols see in <spoke/protocol.h>.
+/* The core's nouns: here the socket; pipe, endpoint and stream are in transport.h, what protocols
+ * see in <spoke/protocol.h>.
  *
- * Everything here lives on one engine and is touched with that engine entered only.  Calls down (send, dial, close) submit or queue and return; what
- * comes back up starts in the loop or in a task.  Nothing is freed while an operation of its own is outstanding. */
+ * Everything here lives on one engine and is touched with that engine entered only.  Calls down
+ * (send, dial, close) submit or queue and return; what comes back up starts in the loop or in a
+ * task.  Nothing is freed while an operation of its own is outstanding. */
 #ifndef SPK_CORE_CORE_H
 #define SPK_CORE_CORE_H
 
@@ -10,76 +12,80 @@
 #include <spoke/socket.h>
 #include <spoke/stats.h>
 
-#include "runtime/memory/idmap.h"
-#include "runtime/core/log.h"
 #include "runtime/core/transport.h"
 #include "runtime/engine/backend.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/handle.h"
+#include "runtime/engine/log.h"
+#include "runtime/memory/idmap.h"
 #include "runtime/memory/message.h"
 #include "runtime/memory/pool.h"
 #include "runtime/memory/queue.h"
 
 /* ---- sockets ---- */
 
-/* OPEN ─▶ LINGERING (no new work; what is queued goes out) ─▶ CLOSING (endpoints and pipes end) ─▶ freed */
+/* OPEN ─▶ LINGERING (no new work; what is queued goes out) ─▶ CLOSING (endpoints and pipes end) ─▶
+ * freed */
 enum spk_socket_state { SPK_SOCKET_OPEN, SPK_SOCKET_LINGERING, SPK_SOCKET_CLOSING };
 
 struct spk_socket {
-    struct spk_link              link; /* in engine->sockets */
-    spoke_socket                *handle;
-    struct spk_engine           *e;
+    struct spk_link link; /* in engine->sockets */
+    spoke_socket *handle;
+    struct spk_engine *e;
     const struct spoke_protocol *protocol;
-    void                        *state;
-    enum spk_socket_state        state_now;
-    bool                         started; /* it has dialed or listened */
-    uint32_t                     callers; /* inside a call that waits: the last one frees a closing socket */
-    struct spk_link              endpoints, pipes, ready, stalled;
-    struct spk_idmap             by_id;
-    uint32_t                     pipe_count; /* not yet freed */
-    struct spk_queue             recv_queue;
-    struct spk_link              recv_waiters, send_waiters, close_waiters;
-    uint64_t                     recv_epoch; /* + 1 at each spk_socket_fail_recv(): who began to wait before returns recv_error */
-    int                          recv_error;
-    struct spoke_stats           stats;
+    void *state;
+    enum spk_socket_state state_now;
+    bool started;     /* it has dialed or listened */
+    uint32_t callers; /* inside a call that waits: the last one frees a closing socket */
+    struct spk_link endpoints, pipes, ready, stalled;
+    struct spk_idmap by_id;
+    uint32_t pipe_count; /* not yet freed */
+    struct spk_queue recv_queue;
+    struct spk_link recv_waiters, send_waiters, close_waiters;
+    uint64_t recv_epoch; /* + 1 at each spk_socket_fail_recv(): who began to wait before returns
+                            recv_error */
+    int recv_error;
+    struct spoke_stats stats;
 
     /* options */
-    bool                        raw, best_effort;
-    spoke_ns                    recv_timeout_ns, send_timeout_ns, send_expiry_ns, linger_ns, busy_poll_ns;
-    int                         send_queue, recv_queue_most, max_pipes;
-    size_t                      send_queue_bytes, recv_queue_bytes;
-    char                        name[64];
+    bool raw, best_effort;
+    spoke_ns recv_timeout_ns, send_timeout_ns, send_expiry_ns, linger_ns, busy_poll_ns;
+    int send_queue, recv_queue_most, max_pipes;
+    size_t send_queue_bytes, recv_queue_bytes;
+    char name[64];
     struct spk_endpoint_options defaults;
 
     /* callbacks */
-    spoke_message_f  *on_message;
-    void             *on_message_ctx;
+    spoke_message_f *on_message;
+    void *on_message_ctx;
     spoke_writable_f *on_writable;
-    void             *on_writable_ctx;
-    spoke_event_f    *on_event;
-    void             *on_event_ctx;
-    bool              writable_wanted; /* a send gave SPOKE_EAGAIN since the last on_writable */
-    struct spk_task   message_task, writable_task, event_task, free_task;
-    struct spk_link   events;
+    void *on_writable_ctx;
+    spoke_event_f *on_event;
+    void *on_event_ctx;
+    bool writable_wanted; /* a send gave SPOKE_EAGAIN since the last on_writable */
+    struct spk_task message_task, writable_task, event_task, free_task;
+    struct spk_link events;
 
     /* closing */
-    struct spk_timer           linger_timer;
-    struct spoke_close_report  report;
-    int                        close_result;
-    struct spk_close_wait     *close_wait; /* who waits for the end of the close */
+    struct spk_timer linger_timer;
+    struct spoke_close_report report;
+    int close_result;
+    struct spk_close_wait *close_wait; /* who waits for the end of the close */
 
     int recv_fd, send_fd; /* eventfds, -1: nobody asked */
     bool recv_fd_on, send_fd_on;
 };
 
 /* ---- socket.c ---- */
-void spk_socket_check_ready(struct spk_socket *s); /* callbacks and descriptors follow what the protocol can do now */
+void spk_socket_check_ready(
+    struct spk_socket *s); /* callbacks and descriptors follow what the protocol can do now */
 void spk_socket_advance_close(struct spk_socket *s);
 void spk_socket_refill(struct spk_socket *s);
 void spk_socket_start_close(struct spk_socket *s);
 
 /* ---- event.c ---- */
-void spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct spk_pipe *p, struct spk_endpoint *endpoint);
+void spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct spk_pipe *p,
+               struct spk_endpoint *endpoint);
 void spk_events_init(struct spk_socket *s);
 void spk_events_fini(struct spk_socket *s);
 
@@ -93,12 +99,13 @@ int spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st);
 /* ---- endpoint.c ---- */
 void spk_dialer_pipe_gone(struct spk_endpoint *d, int reason, bool was_attached);
 void spk_endpoint_close(struct spk_endpoint *ep);
-int  spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char *url, bool is_dialer);
-int  spk_dialer_start(struct spk_endpoint *d);
-int  spk_listener_start(struct spk_endpoint *l);
+int spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char *url,
+                     bool is_dialer);
+int spk_dialer_start(struct spk_endpoint *d);
+int spk_listener_start(struct spk_endpoint *l);
 
 /* ---- registry.c ---- */
-const struct spoke_protocol  *spk_find_protocol(int number);
+const struct spoke_protocol *spk_find_protocol(int number);
 const struct spoke_transport *spk_find_transport(const char *scheme);
 
 /* ---- option.c ---- */

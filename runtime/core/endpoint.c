@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Dialers and listeners: when to try, when to try again, and what becomes of what they bring.  How a connection is made is the transport's.
+/* Dialers and listeners: when to try, when to try again, and what becomes of what they bring.  How
+ * a connection is made is the transport's.
  *
- * An endpoint is counted: once for itself until it is closed, once for an attempt or accept that is outstanding, once for each of its
- * pipes, once for each caller that waits for it. */
+ * An endpoint is counted: once for itself until it is closed, once for an attempt or accept that is
+ * outstanding, once for each of its pipes, once for each caller that waits for it. */
 #include <string.h>
 
 #include "runtime/core/core.h"
@@ -16,7 +17,7 @@ int
 spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char *url, bool is_dialer)
 {
     struct spk_endpoint *ep;
-    int                  rc;
+    int rc;
 
     *out = NULL;
     if ((ep = spk_zalloc(sizeof *ep)) == NULL)
@@ -26,7 +27,8 @@ spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char *ur
     rc = SPOKE_ESCHEME;
     if ((ep->transport = spk_find_transport(ep->url.scheme)) == NULL)
         goto fini_url;
-    if ((rc = spk_handle_new(is_dialer ? SPK_HANDLE_DIALER : SPK_HANDLE_LISTENER, ep, s->e, &ep->handle)) != 0)
+    if ((rc = spk_handle_new(is_dialer ? SPK_HANDLE_DIALER : SPK_HANDLE_LISTENER, ep, s->e,
+                             &ep->handle)) != 0)
         goto fini_url;
     ep->socket = s;
     ep->e = s->e;
@@ -103,10 +105,12 @@ static void
 wait_and_dial(struct spk_endpoint *d)
 {
     struct spk_engine *e = d->e;
-    spoke_ns           least = d->options.reconnect_ns, most = d->options.reconnect_max_ns, wait = least;
+    spoke_ns least = d->options.reconnect_ns, most = d->options.reconnect_max_ns, wait = least;
 
     if (d->backoff_ns > least)
-        wait += (spoke_ns)(spk_engine_random(e) % (uint64_t)(d->backoff_ns - least + 1)); /* so that not all come back at once */
+        wait += (spoke_ns)(spk_engine_random(e) %
+                           (uint64_t)(d->backoff_ns - least +
+                                      1)); /* so that not all come back at once */
     if (d->backoff_ns == 0)
         d->backoff_ns = least;
     if (most > least)
@@ -192,7 +196,8 @@ spk_dialer_connected(struct spk_endpoint *d, struct spk_stream *st)
     spk_endpoint_unref(d);
 }
 
-/* A pipe that ends at once, or was refused, counts as a failure: then the back-off goes on growing. */
+/* A pipe that ends at once, or was refused, counts as a failure: then the back-off goes on growing.
+ */
 void
 spk_dialer_pipe_gone(struct spk_endpoint *d, int reason, bool was_attached)
 {
@@ -251,7 +256,8 @@ void
 spk_listener_failed(struct spk_endpoint *l, int reason)
 {
     l->socket->stats.accepts_failed++;
-    spk_log(SPOKE_LOG_WARNING, "%s: could not accept a connection: %s", l->url.text, spoke_strerror(reason));
+    spk_log(SPOKE_LOG_WARNING, "%s: could not accept a connection: %s", l->url.text,
+            spoke_strerror(reason));
     spk_event(l->socket, SPOKE_EVENT_ACCEPT_FAILED, reason, NULL, l);
 }
 
@@ -299,7 +305,7 @@ static int
 enter_socket(spoke_socket *handle, struct spk_socket **s, struct spk_engine **e)
 {
     void *object;
-    int   rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, e);
+    int rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, e);
 
     if (rc == 0)
         *s = object;
@@ -310,7 +316,8 @@ static int
 enter_endpoint(void *handle, bool is_dialer, struct spk_endpoint **ep, struct spk_engine **e)
 {
     void *object;
-    int   rc = spk_handle_enter(handle, is_dialer ? SPK_HANDLE_DIALER : SPK_HANDLE_LISTENER, &object, e);
+    int rc = spk_handle_enter(handle, is_dialer ? SPK_HANDLE_DIALER : SPK_HANDLE_LISTENER, &object,
+                              e);
 
     if (rc == 0)
         *ep = object;
@@ -325,7 +332,8 @@ wait_first(struct spk_engine *e, struct spk_endpoint *d)
 
     d->refs++;
     d->socket->callers++;
-    while (rc == 0 && !d->first_done && d->state != SPK_CLOSING && d->socket->state_now == SPK_SOCKET_OPEN)
+    while (rc == 0 && !d->first_done && d->state != SPK_CLOSING &&
+           d->socket->state_now == SPK_SOCKET_OPEN)
         rc = spk_engine_wait(e, &d->waiters, SPOKE_FOREVER, d->socket->busy_poll_ns);
     if (rc == 0)
         rc = d->first_done ? d->last_error : SPOKE_ECLOSED;
@@ -353,11 +361,11 @@ start(struct spk_engine *e, struct spk_endpoint *ep, int flags)
 static int
 create(spoke_socket *handle, const char *url, bool is_dialer, void **out, bool now, int flags)
 {
-    struct spk_engine   *e;
-    struct spk_socket   *s;
+    struct spk_engine *e;
+    struct spk_socket *s;
     struct spk_endpoint *ep;
-    void                *made;
-    int                  rc;
+    void *made;
+    int rc;
 
     *out = NULL;
     if (url == NULL)
@@ -384,7 +392,7 @@ int
 spoke_dial(spoke_socket *s, const char *url, spoke_dialer **out, int flags)
 {
     void *made;
-    int   rc = create(s, url, true, &made, true, flags);
+    int rc = create(s, url, true, &made, true, flags);
 
     if (out != NULL)
         *out = made;
@@ -395,7 +403,7 @@ int
 spoke_listen(spoke_socket *s, const char *url, spoke_listener **out, int flags)
 {
     void *made;
-    int   rc = create(s, url, false, &made, true, flags);
+    int rc = create(s, url, false, &made, true, flags);
 
     if (out != NULL)
         *out = made;
@@ -406,7 +414,7 @@ int
 spoke_dialer_create(spoke_dialer **out, spoke_socket *s, const char *url)
 {
     void *made;
-    int   rc;
+    int rc;
 
     if (out == NULL)
         return SPOKE_EINVAL;
@@ -419,7 +427,7 @@ int
 spoke_listener_create(spoke_listener **out, spoke_socket *s, const char *url)
 {
     void *made;
-    int   rc;
+    int rc;
 
     if (out == NULL)
         return SPOKE_EINVAL;
@@ -432,8 +440,8 @@ int
 spoke_dialer_start(spoke_dialer *d, int flags)
 {
     struct spk_endpoint *ep;
-    struct spk_engine   *e;
-    int                  rc;
+    struct spk_engine *e;
+    int rc;
 
     if ((flags & ~SPOKE_WAIT_FIRST) != 0)
         return SPOKE_EINVAL;
@@ -448,8 +456,8 @@ int
 spoke_listener_start(spoke_listener *l, int flags)
 {
     struct spk_endpoint *ep;
-    struct spk_engine   *e;
-    int                  rc;
+    struct spk_engine *e;
+    int rc;
 
     if (flags != 0)
         return SPOKE_EINVAL;
@@ -464,9 +472,9 @@ static int
 close_endpoint(void *handle, bool is_dialer)
 {
     struct spk_endpoint *ep;
-    struct spk_engine   *e;
-    int                  rc = enter_endpoint(handle, is_dialer, &ep, &e);
-    bool                 listening;
+    struct spk_engine *e;
+    int rc = enter_endpoint(handle, is_dialer, &ep, &e);
+    bool listening;
 
     if (rc != 0)
         return rc;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What the user is called for: messages, room to send, the life of connections.  All of it runs in the loop, on the engine's thread, with the lock
- * left; the socket is held in memory meanwhile, and everything is looked at anew afterwards. */
+/* What the user is called for: messages, room to send, the life of connections.  All of it runs in
+ * the loop, on the engine's thread, with the lock left; the socket is held in memory meanwhile, and
+ * everything is looked at anew afterwards. */
 #include <string.h>
 
 #include "runtime/core/core.h"
@@ -8,9 +9,9 @@
 #define MESSAGES_A_TURN 64
 
 struct event {
-    struct spk_link    link;
+    struct spk_link link;
     struct spoke_event event;
-    char               url[]; /* a copy: its endpoint may be gone by then */
+    char url[]; /* a copy: its endpoint may be gone by then */
 };
 
 static void
@@ -35,11 +36,11 @@ static void
 on_message_task(struct spk_task *task)
 {
     struct spk_socket *s = SPK_OWNER(task, struct spk_socket, message_task);
-    spoke_msg         *m;
+    spoke_msg *m;
 
     for (int i = 0; i < MESSAGES_A_TURN; i++) {
         spoke_message_f *fn = s->on_message;
-        void            *ctx = s->on_message_ctx;
+        void *ctx = s->on_message_ctx;
 
         if (s->state_now != SPK_SOCKET_OPEN || fn == NULL || s->protocol->recv(s, &m) != 0)
             return;
@@ -57,10 +58,11 @@ static void
 on_writable_task(struct spk_task *task)
 {
     struct spk_socket *s = SPK_OWNER(task, struct spk_socket, writable_task);
-    spoke_writable_f  *fn = s->on_writable;
-    void              *ctx = s->on_writable_ctx;
+    spoke_writable_f *fn = s->on_writable;
+    void *ctx = s->on_writable_ctx;
 
-    if (s->state_now != SPK_SOCKET_OPEN || fn == NULL || (s->protocol->ready(s) & SPK_WRITABLE) == 0)
+    if (s->state_now != SPK_SOCKET_OPEN || fn == NULL ||
+        (s->protocol->ready(s) & SPK_WRITABLE) == 0)
         return;
     s->writable_wanted = false;
     begin(s);
@@ -84,14 +86,15 @@ forget_detached(struct spk_socket *s, spoke_pipe_id id)
     }
 }
 
-/* Ask whether a peer is welcome.  From here on it counts as announced, whatever becomes of it while the user thinks. */
+/* Ask whether a peer is welcome.  From here on it counts as announced, whatever becomes of it while
+ * the user thinks. */
 static void
 ask(struct spk_socket *s, struct event *ev)
 {
     struct spk_pipe *p = spk_idmap_get(&s->by_id, ev->event.pipe);
-    spoke_event_f   *fn = s->on_event;
-    void            *ctx = s->on_event_ctx;
-    int              verdict = 0;
+    spoke_event_f *fn = s->on_event;
+    void *ctx = s->on_event_ctx;
+    int verdict = 0;
 
     if (p == NULL || p->state != SPK_PIPE_ATTACHING)
         return;
@@ -114,13 +117,13 @@ static void
 on_event_task(struct spk_task *task)
 {
     struct spk_socket *s = SPK_OWNER(task, struct spk_socket, event_task);
-    struct spk_link   *link;
+    struct spk_link *link;
 
     s->callers++; /* what follows may lead to the end of the socket's last pipe */
     while ((link = spk_list_take(&s->events)) != NULL) {
-        struct event  *ev = SPK_OWNER(link, struct event, link);
+        struct event *ev = SPK_OWNER(link, struct event, link);
         spoke_event_f *fn = s->on_event;
-        void          *ctx = s->on_event_ctx;
+        void *ctx = s->on_event_ctx;
 
         if (ev->event.type == SPOKE_EVENT_ATTACHING) {
             ask(s, ev);
@@ -137,9 +140,10 @@ on_event_task(struct spk_task *task)
 }
 
 void
-spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct spk_pipe *p, struct spk_endpoint *endpoint)
+spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct spk_pipe *p,
+          struct spk_endpoint *endpoint)
 {
-    size_t        size;
+    size_t size;
     struct event *ev;
 
     if (s->on_event == NULL)
@@ -190,7 +194,7 @@ static int
 enter(spoke_socket *handle, struct spk_socket **s, struct spk_engine **e)
 {
     void *object;
-    int   rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, e);
+    int rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, e);
 
     if (rc == 0)
         *s = object;
@@ -202,7 +206,7 @@ spoke_socket_on_message(spoke_socket *handle, spoke_message_f *fn, void *ctx)
 {
     struct spk_engine *e;
     struct spk_socket *s;
-    int                rc = enter(handle, &s, &e);
+    int rc = enter(handle, &s, &e);
 
     if (rc != 0)
         return rc;
@@ -223,7 +227,7 @@ spoke_socket_on_writable(spoke_socket *handle, spoke_writable_f *fn, void *ctx)
 {
     struct spk_engine *e;
     struct spk_socket *s;
-    int                rc = enter(handle, &s, &e);
+    int rc = enter(handle, &s, &e);
 
     if (rc != 0)
         return rc;
@@ -243,7 +247,7 @@ spoke_socket_on_event(spoke_socket *handle, spoke_event_f *fn, void *ctx)
 {
     struct spk_engine *e;
     struct spk_socket *s;
-    int                rc = enter(handle, &s, &e);
+    int rc = enter(handle, &s, &e);
 
     if (rc != 0)
         return rc;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Streams that are one descriptor (ipc, tcp): the stream itself, how to connect one, how to accept them. */
+/* Streams that are one descriptor (ipc, tcp): the stream itself, how to connect one, how to accept
+ * them. */
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -9,14 +10,15 @@
 
 #include "runtime/core/transport.h"
 
-#define BACKLOG        4096 /* connections that the kernel holds for us; it cuts this to net.core.somaxconn */
+#define BACKLOG                                                                                    \
+    4096 /* connections that the kernel holds for us; it cuts this to net.core.somaxconn */
 #define ACCEPT_BACKOFF (100 * SPOKE_MS)
 
 /* ---- the stream ---- */
 
 struct fd_stream {
     struct spk_stream stream;
-    int               fd;
+    int fd;
 };
 
 static struct fd_stream *
@@ -57,13 +59,21 @@ spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, char
 
     if (address->ss_family == AF_UNIX) {
         const struct sockaddr_un *un = (const void *)address;
-        size_t                    most = size > offsetof(struct sockaddr_un, sun_path) ? size - offsetof(struct sockaddr_un, sun_path) : 0;
+        size_t most = size > offsetof(struct sockaddr_un, sun_path)
+                          ? size - offsetof(struct sockaddr_un, sun_path)
+                          : 0;
 
         if (most == 0)
-            return snprintf(text, room, "ipc://") < 0 ? SPOKE_EIO : 0; /* a dialer's end has no name */
+            return snprintf(text, room, "ipc://") < 0 ? SPOKE_EIO
+                                                      : 0; /* a dialer's end has no name */
         if (un->sun_path[0] == '\0')
-            return snprintf(text, room, "ipc://@%.*s", (int)(most - 1), un->sun_path + 1) < 0 ? SPOKE_EIO : 0;
-        return snprintf(text, room, "ipc://%.*s", (int)strnlen(un->sun_path, most), un->sun_path) < 0 ? SPOKE_EIO : 0;
+            return snprintf(text, room, "ipc://@%.*s", (int)(most - 1), un->sun_path + 1) < 0
+                       ? SPOKE_EIO
+                       : 0;
+        return snprintf(text, room, "ipc://%.*s", (int)strnlen(un->sun_path, most), un->sun_path) <
+                       0
+                   ? SPOKE_EIO
+                   : 0;
     }
     if (address->ss_family == AF_INET) {
         const struct sockaddr_in *in = (const void *)address;
@@ -77,7 +87,9 @@ spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, char
         inet_ntop(AF_INET6, &in->sin6_addr, name, sizeof name);
         if (in->sin6_scope_id != 0 && if_indextoname(in->sin6_scope_id, interface) != NULL)
             snprintf(scope, sizeof scope, "%%%s", interface);
-        return snprintf(text, room, "tcp://[%s%s]:%u", name, scope, ntohs(in->sin6_port)) < 0 ? SPOKE_EIO : 0;
+        return snprintf(text, room, "tcp://[%s%s]:%u", name, scope, ntohs(in->sin6_port)) < 0
+                   ? SPOKE_EIO
+                   : 0;
     }
     return SPOKE_ENOTSUP;
 }
@@ -86,12 +98,13 @@ static int
 fd_address(struct spk_stream *st, bool local, char *text, size_t size)
 {
     const struct spk_backend *backend = st->e->backend;
-    struct sockaddr_storage   address;
-    socklen_t                 length = sizeof address;
-    int                       rc;
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    int rc;
 
     memset(&address, 0, sizeof address);
-    rc = (local ? backend->local_address : backend->peer_address)(st->e, fd_of(st)->fd, &address, &length);
+    rc = (local ? backend->local_address : backend->peer_address)(st->e, fd_of(st)->fd, &address,
+                                                                  &length);
     return rc != 0 ? rc : spk_fd_address_text(&address, length, text, size);
 }
 
@@ -129,7 +142,7 @@ static int
 make_stream(struct spk_stream **out, struct spk_endpoint *ep, int fd)
 {
     struct spk_engine *e = ep->e;
-    int                rc;
+    int rc;
 
     if (ep->address.ss_family != AF_UNIX) {
         /* A connection without these still works. */
@@ -147,9 +160,9 @@ static void
 on_connected(struct spk_op *op, int result)
 {
     struct spk_endpoint *d = SPK_OWNER(op, struct spk_endpoint, op);
-    struct spk_engine   *e = d->e;
-    struct spk_stream   *st;
-    int                  fd = d->fd;
+    struct spk_engine *e = d->e;
+    struct spk_stream *st;
+    int fd = d->fd;
 
     d->fd = -1;
     if (result == SPOKE_ENOENT) /* no socket file: nobody listens there (yet) */
@@ -160,7 +173,8 @@ on_connected(struct spk_op *op, int result)
         spk_dialer_connected(d, st);
         return;
     }
-    if (d->state == SPK_DIALING && result != SPOKE_ECANCELED && d->transport->dial_next != NULL && d->transport->dial_next(d))
+    if (d->state == SPK_DIALING && result != SPOKE_ECANCELED && d->transport->dial_next != NULL &&
+        d->transport->dial_next(d))
         return;
     spk_dialer_failed(d, result);
 }
@@ -169,7 +183,7 @@ int
 spk_fd_dial(struct spk_endpoint *d, const struct sockaddr *local, socklen_t local_size)
 {
     struct spk_engine *e = d->e;
-    int                rc;
+    int rc;
 
     if ((rc = e->backend->socket(e, d->address.ss_family, &d->fd)) != 0) {
         d->fd = -1;
@@ -197,7 +211,7 @@ int
 spk_fd_bind(struct spk_endpoint *l)
 {
     struct spk_engine *e = l->e;
-    int                rc;
+    int rc;
 
     if ((rc = e->backend->socket(e, l->address.ss_family, &l->fd)) != 0) {
         l->fd = -1;
@@ -207,7 +221,8 @@ spk_fd_bind(struct spk_endpoint *l)
         (void)e->backend->set_option(e, l->fd, SPK_REUSEADDR, 1);
     if (l->address.ss_family == AF_INET6)
         (void)e->backend->set_option(e, l->fd, SPK_V6ONLY, 0);
-    if ((rc = e->backend->bind(e, l->fd, (const struct sockaddr *)&l->address, l->address_size)) != 0)
+    if ((rc = e->backend->bind(e, l->fd, (const struct sockaddr *)&l->address, l->address_size)) !=
+        0)
         spk_fd_unbind(l);
     return rc;
 }
@@ -244,8 +259,8 @@ static void
 on_accepted(struct spk_op *op, int result)
 {
     struct spk_endpoint *l = SPK_OWNER(op, struct spk_endpoint, op);
-    struct spk_engine   *e = l->e;
-    struct spk_stream   *st;
+    struct spk_engine *e = l->e;
+    struct spk_stream *st;
 
     if (l->state == SPK_CLOSING) {
         if (result >= 0)
@@ -262,13 +277,16 @@ on_accepted(struct spk_op *op, int result)
         accept_more(l);
         return;
     }
-    if (result == SPOKE_ECONNRESET || result == SPOKE_EAGAIN || result == SPOKE_ECANCELED) { /* it went away while it waited */
+    if (result == SPOKE_ECONNRESET || result == SPOKE_EAGAIN ||
+        result == SPOKE_ECANCELED) { /* it went away while it waited */
         accept_more(l);
         return;
     }
-    /* No descriptors, no memory: others may give some back.  Trying again at once would only burn time. */
+    /* No descriptors, no memory: others may give some back.  Trying again at once would only burn
+     * time. */
     spk_listener_failed(l, result);
-    if (!spk_op_busy(op) && spk_timer_set(e, &l->accept_timer, spk_engine_now(e) + ACCEPT_BACKOFF) != 0)
+    if (!spk_op_busy(op) &&
+        spk_timer_set(e, &l->accept_timer, spk_engine_now(e) + ACCEPT_BACKOFF) != 0)
         accept_more(l);
 }
 
@@ -276,12 +294,13 @@ int
 spk_fd_accept(struct spk_endpoint *l)
 {
     struct spk_engine *e = l->e;
-    int                rc;
+    int rc;
 
     if ((rc = e->backend->listen(e, l->fd, BACKLOG)) != 0)
         return rc;
     l->address_size = sizeof l->address;
-    (void)e->backend->local_address(e, l->fd, &l->address, &l->address_size); /* with the port that was chosen */
+    (void)e->backend->local_address(e, l->fd, &l->address,
+                                    &l->address_size); /* with the port that was chosen */
     l->accept_timer.fn = on_accept_timer;
     spk_op_init(&l->op, on_accepted);
     accept_more(l);

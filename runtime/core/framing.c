@@ -1,64 +1,69 @@
 /* SPDX-License-Identifier: MIT */
-/* A pipe over a byte stream: the SP handshake, then messages behind their lengths.  docs/wire.md has the bytes.
+/* A pipe over a byte stream: the SP handshake, then messages behind their lengths.  docs/wire.md
+ * has the bytes.
  *
- * In: bytes arrive in the engine's chunks.  Small bodies are copied out, larger ones are slices of the chunk, those that are larger than what has
- * arrived get memory of their own and the rest is received straight into it.  When the protocol has no room the pipe keeps the chunk and stops.
+ * In: bytes arrive in the engine's chunks.  Small bodies are copied out, larger ones are slices of
+ * the chunk, those that are larger than what has arrived get memory of their own and the rest is
+ * received straight into it.  When the protocol has no room the pipe keeps the chunk and stops.
  *
- * Out: an idle pipe writes at once, on the caller's thread.  What is sent while that is not possible, or in a burst, is gathered: small messages in a
- * chunk, large bodies by reference, and goes out together.  One write at a time is outstanding. */
+ * Out: an idle pipe writes at once, on the caller's thread.  What is sent while that is not
+ * possible, or in a burst, is gathered: small messages in a chunk, large bodies by reference, and
+ * goes out together.  One write at a time is outstanding. */
 #include <string.h>
 
 #include "runtime/core/core.h"
 
-#define HANDSHAKE_SIZE  8u
-#define HEAD_MOST       9u                       /* type byte and length */
-#define SLICE_LEAST     ((size_t)8 * 1024)       /* smaller bodies are copied out of the chunk */
-#define RESERVE_STEP    ((size_t)1024 * 1024)    /* memory for a body that has only been announced */
-#define DIRECT_LEAST    ((size_t)16 * 1024)      /* receive the rest of a body straight into it from here on */
-#define GATHER_MOST     ((size_t)4 * 1024)       /* larger bodies go out by reference */
-#define GATHER_SIZE     ((size_t)64 * 1024)
-#define PENDING_MOST    ((size_t)256 * 1024)     /* bytes taken before the pipe says that it is full */
-#define SEGMENTS        64
+#define HANDSHAKE_SIZE 8u
+#define HEAD_MOST      9u                    /* type byte and length */
+#define SLICE_LEAST    ((size_t)8 * 1024)    /* smaller bodies are copied out of the chunk */
+#define RESERVE_STEP   ((size_t)1024 * 1024) /* memory for a body that has only been announced */
+#define DIRECT_LEAST                                                                               \
+    ((size_t)16 * 1024) /* receive the rest of a body straight into it from here on */
+#define GATHER_MOST  ((size_t)4 * 1024) /* larger bodies go out by reference */
+#define GATHER_SIZE  ((size_t)64 * 1024)
+#define PENDING_MOST ((size_t)256 * 1024) /* bytes taken before the pipe says that it is full */
+#define SEGMENTS     64
 
 /* What has to be let go when a segment is written, and which messages then are. */
 struct segment_owner {
-    spoke_msg        *m;
+    spoke_msg *m;
     struct spk_chunk *chunk;
-    uint8_t          *start; /* gathered: where its first message began, NULL: it is the rest of one that has begun to go out */
-    uint32_t          ends;  /* messages that end in it */
+    uint8_t *start; /* gathered: where its first message began, NULL: it is the rest of one that has
+                       begun to go out */
+    uint32_t ends;  /* messages that end in it */
 };
 
 /* Exists only while there is something to write. */
 struct out {
-    struct msghdr        msg;
-    struct iovec         iov[SEGMENTS];
+    struct msghdr msg;
+    struct iovec iov[SEGMENTS];
     struct segment_owner owner[SEGMENTS];
-    int                  count;
-    struct spk_chunk    *gather; /* where small messages are copied to … */
-    size_t               gather_used;
-    size_t               bytes; /* in all segments */
+    int count;
+    struct spk_chunk *gather; /* where small messages are copied to … */
+    size_t gather_used;
+    size_t bytes; /* in all segments */
 };
 
 struct framing {
-    struct spk_pipe    pipe;
+    struct spk_pipe pipe;
     struct spk_stream *st;
-    struct spk_op      recv_op, send_op;
-    struct spk_timer   timer; /* for the handshake */
-    struct spk_flush   flush;
-    struct out        *out;
-    uint64_t           burst; /* the engine's burst in which we last wrote at once */
-    uint32_t           flush_bytes;
-    bool               type_byte, closing;
+    struct spk_op recv_op, send_op;
+    struct spk_timer timer; /* for the handshake */
+    struct spk_flush flush;
+    struct out *out;
+    uint64_t burst; /* the engine's burst in which we last wrote at once */
+    uint32_t flush_bytes;
+    bool type_byte, closing;
 
-    uint8_t           head[HEAD_MOST]; /* of the message that is arriving */
-    uint8_t           head_have;
-    spoke_msg        *body; /* … and its body so far: size = what has arrived */
-    size_t            body_size;
+    uint8_t head[HEAD_MOST]; /* of the message that is arriving */
+    uint8_t head_have;
+    spoke_msg *body; /* … and its body so far: size = what has arrived */
+    size_t body_size;
     struct spk_chunk *left; /* what arrived while we were held back */
-    uint8_t          *left_data;
-    size_t            left_size;
-    uint8_t           hello[HANDSHAKE_SIZE];
-    uint8_t           hello_have;
+    uint8_t *left_data;
+    size_t left_size;
+    uint8_t hello[HANDSHAKE_SIZE];
+    uint8_t hello_have;
 };
 
 static struct framing *
@@ -233,8 +238,8 @@ add_segment(struct out *out, const void *base, size_t size, spoke_msg *m, struct
     out->bytes += size;
 }
 
-/* Room for `size` bytes at the end of what is gathered, NULL when there is no memory.  Bytes that follow each other in the same chunk
- * share a segment. */
+/* Room for `size` bytes at the end of what is gathered, NULL when there is no memory.  Bytes that
+ * follow each other in the same chunk share a segment. */
 static uint8_t *
 gather_room(struct out *out, size_t size)
 {
@@ -255,7 +260,8 @@ gathered(struct out *out, uint8_t *data, size_t size)
 {
     struct iovec *last = out->count > 0 ? &out->iov[out->count - 1] : NULL;
 
-    if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == data && out->owner[out->count - 1].chunk == out->gather &&
+    if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == data &&
+        out->owner[out->count - 1].chunk == out->gather &&
         out->owner[out->count - 1].start != NULL) {
         last->iov_len += size;
         out->bytes += size;
@@ -265,16 +271,17 @@ gathered(struct out *out, uint8_t *data, size_t size)
     out->gather_used += size;
 }
 
-/* Put a message behind what is to be written, less its first `skip` bytes, which are written already.  Takes it, or fails and changes nothing. */
+/* Put a message behind what is to be written, less its first `skip` bytes, which are written
+ * already.  Takes it, or fails and changes nothing. */
 static int
 queue_message(struct framing *f, spoke_msg *m, size_t skip)
 {
-    uint8_t     head[HEAD_MOST];
-    size_t      length = m->header_size + m->size, head_size = make_head(f, head, length);
-    bool        small = m->size <= GATHER_MOST;
-    size_t      front = head_size + m->header_size, copied = front + (small ? m->size : 0);
+    uint8_t head[HEAD_MOST];
+    size_t length = m->header_size + m->size, head_size = make_head(f, head, length);
+    bool small = m->size <= GATHER_MOST;
+    size_t front = head_size + m->header_size, copied = front + (small ? m->size : 0);
     struct out *out = get_out(f);
-    uint8_t    *room;
+    uint8_t *room;
 
     if (out == NULL || (room = gather_room(out, copied)) == NULL)
         return SPOKE_ENOMEM;
@@ -305,11 +312,12 @@ queue_message(struct framing *f, spoke_msg *m, size_t skip)
 static int
 send_at_once(struct framing *f, spoke_msg *m)
 {
-    uint8_t      head[HEAD_MOST];
-    size_t       head_size = make_head(f, head, m->header_size + m->size), all = head_size + m->header_size + m->size;
+    uint8_t head[HEAD_MOST];
+    size_t head_size = make_head(f, head, m->header_size + m->size),
+           all = head_size + m->header_size + m->size;
     struct iovec iov[3] = {{head, head_size}, {m->header, m->header_size}, {m->body, m->size}};
-    int64_t      n;
-    int          rc;
+    int64_t n;
+    int rc;
 
     if (m->header_size == 0)
         iov[1] = iov[2];
@@ -330,7 +338,8 @@ send_at_once(struct framing *f, spoke_msg *m)
     if ((rc = queue_message(f, m, (size_t)n)) != 0) {
         if (n == 0)
             return rc;
-        spk_pipe_shut(&f->pipe, rc); /* half a message is out: this connection is of no use any more */
+        spk_pipe_shut(&f->pipe,
+                      rc); /* half a message is out: this connection is of no use any more */
         f->pipe.socket->stats.dropped_lost++;
         spoke_msg_free(m);
         return 0;
@@ -342,12 +351,13 @@ send_at_once(struct framing *f, spoke_msg *m)
 static int
 framing_send(struct spk_pipe *p, spoke_msg *m)
 {
-    struct framing    *f = framing_of(p);
+    struct framing *f = framing_of(p);
     struct spk_engine *e = engine_of(f);
-    bool               idle = f->out == NULL && !spk_op_busy(&f->send_op);
-    int                rc;
+    bool idle = f->out == NULL && !spk_op_busy(&f->send_op);
+    int rc;
 
-    /* A second message in the same burst waits for the others; on a shared engine its thread, or the sixteen kilobytes, write them. */
+    /* A second message in the same burst waits for the others; on a shared engine its thread, or
+     * the sixteen kilobytes, write them. */
     if (idle && e->cork == 0 && !(e->shared && f->burst == e->burst))
         return send_at_once(f, m);
     if ((rc = queue_message(f, m, 0)) != 0)
@@ -365,7 +375,7 @@ framing_send(struct spk_pipe *p, spoke_msg *m)
 static uint32_t
 written(const struct framing *f, const struct segment_owner *owner, const uint8_t *up_to)
 {
-    size_t   type = f->type_byte ? 1 : 0;
+    size_t type = f->type_byte ? 1 : 0;
     uint32_t count = 0;
 
     for (const uint8_t *at = owner->start; at != NULL && count < owner->ends; count++) {
@@ -380,8 +390,8 @@ static uint64_t
 framing_pending(struct spk_pipe *p, uint64_t *bytes)
 {
     struct framing *f = framing_of(p);
-    struct out     *out = f->out;
-    uint64_t        messages = 0;
+    struct out *out = f->out;
+    uint64_t messages = 0;
 
     *bytes = out == NULL ? 0 : out->bytes;
     for (int i = 0; out != NULL && i < out->count; i++)
@@ -401,11 +411,13 @@ arm_recv(struct framing *f)
     if (f->body != NULL && f->body_size - f->body->size >= DIRECT_LEAST) {
         size_t room = f->body_size - f->body->size;
 
-        if (spk_msg_reserve(f->body, f->body->size + (room < RESERVE_STEP ? room : RESERVE_STEP)) != 0) {
+        if (spk_msg_reserve(f->body, f->body->size + (room < RESERVE_STEP ? room : RESERVE_STEP)) !=
+            0) {
             spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
             return;
         }
-        f->st->ops->recv(f->st, &f->recv_op, f->body->body + f->body->size, room < RESERVE_STEP ? room : RESERVE_STEP);
+        f->st->ops->recv(f->st, &f->recv_op, f->body->body + f->body->size,
+                         room < RESERVE_STEP ? room : RESERVE_STEP);
         return;
     }
     f->st->ops->recv(f->st, &f->recv_op, NULL, 0);
@@ -421,7 +433,8 @@ length_is_fine(struct framing *f, uint64_t length)
         return true;
     f->pipe.socket->stats.oversized++;
     spk_log(SPOKE_LOG_WARNING,
-            "%s: a message of %llu bytes exceeds max-recv-size (%zu), its connection is closed; raise %s if such messages are meant to be",
+            "%s: a message of %llu bytes exceeds max-recv-size (%zu), its connection is closed; "
+            "raise %s if such messages are meant to be",
             f->pipe.endpoint->url.text, (unsigned long long)length, limit, SPOKE_OPT_MAX_RECV_SIZE);
     spk_pipe_shut(&f->pipe, SPOKE_EMSGSIZE);
     return false;
@@ -458,7 +471,8 @@ whole_message(struct spk_chunk *chunk, uint8_t *data, size_t size)
     return m;
 }
 
-/* The bytes in front of a message, from wherever they are.  Returns how many of `size` were used; *length when complete (else it stays). */
+/* The bytes in front of a message, from wherever they are.  Returns how many of `size` were used;
+ * *length when complete (else it stays). */
 static size_t
 take_head(struct framing *f, const uint8_t *data, size_t size, uint64_t *length, bool *complete)
 {
@@ -506,16 +520,17 @@ deliver_body(struct framing *f)
     return spk_pipe_received(&f->pipe, m);
 }
 
-/* Turn bytes into messages, at most `most`.  Returns how many bytes were used; less than all when the pipe is held back or closing. */
+/* Turn bytes into messages, at most `most`.  Returns how many bytes were used; less than all when
+ * the pipe is held back or closing. */
 static size_t
 parse(struct framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size, int most)
 {
     size_t at = 0;
-    bool   go_on = f->pipe.state == SPK_PIPE_ATTACHED;
+    bool go_on = f->pipe.state == SPK_PIPE_ATTACHED;
 
     while (at < size && go_on && most > 0) {
         uint64_t length = 0;
-        bool     complete;
+        bool complete;
 
         if (f->body != NULL) {
             at += continue_body(f, data + at, size - at);
@@ -618,7 +633,7 @@ hello_is_fine(struct framing *f)
 {
     static const uint8_t magic[4] = {0, 'S', 'P', 0};
     const struct spoke_protocol *protocol = f->pipe.socket->protocol;
-    int                          peer = f->hello[4] << 8 | f->hello[5];
+    int peer = f->hello[4] << 8 | f->hello[5];
 
     for (unsigned i = 0; i < 4 && i < f->hello_have; i++)
         if (f->hello[i] != magic[i])
@@ -629,8 +644,8 @@ hello_is_fine(struct framing *f)
         goto bad;
     if (peer == protocol->peer)
         return true;
-    spk_log(SPOKE_LOG_WARNING, "%s: a peer speaks protocol %d, a %s socket talks to %d only", f->pipe.endpoint->url.text, peer,
-            protocol->name, protocol->peer);
+    spk_log(SPOKE_LOG_WARNING, "%s: a peer speaks protocol %d, a %s socket talks to %d only",
+            f->pipe.endpoint->url.text, peer, protocol->name, protocol->peer);
     spk_pipe_shut(&f->pipe, SPOKE_EPEER);
     return false;
 bad:
@@ -663,7 +678,7 @@ static void
 on_received(struct spk_op *op, int result)
 {
     struct framing *f = SPK_OWNER(op, struct framing, recv_op);
-    size_t          used;
+    size_t used;
 
     if (f->closing) {
         maybe_closed(f);
@@ -721,7 +736,7 @@ maybe_closed(struct framing *f)
 static void
 framing_close(struct spk_pipe *p)
 {
-    struct framing    *f = framing_of(p);
+    struct framing *f = framing_of(p);
     struct spk_engine *e = engine_of(f);
 
     if (f->hello_have < HANDSHAKE_SIZE || p->reason == SPOKE_EHANDSHAKE || p->reason == SPOKE_EPEER)
@@ -774,14 +789,15 @@ static const struct spk_pipe_ops framing_ops = {
     .credentials = framing_credentials,
 };
 
-/* Our eight bytes go out at once, without waiting for the peer's.  A socket that has just connected has room for them. */
+/* Our eight bytes go out at once, without waiting for the peer's.  A socket that has just connected
+ * has room for them. */
 static void
 say_hello(struct framing *f)
 {
     const struct spoke_protocol *protocol = f->pipe.socket->protocol;
     static _Thread_local uint8_t hello[HANDSHAKE_SIZE];
-    struct iovec                 iov = {hello, HANDSHAKE_SIZE};
-    int64_t                      n;
+    struct iovec iov = {hello, HANDSHAKE_SIZE};
+    int64_t n;
 
     hello[1] = 'S';
     hello[2] = 'P';
@@ -790,10 +806,11 @@ say_hello(struct framing *f)
     n = f->st->ops->send_now(f->st, &iov, 1);
     if (n == HANDSHAKE_SIZE)
         return;
-    if (n >= 0 || n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS) { /* the rest goes out as if it were a message */
-        size_t      done = n > 0 ? (size_t)n : 0;
+    if (n >= 0 || n == SPOKE_EAGAIN ||
+        n == SPOKE_ENOBUFS) { /* the rest goes out as if it were a message */
+        size_t done = n > 0 ? (size_t)n : 0;
         struct out *out = get_out(f);
-        uint8_t    *room = out == NULL ? NULL : gather_room(out, HANDSHAKE_SIZE);
+        uint8_t *room = out == NULL ? NULL : gather_room(out, HANDSHAKE_SIZE);
 
         if (room != NULL) {
             memcpy(room, hello, HANDSHAKE_SIZE);
@@ -811,8 +828,8 @@ int
 spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
 {
     struct spk_socket *s = endpoint->socket;
-    struct framing    *f = spk_zalloc(sizeof *f);
-    int                rc = SPOKE_ENOMEM;
+    struct framing *f = spk_zalloc(sizeof *f);
+    int rc = SPOKE_ENOMEM;
 
     if (f == NULL)
         goto close_stream;
@@ -828,7 +845,8 @@ spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
         goto free_framing;
     if (endpoint->is_dialer)
         endpoint->pipe = &f->pipe;
-    if (spk_timer_set(s->e, &f->timer, spk_engine_now(s->e) + endpoint->options.handshake_ns) != 0) {
+    if (spk_timer_set(s->e, &f->timer, spk_engine_now(s->e) + endpoint->options.handshake_ns) !=
+        0) {
         spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
         return 0;
     }

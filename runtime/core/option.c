@@ -49,18 +49,22 @@ enum { DIALERS = 1, LISTENERS = 2, BOTH = 3 };
 
 /* Where a value lies in its owner, and what it may be. */
 struct field {
-    const char     *name;
+    const char *name;
     enum spoke_type type;
-    bool            early;
-    unsigned        whose; /* endpoints' */
-    size_t          offset;
-    int64_t         least, most;
+    bool early;
+    unsigned whose; /* endpoints' */
+    size_t offset;
+    int64_t least, most;
 };
 
-#define SOCKET_FIELD(name, type, early, member, least, most) \
-    {name, type, early, 0, offsetof(struct spk_socket, member), least, most}
-#define ENDPOINT_FIELD(name, whose, type, member, least, most) \
-    {name, type, false, whose, offsetof(struct spk_endpoint_options, member), least, most}
+#define SOCKET_FIELD(name, type, early, member, least, most)                                       \
+    {                                                                                              \
+        name, type, early, 0, offsetof(struct spk_socket, member), least, most                     \
+    }
+#define ENDPOINT_FIELD(name, whose, type, member, least, most)                                     \
+    {                                                                                              \
+        name, type, false, whose, offsetof(struct spk_endpoint_options, member), least, most       \
+    }
 
 static const struct field socket_fields[] = {
     SOCKET_FIELD(SPOKE_OPT_RAW, SPOKE_BOOL, true, raw, 0, 1),
@@ -69,7 +73,8 @@ static const struct field socket_fields[] = {
     SOCKET_FIELD(SPOKE_OPT_SEND_TIMEOUT, SPOKE_DURATION, false, send_timeout_ns, 0, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_SEND_EXPIRY, SPOKE_DURATION, false, send_expiry_ns, 0, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_LINGER, SPOKE_DURATION, false, linger_ns, 0, INT64_MAX),
-    SOCKET_FIELD(SPOKE_OPT_BUSY_POLL, SPOKE_DURATION, false, busy_poll_ns, SPOKE_WAIT_ADAPTIVE, INT64_MAX),
+    SOCKET_FIELD(SPOKE_OPT_BUSY_POLL, SPOKE_DURATION, false, busy_poll_ns, SPOKE_WAIT_ADAPTIVE,
+                 INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_SEND_QUEUE, SPOKE_INT, true, send_queue, 0, 1 << 24),
     SOCKET_FIELD(SPOKE_OPT_RECV_QUEUE, SPOKE_INT, true, recv_queue_most, 0, 1 << 24),
     SOCKET_FIELD(SPOKE_OPT_SEND_QUEUE_BYTES, SPOKE_SIZE, false, send_queue_bytes, 1, INT64_MAX),
@@ -80,7 +85,8 @@ static const struct field socket_fields[] = {
 static const struct field endpoint_fields[] = {
     ENDPOINT_FIELD(SPOKE_OPT_MAX_RECV_SIZE, BOTH, SPOKE_SIZE, max_recv_size, 0, INT64_MAX),
     ENDPOINT_FIELD(SPOKE_OPT_RECONNECT, DIALERS, SPOKE_DURATION, reconnect_ns, 0, INT64_MAX / 4),
-    ENDPOINT_FIELD(SPOKE_OPT_RECONNECT_MAX, DIALERS, SPOKE_DURATION, reconnect_max_ns, 0, INT64_MAX / 4),
+    ENDPOINT_FIELD(SPOKE_OPT_RECONNECT_MAX, DIALERS, SPOKE_DURATION, reconnect_max_ns, 0,
+                   INT64_MAX / 4),
     ENDPOINT_FIELD(SPOKE_OPT_HANDSHAKE_TIME, BOTH, SPOKE_DURATION, handshake_ns, 1, INT64_MAX / 4),
     ENDPOINT_FIELD(SPOKE_OPT_TCP_NODELAY, BOTH, SPOKE_BOOL, tcp_nodelay, 0, 1),
     ENDPOINT_FIELD(SPOKE_OPT_TCP_KEEPALIVE, BOTH, SPOKE_BOOL, tcp_keepalive, 0, 1),
@@ -102,18 +108,12 @@ static size_t
 size_of(enum spoke_type type)
 {
     switch (type) {
-    case SPOKE_BOOL:
-        return sizeof(bool);
-    case SPOKE_INT:
-        return sizeof(int);
-    case SPOKE_SIZE:
-        return sizeof(size_t);
-    case SPOKE_DURATION:
-        return sizeof(spoke_ns);
-    case SPOKE_POINTER:
-        return sizeof(void *);
-    default:
-        return 0; /* any */
+    case SPOKE_BOOL: return sizeof(bool);
+    case SPOKE_INT: return sizeof(int);
+    case SPOKE_SIZE: return sizeof(size_t);
+    case SPOKE_DURATION: return sizeof(spoke_ns);
+    case SPOKE_POINTER: return sizeof(void *);
+    default: return 0; /* any */
     }
 }
 
@@ -123,15 +123,12 @@ as_number(enum spoke_type type, const void *value)
     size_t size;
 
     switch (type) {
-    case SPOKE_BOOL:
-        return *(const unsigned char *)value;
-    case SPOKE_INT:
-        return *(const int *)value;
+    case SPOKE_BOOL: return *(const unsigned char *)value;
+    case SPOKE_INT: return *(const int *)value;
     case SPOKE_SIZE:
         size = *(const size_t *)value;
         return size > INT64_MAX ? INT64_MAX : (int64_t)size;
-    default:
-        return *(const spoke_ns *)value;
+    default: return *(const spoke_ns *)value;
     }
 }
 
@@ -142,10 +139,11 @@ check_type(enum spoke_type is, enum spoke_type given, size_t size)
 }
 
 static int
-set_field(void *owner, const struct field *field, enum spoke_type type, const void *value, size_t size, bool started)
+set_field(void *owner, const struct field *field, enum spoke_type type, const void *value,
+          size_t size, bool started)
 {
     int64_t number;
-    int     rc;
+    int rc;
 
     if ((rc = check_type(field->type, type, size)) != 0)
         return rc;
@@ -159,7 +157,8 @@ set_field(void *owner, const struct field *field, enum spoke_type type, const vo
 }
 
 static int
-get_field(const void *owner, const struct field *field, enum spoke_type type, void *value, size_t *size)
+get_field(const void *owner, const struct field *field, enum spoke_type type, void *value,
+          size_t *size)
 {
     if (field->type != type || *size < size_of(type))
         return SPOKE_ETYPE;
@@ -259,11 +258,12 @@ find_option(const struct spk_option *options, const char *name)
 /* ---- sockets ---- */
 
 static int
-set_socket(struct spk_socket *s, const char *name, enum spoke_type type, const void *value, size_t size)
+set_socket(struct spk_socket *s, const char *name, enum spoke_type type, const void *value,
+           size_t size)
 {
-    const struct field      *field;
+    const struct field *field;
     const struct spk_option *option;
-    int                      rc;
+    int rc;
 
     if ((field = find_field(socket_fields, COUNT(socket_fields), name)) != NULL) {
         if ((rc = set_field(s, field, type, value, size, s->started)) != 0)
@@ -276,7 +276,8 @@ set_socket(struct spk_socket *s, const char *name, enum spoke_type type, const v
     }
     if ((field = find_field(endpoint_fields, COUNT(endpoint_fields), name)) != NULL)
         return set_field(&s->defaults, field, type, value, size, false);
-    if ((option = find_option(s->protocol->options, name)) == NULL && (option = find_option(socket_options, name)) == NULL)
+    if ((option = find_option(s->protocol->options, name)) == NULL &&
+        (option = find_option(socket_options, name)) == NULL)
         return SPOKE_EOPTION;
     if ((rc = check_type(option->type, type, size)) != 0)
         return rc;
@@ -290,14 +291,15 @@ set_socket(struct spk_socket *s, const char *name, enum spoke_type type, const v
 static int
 get_socket(struct spk_socket *s, const char *name, enum spoke_type type, void *value, size_t *size)
 {
-    const struct field      *field;
+    const struct field *field;
     const struct spk_option *option;
 
     if ((field = find_field(socket_fields, COUNT(socket_fields), name)) != NULL)
         return get_field(s, field, type, value, size);
     if ((field = find_field(endpoint_fields, COUNT(endpoint_fields), name)) != NULL)
         return get_field(&s->defaults, field, type, value, size);
-    if ((option = find_option(s->protocol->options, name)) == NULL && (option = find_option(socket_options, name)) == NULL)
+    if ((option = find_option(s->protocol->options, name)) == NULL &&
+        (option = find_option(socket_options, name)) == NULL)
         return SPOKE_EOPTION;
     if (option->type != type || *size < size_of(type))
         return SPOKE_ETYPE;
@@ -311,11 +313,12 @@ arguments_are_fine(const char *name, const void *value, size_t size)
 }
 
 int
-spoke_socket_set(spoke_socket *handle, const char *name, enum spoke_type type, const void *value, size_t size)
+spoke_socket_set(spoke_socket *handle, const char *name, enum spoke_type type, const void *value,
+                 size_t size)
 {
     struct spk_engine *e;
-    void              *object;
-    int                rc;
+    void *object;
+    int rc;
 
     if (!arguments_are_fine(name, value, size))
         return SPOKE_EINVAL;
@@ -327,11 +330,12 @@ spoke_socket_set(spoke_socket *handle, const char *name, enum spoke_type type, c
 }
 
 int
-spoke_socket_get(spoke_socket *handle, const char *name, enum spoke_type type, void *value, size_t *size)
+spoke_socket_get(spoke_socket *handle, const char *name, enum spoke_type type, void *value,
+                 size_t *size)
 {
     struct spk_engine *e;
-    void              *object;
-    int                rc;
+    void *object;
+    int rc;
 
     if (size == NULL || !arguments_are_fine(name, value, *size))
         return SPOKE_EINVAL;
@@ -349,23 +353,26 @@ find_endpoint_field(const struct spk_endpoint *ep, const char *name)
 {
     const struct field *field = find_field(endpoint_fields, COUNT(endpoint_fields), name);
 
-    return field != NULL && (field->whose & (ep->is_dialer ? DIALERS : LISTENERS)) != 0 ? field : NULL;
+    return field != NULL && (field->whose & (ep->is_dialer ? DIALERS : LISTENERS)) != 0 ? field
+                                                                                        : NULL;
 }
 
 static bool
 is_property(const struct spk_endpoint *ep, const char *name)
 {
-    return strcmp(name, SPOKE_OPT_URL) == 0 || (!ep->is_dialer && strcmp(name, SPOKE_OPT_ADDRESS) == 0);
+    return strcmp(name, SPOKE_OPT_URL) == 0 ||
+           (!ep->is_dialer && strcmp(name, SPOKE_OPT_ADDRESS) == 0);
 }
 
 static int
-set_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spoke_type type, const void *value, size_t size)
+set_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spoke_type type,
+             const void *value, size_t size)
 {
-    const struct field  *field;
+    const struct field *field;
     struct spk_endpoint *ep;
-    struct spk_engine   *e;
-    void                *object;
-    int                  rc;
+    struct spk_engine *e;
+    void *object;
+    int rc;
 
     if (!arguments_are_fine(name, value, size))
         return SPOKE_EINVAL;
@@ -381,14 +388,15 @@ set_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spo
 }
 
 static int
-get_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spoke_type type, void *value, size_t *size)
+get_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spoke_type type,
+             void *value, size_t *size)
 {
-    const struct field  *field;
+    const struct field *field;
     struct spk_endpoint *ep;
-    struct spk_engine   *e;
-    void                *object;
-    char                 text[256];
-    int                  rc;
+    struct spk_engine *e;
+    void *object;
+    char text[256];
+    int rc;
 
     if (size == NULL || !arguments_are_fine(name, value, *size))
         return SPOKE_EINVAL;
@@ -412,7 +420,8 @@ get_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spo
 }
 
 int
-spoke_dialer_set(spoke_dialer *d, const char *name, enum spoke_type type, const void *value, size_t size)
+spoke_dialer_set(spoke_dialer *d, const char *name, enum spoke_type type, const void *value,
+                 size_t size)
 {
     return set_endpoint(d, SPK_HANDLE_DIALER, name, type, value, size);
 }
@@ -424,13 +433,15 @@ spoke_dialer_get(spoke_dialer *d, const char *name, enum spoke_type type, void *
 }
 
 int
-spoke_listener_set(spoke_listener *l, const char *name, enum spoke_type type, const void *value, size_t size)
+spoke_listener_set(spoke_listener *l, const char *name, enum spoke_type type, const void *value,
+                   size_t size)
 {
     return set_endpoint(l, SPK_HANDLE_LISTENER, name, type, value, size);
 }
 
 int
-spoke_listener_get(spoke_listener *l, const char *name, enum spoke_type type, void *value, size_t *size)
+spoke_listener_get(spoke_listener *l, const char *name, enum spoke_type type, void *value,
+                   size_t *size)
 {
     return get_endpoint(l, SPK_HANDLE_LISTENER, name, type, value, size);
 }
@@ -441,7 +452,7 @@ static int
 get_credential(struct spk_pipe *p, const char *name, void *value, size_t *size)
 {
     struct spk_credentials who;
-    int                    rc;
+    int rc;
 
     if (p->ops->credentials == NULL)
         return SPOKE_EOPTION;
@@ -457,12 +468,15 @@ get_credential(struct spk_pipe *p, const char *name, void *value, size_t *size)
 static int
 get_pipe(struct spk_pipe *p, const char *name, enum spoke_type type, void *value, size_t *size)
 {
-    bool local = strcmp(name, SPOKE_OPT_LOCAL_ADDRESS) == 0, remote = strcmp(name, SPOKE_OPT_REMOTE_ADDRESS) == 0;
+    bool local = strcmp(name, SPOKE_OPT_LOCAL_ADDRESS) == 0,
+         remote = strcmp(name, SPOKE_OPT_REMOTE_ADDRESS) == 0;
     char text[256];
-    int  rc;
+    int rc;
 
-    if (strcmp(name, SPOKE_OPT_PEER_PID) == 0 || strcmp(name, SPOKE_OPT_PEER_UID) == 0 || strcmp(name, SPOKE_OPT_PEER_GID) == 0)
-        return type != SPOKE_INT || *size < sizeof(int) ? SPOKE_ETYPE : get_credential(p, name, value, size);
+    if (strcmp(name, SPOKE_OPT_PEER_PID) == 0 || strcmp(name, SPOKE_OPT_PEER_UID) == 0 ||
+        strcmp(name, SPOKE_OPT_PEER_GID) == 0)
+        return type != SPOKE_INT || *size < sizeof(int) ? SPOKE_ETYPE
+                                                        : get_credential(p, name, value, size);
     if (strcmp(name, SPOKE_OPT_URL) != 0 && !local && !remote)
         return SPOKE_EOPTION;
     if (type != SPOKE_STRING)
@@ -474,12 +488,13 @@ get_pipe(struct spk_pipe *p, const char *name, enum spoke_type type, void *value
 }
 
 int
-spoke_pipe_get(spoke_socket *handle, spoke_pipe_id id, const char *name, enum spoke_type type, void *value, size_t *size)
+spoke_pipe_get(spoke_socket *handle, spoke_pipe_id id, const char *name, enum spoke_type type,
+               void *value, size_t *size)
 {
     struct spk_engine *e;
-    struct spk_pipe   *p;
-    void              *object;
-    int                rc;
+    struct spk_pipe *p;
+    void *object;
+    int rc;
 
     if (size == NULL || !arguments_are_fine(name, value, *size))
         return SPOKE_EINVAL;

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Pipes: one connection to one peer, from the handshake to the last byte, whatever carries it.  This file is the part that all of them
- * share: their number, their states, what the protocol and the user are told, and when they are freed. */
+/* Pipes: one connection to one peer, from the handshake to the last byte, whatever carries it. This
+ * file is the part that all of them share: their number, their states, what the protocol and the
+ * user are told, and when they are freed. */
 #include "runtime/core/core.h"
 
-/* ---- numbers: 31 bits, never 0, unique in the process among live pipes, the first one random, then + 1 ---- */
+/* ---- numbers: 31 bits, never 0, unique in the process among live pipes, the first one random,
+ * then + 1 ---- */
 
-static pthread_mutex_t  ids_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t ids_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct spk_idmap ids;
-static uint32_t         last_id;
+static uint32_t last_id;
 
 static int
 take_id(struct spk_engine *e, void *value, spoke_pipe_id *out)
@@ -45,7 +47,7 @@ int
 spk_pipe_init(struct spk_pipe *p, struct spk_endpoint *endpoint, const struct spk_pipe_ops *ops)
 {
     struct spk_socket *s = endpoint->socket;
-    int                rc;
+    int rc;
 
     p->socket = s;
     p->endpoint = endpoint;
@@ -56,7 +58,8 @@ spk_pipe_init(struct spk_pipe *p, struct spk_endpoint *endpoint, const struct sp
     spk_list_init(&p->stalled);
     spk_task_init(&p->close_task, on_close_task);
     spk_task_init(&p->writable_task, on_writable_task);
-    if (s->protocol->pipe_size > 0 && (p->state_memory = spk_zalloc(s->protocol->pipe_size)) == NULL)
+    if (s->protocol->pipe_size > 0 &&
+        (p->state_memory = spk_zalloc(s->protocol->pipe_size)) == NULL)
         return SPOKE_ENOMEM;
     if ((rc = take_id(s->e, p, &p->id)) != 0)
         goto free_state;
@@ -139,7 +142,7 @@ spk_pipe_shut(struct spk_pipe *p, int reason)
 static void
 on_close_task(struct spk_task *task)
 {
-    struct spk_pipe   *p = SPK_OWNER(task, struct spk_pipe, close_task);
+    struct spk_pipe *p = SPK_OWNER(task, struct spk_pipe, close_task);
     struct spk_socket *s = p->socket;
 
     spk_task_cancel(&p->writable_task);
@@ -160,10 +163,10 @@ on_close_task(struct spk_task *task)
 void
 spk_pipe_closed(struct spk_pipe *p)
 {
-    struct spk_socket   *s = p->socket;
+    struct spk_socket *s = p->socket;
     struct spk_endpoint *endpoint = p->endpoint;
-    int                  reason = p->reason;
-    bool                 was_added = p->added;
+    int reason = p->reason;
+    bool was_added = p->added;
 
     p->state = SPK_PIPE_CLOSED;
     if (p->announced)
@@ -187,7 +190,7 @@ spk_pipe_closed(struct spk_pipe *p)
 static void
 on_writable_task(struct spk_task *task)
 {
-    struct spk_pipe   *p = SPK_OWNER(task, struct spk_pipe, writable_task);
+    struct spk_pipe *p = SPK_OWNER(task, struct spk_pipe, writable_task);
     struct spk_socket *s = p->socket;
 
     if (p->state != SPK_PIPE_ATTACHED || !p->writable || !p->want_writable)
@@ -261,7 +264,7 @@ int
 spk_pipe_received(struct spk_pipe *p, spoke_msg *m)
 {
     struct spk_socket *s = p->socket;
-    int                rc;
+    int rc;
 
     if (s->state_now != SPK_SOCKET_OPEN) { /* nobody will ever ask for it */
         spoke_msg_free(m);
@@ -299,7 +302,7 @@ spk_socket_refill(struct spk_socket *s)
 
     while (!spk_queue_full(&s->recv_queue) && (link = spk_list_take(&s->stalled)) != NULL) {
         struct spk_pipe *p = SPK_OWNER(link, struct spk_pipe, stalled);
-        spoke_msg       *m = p->held;
+        spoke_msg *m = p->held;
 
         p->held = NULL;
         if (m != NULL)

@@ -28,19 +28,21 @@ static const struct spoke_protocol *const protocols[] = {
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* A module that was built for another version, or that lacks what it must have, is as good as absent. */
+/* A module that was built for another version, or that lacks what it must have, is as good as
+ * absent. */
 static bool
 transport_is_sound(const struct spoke_transport *t)
 {
-    return t->abi == SPOKE_TRANSPORT_ABI && t->scheme != NULL && t->dial != NULL && t->dial_cancel != NULL &&
-           t->listen != NULL && t->listen_close != NULL && t->listen_address != NULL;
+    return t->abi == SPOKE_TRANSPORT_ABI && t->scheme != NULL && t->dial != NULL &&
+           t->dial_cancel != NULL && t->listen != NULL && t->listen_close != NULL &&
+           t->listen_address != NULL;
 }
 
 static bool
 protocol_is_sound(const struct spoke_protocol *p)
 {
-    return p->abi == SPOKE_PROTOCOL_ABI && p->name != NULL && p->received != NULL && p->ready != NULL &&
-           (!p->sends || p->send != NULL) && (!p->receives || p->recv != NULL);
+    return p->abi == SPOKE_PROTOCOL_ABI && p->name != NULL && p->received != NULL &&
+           p->ready != NULL && (!p->sends || p->send != NULL) && (!p->receives || p->recv != NULL);
 }
 
 const struct spoke_protocol *

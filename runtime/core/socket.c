@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Sockets: open, send, receive, close, and what the protocol is offered.  The patterns themselves are in protocols/; here is only what
- * all of them share: waiting, queues' bounds, wake-ups, the end. */
+/* Sockets: open, send, receive, close, and what the protocol is offered.  The patterns themselves
+ * are in protocols/; here is only what all of them share: waiting, queues' bounds, wake-ups, the
+ * end. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -103,8 +104,8 @@ static int
 new_socket(struct spk_socket **out, const struct spoke_protocol *protocol, struct spk_engine *e)
 {
     struct spk_socket *s;
-    void              *handle;
-    int                rc;
+    void *handle;
+    int rc;
 
     if ((s = spk_zalloc(sizeof *s)) == NULL)
         return SPOKE_ENOMEM;
@@ -129,7 +130,8 @@ new_socket(struct spk_socket **out, const struct spoke_protocol *protocol, struc
     if ((rc = spk_handle_new(SPK_HANDLE_SOCKET, s, e, &handle)) != 0)
         goto free_state;
     s->handle = handle;
-    snprintf(s->name, sizeof s->name, "%s-%u", protocol->name, (unsigned)((uintptr_t)handle & 0xffff));
+    snprintf(s->name, sizeof s->name, "%s-%u", protocol->name,
+             (unsigned)((uintptr_t)handle & 0xffff));
     if (protocol->open != NULL && (rc = protocol->open(s)) != 0)
         goto free_handle;
     e->on_close = close_all;
@@ -150,10 +152,10 @@ int
 spoke_socket_open(spoke_socket **out, int pattern, spoke_engine *engine)
 {
     const struct spoke_protocol *protocol = spk_find_protocol(pattern);
-    struct spk_engine           *e;
-    struct spk_socket           *s;
-    void                        *object;
-    int                          rc;
+    struct spk_engine *e;
+    struct spk_socket *s;
+    void *object;
+    int rc;
 
     if (out == NULL)
         return SPOKE_EINVAL;
@@ -196,10 +198,10 @@ undelivered(struct spk_socket *s, uint64_t *bytes)
 
 /* Who waits in close().  On its stack; the socket points to it as long as both live. */
 struct spk_close_wait {
-    struct spk_link           waiters;
+    struct spk_link waiters;
     struct spoke_close_report report;
-    int                       result;
-    bool                      done;
+    int result;
+    bool done;
 };
 
 static void
@@ -232,7 +234,8 @@ on_free(struct spk_task *task)
 {
     struct spk_socket *s = SPK_OWNER(task, struct spk_socket, free_task);
 
-    if (s->callers == 0 && s->pipe_count == 0 && spk_list_empty(&s->endpoints) && spk_list_empty(&s->events))
+    if (s->callers == 0 && s->pipe_count == 0 && spk_list_empty(&s->endpoints) &&
+        spk_list_empty(&s->events))
         finish_close(s);
 }
 
@@ -298,7 +301,8 @@ spk_socket_start_close(struct spk_socket *s)
             p->ops->flush(p);
     }
     if (s->linger_ns == 0 || undelivered(s, &bytes) == 0 ||
-        spk_timer_set(s->e, &s->linger_timer, s->linger_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + s->linger_ns) != 0)
+        spk_timer_set(s->e, &s->linger_timer,
+                      s->linger_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + s->linger_ns) != 0)
         end_everything(s);
 }
 
@@ -306,10 +310,10 @@ int
 spoke_socket_close_report(spoke_socket *handle, struct spoke_close_report *report)
 {
     struct spk_close_wait wait = {.done = false};
-    struct spk_engine    *e;
-    struct spk_socket    *s;
-    void                 *object;
-    int                   rc;
+    struct spk_engine *e;
+    struct spk_socket *s;
+    void *object;
+    int rc;
 
     if (report != NULL)
         memset(report, 0, sizeof *report);
@@ -347,8 +351,8 @@ static int
 enter(spoke_socket *handle, struct spk_socket **s)
 {
     struct spk_engine *e;
-    void              *object;
-    int                rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, &e);
+    void *object;
+    int rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, &e);
 
     if (rc == 0)
         *s = object;
@@ -356,7 +360,8 @@ enter(spoke_socket *handle, struct spk_socket **s)
 }
 
 static int
-wait_for(struct spk_socket *s, struct spk_link *list, spoke_ns *deadline, spoke_ns timeout_ns, int flags)
+wait_for(struct spk_socket *s, struct spk_link *list, spoke_ns *deadline, spoke_ns timeout_ns,
+         int flags)
 {
     int rc;
 
@@ -384,7 +389,7 @@ static int
 send_one(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
 {
     size_t size = m->size;
-    int    rc;
+    int rc;
 
     if (s->send_expiry_ns > 0)
         m->expires_ns = spk_engine_now(s->e) + s->send_expiry_ns;
@@ -413,8 +418,8 @@ spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
 {
     struct spk_socket *s;
     struct spk_engine *e;
-    spoke_ns           deadline = 0;
-    int                rc, done = 0;
+    spoke_ns deadline = 0;
+    int rc, done = 0;
 
     if (messages == NULL || count < 0 || (flags & ~(SPOKE_DONTWAIT | SPOKE_MORE)) != 0)
         return SPOKE_EINVAL;
@@ -443,8 +448,8 @@ spoke_send(spoke_socket *handle, spoke_msg *m, int flags)
 {
     struct spk_socket *s;
     struct spk_engine *e;
-    spoke_ns           deadline = 0;
-    int                rc;
+    spoke_ns deadline = 0;
+    int rc;
 
     if (m == NULL || (flags & ~(SPOKE_DONTWAIT | SPOKE_MORE)) != 0)
         return SPOKE_EINVAL;
@@ -471,7 +476,7 @@ static int
 recv_one(struct spk_socket *s, spoke_msg **m, int flags, spoke_ns *deadline)
 {
     uint64_t epoch = s->recv_epoch;
-    int      rc;
+    int rc;
 
     *m = NULL;
     while ((rc = s->protocol->recv(s, m)) == SPOKE_EAGAIN) {
@@ -494,8 +499,8 @@ spoke_recvv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
 {
     struct spk_socket *s;
     struct spk_engine *e;
-    spoke_ns           deadline = 0;
-    int                rc, done = 0;
+    spoke_ns deadline = 0;
+    int rc, done = 0;
 
     if (messages == NULL || count <= 0 || (flags & ~SPOKE_DONTWAIT) != 0)
         return SPOKE_EINVAL;
@@ -507,7 +512,8 @@ spoke_recvv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
     else if (s->on_message != NULL)
         rc = SPOKE_ESTATE;
     else
-        while (done < count && (rc = recv_one(s, &messages[done], done == 0 ? flags : -1, &deadline)) == 0)
+        while (done < count &&
+               (rc = recv_one(s, &messages[done], done == 0 ? flags : -1, &deadline)) == 0)
             done++;
     if (rc != SPOKE_ECLOSED)
         spk_socket_check_ready(s);
@@ -534,7 +540,7 @@ int
 spoke_send_bytes(spoke_socket *handle, const void *data, size_t size, int flags)
 {
     spoke_msg *m;
-    int        rc;
+    int rc;
 
     if (data == NULL && size > 0)
         return SPOKE_EINVAL;
@@ -549,8 +555,8 @@ int
 spoke_recv_bytes(spoke_socket *handle, void *buffer, size_t *size, int flags)
 {
     spoke_msg *m;
-    size_t     room;
-    int        rc;
+    size_t room;
+    int rc;
 
     if (size == NULL || (buffer == NULL && *size > 0))
         return SPOKE_EINVAL;
@@ -571,8 +577,8 @@ spoke_pipe_close(spoke_socket *handle, spoke_pipe_id id)
 {
     struct spk_socket *s;
     struct spk_engine *e;
-    struct spk_pipe   *p;
-    int                rc;
+    struct spk_pipe *p;
+    int rc;
 
     if ((rc = enter(handle, &s)) != 0)
         return rc;
@@ -589,7 +595,7 @@ int
 spoke_socket_stats(spoke_socket *handle, struct spoke_stats *out)
 {
     struct spk_socket *s;
-    int                rc;
+    int rc;
 
     if (out == NULL)
         return SPOKE_EINVAL;
@@ -646,7 +652,8 @@ spk_socket_timer_set(struct spk_socket *s, struct spk_timer *timer, spoke_ns aft
 {
     spoke_ns now = spk_engine_now(s->e);
 
-    return spk_timer_set(s->e, timer, after_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + after_ns);
+    return spk_timer_set(s->e, timer,
+                         after_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + after_ns);
 }
 
 void

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* For authors of transports: what a scheme registers, and what the core offers it.
  *
- * A transport knows the engine and its own endpoints, streams and pipes; never a protocol, and of a socket only that it exists.  It has one of two
- * faces: byte streams, of which the core makes pipes (framing.c), or pipes of its own (inproc).  All its functions run with the engine
- * entered.  Calls down (dial, send, close) submit or queue and return; answers come from the loop or a task, never from inside the
- * call.  One file or folder in transports/ and one line in modules.def make a new one. */
+ * A transport knows the engine and its own endpoints, streams and pipes; never a protocol, and of a
+ * socket only that it exists.  It has one of two faces: byte streams, of which the core makes pipes
+ * (framing.c), or pipes of its own (inproc).  All its functions run with the engine entered.  Calls
+ * down (dial, send, close) submit or queue and return; answers come from the loop or a task, never
+ * from inside the call.  One file or folder in transports/ and one line in modules.def make a new
+ * one. */
 #ifndef SPK_CORE_TRANSPORT_H
 #define SPK_CORE_TRANSPORT_H
 
@@ -24,7 +26,8 @@ struct spk_pipe;
 
 struct spk_stream;
 struct spk_stream_ops {
-    int64_t (*send_now)(struct spk_stream *st, struct iovec *iov, int count); /* bytes or SPOKE_E…, SPOKE_EAGAIN */
+    int64_t (*send_now)(struct spk_stream *st, struct iovec *iov,
+                        int count); /* bytes or SPOKE_E…, SPOKE_EAGAIN */
     void (*send)(struct spk_stream *st, struct spk_op *op, struct msghdr *msg);
     void (*recv)(struct spk_stream *st, struct spk_op *op, void *buffer, size_t size);
     void (*close)(struct spk_stream *st); /* no operation is busy; frees st */
@@ -33,7 +36,7 @@ struct spk_stream_ops {
 };
 struct spk_stream {
     const struct spk_stream_ops *ops;
-    struct spk_engine           *e;
+    struct spk_engine *e;
 };
 
 /* ---- transports ---- */
@@ -41,126 +44,153 @@ struct spk_stream {
 #define SPOKE_TRANSPORT_ABI 1u
 
 struct spoke_transport {
-    uint32_t    abi;
+    uint32_t abi;
     const char *scheme;
-    bool        message_type_byte; /* stream face: each message starts with a 0x01 (ipc) */
-    bool        message_face;      /* makes pipes by itself (inproc) instead of streams */
-    uint32_t    flush_bytes;       /* stream face: gathered messages are written when there are so many bytes */
+    bool message_type_byte; /* stream face: each message starts with a 0x01 (ipc) */
+    bool message_face;      /* makes pipes by itself (inproc) instead of streams */
+    uint32_t
+        flush_bytes; /* stream face: gathered messages are written when there are so many bytes */
 
-    /* One attempt.  Answers later, always, with spk_dialer_connected() or spk_dialer_failed(); after cancel with a failure as well. */
+    /* One attempt.  Answers later, always, with spk_dialer_connected() or spk_dialer_failed();
+     * after cancel with a failure as well. */
     void (*dial)(struct spk_endpoint *d);
     void (*dial_cancel)(struct spk_endpoint *d);
-    bool (*dial_next)(struct spk_endpoint *d); /* descriptors: the attempt failed; true: another address is being tried.  May be NULL */
+    bool (*dial_next)(struct spk_endpoint *d); /* descriptors: the attempt failed; true: another
+                                                  address is being tried.  May be NULL */
     /* Bind and start accepting: 0 or an error.  Each connection: spk_listener_accepted(). */
-    int  (*listen)(struct spk_endpoint *l);
+    int (*listen)(struct spk_endpoint *l);
     void (*listen_close)(struct spk_endpoint *l); /* stop; later spk_listener_closed() */
-    int  (*listen_address)(struct spk_endpoint *l, char *text, size_t size);
+    int (*listen_address)(struct spk_endpoint *l, char *text, size_t size);
 };
 
 /* ---- endpoints ---- */
 
 /* What a dialer or listener can have of its own; the socket holds the defaults. */
 struct spk_endpoint_options {
-    size_t   max_recv_size;
+    size_t max_recv_size;
     spoke_ns reconnect_ns, reconnect_max_ns, handshake_ns;
-    bool     tcp_nodelay, tcp_keepalive;
-    int      ipc_mode;
+    bool tcp_nodelay, tcp_keepalive;
+    int ipc_mode;
 };
 
-/* Dialer:   CREATED ─▶ DIALING ─▶ CONNECTED (has a pipe) ─▶ WAITING ─▶ DIALING …     any ─▶ CLOSING ─▶ freed
- * Listener: CREATED ─▶ LISTENING                                                     any ─▶ CLOSING ─▶ freed */
-enum spk_endpoint_state { SPK_CREATED, SPK_DIALING, SPK_CONNECTED, SPK_WAITING, SPK_LISTENING, SPK_CLOSING };
+/* Dialer:   CREATED ─▶ DIALING ─▶ CONNECTED (has a pipe) ─▶ WAITING ─▶ DIALING …     any ─▶ CLOSING
+ * ─▶ freed Listener: CREATED ─▶ LISTENING                                                     any
+ * ─▶ CLOSING ─▶ freed */
+enum spk_endpoint_state {
+    SPK_CREATED,
+    SPK_DIALING,
+    SPK_CONNECTED,
+    SPK_WAITING,
+    SPK_LISTENING,
+    SPK_CLOSING
+};
 
 struct spk_endpoint {
-    struct spk_link               link; /* in socket->endpoints */
-    void                         *handle;
-    struct spk_socket            *socket;
-    struct spk_engine            *e;
-    bool                          is_dialer;
-    enum spk_endpoint_state       state;
-    struct spk_url                url;
+    struct spk_link link; /* in socket->endpoints */
+    void *handle;
+    struct spk_socket *socket;
+    struct spk_engine *e;
+    bool is_dialer;
+    enum spk_endpoint_state state;
+    struct spk_url url;
     const struct spoke_transport *transport;
-    struct spk_endpoint_options   options;
-    uint32_t                      refs; /* its pipes, and itself while it is not closed */
+    struct spk_endpoint_options options;
+    uint32_t refs; /* its pipes, and itself while it is not closed */
 
     /* dialer */
-    struct spk_timer timer;     /* WAITING, or the time limit of an attempt */
-    struct spk_pipe *pipe;      /* CONNECTED */
-    spoke_ns         backoff_ns;
-    spoke_ns         attached_ns; /* when its pipe was attached */
-    int              last_error;
-    struct spk_task  fail_task;  /* spk_dialer_fail_later() */
-    int              fail_reason;
-    bool             first_done; /* the first attempt has an outcome: last_error */
-    struct spk_link  waiters;    /* for that */
+    struct spk_timer timer; /* WAITING, or the time limit of an attempt */
+    struct spk_pipe *pipe;  /* CONNECTED */
+    spoke_ns backoff_ns;
+    spoke_ns attached_ns; /* when its pipe was attached */
+    int last_error;
+    struct spk_task fail_task; /* spk_dialer_fail_later() */
+    int fail_reason;
+    bool first_done;         /* the first attempt has an outcome: last_error */
+    struct spk_link waiters; /* for that */
 
     /* The transport's: for those made of descriptors, the attempt or the listening one. */
-    struct spk_op           op;
-    int                     fd; /* -1: none */
+    struct spk_op op;
+    int fd; /* -1: none */
     struct sockaddr_storage address;
-    socklen_t               address_size;
-    uint64_t                device, inode; /* ipc listener: the socket file that is ours */
-    struct spk_timer        accept_timer;  /* back-off after a failed accept */
-    bool                    stopped;       /* listener: the address is free again */
-    void                   *private;       /* tcp: addresses left to try; inproc: the name's entry */
+    socklen_t address_size;
+    uint64_t device, inode;        /* ipc listener: the socket file that is ours */
+    struct spk_timer accept_timer; /* back-off after a failed accept */
+    bool stopped;                  /* listener: the address is free again */
+    void *private;                 /* tcp: addresses left to try; inproc: the name's entry */
 };
 
 /* ---- pipes ---- */
 
 struct spk_pipe_ops {
-    int  (*send)(struct spk_pipe *p, spoke_msg *m); /* takes m; called while p->writable only; an error leaves m */
-    void (*flush)(struct spk_pipe *p);              /* write what is held back */
-    void (*start)(struct spk_pipe *p);              /* the pipe is attached: deliver */
-    void (*resume)(struct spk_pipe *p, int most);   /* deliver again after having been held back, at most so many messages */
-    void (*close)(struct spk_pipe *p);              /* stop everything, then spk_pipe_closed() */
+    int (*send)(struct spk_pipe *p,
+                spoke_msg *m); /* takes m; called while p->writable only; an error leaves m */
+    void (*flush)(struct spk_pipe *p); /* write what is held back */
+    void (*start)(struct spk_pipe *p); /* the pipe is attached: deliver */
+    void (*resume)(
+        struct spk_pipe *p,
+        int most); /* deliver again after having been held back, at most so many messages */
+    void (*close)(struct spk_pipe *p); /* stop everything, then spk_pipe_closed() */
     void (*free)(struct spk_pipe *p);
-    uint64_t (*pending)(struct spk_pipe *p, uint64_t *bytes); /* messages not completely handed over */
+    uint64_t (*pending)(struct spk_pipe *p,
+                        uint64_t *bytes); /* messages not completely handed over */
     int (*address)(struct spk_pipe *p, bool local, char *text, size_t size);
     int (*credentials)(struct spk_pipe *p, struct spk_credentials *out);
 };
 
-/* STARTING (handshake) ─▶ ATTACHING (the user is asked) ─▶ ATTACHED ─▶ CLOSING ─▶ CLOSED (freed).  Any state ─▶ CLOSING. */
-enum spk_pipe_state { SPK_PIPE_STARTING, SPK_PIPE_ATTACHING, SPK_PIPE_ATTACHED, SPK_PIPE_CLOSING, SPK_PIPE_CLOSED };
+/* STARTING (handshake) ─▶ ATTACHING (the user is asked) ─▶ ATTACHED ─▶ CLOSING ─▶ CLOSED (freed).
+ * Any state ─▶ CLOSING. */
+enum spk_pipe_state {
+    SPK_PIPE_STARTING,
+    SPK_PIPE_ATTACHING,
+    SPK_PIPE_ATTACHED,
+    SPK_PIPE_CLOSING,
+    SPK_PIPE_CLOSED
+};
 
 struct spk_pipe {
-    struct spk_link            link;    /* in socket->pipes */
-    struct spk_link            ready;   /* in socket->ready while attached and writable */
-    struct spk_link            stalled; /* in socket->stalled while held back */
-    struct spk_socket         *socket;
-    struct spk_endpoint       *endpoint;
+    struct spk_link link;    /* in socket->pipes */
+    struct spk_link ready;   /* in socket->ready while attached and writable */
+    struct spk_link stalled; /* in socket->stalled while held back */
+    struct spk_socket *socket;
+    struct spk_endpoint *endpoint;
     const struct spk_pipe_ops *ops;
-    void                      *state_memory; /* the protocol's */
-    spoke_msg                 *held; /* received when the queue was full */
-    spoke_pipe_id              id;
-    enum spk_pipe_state        state;
-    int                        reason; /* why it left ATTACHED: the first one */
-    bool                       writable;
-    bool                       announced;   /* ATTACHING was said and not refused: DETACHED must follow */
-    bool                       added;       /* the protocol has it */
-    bool                       want_writable; /* the protocol is to be told when it becomes writable */
-    struct spk_task            close_task, writable_task;
+    void *state_memory; /* the protocol's */
+    spoke_msg *held;    /* received when the queue was full */
+    spoke_pipe_id id;
+    enum spk_pipe_state state;
+    int reason; /* why it left ATTACHED: the first one */
+    bool writable;
+    bool announced;     /* ATTACHING was said and not refused: DETACHED must follow */
+    bool added;         /* the protocol has it */
+    bool want_writable; /* the protocol is to be told when it becomes writable */
+    struct spk_task close_task, writable_task;
 };
 
 /* ---- what the core offers ---- */
 
 /* Pipes, for transports with a message face. */
-/* Prepare the common part.  On success the pipe counts for the socket and the endpoint until spk_pipe_closed(). */
-int  spk_pipe_init(struct spk_pipe *p, struct spk_endpoint *endpoint, const struct spk_pipe_ops *ops);
+/* Prepare the common part.  On success the pipe counts for the socket and the endpoint until
+ * spk_pipe_closed(). */
+int spk_pipe_init(struct spk_pipe *p, struct spk_endpoint *endpoint,
+                  const struct spk_pipe_ops *ops);
 void spk_pipe_shook_hands(struct spk_pipe *p); /* STARTING ─▶ ATTACHING */
 void spk_pipe_set_writable(struct spk_pipe *p, bool writable);
-int  spk_pipe_received(struct spk_pipe *p, spoke_msg *m); /* takes m.  False: the pipe is to stop delivering */
+int spk_pipe_received(struct spk_pipe *p,
+                      spoke_msg *m);      /* takes m.  False: the pipe is to stop delivering */
 void spk_pipe_closed(struct spk_pipe *p); /* nothing is outstanding: frees it */
 void spk_pipe_stall(struct spk_pipe *p);
 
 /* Endpoints: the outcome of an attempt, connections, the end of a listener. */
 void spk_dialer_connected(struct spk_endpoint *d, struct spk_stream *st); /* takes st */
 void spk_dialer_failed(struct spk_endpoint *d, int reason);
-void spk_dialer_fail_later(struct spk_endpoint *d, int reason); /* the same, for those that know it inside dial() */
+void spk_dialer_fail_later(struct spk_endpoint *d,
+                           int reason); /* the same, for those that know it inside dial() */
 void spk_listener_accepted(struct spk_endpoint *l, struct spk_stream *st); /* takes st */
 void spk_listener_failed(struct spk_endpoint *l, int reason); /* one accept; it goes on */
 void spk_listener_closed(struct spk_endpoint *l);
 bool spk_listener_is_open(const struct spk_endpoint *l); /* connections are welcome */
-void spk_listener_count(struct spk_endpoint *l);         /* one more accepted, for transports with a message face */
+void spk_listener_count(
+    struct spk_endpoint *l); /* one more accepted, for transports with a message face */
 void spk_dialer_attempt_over(struct spk_endpoint *d, int reason);
 void spk_endpoint_unref(struct spk_endpoint *ep);
 /* The numbers of the protocol that speaks here, and of the only one that it talks to. */
@@ -169,13 +199,15 @@ uint16_t spk_endpoint_peer(const struct spk_endpoint *ep);
 unsigned spk_endpoint_recv_queue(const struct spk_endpoint *ep); /* SPOKE_OPT_RECV_QUEUE */
 
 /* Streams that are one descriptor.  fdstream.c */
-int  spk_fd_stream(struct spk_stream **out, struct spk_engine *e, int fd);
-int  spk_fd_dial(struct spk_endpoint *d, const struct sockaddr *local, socklen_t local_size); /* to d->address; answers later, or an error at once */
+int spk_fd_stream(struct spk_stream **out, struct spk_engine *e, int fd);
+int spk_fd_dial(struct spk_endpoint *d, const struct sockaddr *local,
+                socklen_t local_size); /* to d->address; answers later, or an error at once */
 void spk_fd_dial_cancel(struct spk_endpoint *d);
 void spk_fd_listen_close(struct spk_endpoint *l);
-int  spk_fd_bind(struct spk_endpoint *l);   /* a socket on l->address: l->fd */
-int  spk_fd_accept(struct spk_endpoint *l); /* listen on l->fd, start accepting */
+int spk_fd_bind(struct spk_endpoint *l);    /* a socket on l->address: l->fd */
+int spk_fd_accept(struct spk_endpoint *l);  /* listen on l->fd, start accepting */
 void spk_fd_unbind(struct spk_endpoint *l); /* give l->fd back, nothing is outstanding */
-int  spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, char *text, size_t room); /* as an URL */
+int spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, char *text,
+                        size_t room); /* as an URL */
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Timers for users of an owned engine: spoke_engine_after() and spoke_engine_cancel().  Owner's thread. */
+/* Timers for users of an owned engine: spoke_engine_after() and spoke_engine_cancel().  Owner's
+ * thread. */
 #include "runtime/engine/engine.h"
 #include "runtime/engine/handle.h"
 #include "runtime/memory/idmap.h"
@@ -7,19 +8,19 @@
 
 /* In the engine's list and map until it runs; its number is what the user holds. */
 struct after {
-    struct spk_timer   timer;
-    struct spk_task    task;
-    struct spk_link    link;
+    struct spk_timer timer;
+    struct spk_task task;
+    struct spk_link link;
     struct spk_engine *e;
-    uint32_t           id;
-    spoke_post_f      *fn;
-    void              *ctx;
+    uint32_t id;
+    spoke_post_f *fn;
+    void *ctx;
 };
 
 static void
 run(struct spk_task *task)
 {
-    struct after      *a = SPK_OWNER(task, struct after, task);
+    struct after *a = SPK_OWNER(task, struct after, task);
     struct spk_engine *e = a->e;
 
     spk_list_remove(&a->link);
@@ -49,13 +50,14 @@ new_id(struct spk_engine *e)
 }
 
 int
-spoke_engine_after(spoke_engine *handle, spoke_ns after_ns, spoke_post_f *fn, void *ctx, uint64_t *id)
+spoke_engine_after(spoke_engine *handle, spoke_ns after_ns, spoke_post_f *fn, void *ctx,
+                   uint64_t *id)
 {
     struct spk_engine *e;
-    struct after      *a;
-    void              *object;
-    spoke_ns           now;
-    int                rc;
+    struct after *a;
+    void *object;
+    spoke_ns now;
+    int rc;
 
     if (fn == NULL || after_ns < 0)
         return SPOKE_EINVAL;
@@ -72,7 +74,8 @@ spoke_engine_after(spoke_engine *handle, spoke_ns after_ns, spoke_post_f *fn, vo
     spk_timer_init(&a->timer, on_timer);
     spk_task_init(&a->task, run);
     now = spk_engine_now(e);
-    if ((rc = spk_timer_set(e, &a->timer, after_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + after_ns)) != 0) {
+    if ((rc = spk_timer_set(
+             e, &a->timer, after_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + after_ns)) != 0) {
         spk_free(a);
         goto leave;
     }
@@ -103,9 +106,9 @@ int
 spoke_engine_cancel(spoke_engine *handle, uint64_t id)
 {
     struct spk_engine *e;
-    struct after      *found;
-    void              *object;
-    int                rc;
+    struct after *found;
+    void *object;
+    int rc;
 
     if ((rc = spk_handle_enter(handle, SPK_HANDLE_ENGINE, &object, &e)) != 0)
         return rc;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The life of engines: owned ones, the library's shared one, and what the public calls on them do.
  *
- * Memory of an engine is never given back to the allocator but kept for the next one, so that a thread that holds a stale handle can still
- * look at it safely (handle.h). */
+ * Memory of an engine is never given back to the allocator but kept for the next one, so that a
+ * thread that holds a stale handle can still look at it safely (handle.h). */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,10 +13,10 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "runtime/core/log.h"
 #include "runtime/engine/backend.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/handle.h"
+#include "runtime/engine/log.h"
 #include "runtime/memory/pool.h"
 
 atomic_uint spk_fork_generation;
@@ -44,7 +44,7 @@ static struct spk_engine *
 new_engine(void)
 {
     struct spk_engine *e;
-    struct spk_link   *link;
+    struct spk_link *link;
 
     pthread_mutex_lock(&spare_lock);
     link = spk_list_take(&spare);
@@ -81,13 +81,16 @@ spoke_engine_config_init(spoke_engine_config *config)
     } else if (strcmp(wait, "poll") == 0) {
         config->busy_poll_ns = SPOKE_WAIT_POLL;
     } else {
-        char     *end;
+        char *end;
         long long ns = strtoll(wait, &end, 10);
 
         if (*end == '\0' && ns >= 0)
             config->busy_poll_ns = ns;
         else
-            spk_log(SPOKE_LOG_WARNING, "SPOKE_WAIT is \"%s\": use block, poll, adaptive or nanoseconds; taking adaptive", wait);
+            spk_log(
+                SPOKE_LOG_WARNING,
+                "SPOKE_WAIT is \"%s\": use block, poll, adaptive or nanoseconds; taking adaptive",
+                wait);
     }
 }
 
@@ -144,7 +147,7 @@ static int
 open_backend(struct spk_engine *e, const char *wanted)
 {
     static atomic_bool said;
-    int                rc;
+    int rc;
 
     if (wanted == NULL || *wanted == '\0')
         wanted = getenv("SPOKE_BACKEND");
@@ -155,7 +158,8 @@ open_backend(struct spk_engine *e, const char *wanted)
             e->backend = &spk_backend_poll;
         else
             return SPOKE_ENOTSUP;
-        e->info.why_not_uring = e->backend == &spk_backend_poll ? "the poll backend was asked for" : NULL;
+        e->info.why_not_uring = e->backend == &spk_backend_poll ? "the poll backend was asked for"
+                                                                : NULL;
         return e->backend->open(e);
     }
     e->backend = &spk_backend_uring;
@@ -163,11 +167,14 @@ open_backend(struct spk_engine *e, const char *wanted)
         return 0;
     if (rc != SPOKE_EPERM && rc != SPOKE_ENOTSUP && rc != SPOKE_ENOMEM)
         return rc;
-    e->info.why_not_uring = rc == SPOKE_EPERM    ? "io_uring is denied here (seccomp profile or sysctl kernel.io_uring_disabled)"
-                            : rc == SPOKE_ENOMEM ? "io_uring may not lock enough memory (raise RLIMIT_MEMLOCK)"
-                                                 : "this kernel has no usable io_uring";
+    e->info.why_not_uring =
+        rc == SPOKE_EPERM
+            ? "io_uring is denied here (seccomp profile or sysctl kernel.io_uring_disabled)"
+        : rc == SPOKE_ENOMEM ? "io_uring may not lock enough memory (raise RLIMIT_MEMLOCK)"
+                             : "this kernel has no usable io_uring";
     if (!atomic_exchange(&said, true))
-        spk_log(SPOKE_LOG_WARNING, "%s: running on epoll with the same semantics; spoke doctor tells more",
+        spk_log(SPOKE_LOG_WARNING,
+                "%s: running on epoll with the same semantics; spoke doctor tells more",
                 e->info.why_not_uring);
     e->backend = &spk_backend_poll;
     return e->backend->open(e);
@@ -178,9 +185,9 @@ spk_engine_open_with(struct spk_engine **out, const struct spk_backend *backend,
                      const spoke_engine_config *config)
 {
     spoke_engine_config defaults;
-    struct spk_engine  *e;
-    void               *handle;
-    int                 rc;
+    struct spk_engine *e;
+    void *handle;
+    int rc;
 
     *out = NULL;
     pthread_once(&watch_forks_once, watch_forks);
@@ -242,24 +249,24 @@ spk_engine_close(struct spk_engine *e)
 
 /* ---- the shared engine ---- */
 
-static pthread_mutex_t    default_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t default_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct spk_engine *default_engine;
-static unsigned           default_generation;
+static unsigned default_generation;
 
 struct start {
-    pthread_mutex_t    lock;
-    pthread_cond_t     cond;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
     struct spk_engine *e;
-    int                rc;
-    bool               done;
+    int rc;
+    bool done;
 };
 
 static void *
 run_shared(void *argument)
 {
-    struct start      *start = argument;
+    struct start *start = argument;
     struct spk_engine *e = start->e;
-    int                rc;
+    int rc;
 
     pthread_setname_np(pthread_self(), "spoke-engine");
     e->owner = pthread_self();
@@ -276,7 +283,8 @@ run_shared(void *argument)
     pthread_mutex_lock(&e->lock);
     for (;;) {
         spk_engine_turn(e, SPOKE_FOREVER);
-        /* Wake whom the turn chose.  They compete for the lock that we take again right away; let them have it. */
+        /* Wake whom the turn chose.  They compete for the lock that we take again right away; let
+         * them have it. */
         if (!spk_list_empty(&e->waiters)) {
             spk_engine_leave(e);
             pthread_mutex_lock(&e->lock);
@@ -288,11 +296,12 @@ run_shared(void *argument)
 static int
 start_shared(struct spk_engine *e)
 {
-    struct start   start = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER, .e = e};
+    struct start start = {
+        .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER, .e = e};
     pthread_attr_t attributes;
-    pthread_t      thread;
-    sigset_t       all, old;
-    int            rc;
+    pthread_t thread;
+    sigset_t all, old;
+    int rc;
 
     pthread_attr_init(&attributes);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -314,8 +323,8 @@ int
 spk_engine_default(struct spk_engine **out)
 {
     spoke_engine_config config;
-    struct spk_engine  *e;
-    int                 rc = 0;
+    struct spk_engine *e;
+    int rc = 0;
 
     *out = NULL;
     pthread_once(&watch_forks_once, watch_forks);
@@ -346,14 +355,15 @@ int
 spoke_engine_open(spoke_engine **out, const spoke_engine_config *config)
 {
     struct spk_engine *e;
-    int                rc;
+    int rc;
 
     if (out == NULL)
         return SPOKE_EINVAL;
     *out = NULL;
-    if (config != NULL && ((config->entries & (config->entries - 1)) != 0 || config->entries > 32768 ||
-                           (config->receive_chunks & (config->receive_chunks - 1)) != 0 || config->receive_chunks > 32768 ||
-                           config->busy_poll_ns < SPOKE_WAIT_ADAPTIVE))
+    if (config != NULL &&
+        ((config->entries & (config->entries - 1)) != 0 || config->entries > 32768 ||
+         (config->receive_chunks & (config->receive_chunks - 1)) != 0 ||
+         config->receive_chunks > 32768 || config->busy_poll_ns < SPOKE_WAIT_ADAPTIVE))
         return SPOKE_EINVAL;
     if ((rc = spk_engine_open_with(&e, NULL, NULL, config)) != 0)
         return rc;
@@ -365,7 +375,7 @@ static int
 enter(spoke_engine *handle, struct spk_engine **e)
 {
     void *object;
-    int   rc = spk_handle_enter(handle, SPK_HANDLE_ENGINE, &object, e);
+    int rc = spk_handle_enter(handle, SPK_HANDLE_ENGINE, &object, e);
 
     if (rc == 0 && (*e)->in_callback > 0) {
         spk_engine_leave(*e);
@@ -378,7 +388,7 @@ int
 spoke_engine_close(spoke_engine *handle)
 {
     struct spk_engine *e;
-    int                rc = enter(handle, &e);
+    int rc = enter(handle, &e);
 
     if (rc == 0)
         spk_engine_close(e);
@@ -390,8 +400,8 @@ void
 spk_engine_arm_foreign(struct spk_engine *e)
 {
     struct itimerspec time = {{0, 0}, {0, 0}};
-    spoke_ns          next = spk_timers_next(&e->timers);
-    uint64_t          expired;
+    spoke_ns next = spk_timers_next(&e->timers);
+    uint64_t expired;
 
     if (e->foreign_fd < 0)
         return;
@@ -409,7 +419,7 @@ int
 spoke_engine_run(spoke_engine *handle)
 {
     struct spk_engine *e;
-    int                rc = enter(handle, &e);
+    int rc = enter(handle, &e);
 
     if (rc != 0)
         return rc;
@@ -427,8 +437,8 @@ int
 spoke_engine_poll(spoke_engine *handle, spoke_ns timeout_ns)
 {
     struct spk_engine *e;
-    spoke_ns           now, deadline;
-    int                rc = enter(handle, &e);
+    spoke_ns now, deadline;
+    int rc = enter(handle, &e);
 
     if (rc != 0)
         return rc;
@@ -437,7 +447,8 @@ spoke_engine_poll(spoke_engine *handle, spoke_ns timeout_ns)
     now = spk_engine_now(e);
     deadline = timeout_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + timeout_ns;
     for (;;) {
-        if (spk_engine_turn(e, timeout_ns == 0 ? 0 : deadline) || e->stuck || atomic_exchange(&e->stop, false)) {
+        if (spk_engine_turn(e, timeout_ns == 0 ? 0 : deadline) || e->stuck ||
+            atomic_exchange(&e->stop, false)) {
             rc = e->stuck ? SPOKE_EDEADLK : 1;
             e->stuck = false;
             break;
@@ -481,7 +492,7 @@ spoke_engine_fd(spoke_engine *handle)
 {
     struct epoll_event event = {.events = EPOLLIN};
     struct spk_engine *e;
-    int                fd, rc = enter(handle, &e);
+    int fd, rc = enter(handle, &e);
 
     if (rc != 0)
         return rc;
@@ -491,7 +502,8 @@ spoke_engine_fd(spoke_engine *handle)
         return fd;
     e->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     e->foreign_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (e->timer_fd < 0 || e->foreign_fd < 0 || epoll_ctl(e->foreign_fd, EPOLL_CTL_ADD, fd, &event) != 0 ||
+    if (e->timer_fd < 0 || e->foreign_fd < 0 ||
+        epoll_ctl(e->foreign_fd, EPOLL_CTL_ADD, fd, &event) != 0 ||
         epoll_ctl(e->foreign_fd, EPOLL_CTL_ADD, e->timer_fd, &event) != 0) {
         rc = spk_error_from_errno(errno);
         if (e->timer_fd >= 0)
@@ -517,7 +529,7 @@ int
 spoke_engine_get_info(spoke_engine *handle, struct spoke_engine_info *out)
 {
     struct spk_engine *e;
-    int                rc;
+    int rc;
 
     if (out == NULL)
         return SPOKE_EINVAL;
@@ -525,7 +537,8 @@ spoke_engine_get_info(spoke_engine *handle, struct spoke_engine_info *out)
     if (handle != NULL) {
         if ((e = spk_handle_peek(handle, SPK_HANDLE_ENGINE)) == NULL)
             return SPOKE_ECLOSED;
-        *out = e->info; /* counters of one thread, read by another: a snapshot may be torn between them */
+        *out = e->info; /* counters of one thread, read by another: a snapshot may be torn between
+                           them */
         return 0;
     }
     if ((rc = spk_engine_default(&e)) != 0 || (rc = spk_engine_enter(e)) != 0)

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The engine's inside: operations, timers, tasks, the loop, and the lock that makes a shared engine out of an owned one.
+/* The engine's inside: operations, timers, tasks, the loop, and the lock that makes a shared engine
+ * out of an owned one.
  *
- * Everything that is attached to an engine is touched by one thread at a time: the owner (owned), or whoever is between spk_engine_enter() and
- * spk_engine_leave() (shared).  The core above has no other lock.
+ * Everything that is attached to an engine is touched by one thread at a time: the owner (owned),
+ * or whoever is between spk_engine_enter() and spk_engine_leave() (shared).  The core above has no
+ * other lock.
  *
- * An operation (struct spk_op) is embedded in its owner.  It is idle, queued, or in flight; each submission ends in exactly one final
- * completion, cancelled or not.  Completions run in the loop, never inside the call that submitted.  Never free memory under an
- * operation that is not idle. */
+ * An operation (struct spk_op) is embedded in its owner.  It is idle, queued, or in flight; each
+ * submission ends in exactly one final completion, cancelled or not.  Completions run in the loop,
+ * never inside the call that submitted.  Never free memory under an operation that is not idle. */
 #ifndef SPK_ENGINE_ENGINE_H
 #define SPK_ENGINE_ENGINE_H
 
@@ -18,9 +20,9 @@
 #include <spoke/engine.h>
 #include <spoke/timer.h>
 
-#include "runtime/memory/list.h"
 #include "runtime/memory/chunk.h"
 #include "runtime/memory/idmap.h"
+#include "runtime/memory/list.h"
 
 struct spk_engine;
 struct spk_backend;
@@ -30,7 +32,8 @@ struct spk_backend;
 enum spk_op_kind {
     SPK_OP_ACCEPT, /* result: a handle.  May complete many times (op->more) before it is final */
     SPK_OP_CONNECT,
-    SPK_OP_RECV, /* result: bytes, 0 at the end of the stream.  buffer NULL: into the engine's memory, see `chunk` */
+    SPK_OP_RECV, /* result: bytes, 0 at the end of the stream.  buffer NULL: into the engine's
+                    memory, see `chunk` */
     SPK_OP_SEND  /* result: bytes, at least 1 */
 };
 enum spk_op_state { SPK_OP_IDLE, SPK_OP_QUEUED, SPK_OP_IN_FLIGHT };
@@ -39,29 +42,31 @@ struct spk_op;
 typedef void spk_op_f(struct spk_op *op, int result); /* result ≥ 0, or SPOKE_E… */
 
 struct spk_op {
-    struct spk_link link; /* where it waits: the engine's queues while queued, the backend's while in flight */
-    spk_op_f       *fn;
-    uint8_t         kind, state;
-    bool            cancelled; /* a cancel was asked for; the final completion may still be a success */
-    bool            more;      /* accept: this completion was not the final one */
-    int             handle;
+    struct spk_link
+        link; /* where it waits: the engine's queues while queued, the backend's while in flight */
+    spk_op_f *fn;
+    uint8_t kind, state;
+    bool cancelled; /* a cancel was asked for; the final completion may still be a success */
+    bool more;      /* accept: this completion was not the final one */
+    int handle;
     union {
         struct {
             const struct sockaddr *address; /* lives until completion */
-            socklen_t              size;
+            socklen_t size;
         } connect;
         struct {
-            void  *buffer; /* lives until completion; NULL: any memory of the engine's */
+            void *buffer; /* lives until completion; NULL: any memory of the engine's */
             size_t size;
         } recv;
         struct {
             struct msghdr *msg; /* lives until completion, with its iovec */
         } send;
     } u;
-    /* After a receive without a buffer: the bytes, in a chunk of the engine's.  Borrowed for the callback: whoever keeps a slice adds a reference. */
+    /* After a receive without a buffer: the bytes, in a chunk of the engine's.  Borrowed for the
+     * callback: whoever keeps a slice adds a reference. */
     struct spk_chunk *chunk;
-    uint8_t          *data;
-    uint64_t          backend[2]; /* the backend's own */
+    uint8_t *data;
+    uint64_t backend[2]; /* the backend's own */
 };
 
 /* Prepare an idle operation. */
@@ -69,11 +74,13 @@ void spk_op_init(struct spk_op *op, spk_op_f *fn);
 
 /* Submit.  The answer comes from the loop. */
 void spk_op_accept(struct spk_engine *e, struct spk_op *op, int handle);
-void spk_op_connect(struct spk_engine *e, struct spk_op *op, int handle, const struct sockaddr *address, socklen_t size);
+void spk_op_connect(struct spk_engine *e, struct spk_op *op, int handle,
+                    const struct sockaddr *address, socklen_t size);
 void spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, size_t size);
 void spk_op_send(struct spk_engine *e, struct spk_op *op, int handle, struct msghdr *msg);
 
-/* Ask for an early end: the final completion follows, usually with SPOKE_ECANCELED.  Harmless on an idle operation. */
+/* Ask for an early end: the final completion follows, usually with SPOKE_ECANCELED.  Harmless on an
+ * idle operation. */
 void spk_op_cancel(struct spk_engine *e, struct spk_op *op);
 
 static inline bool
@@ -93,27 +100,29 @@ struct spk_task {
     void (*fn)(struct spk_task *task);
 };
 void spk_task_init(struct spk_task *task, void (*fn)(struct spk_task *task));
-void spk_task_queue(struct spk_engine *e, struct spk_task *task); /* harmless if it is queued already */
+void spk_task_queue(struct spk_engine *e,
+                    struct spk_task *task); /* harmless if it is queued already */
 void spk_task_cancel(struct spk_task *task);
-/* The same for what calls the user: runs in the loop on the engine's thread only.  fn unlocks around the user's function with
- * spk_engine_call_begin() and spk_engine_call_end(). */
+/* The same for what calls the user: runs in the loop on the engine's thread only.  fn unlocks
+ * around the user's function with spk_engine_call_begin() and spk_engine_call_end(). */
 void spk_task_queue_callback(struct spk_engine *e, struct spk_task *task);
 void spk_engine_call_begin(struct spk_engine *e);
 void spk_engine_call_end(struct spk_engine *e);
 
 void spk_timer_init(struct spk_timer *timer, void (*fn)(struct spk_timer *timer));
 /* Set or move: `fn` runs in the loop at `when` (spk_engine_now() + …).  SPOKE_ENOMEM: not set. */
-int  spk_timer_set(struct spk_engine *e, struct spk_timer *timer, spoke_ns when);
+int spk_timer_set(struct spk_engine *e, struct spk_timer *timer, spoke_ns when);
 void spk_timer_cancel(struct spk_engine *e, struct spk_timer *timer);
 struct spk_timers { /* a heap of four children a node: O(log n) */
     struct spk_timer **heap;
-    uint32_t           count, room;
+    uint32_t count, room;
 };
-void     spk_timers_fini(struct spk_timers *t);
+void spk_timers_fini(struct spk_timers *t);
 spoke_ns spk_timers_next(const struct spk_timers *t); /* SPOKE_FOREVER if none */
-int      spk_timers_set(struct spk_timers *t, struct spk_timer *timer, spoke_ns when);
-void     spk_timers_cancel(struct spk_timers *t, struct spk_timer *timer);
-struct spk_timer *spk_timers_due(struct spk_timers *t, spoke_ns now); /* takes one out, NULL if none is due */
+int spk_timers_set(struct spk_timers *t, struct spk_timer *timer, spoke_ns when);
+void spk_timers_cancel(struct spk_timers *t, struct spk_timer *timer);
+struct spk_timer *spk_timers_due(struct spk_timers *t,
+                                 spoke_ns now); /* takes one out, NULL if none is due */
 
 /* Called at the start of every turn and before every sleep, to write out what was held back. */
 struct spk_flush {
@@ -125,55 +134,57 @@ struct spk_flush {
 
 struct spk_engine {
     const struct spk_backend *backend;
-    void                     *backend_state;
-    spoke_engine             *handle; /* NULL: the library's own shared engine */
-    bool                      shared; /* the lock is real and a thread of the library's drives */
-    bool                      closing;
-    bool                      in_turn;     /* somebody is inside the loop */
-    int                       in_callback; /* depth of user callbacks on the engine's thread */
-    unsigned                  fork_generation;
-    pthread_t                 owner; /* owned: its thread; shared: the library's thread */
-    pthread_mutex_t           lock;  /* shared only */
+    void *backend_state;
+    spoke_engine *handle; /* NULL: the library's own shared engine */
+    bool shared;          /* the lock is real and a thread of the library's drives */
+    bool closing;
+    bool in_turn;    /* somebody is inside the loop */
+    int in_callback; /* depth of user callbacks on the engine's thread */
+    unsigned fork_generation;
+    pthread_t owner;      /* owned: its thread; shared: the library's thread */
+    pthread_mutex_t lock; /* shared only */
 
-    struct spk_link   queued;    /* operations to hand to the backend at the next turn */
-    struct spk_link   hot;       /* receives that are tried by plain calls before they are armed */
-    struct spk_link   tasks, callbacks, flushes;
-    struct spk_link   afters; /* spoke_engine_after() */
-    struct spk_idmap  afters_by_id;
-    uint32_t          after_ids;
-    struct spk_link   sockets; /* of the core: everything to close with the engine */
+    struct spk_link queued; /* operations to hand to the backend at the next turn */
+    struct spk_link hot;    /* receives that are tried by plain calls before they are armed */
+    struct spk_link tasks, callbacks, flushes;
+    struct spk_link afters; /* spoke_engine_after() */
+    struct spk_idmap afters_by_id;
+    uint32_t after_ids;
+    struct spk_link sockets; /* of the core: everything to close with the engine */
     struct spk_timers timers;
-    uint32_t          hot_count;
-    uint64_t          ops_in_flight;
+    uint32_t hot_count;
+    uint64_t ops_in_flight;
 
     struct spk_chunk *scratch; /* where plain receives go */
-    size_t            scratch_used;
+    size_t scratch_used;
 
     spoke_ns busy_poll_ns;
-    bool     asleep;   /* shared: the thread is in the kernel, a poke is needed to move it */
-    bool     poke;     /* … and is wanted when the lock is left */
-    atomic_bool stop;  /* spoke_engine_run() is to return */
-    bool     stuck;    /* sim: nothing can ever happen again */
-    bool     spinning; /* some thread waits actively: the only one that may */
-    uint64_t random;         /* state of spk_engine_random(); sim's open() sets it */
-    uint64_t burst;          /* changes whenever somebody waits or the loop turns: sends in between are one burst */
-    int      cork;           /* above 0: sends are gathered until it is 0 again */
-    atomic_bool sleeping;    /* in the kernel: who posts must poke */
-    int      spin_credit;    /* above 0: recent waits were short, spinning pays */
-    spoke_ns lease_until_ns; /* until then hot receives are left to callers that spin */
-    spoke_ns sleep_until_ns; /* while asleep: when the thread wakes by itself */
-    int      foreign_fd, timer_fd; /* for spoke_engine_fd(); -1: nobody asked */
-    pthread_mutex_t   post_lock;   /* guards posted and closed */
-    struct spk_link   posted;      /* from any thread */
-    atomic_bool       has_posted;  /* a hint that spares the lock */
-    bool              closed;
-    struct spk_link   waiters; /* to wake when the lock is left */
-    spoke_engine_config    config;
+    bool asleep;      /* shared: the thread is in the kernel, a poke is needed to move it */
+    bool poke;        /* … and is wanted when the lock is left */
+    atomic_bool stop; /* spoke_engine_run() is to return */
+    bool stuck;       /* sim: nothing can ever happen again */
+    bool spinning;    /* some thread waits actively: the only one that may */
+    uint64_t random;  /* state of spk_engine_random(); sim's open() sets it */
+    uint64_t burst;   /* changes whenever somebody waits or the loop turns: sends in between are one
+                         burst */
+    int cork;         /* above 0: sends are gathered until it is 0 again */
+    atomic_bool sleeping;      /* in the kernel: who posts must poke */
+    int spin_credit;           /* above 0: recent waits were short, spinning pays */
+    spoke_ns lease_until_ns;   /* until then hot receives are left to callers that spin */
+    spoke_ns sleep_until_ns;   /* while asleep: when the thread wakes by itself */
+    int foreign_fd, timer_fd;  /* for spoke_engine_fd(); -1: nobody asked */
+    pthread_mutex_t post_lock; /* guards posted and closed */
+    struct spk_link posted;    /* from any thread */
+    atomic_bool has_posted;    /* a hint that spares the lock */
+    bool closed;
+    struct spk_link waiters; /* to wake when the lock is left */
+    spoke_engine_config config;
     struct spoke_engine_info info;
     void (*on_close)(struct spk_engine *e); /* the core's: close all sockets */
 };
 
-/* Open an engine of the calling thread on a given backend, whose state is `argument` until its open() says otherwise. */
+/* Open an engine of the calling thread on a given backend, whose state is `argument` until its
+ * open() says otherwise. */
 int spk_engine_open_with(struct spk_engine **out, const struct spk_backend *backend, void *argument,
                          const spoke_engine_config *config);
 /* Close it with all its sockets. */
@@ -184,16 +195,18 @@ int spk_engine_default(struct spk_engine **out);
 
 /* Every public call on something that lives on `e` stands between these two.
  * Errors: SPOKE_EFORKED, SPOKE_EWRONGTHREAD. */
-int  spk_engine_enter(struct spk_engine *e);
+int spk_engine_enter(struct spk_engine *e);
 void spk_engine_leave(struct spk_engine *e);
 
-/* One turn of the loop by the engine's thread or an owner: returns true if anything was done.  Waits at most until `deadline`. */
+/* One turn of the loop by the engine's thread or an owner: returns true if anything was done. Waits
+ * at most until `deadline`. */
 bool spk_engine_turn(struct spk_engine *e, spoke_ns deadline);
 
 /* Write what was held back. */
 void spk_engine_flush(struct spk_engine *e);
 
-/* Arm everything, as before a sleep, without sleeping: for a foreign loop that will poll instead. */
+/* Arm everything, as before a sleep, without sleeping: for a foreign loop that will poll instead.
+ */
 void spk_engine_rest(struct spk_engine *e);
 
 /* Bring the descriptors for a foreign loop up to date. */
@@ -202,15 +215,17 @@ void spk_engine_arm_foreign(struct spk_engine *e);
 /* Cancel what spoke_engine_after() started. */
 void spk_afters_close(struct spk_engine *e);
 
-/* Wait, between enter and leave, until somebody wakes `waiter` or `deadline` passes.  Owned: drives the loop.
- * Returns 0 after any event that may have changed something (look again), SPOKE_ETIMEDOUT, SPOKE_EDEADLK. */
+/* Wait, between enter and leave, until somebody wakes `waiter` or `deadline` passes.  Owned: drives
+ * the loop. Returns 0 after any event that may have changed something (look again),
+ * SPOKE_ETIMEDOUT, SPOKE_EDEADLK. */
 struct spk_waiter {
     struct spk_link link; /* in the list of what it waits for */
     struct spk_link wake; /* in engine->waiters once chosen, until the lock is left */
-    bool            chosen;
-    atomic_uint     woken; /* the futex */
+    bool chosen;
+    atomic_uint woken; /* the futex */
 };
-int  spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadline, spoke_ns busy_poll_ns);
+int spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
+                    spoke_ns busy_poll_ns);
 void spk_engine_wake_one(struct spk_engine *e, struct spk_link *list);
 void spk_engine_wake_all(struct spk_engine *e, struct spk_link *list);
 
@@ -219,7 +234,8 @@ spoke_ns spk_engine_now(struct spk_engine *e);
 /* Plain calls, at once: bytes, 0 (receive: end of stream), or SPOKE_E… (SPOKE_EAGAIN). */
 int64_t spk_send_now(struct spk_engine *e, int handle, struct iovec *iov, int count);
 
-/* Run `fn(ctx)` in the loop of `e`.  Any thread, no lock needed.  `user`: fn is the user's and runs with the lock left. */
+/* Run `fn(ctx)` in the loop of `e`.  Any thread, no lock needed.  `user`: fn is the user's and runs
+ * with the lock left. */
 int spk_engine_post(struct spk_engine *e, spoke_post_f *fn, void *ctx, bool user);
 
 /* Pseudo-random numbers, seeded from the kernel, or by the simulated world. */

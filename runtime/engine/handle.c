@@ -4,7 +4,8 @@
 
 #define SLOTS 65536u
 
-/* A handle is  generation << 20 | kind << 16 | slot;  a slot's tag is the same without the slot, 0 when it is free. */
+/* A handle is  generation << 20 | kind << 16 | slot;  a slot's tag is the same without the slot, 0
+ * when it is free. */
 struct slot {
     _Atomic uint64_t tag;
     _Atomic(void *) object;
@@ -12,10 +13,10 @@ struct slot {
     uint32_t next_free;
 };
 
-static struct slot     slots[SLOTS]; /* untouched pages cost nothing */
+static struct slot slots[SLOTS]; /* untouched pages cost nothing */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static uint32_t        first_free, used = 1; /* slot 0 stays empty: it ends the free list */
-static uint64_t        generation;
+static uint32_t first_free, used = 1; /* slot 0 stays empty: it ends the free list */
+static uint64_t generation;
 
 int
 spk_handle_new(enum spk_handle_kind kind, void *object, struct spk_engine *e, void **handle)
@@ -47,7 +48,7 @@ spk_handle_new(enum spk_handle_kind kind, void *object, struct spk_engine *e, vo
 static struct slot *
 find(const void *handle, enum spk_handle_kind kind)
 {
-    uint64_t     bits = (uint64_t)(uintptr_t)handle;
+    uint64_t bits = (uint64_t)(uintptr_t)handle;
     struct slot *slot = &slots[bits & 0xffff];
 
     if ((bits >> 16 & 0xf) != (uint64_t)kind)
@@ -70,10 +71,11 @@ spk_handle_free(void *handle)
 }
 
 int
-spk_handle_enter(const void *handle, enum spk_handle_kind kind, void **object, struct spk_engine **e)
+spk_handle_enter(const void *handle, enum spk_handle_kind kind, void **object,
+                 struct spk_engine **e)
 {
     struct slot *slot = find(handle, kind);
-    int          rc;
+    int rc;
 
     if (slot == NULL)
         return SPOKE_ECLOSED;

@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Handles: what users hold instead of pointers.  A handle names a slot and the slot's generation, so that one that was closed is
- * recognised for ever.  Slots and engines are never given back to the allocator; looking at a stale one is safe.  Any thread. */
+/* Handles: what users hold instead of pointers.  A handle names a slot and the slot's generation,
+ * so that one that was closed is recognised for ever.  Slots and engines are never given back to
+ * the allocator; looking at a stale one is safe.  Any thread. */
 #ifndef SPK_ENGINE_HANDLE_H
 #define SPK_ENGINE_HANDLE_H
 
 #include "runtime/engine/engine.h"
 
-enum spk_handle_kind { SPK_HANDLE_ENGINE = 1, SPK_HANDLE_SOCKET, SPK_HANDLE_DIALER, SPK_HANDLE_LISTENER };
+enum spk_handle_kind {
+    SPK_HANDLE_ENGINE = 1,
+    SPK_HANDLE_SOCKET,
+    SPK_HANDLE_DIALER,
+    SPK_HANDLE_LISTENER
+};
 
 /* Give a handle for `object`, which lives on `e`.  SPOKE_ELIMIT when all 65 535 are in use. */
 int spk_handle_new(enum spk_handle_kind kind, void *object, struct spk_engine *e, void **handle);
@@ -14,11 +20,14 @@ int spk_handle_new(enum spk_handle_kind kind, void *object, struct spk_engine *e
 /* From now on the handle is closed for everybody. */
 void spk_handle_free(void *handle);
 
-/* Find the object and enter its engine: on success the caller leaves it again with spk_engine_leave().
- * Errors: SPOKE_ECLOSED (also for NULL and nonsense), SPOKE_EFORKED, SPOKE_EWRONGTHREAD. */
-int spk_handle_enter(const void *handle, enum spk_handle_kind kind, void **object, struct spk_engine **e);
+/* Find the object and enter its engine: on success the caller leaves it again with
+ * spk_engine_leave(). Errors: SPOKE_ECLOSED (also for NULL and nonsense), SPOKE_EFORKED,
+ * SPOKE_EWRONGTHREAD. */
+int spk_handle_enter(const void *handle, enum spk_handle_kind kind, void **object,
+                     struct spk_engine **e);
 
-/* The object without entering, for the few calls that any thread may make on an engine.  NULL if closed. */
+/* The object without entering, for the few calls that any thread may make on an engine.  NULL if
+ * closed. */
 void *spk_handle_peek(const void *handle, enum spk_handle_kind kind);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The loop: what an engine does in one turn, how long it looks for work itself before it sleeps, and how threads that share an
- * engine wait for it.  The order within a turn: posted work, tasks, timers, callbacks, held-back writes, hot receives, then the backend
- * (which submits everything and waits, in one system call).  docs/architecture.md, "The engine". */
+/* The loop: what an engine does in one turn, how long it looks for work itself before it sleeps,
+ * and how threads that share an engine wait for it.  The order within a turn: posted work, tasks,
+ * timers, callbacks, held-back writes, hot receives, then the backend (which submits everything and
+ * waits, in one system call).  docs/architecture.md, "The engine". */
 #include <errno.h>
 #include <linux/futex.h>
 #include <sched.h>
@@ -15,16 +16,17 @@
 #include "runtime/engine/engine.h"
 #include "runtime/memory/pool.h"
 
-#define SCRATCH_SIZE ((size_t)256 * 1024) /* bytes that one plain receive may bring */
+#define SCRATCH_SIZE  ((size_t)256 * 1024) /* bytes that one plain receive may bring */
 #define SCRATCH_LEAST ((size_t)16 * 1024)
-#define HOT_MOST 8u /* receives that are worth trying one by one; more are armed */
+#define HOT_MOST      8u /* receives that are worth trying one by one; more are armed */
 
-/* Adaptive waiting, nanoseconds.  A sleep and a wake-up cost about 30 us each on a virtual machine, some 3 us on bare metal; a wait that ended by
- * itself within SPIN_BUDGET would have been cheaper without sleeping.  What a sleeping wait measured has the wake-up in it. */
+/* Adaptive waiting, nanoseconds.  A sleep and a wake-up cost about 30 us each on a virtual machine,
+ * some 3 us on bare metal; a wait that ended by itself within SPIN_BUDGET would have been cheaper
+ * without sleeping.  What a sleeping wait measured has the wake-up in it. */
 #define SPIN_BUDGET (60 * SPOKE_US)
 #define SLEPT_SHORT (150 * SPOKE_US)
 #define CREDIT_MOST 16
-#define LEASE (2 * SPOKE_MS)
+#define LEASE       (2 * SPOKE_MS)
 
 /* ---- operations ---- */
 
@@ -54,7 +56,8 @@ spk_op_accept(struct spk_engine *e, struct spk_op *op, int handle)
 }
 
 void
-spk_op_connect(struct spk_engine *e, struct spk_op *op, int handle, const struct sockaddr *address, socklen_t size)
+spk_op_connect(struct spk_engine *e, struct spk_op *op, int handle, const struct sockaddr *address,
+               socklen_t size)
 {
     op->u.connect.address = address;
     op->u.connect.size = size;
@@ -79,7 +82,8 @@ spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, s
         spk_list_append(&e->hot, &op->link);
         e->hot_count++;
         if (!e->spinning)
-            e->poke |= e->asleep; /* the engine's thread would not know that it has to look after it */
+            e->poke |=
+                e->asleep; /* the engine's thread would not know that it has to look after it */
     }
 }
 
@@ -191,9 +195,9 @@ spk_engine_now(struct spk_engine *e)
 
 struct post {
     struct spk_link link;
-    spoke_post_f   *fn;
-    void           *ctx;
-    bool            user;
+    spoke_post_f *fn;
+    void *ctx;
+    bool user;
 };
 
 int
@@ -213,7 +217,8 @@ spk_engine_post(struct spk_engine *e, spoke_post_f *fn, void *ctx, bool user)
         return SPOKE_ECLOSED;
     }
     spk_list_append(&e->posted, &post->link);
-    /* Both sides are sequentially consistent: either we see the sleeper, or it sees the post (about_to_sleep()). */
+    /* Both sides are sequentially consistent: either we see the sleeper, or it sees the post
+     * (about_to_sleep()). */
     atomic_store(&e->has_posted, true);
     if (atomic_exchange(&e->sleeping, false))
         e->backend->poke(e);
@@ -224,8 +229,8 @@ spk_engine_post(struct spk_engine *e, spoke_post_f *fn, void *ctx, bool user)
 static bool
 run_posted(struct spk_engine *e)
 {
-    struct spk_link  mine, *link;
-    bool             any = false;
+    struct spk_link mine, *link;
+    bool any = false;
 
     if (!atomic_load_explicit(&e->has_posted, memory_order_acquire))
         return false;
@@ -264,7 +269,7 @@ static bool
 run_tasks(struct spk_engine *e)
 {
     struct spk_link *link;
-    bool             any = false;
+    bool any = false;
 
     while ((link = spk_list_take(&e->tasks)) != NULL) {
         struct spk_task *task = SPK_OWNER(link, struct spk_task, link);
@@ -279,8 +284,8 @@ static bool
 run_timers(struct spk_engine *e)
 {
     struct spk_timer *timer;
-    spoke_ns          now;
-    bool              any = false;
+    spoke_ns now;
+    bool any = false;
 
     if (e->timers.count == 0)
         return false;
@@ -297,7 +302,7 @@ static bool
 run_callbacks(struct spk_engine *e)
 {
     struct spk_link mine, *link;
-    bool            any = false;
+    bool any = false;
 
     if (spk_list_empty(&e->callbacks))
         return false;
@@ -349,7 +354,7 @@ void
 spk_scratch_complete(struct spk_engine *e, struct spk_op *op, int64_t result)
 {
     struct spk_chunk *chunk = e->scratch;
-    size_t            used = e->scratch_used;
+    size_t used = e->scratch_used;
 
     if (result > 0) {
         spk_chunk_ref(chunk); /* ours while the callback runs, which may receive again */
@@ -369,9 +374,9 @@ spk_scratch_complete(struct spk_engine *e, struct spk_op *op, int64_t result)
 static bool
 try_recv(struct spk_engine *e, struct spk_op *op)
 {
-    size_t   size = op->u.recv.size;
+    size_t size = op->u.recv.size;
     uint8_t *room = op->u.recv.buffer;
-    int64_t  n;
+    int64_t n;
 
     if (room == NULL && (room = spk_scratch_room(e, &size)) == NULL)
         return false; /* the backend has other memory, or waits for some */
@@ -414,7 +419,7 @@ static bool
 submit_queued(struct spk_engine *e)
 {
     struct spk_link *link;
-    bool             any = false;
+    bool any = false;
 
     while ((link = spk_list_take(&e->queued)) != NULL) {
         struct spk_op *op = SPK_OWNER(link, struct spk_op, link);
@@ -441,8 +446,9 @@ arm_hot(struct spk_engine *e)
 static bool
 work_waits(struct spk_engine *e)
 {
-    return !spk_list_empty(&e->tasks) || !spk_list_empty(&e->callbacks) || !spk_list_empty(&e->queued) ||
-           !spk_list_empty(&e->flushes) || atomic_load_explicit(&e->stop, memory_order_relaxed) ||
+    return !spk_list_empty(&e->tasks) || !spk_list_empty(&e->callbacks) ||
+           !spk_list_empty(&e->queued) || !spk_list_empty(&e->flushes) ||
+           atomic_load_explicit(&e->stop, memory_order_relaxed) ||
            atomic_load_explicit(&e->has_posted, memory_order_relaxed);
 }
 
@@ -532,8 +538,8 @@ bool
 spk_engine_turn(struct spk_engine *e, spoke_ns deadline)
 {
     spoke_ns start, limit, end;
-    bool     any, slept = false;
-    int      n = 0;
+    bool any, slept = false;
+    int n = 0;
 
     e->info.turns++;
     e->burst++;
@@ -551,7 +557,8 @@ spk_engine_turn(struct spk_engine *e, spoke_ns deadline)
     if (deadline < limit)
         limit = deadline;
     start = spk_engine_now(e);
-    if (start < limit && spinning_pays(e) && !e->spinning && !(e->shared && e->lease_until_ns > start)) {
+    if (start < limit && spinning_pays(e) && !e->spinning &&
+        !(e->shared && e->lease_until_ns > start)) {
         if (spin(e, start, limit)) {
             credit(e, spk_engine_now(e) - start, false);
             return true;
@@ -559,7 +566,8 @@ spk_engine_turn(struct spk_engine *e, spoke_ns deadline)
     }
     if (e->hot_count > 0) {
         if (e->shared && e->lease_until_ns > start) {
-            if (e->lease_until_ns < limit) /* callers that spin have them; look again when they may have gone */
+            if (e->lease_until_ns <
+                limit) /* callers that spin have them; look again when they may have gone */
                 limit = e->lease_until_ns;
         } else {
             arm_hot(e);
@@ -570,7 +578,9 @@ spk_engine_turn(struct spk_engine *e, spoke_ns deadline)
     e->sleep_until_ns = limit;
     if (!about_to_sleep(e))
         limit = start;
-    n = e->backend->turn(e, limit == SPOKE_FOREVER ? SPOKE_FOREVER : limit > start ? limit - start : 0);
+    n = e->backend->turn(e, limit == SPOKE_FOREVER ? SPOKE_FOREVER
+                            : limit > start        ? limit - start
+                                                   : 0);
     atomic_store_explicit(&e->sleeping, false, memory_order_relaxed);
     slept = limit > start;
     any = run_tasks(e);
@@ -590,7 +600,7 @@ spk_engine_rest(struct spk_engine *e)
     arm_hot(e);
     poll_backend(e);
     atomic_store(&e->sleeping, true); /* somebody sleeps for us: who posts must poke */
-    if (work_waits(e)) /* what came of that */
+    if (work_waits(e))                /* what came of that */
         e->backend->poke(e);
 }
 
@@ -640,15 +650,16 @@ futex_wake(atomic_uint *word)
     syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
 }
 
-/* The waiter lives on a stack that may be gone by the time of the wake-up; a wake on such an address does nothing. */
+/* The waiter lives on a stack that may be gone by the time of the wake-up; a wake on such an
+ * address does nothing. */
 #define WAKES_MOST 16
 
 static void
 leave_shared(struct spk_engine *e)
 {
-    atomic_uint     *words[WAKES_MOST];
+    atomic_uint *words[WAKES_MOST];
     struct spk_link *link;
-    bool             poke, more;
+    bool poke, more;
 
     do {
         int count = 0;
@@ -659,8 +670,8 @@ leave_shared(struct spk_engine *e)
             atomic_store_explicit(words[count++], 1, memory_order_release);
         }
         more = !spk_list_empty(&e->waiters);
-        poke = e->asleep && (e->poke || !spk_list_empty(&e->queued) || !spk_list_empty(&e->callbacks) ||
-                             !spk_list_empty(&e->flushes));
+        poke = e->asleep && (e->poke || !spk_list_empty(&e->queued) ||
+                             !spk_list_empty(&e->callbacks) || !spk_list_empty(&e->flushes));
         if (poke) {
             e->asleep = false; /* one poke is enough */
             e->info.pokes++;
@@ -729,15 +740,17 @@ wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline)
 static void
 futex_wait(atomic_uint *word, spoke_ns deadline)
 {
-    struct timespec  time = {.tv_sec = deadline / SPOKE_SECOND, .tv_nsec = deadline % SPOKE_SECOND};
+    struct timespec time = {.tv_sec = deadline / SPOKE_SECOND, .tv_nsec = deadline % SPOKE_SECOND};
 
-    syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, 0, deadline == SPOKE_FOREVER ? NULL : &time, NULL,
-            FUTEX_BITSET_MATCH_ANY);
+    syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, 0,
+            deadline == SPOKE_FOREVER ? NULL : &time, NULL, FUTEX_BITSET_MATCH_ANY);
 }
 
-/* The caller looks for its message itself; the engine's thread sleeps meanwhile and leaves the hot receives alone. */
+/* The caller looks for its message itself; the engine's thread sleeps meanwhile and leaves the hot
+ * receives alone. */
 static void
-spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns deadline, spoke_ns budget)
+spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns deadline,
+            spoke_ns budget)
 {
     spoke_ns until = later(start, budget), now = start;
 
@@ -770,8 +783,8 @@ static int
 wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_ns busy_poll_ns)
 {
     spoke_ns start = spk_engine_now(e), budget = busy_poll_ns;
-    bool     slept = false;
-    int      rc = 0;
+    bool slept = false;
+    int rc = 0;
 
     if (busy_poll_ns == SPOKE_WAIT_ADAPTIVE)
         budget = e->spin_credit > 0 ? SPIN_BUDGET : 0;
@@ -797,10 +810,11 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
 }
 
 int
-spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadline, spoke_ns busy_poll_ns)
+spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
+                spoke_ns busy_poll_ns)
 {
     struct spk_waiter w = {.chosen = false};
-    int               rc;
+    int rc;
 
     if (e->in_callback > 0 && pthread_equal(e->owner, pthread_self()))
         return SPOKE_EDEADLK;

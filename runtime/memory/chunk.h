@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Chunks: counted, pooled memory that message bodies are slices of.
  *
- * Every thread has a pool: free lists by size class on top of the allocator (jemalloc, or the system's when built so).
- * A block remembers the pool it came from; freed by another thread it is gathered and goes home through a lock-free list.
- * Everything here may be called from any thread. */
+ * Every thread has a pool: free lists by size class on top of the allocator (jemalloc, or the
+ * system's when built so). A block remembers the pool it came from; freed by another thread it is
+ * gathered and goes home through a lock-free list. Everything here may be called from any thread.
+ */
 #ifndef SPK_MEMORY_CHUNK_H
 #define SPK_MEMORY_CHUNK_H
 
@@ -15,11 +16,11 @@
 
 /* 32 bytes in front of the memory, which is thus aligned to 16. */
 struct spk_chunk {
-    atomic_uint       refs;
-    uint32_t          reserved;
-    size_t            size; /* usable bytes at `data` */
-    uint8_t          *data;
-    void             *outside; /* NULL, or the struct that says how to give foreign memory back */
+    atomic_uint refs;
+    uint32_t reserved;
+    size_t size; /* usable bytes at `data` */
+    uint8_t *data;
+    void *outside; /* NULL, or the struct that says how to give foreign memory back */
 };
 
 /* Give a chunk with at least `size` usable bytes and one reference; NULL when there is no memory.
@@ -41,8 +42,8 @@ spk_chunk_ref(struct spk_chunk *c)
 static inline void
 spk_chunk_unref(struct spk_chunk *c)
 {
-    /* Alone?  Then nobody can add a reference, and no atomic write is needed.  The acquire pairs with the release of whoever
-     * let go before. */
+    /* Alone?  Then nobody can add a reference, and no atomic write is needed.  The acquire pairs
+     * with the release of whoever let go before. */
     if (atomic_load_explicit(&c->refs, memory_order_acquire) == 1 ||
         atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) == 1)
         spk_chunk_free_last(c);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Linear probing with the numbers as their own hash (they are consecutive); removal closes the gap, so there are no tombstones. */
+/* Linear probing with the numbers as their own hash (they are consecutive); removal closes the gap,
+ * so there are no tombstones. */
 #include "runtime/memory/idmap.h"
 
 #include <stddef.h>
@@ -10,7 +11,7 @@
 
 struct spk_idmap_slot {
     uint32_t id; /* 0: empty */
-    void    *value;
+    void *value;
 };
 
 static struct spk_idmap_slot *
@@ -27,7 +28,7 @@ static int
 grow(struct spk_idmap *map)
 {
     struct spk_idmap larger = {.count = map->count};
-    uint32_t         size = map->slots == NULL ? 8 : (map->mask + 1) * 2;
+    uint32_t size = map->slots == NULL ? 8 : (map->mask + 1) * 2;
 
     if ((larger.slots = spk_zalloc(size * sizeof *larger.slots)) == NULL)
         return SPOKE_ENOMEM;
@@ -44,7 +45,7 @@ int
 spk_idmap_set(struct spk_idmap *map, uint32_t id, void *value)
 {
     struct spk_idmap_slot *slot;
-    int                    rc;
+    int rc;
 
     if (map->slots == NULL || (map->count + 1) * 2 > map->mask + 1)
         if ((rc = grow(map)) != 0)
@@ -67,7 +68,7 @@ void
 spk_idmap_remove(struct spk_idmap *map, uint32_t id)
 {
     struct spk_idmap_slot *slot;
-    uint32_t               gap, i;
+    uint32_t gap, i;
 
     if (map->slots == NULL || (slot = probe(map, id))->id != id)
         return;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Doubly linked lists whose links lie in the listed things.  A link that is in no list points to itself. */
+/* Doubly linked lists whose links lie in the listed things.  A link that is in no list points to
+ * itself. */
 #ifndef SPK_MEMORY_LIST_H
 #define SPK_MEMORY_LIST_H
 
@@ -11,7 +12,8 @@ struct spk_link {
 };
 
 /* The thing of type `type` whose member `member` is at `pointer`. */
-#define SPK_OWNER(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+#define SPK_OWNER(pointer, type, member)                                                           \
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 static inline void
 spk_list_init(struct spk_link *list)
@@ -68,6 +70,7 @@ spk_list_splice(struct spk_link *to, struct spk_link *from)
     spk_list_init(from);
 }
 
-#define SPK_LIST_EACH(link, list) for (struct spk_link *link = (list)->next; link != (list); link = link->next)
+#define SPK_LIST_EACH(link, list)                                                                  \
+    for (struct spk_link *link = (list)->next; link != (list); link = link->next)
 
 #endif

@@ -14,29 +14,34 @@
 #define SPK_HEADROOM      32u  /* … behind this much room for prepends */
 
 struct spoke_msg {
-    atomic_uint       refs;
-    uint32_t          magic;
-    uint8_t          *body; /* into inline_body or the chunk */
-    size_t            size;
-    struct spk_chunk *chunk;  /* NULL: the body is inline */
-    uint8_t          *header; /* inline_header, or a pooled block of SPOKE_HEADER_MAX when it has grown longer */
-    uint32_t          header_size;
-    spoke_pipe_id     pipe;
-    int64_t           expires_ns; /* 0: never */
-    uint8_t           inline_header[SPK_HEADER_INLINE];
-    uint8_t           inline_body[SPK_HEADROOM + SPK_BODY_INLINE];
+    atomic_uint refs;
+    uint32_t magic;
+    uint8_t *body; /* into inline_body or the chunk */
+    size_t size;
+    struct spk_chunk *chunk; /* NULL: the body is inline */
+    uint8_t
+        *header; /* inline_header, or a pooled block of SPOKE_HEADER_MAX when it has grown longer */
+    uint32_t header_size;
+    spoke_pipe_id pipe;
+    int64_t expires_ns; /* 0: never */
+    uint8_t inline_header[SPK_HEADER_INLINE];
+    uint8_t inline_body[SPK_HEADROOM + SPK_BODY_INLINE];
 };
 
-/* Give a message whose body is `size` bytes at `data` in `chunk`; takes the caller's reference on the chunk on success. */
+/* Give a message whose body is `size` bytes at `data` in `chunk`; takes the caller's reference on
+ * the chunk on success. */
 int spk_msg_slice(spoke_msg **out, struct spk_chunk *chunk, uint8_t *data, size_t size);
 
-/* Give a message with an empty header and body whose chunk has room for `capacity` bytes, for a body that arrives in pieces:
- * grow it with spk_msg_reserve(). */
-int spk_msg_reserve(spoke_msg *m, size_t capacity); /* body may then grow in place to `capacity`; errors: ENOMEM, EMSGSIZE */
+/* Give a message with an empty header and body whose chunk has room for `capacity` bytes, for a
+ * body that arrives in pieces: grow it with spk_msg_reserve(). */
+int spk_msg_reserve(
+    spoke_msg *m,
+    size_t capacity); /* body may then grow in place to `capacity`; errors: ENOMEM, EMSGSIZE */
 
-/* Words of the header: big-endian, from wherever they are.  A received message may still have all its words in the body
- * (from a wire) or already in the header (inproc).  Make sure that the header holds at least `end` bytes, moving bytes from the front of the
- * body; SPOKE_EPROTO if there are not enough, SPOKE_EMSGSIZE above SPOKE_HEADER_MAX. */
+/* Words of the header: big-endian, from wherever they are.  A received message may still have all
+ * its words in the body (from a wire) or already in the header (inproc).  Make sure that the header
+ * holds at least `end` bytes, moving bytes from the front of the body; SPOKE_EPROTO if there are
+ * not enough, SPOKE_EMSGSIZE above SPOKE_HEADER_MAX. */
 int spk_msg_pull(spoke_msg *m, size_t end);
 
 /* Put what is left of the header in front of the body (the receiver has no use for a header). */
@@ -72,7 +77,8 @@ spk_put64(uint8_t *p, uint64_t v)
     spk_put32(p + 4, (uint32_t)v);
 }
 
-/* One more reference holder of the same bytes with a header of its own: for inproc.  Copies an inline body, shares a chunk. */
+/* One more reference holder of the same bytes with a header of its own: for inproc.  Copies an
+ * inline body, shares a chunk. */
 int spk_msg_clone(spoke_msg **out, const spoke_msg *m);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The allocator behind everything: per-thread free lists by size class, and plain zeroed memory for long-lived things.
+/* The allocator behind everything: per-thread free lists by size class, and plain zeroed memory for
+ * long-lived things.
  *
- * All allocation of the library goes through here, so that one switch makes the n-th allocation fail (tests) and one set of counters
- * tells what is held. */
+ * All allocation of the library goes through here, so that one switch makes the n-th allocation
+ * fail (tests) and one set of counters tells what is held. */
 #ifndef SPK_MEMORY_POOL_H
 #define SPK_MEMORY_POOL_H
 
@@ -14,18 +15,20 @@
 void *spk_zalloc(size_t size);
 void *spk_realloc(void *memory, size_t size);
 char *spk_strdup(const char *text);
-void  spk_free(void *memory);
+void spk_free(void *memory);
 
-/* Pooled, not zeroed, aligned to 16.  spk_pool_size(size) bytes are usable.  Blocks above the largest class come from the allocator. */
-void  *spk_pool_alloc(size_t size);
-void   spk_pool_free(void *block);
+/* Pooled, not zeroed, aligned to 16.  spk_pool_size(size) bytes are usable.  Blocks above the
+ * largest class come from the allocator. */
+void *spk_pool_alloc(size_t size);
+void spk_pool_free(void *block);
 size_t spk_pool_size(size_t size);
 
-/* Hand back what this thread gathered for other threads' pools.  Called by engines before they sleep. */
+/* Hand back what this thread gathered for other threads' pools.  Called by engines before they
+ * sleep. */
 void spk_pool_flush(void);
 
-/* For tests: let the `count`-th allocation from now on fail (1: the next), then all work again; 0 switches off.  Counts in
- * every thread. */
+/* For tests: let the `count`-th allocation from now on fail (1: the next), then all work again; 0
+ * switches off.  Counts in every thread. */
 void spk_memory_fail_after(uint64_t count);
 /* For the simulated world: asked before each allocation; true = fail.  NULL: off. */
 void spk_memory_set_fault(bool (*fault)(void *ctx), void *ctx);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* A queue of messages with a bound in messages and one in bytes.  One message always fits into an empty queue of a bound above 0.
- * Used by one thread at a time (the engine's, or whoever holds its lock). */
+/* A queue of messages with a bound in messages and one in bytes.  One message always fits into an
+ * empty queue of a bound above 0. Used by one thread at a time (the engine's, or whoever holds its
+ * lock). */
 #ifndef SPK_MEMORY_QUEUE_H
 #define SPK_MEMORY_QUEUE_H
 
@@ -8,19 +9,20 @@
 
 struct spk_queue {
     spoke_msg **slots; /* a ring, its size a power of two; grows up to the bound */
-    uint32_t    mask, head, count;
-    uint32_t    max_messages;
-    size_t      bytes, max_bytes;
-    uint32_t    high; /* most that it ever held */
+    uint32_t mask, head, count;
+    uint32_t max_messages;
+    size_t bytes, max_bytes;
+    uint32_t high; /* most that it ever held */
 };
 
 void spk_queue_init(struct spk_queue *q, uint32_t max_messages, size_t max_bytes);
 void spk_queue_fini(struct spk_queue *q); /* frees what is in it */
 
-bool       spk_queue_full(const struct spk_queue *q);
-int        spk_queue_push(struct spk_queue *q, spoke_msg *m); /* takes m; SPOKE_EAGAIN when full, SPOKE_ENOMEM */
-int        spk_queue_force(struct spk_queue *q, spoke_msg *m); /* the same without regard to the bounds */
-spoke_msg *spk_queue_pop(struct spk_queue *q);                /* NULL when empty */
+bool spk_queue_full(const struct spk_queue *q);
+int spk_queue_push(struct spk_queue *q,
+                   spoke_msg *m); /* takes m; SPOKE_EAGAIN when full, SPOKE_ENOMEM */
+int spk_queue_force(struct spk_queue *q, spoke_msg *m); /* the same without regard to the bounds */
+spoke_msg *spk_queue_pop(struct spk_queue *q);          /* NULL when empty */
 
 /* What a message counts for: body, header and a share for the object itself. */
 size_t spk_queue_cost(const spoke_msg *m);

@@ -154,7 +154,7 @@ set_nodelay(const struct raw_peer *p)
 static void
 name_listener(struct raw_listener *l, const char *url)
 {
-    struct sockaddr_in in;
+    struct sockaddr_in in = {0};
     socklen_t size = sizeof in;
     char host[INET_ADDRSTRLEN];
 

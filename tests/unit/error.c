@@ -11,8 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "runtime/core/log.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/log.h"
 #include "tests/support/test.h"
 
 TestSuite(error, .timeout = 60);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The library's log, as its own files write it.  The listener is set with spoke_set_log(). */
-#ifndef SPK_CORE_LOG_H
-#define SPK_CORE_LOG_H
+#ifndef SPK_ENGINE_LOG_H
+#define SPK_ENGINE_LOG_H
 
 #include <spoke/error.h>
 
