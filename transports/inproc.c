@@ -242,7 +242,7 @@ drain(struct inproc_pipe *ip, int most)
             return;
         }
         if (last_words) {
-            spk_pipe_shut(&ip->pipe, SPOKE_ECONNRESET);
+            spk_pipe_shut(&ip->pipe, SPOKE_EOF);
             return;
         }
         /* Empty.  Say so, look once more: the writer pushes first and looks at `armed` then. */

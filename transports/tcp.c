@@ -112,6 +112,18 @@ local_address(const struct spk_endpoint *d, struct sockaddr_storage *out, sockle
     return rc;
 }
 
+/* A local end must exist: an address, or an interface that is there now. */
+static int
+tcp_check(const struct spk_url *url)
+{
+    struct in6_addr any;
+    const char *local = url->local;
+
+    if (local == NULL || inet_pton(AF_INET, local, &any) == 1 || strchr(local, ':') != NULL)
+        return 0;
+    return if_nametoindex(local) != 0 ? 0 : SPOKE_ENODEV;
+}
+
 /* ---- dialing ---- */
 
 static bool
@@ -305,6 +317,7 @@ const struct spoke_transport spoke_transport_tcp = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "tcp",
     .flush_bytes = 64 * 1024,
+    .check = tcp_check,
     .dial = tcp_dial,
     .dial_cancel = tcp_dial_cancel,
     .dial_next = tcp_dial_next,

@@ -37,9 +37,9 @@ typedef struct spoke_engine_config {
 SPOKE_API void spoke_engine_config_init(spoke_engine_config *config);
 
 /* Open an owned engine for the calling thread.  `config` NULL: defaults.
- * Errors: SPOKE_EINVAL; SPOKE_ENOTSUP no such backend; SPOKE_EPERM "uring" was asked for and is
- * denied here (without a request the library falls back to "poll" and says so once in the log);
- * SPOKE_EMFILE; SPOKE_ENOMEM. */
+ * Errors: SPOKE_EINVAL; SPOKE_ENOTSUP no such backend, or the kernel has no io_uring; SPOKE_EPERM
+ * "uring" was asked for and is denied here (without a request the library falls back to "poll" and
+ * says so once in the log); SPOKE_EMFILE; SPOKE_ENOMEM. */
 SPOKE_API int spoke_engine_open(spoke_engine **out, const spoke_engine_config *config);
 
 /* Close an owned engine and every socket on it, without linger.
@@ -73,13 +73,13 @@ SPOKE_API int spoke_engine_fd(spoke_engine *e);
 SPOKE_API const char *spoke_engine_backend(spoke_engine *e);
 
 /* What of io_uring is used.  Each has a fallback that works without it. */
-#define SPOKE_FEATURE_DEFER_TASKRUN (1u << 0) /* SINGLE_ISSUER | DEFER_TASKRUN; else a plain ring  \
-                                               */
+#define SPOKE_FEATURE_DEFER_TASKRUN                                                                \
+    (1u << 0) /* SINGLE_ISSUER | DEFER_TASKRUN; else a plain ring                                  \
+               */
 #define SPOKE_FEATURE_PROVIDED_BUFFERS (1u << 1) /* buffer rings; else poll, then a plain recv */
 #define SPOKE_FEATURE_MULTISHOT_ACCEPT (1u << 2) /* else one accept at a time */
 #define SPOKE_FEATURE_REGISTERED_RING                                                              \
     (1u << 3) /* else the ring's descriptor is looked up by each enter */
-#define SPOKE_FEATURE_CANCEL_FD (1u << 4) /* else each op is cancelled by itself */
 
 struct spoke_engine_info {
     const char *backend;       /* as spoke_engine_backend() */

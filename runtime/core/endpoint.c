@@ -27,6 +27,8 @@ spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char *ur
     rc = SPOKE_ESCHEME;
     if ((ep->transport = spk_find_transport(ep->url.scheme)) == NULL)
         goto fini_url;
+    if (is_dialer && ep->transport->check != NULL && (rc = ep->transport->check(&ep->url)) != 0)
+        goto fini_url;
     if ((rc = spk_handle_new(is_dialer ? SPK_HANDLE_DIALER : SPK_HANDLE_LISTENER, ep, s->e,
                              &ep->handle)) != 0)
         goto fini_url;

@@ -691,7 +691,9 @@ on_received(struct spk_op *op, int result)
         return;
     }
     if (result <= 0) {
-        spk_pipe_shut(&f->pipe, result == 0 ? SPOKE_ECONNRESET : result);
+        int end = f->pipe.state == SPK_PIPE_STARTING ? SPOKE_ECONNRESET : SPOKE_EOF;
+
+        spk_pipe_shut(&f->pipe, result == 0 ? end : result);
         return;
     }
     if (op->u.recv.buffer != NULL) {

@@ -51,6 +51,8 @@ struct spoke_transport {
     uint32_t
         flush_bytes; /* stream face: gathered messages are written when there are so many bytes */
 
+    int (*check)(
+        const struct spk_url *url); /* a dialer's URL, beyond its syntax; NULL: nothing to check */
     /* One attempt.  Answers later, always, with spk_dialer_connected() or spk_dialer_failed();
      * after cancel with a failure as well. */
     void (*dial)(struct spk_endpoint *d);

@@ -4,6 +4,7 @@
  * Memory of an engine is never given back to the allocator but kept for the next one, so that a
  * thread that holds a stale handle can still look at it safely (handle.h). */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,6 +95,14 @@ spoke_engine_config_init(spoke_engine_config *config)
     }
 }
 
+static int
+usable_cpus(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 2;
+}
+
 static void
 init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared)
 {
@@ -128,7 +137,7 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
     e->scratch_used = 0;
     e->config = *config;
     e->busy_poll_ns = config->busy_poll_ns;
-    if (e->busy_poll_ns == SPOKE_WAIT_ADAPTIVE && sysconf(_SC_NPROCESSORS_ONLN) == 1)
+    if (e->busy_poll_ns == SPOKE_WAIT_ADAPTIVE && usable_cpus() == 1)
         e->busy_poll_ns = SPOKE_WAIT_BLOCK; /* who spins keeps the other one from running */
     e->spin_credit = e->cork = 0;
     e->burst = 1;

@@ -76,6 +76,18 @@ make_reply(struct storm *storm, spoke_msg *request)
     return storm_message(label);
 }
 
+/* One reply to one request. */
+static void
+expect_no_second_reply(struct server *server)
+{
+    struct storm_label label = {REPLY, 0, 0, 0};
+    spoke_msg *m = storm_message(label);
+    int rc = m == NULL ? SPOKE_ESTATE : spoke_send(server->s, m, SPOKE_DONTWAIT);
+
+    storm_holds(&server->scene->storm, rc == SPOKE_ESTATE, "%s", spoke_strerror(rc));
+    spoke_msg_free(m);
+}
+
 static void
 send_reply(struct server *server)
 {
@@ -83,10 +95,13 @@ send_reply(struct server *server)
 
     if (server->reply == NULL)
         return;
-    if ((rc = spoke_send(server->s, server->reply, SPOKE_DONTWAIT)) != 0)
+    if ((rc = spoke_send(server->s, server->reply, SPOKE_DONTWAIT)) != 0) {
         expect_shortage(&server->scene->storm, rc);
-    else
-        server->reply = NULL;
+        return;
+    }
+    server->reply = NULL;
+    if (storm_chance(&server->scene->storm, 100))
+        expect_no_second_reply(server);
 }
 
 static void
@@ -286,6 +301,11 @@ requests_in_a_storm(const char *test, uint64_t seed)
         if (x.kills_left > 0 && !x.storm.calm && storm_chance(&x.storm, 2))
             kill_one(&x);
     }
+    storm_again(&x.storm);
+    for (int i = 0; i < x.client_count; i++) /* some are on their way while everybody closes */
+        (void)spoke_dial(x.clients[i].s, url_of(&x, 0), NULL, 0);
+    for (uint64_t steps = storm_below(&x.storm, 30); steps > 0; steps--)
+        storm_step(&x.storm);
     for (int i = 0; i < x.client_count; i++)
         close_some(&x.storm, x.clients[i].s);
     for (int i = 0; i < x.server_count; i++) {
@@ -447,6 +467,9 @@ pairs_in_a_storm(const char *test, uint64_t seed)
         run_pairs(&x);
     x.quiet = true;
     while (x.storm.lossless && x.count == 2 && !all_arrived(&x))
+        run_pairs(&x);
+    storm_again(&x.storm);
+    for (uint64_t steps = storm_below(&x.storm, 30); steps > 0; steps--)
         run_pairs(&x);
     for (int i = 0; i < x.count; i++)
         close_some(&x.storm, x.mates[i].s);

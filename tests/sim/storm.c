@@ -181,6 +181,13 @@ storm_end(struct storm *storm)
 }
 
 void
+storm_again(struct storm *storm)
+{
+    spoke_sim_set_faults(storm->w, &storm->config);
+    storm->calm_since = spoke_sim_now(storm->w); /* it is not, but what is left to do has as long */
+}
+
+void
 storm_step(struct storm *storm)
 {
     if (!storm->calm && ++storm->steps > storm->storm_steps)

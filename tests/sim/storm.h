@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Random schedules with random faults, from one seed: what the tests of protocols in a simulated
  * world share.  A storm rages for a while: every fault that the seed chose may happen, machines may
- * die, networks may be cut.  Then it is calm, and whatever was asked for has to get through.
+ * die, networks may be cut.  Then it is calm, and whatever was asked for has to get through.  While
+ * everything closes it storms again.
  *
  * $SPOKE_SIM_SEED runs that one seed, $SPOKE_SIM_SEEDS so many from 1 on.  A failure says which
  * seed it was and how to run it again.  Main thread of a test. */
@@ -66,6 +67,9 @@ void storm_step(struct storm *storm);
 
 /* All faults end and all networks are mended. */
 void storm_end(struct storm *storm);
+
+/* Faults come back, for the end; nobody is killed or cut off any more. */
+void storm_again(struct storm *storm);
 
 /* Close the world and check that nothing is left of it.  Gives the digest. */
 uint64_t storm_close(struct storm *storm);

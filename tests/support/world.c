@@ -226,6 +226,12 @@ warm_up_shared(enum transport transport)
     cr_assert_eq(spoke_socket_open(&b, SPOKE_PAIR, NULL), 0);
     cr_assert_eq(spoke_listen(a, url, NULL, 0), 0);
     cr_assert_eq(spoke_dial(b, url, NULL, SPOKE_WAIT_FIRST), 0);
+    for (uint32_t i = 0; i < 20; i++) {
+        spoke_msg *m;
+        cr_assert_eq(spoke_send(i % 2 == 0 ? a : b, pattern_message(i * 10000, i), 0), 0);
+        cr_assert_eq(spoke_recv(i % 2 == 0 ? b : a, &m, 0), 0);
+        spoke_msg_free(m);
+    }
     cr_assert_eq(spoke_socket_close(b), 0);
     cr_assert_eq(spoke_socket_close(a), 0);
 }

@@ -188,8 +188,8 @@ program_wait(struct program *p, double limit_s)
     cr_assert(fd >= 0);
     is_late = poll(&wait, 1, (int)(limit_s * 1e3 * SPOKE_TEST_SLOWDOWN)) != 1;
     close(fd);
-    if (is_late)
-        kill(-p->pid, SIGKILL);
+    kill(-p->pid,
+         SIGKILL); /* also what a shell has left in the background; too late for the dead */
     cr_assert_eq(waitpid(p->pid, &raw, 0), p->pid);
     p->pid = 0;
     program_look(p);

@@ -28,8 +28,6 @@ const struct machine_feature machine_features[] = {
      "one accept at a time"},
     {SPOKE_FEATURE_REGISTERED_RING, "registered_ring", "no look-up of the ring's descriptor",
      "a look-up each time"},
-    {SPOKE_FEATURE_CANCEL_FD, "cancel_fd", "one request cancels a connection's operations",
-     "each is cancelled by itself"},
 };
 const size_t machine_feature_count = sizeof machine_features / sizeof *machine_features;
 

@@ -2,9 +2,10 @@
 /* The program spoke: a table of subcommands.  Each has a file of its own. */
 #include "tool.h"
 
+#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct command {
     const char *name;
@@ -87,12 +88,24 @@ help_main(int argc, char **argv)
     return TOOL_OK;
 }
 
+/* A standard descriptor that is closed would be the next one that we open: then what is meant for
+ * it would go astray.  These give EBADF instead. */
+static void
+hold_standard_descriptors(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd)
+            _exit(TOOL_FILE);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
     const char *called = argc > 0 ? argv[0] : "spoke";
     const char *slash = strrchr(called, '/');
 
+    hold_standard_descriptors();
     /* As nanocat's do, a link named nn_req is `spoke cat --req`. */
     if (slash != NULL)
         called = slash + 1;

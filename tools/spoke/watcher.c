@@ -77,7 +77,9 @@ watcher_on_event(spoke_socket *s, const struct spoke_event *event, void *ctx)
                        event->url);
         break;
     case SPOKE_EVENT_DETACHED:
-        if (event->reason == 0 || event->reason == SPOKE_EOF) {
+        if (event->reason == SPOKE_ECLOSED)
+            break; /* we close it ourselves */
+        if (event->reason == SPOKE_ECONNRESET || event->reason == SPOKE_EOF) {
             if (w->verbosity > 0)
                 tool_error("the peer at %s has gone", event->url);
         } else {
