@@ -367,7 +367,7 @@ wait_for_world(struct sim_node *node, spoke_ns limit)
     for (;;) {
         spoke_ns timer = spk_timers_next(&node->engine->timers),
                  until = timer < limit ? timer : limit;
-        enum sim_step step = spk_sim_step(w, node, until);
+        enum sim_step step = spk_sim_step(w, until);
         int count = deliver(node);
 
         if (count > 0 ||

@@ -538,10 +538,11 @@ some_of(struct spoke_sim *w, size_t size, uint32_t per_1000)
 static void
 take_bytes(struct sim_flow *flow, uint8_t *to, size_t size)
 {
+    struct sim_segment *segment;
+
     flow->held -= size;
     flow->readable -= size;
-    while (size > 0) {
-        struct sim_segment *segment = flow->arrived;
+    while (size > 0 && (segment = flow->arrived) != NULL) {
         size_t n = segment->size - segment->read;
 
         if (n > size)
@@ -677,14 +678,17 @@ turn_away(struct sim_handle *listener)
 {
     struct spk_link *link;
 
-    while ((link = spk_list_take(&listener->accepted)) != NULL) {
-        struct sim_handle *h = SPK_OWNER(link, struct sim_handle, queue);
+    for (struct spk_link *next, *at = listener->accepted.next; at != &listener->accepted;
+         at = next) {
+        struct sim_handle *h = SPK_OWNER(at, struct sim_handle, queue);
 
+        next = at->next;
         if (h->peer != NULL)
             end_flow(h->peer, SIM_RESET);
         h->peer = NULL;
         spk_sim_close_handle(h);
     }
+    spk_list_init(&listener->accepted);
     while ((link = spk_list_take(&listener->knocking)) != NULL)
         answer(SPK_OWNER(link, struct sim_handle, queue), SPOKE_ECONNREFUSED);
 }

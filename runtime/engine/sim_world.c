@@ -219,7 +219,7 @@ run_node(struct spoke_sim *w, struct sim_node *node)
 /* One of the `count` things that can happen now: the earliest event, if it is due, or the turn of a
  * machine. */
 static enum sim_step
-happen(struct spoke_sim *w, const struct sim_node *self, uint64_t count)
+happen(struct spoke_sim *w, uint64_t count)
 {
     uint64_t chosen = count > 1 ? spk_sim_below(w, count) : 0;
 
@@ -234,7 +234,7 @@ happen(struct spoke_sim *w, const struct sim_node *self, uint64_t count)
     {
         struct sim_node *node = SPK_OWNER(link, struct sim_node, link);
 
-        if (node != self && has_work(node) && chosen-- == 0) {
+        if (has_work(node) && chosen-- == 0) {
             run_node(w, node);
             return SIM_RAN_OTHER;
         }
@@ -243,7 +243,7 @@ happen(struct spoke_sim *w, const struct sim_node *self, uint64_t count)
 }
 
 static uint64_t
-count_choices(const struct spoke_sim *w, const struct sim_node *self)
+count_choices(const struct spoke_sim *w)
 {
     uint64_t count = event_is_due(w) ? 1 : 0;
 
@@ -251,13 +251,13 @@ count_choices(const struct spoke_sim *w, const struct sim_node *self)
     {
         struct sim_node *node = SPK_OWNER(link, struct sim_node, link);
 
-        count += node != self && has_work(node) ? 1 : 0;
+        count += has_work(node) ? 1 : 0;
     }
     return count;
 }
 
 static spoke_ns
-next_time(const struct spoke_sim *w, const struct sim_node *self)
+next_time(const struct spoke_sim *w)
 {
     spoke_ns next = w->heap_count > 0 ? w->heap[0]->when : SPOKE_FOREVER;
 
@@ -265,20 +265,20 @@ next_time(const struct spoke_sim *w, const struct sim_node *self)
     {
         struct sim_node *node = SPK_OWNER(link, struct sim_node, link);
 
-        if (node != self && is_free(node) && spk_timers_next(&node->engine->timers) < next)
+        if (is_free(node) && spk_timers_next(&node->engine->timers) < next)
             next = spk_timers_next(&node->engine->timers);
     }
     return next;
 }
 
 enum sim_step
-spk_sim_step(struct spoke_sim *w, const struct sim_node *self, spoke_ns limit)
+spk_sim_step(struct spoke_sim *w, spoke_ns limit)
 {
     enum sim_step step;
     uint64_t count;
 
-    while ((count = count_choices(w, self)) == 0) {
-        spoke_ns next = next_time(w, self);
+    while ((count = count_choices(w)) == 0) {
+        spoke_ns next = next_time(w);
 
         if (next == SPOKE_FOREVER)
             return SIM_NOTHING;
@@ -290,7 +290,7 @@ spk_sim_step(struct spoke_sim *w, const struct sim_node *self, spoke_ns limit)
         spk_sim_note(w, SIM_DID_TIME, 0, 0);
     }
     w->stepping++;
-    step = happen(w, self, count);
+    step = happen(w, count);
     w->stepping--;
     return step;
 }
@@ -431,7 +431,7 @@ spoke_sim_step(spoke_sim *w)
 {
     int rc = check(w);
 
-    return rc != 0 ? rc : spk_sim_step(w, NULL, SPOKE_FOREVER) != SIM_NOTHING;
+    return rc != 0 ? rc : spk_sim_step(w, SPOKE_FOREVER) != SIM_NOTHING;
 }
 
 int
@@ -446,7 +446,7 @@ spoke_sim_run(spoke_sim *w, spoke_sim_done_f *done, void *ctx, spoke_ns limit_ns
         return SPOKE_EINVAL;
     limit = limit_ns > SPOKE_FOREVER - w->now ? SPOKE_FOREVER : w->now + limit_ns;
     while (done == NULL || !done(ctx)) {
-        enum sim_step step = spk_sim_step(w, NULL, limit);
+        enum sim_step step = spk_sim_step(w, limit);
 
         if (step == SIM_NOTHING && limit != SPOKE_FOREVER)
             w->now = limit; /* it passes all the same */
@@ -574,10 +574,10 @@ spoke_sim_digest(const spoke_sim *w)
 static void
 free_world(struct spoke_sim *w)
 {
-    struct spk_link *link;
-
-    while ((link = spk_list_take(&w->nodes)) != NULL)
+    for (struct spk_link *link = w->nodes.next, *next; link != &w->nodes; link = next) {
+        next = link->next;
         free(SPK_OWNER(link, struct sim_node, link));
+    }
     while (w->cuts != NULL) {
         struct sim_cut *cut = w->cuts;
 

@@ -171,9 +171,9 @@ bool spk_sim_is_cut(const struct spoke_sim *w, const struct sim_node *a, const s
 /* Nothing is cut any more between this machine and others. */
 void spk_sim_mend_all(struct sim_node *node);
 
-/* Let one thing happen, not after `limit`; `self` (may be NULL) is the machine that waits. */
+/* Let one thing happen, not after `limit`. */
 enum sim_step { SIM_HAPPENED, SIM_RAN_OTHER, SIM_LIMIT, SIM_NOTHING };
-enum sim_step spk_sim_step(struct spoke_sim *w, const struct sim_node *self, spoke_ns limit);
+enum sim_step spk_sim_step(struct spoke_sim *w, spoke_ns limit);
 
 /* ---- sim_network.c ---- */
 
