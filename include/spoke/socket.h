@@ -57,10 +57,11 @@ SPOKE_API int spoke_socket_close_report(spoke_socket *s, struct spoke_close_repo
 #define SPOKE_WAIT_FIRST 2
 SPOKE_API int spoke_dial(spoke_socket *s, const char *url, spoke_dialer **out, int flags);
 
-/* Accept connections on `url`.  Returns when the address is bound.
- * Errors: those of spoke_dial() and SPOKE_EADDRINUSE, SPOKE_EADDRNOTAVAIL, SPOKE_EACCES,
- * SPOKE_ENOENT (the directory), SPOKE_ENOTSOCK (a file that is no socket is in the way; it is never
- * touched), SPOKE_EHOST, SPOKE_EMFILE. */
+/* Accept connections on `url`.  Returns when the address is bound; one that is in use is tried
+ * again for a quarter of a second first (not from a callback), because the kernel takes that long
+ * to clean up after a process that was killed. Errors: those of spoke_dial() and SPOKE_EADDRINUSE,
+ * SPOKE_EADDRNOTAVAIL, SPOKE_EACCES, SPOKE_ENOENT (the directory), SPOKE_ENOTSOCK (a file that is
+ * no socket is in the way; it is never touched), SPOKE_EHOST, SPOKE_EMFILE. */
 SPOKE_API int spoke_listen(spoke_socket *s, const char *url, spoke_listener **out, int flags);
 
 /* The same in two steps, to set options of the dialer or listener in between: create checks the

@@ -348,13 +348,40 @@ wait_first(struct spk_engine *e, struct spk_endpoint *d)
     return rc;
 }
 
+/* The ring of a process that was killed lets go of its sockets a little after the process is gone.
+ * So who finds an address taken looks again for a quarter of a second, if it may wait. */
+static int
+listen_patiently(struct spk_engine *e, struct spk_endpoint *l)
+{
+    int rc = spk_listener_start(l);
+
+    if (l->transport->message_face || e->backend->is_virtual)
+        return rc;
+    l->refs++;
+    l->socket->callers++;
+    for (spoke_ns pause = 2 * SPOKE_MS; rc == SPOKE_EADDRINUSE && pause <= 128 * SPOKE_MS;
+         pause *= 2) {
+        if (spk_engine_wait(e, &l->waiters, spk_engine_now(e) + pause, SPOKE_WAIT_BLOCK) ==
+            SPOKE_EDEADLK)
+            break;
+        rc = l->state == SPK_CREATED && l->socket->state_now == SPK_SOCKET_OPEN
+                 ? spk_listener_start(l)
+                 : SPOKE_ECLOSED;
+    }
+    l->socket->callers--;
+    if (l->socket->state_now == SPK_SOCKET_CLOSING)
+        spk_task_queue(e, &l->socket->free_task);
+    spk_endpoint_unref(l);
+    return rc;
+}
+
 static int
 start(struct spk_engine *e, struct spk_endpoint *ep, int flags)
 {
     int rc;
 
     if (!ep->is_dialer)
-        return spk_listener_start(ep);
+        return listen_patiently(e, ep);
     if ((rc = spk_dialer_start(ep)) == 0 && (flags & SPOKE_WAIT_FIRST) != 0)
         rc = wait_first(e, ep);
     return rc;
@@ -383,7 +410,7 @@ create(spoke_socket *handle, const char *url, bool is_dialer, void **out, bool n
         rc = start(e, ep, flags);
     if (rc == 0)
         *out = made;
-    else if (!is_dialer) /* a dialer that failed has closed itself */
+    else if (!is_dialer && rc != SPOKE_ECLOSED) /* a dialer that failed has closed itself */
         spk_endpoint_close(ep);
 leave:
     spk_engine_leave(e);
