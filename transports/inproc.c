@@ -34,6 +34,7 @@ struct inproc_pipe;
 
 struct end {
     struct spk_engine *e;
+    uint64_t number;         /* of that engine: it may close before we know */
     struct spk_endpoint *ep; /* the dialer, or the listener, until its pipe is made; its engine's */
     struct inproc_pipe *pipe; /* its engine's; NULL before and after */
     atomic_bool closed;
@@ -41,6 +42,8 @@ struct end {
     atomic_bool want_room;          /* the other end wants to be told of room in `ring` */
     atomic_bool stalled;            /* its socket's receive queue is full */
     atomic_uint length;             /* of that queue, as far as `ring` is concerned */
+    atomic_bool noticed;            /* `notice` is posted */
+    struct spk_post notice;
     struct ring ring;
 };
 
@@ -50,7 +53,8 @@ struct link {
     atomic_uint refs;
     struct end end[2];
     struct name *name;    /* whom it dials, until the listener's pipe is made */
-    struct spk_task task; /* the next step, when both ends are on one engine */
+    struct spk_task task; /* the next step, when both ends are on one engine … */
+    struct spk_post post; /* … or not */
     void (*step)(struct link *link);
     int refused; /* why the listener's side came to nothing */
 };
@@ -68,6 +72,7 @@ struct name {
     struct spk_link link;
     uint32_t refs; /* the table's and the links'; names_lock */
     struct spk_engine *e;
+    uint64_t number;        /* of that engine */
     struct spk_endpoint *l; /* NULL once it has stopped listening */
     uint16_t protocol;
     char text[];
@@ -77,8 +82,10 @@ struct name {
 struct wait {
     struct spk_link link;
     struct spk_engine *e;
+    uint64_t number; /* of that engine */
     struct spk_endpoint *d;
-    bool called; /* somebody listens: try again, a post is on its way */
+    bool called; /* somebody listens: try again, `post` is on its way */
+    struct spk_post post;
 };
 
 static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -275,17 +282,23 @@ on_notice(struct link *link, int side)
 }
 
 static void
+on_posted_notice(struct link *link, int side)
+{
+    atomic_store(&link->end[side].noticed, false); /* first: what comes now is told again */
+    on_notice(link, side);
+    unref_link(link);
+}
+
+static void
 on_notice_dialer(void *ctx)
 {
-    on_notice(ctx, DIALER);
-    unref_link(ctx);
+    on_posted_notice(ctx, DIALER);
 }
 
 static void
 on_notice_listener(void *ctx)
 {
-    on_notice(ctx, LISTENER);
-    unref_link(ctx);
+    on_posted_notice(ctx, LISTENER);
 }
 
 static void
@@ -298,10 +311,11 @@ notify(struct link *link, int side)
             writable_again(link, side);
         if (end->pipe != NULL)
             spk_task_queue(end->e, &end->pipe->drain_task);
-    } else if (spk_engine_post(end->e, side == DIALER ? on_notice_dialer : on_notice_listener,
-                               ref_link(link), false) != 0) {
-        unref_link(link); /* the other engine is gone, or there is no memory: it looks by itself
-                             when it is next told */
+    } else if (!atomic_exchange(&end->noticed, true) &&
+               spk_engine_post_embedded(end->e, end->number, &end->notice,
+                                        side == DIALER ? on_notice_dialer : on_notice_listener,
+                                        ref_link(link)) != 0) {
+        unref_link(link); /* the other engine is gone */
     }
 }
 
@@ -454,7 +468,8 @@ go_to(struct link *link, int side, void (*step)(struct link *link), struct spk_e
     if (link->end[side].e == here) {
         spk_task_init(&link->task, run_step_task);
         spk_task_queue(here, &link->task);
-    } else if (spk_engine_post(link->end[side].e, run_step, link, false) != 0) {
+    } else if (spk_engine_post_embedded(link->end[side].e, link->end[side].number, &link->post,
+                                        run_step, link) != 0) {
         unref_link(link);
         return false;
     }
@@ -533,8 +548,10 @@ connect_to(struct spk_endpoint *d, struct name *n)
     atomic_init(&link->end[LISTENER].length, 1);
     link->name = n;
     link->end[DIALER].e = d->e;
+    link->end[DIALER].number = d->e->number;
     link->end[DIALER].ep = d;
     link->end[LISTENER].e = n->e;
+    link->end[LISTENER].number = n->number;
     d->private = link;
     if (!go_to(link, LISTENER, listener_step, d->e)) {
         link->refused = SPOKE_ECONNREFUSED;
@@ -553,6 +570,7 @@ wait_for_name(struct spk_endpoint *d)
     if (w == NULL)
         return SPOKE_ENOMEM;
     w->e = d->e;
+    w->number = d->e->number;
     w->d = d;
     spk_list_append(&waits, &w->link);
     return 0;
@@ -651,7 +669,7 @@ call_waiting(const char *text)
         struct wait *w = SPK_OWNER(link, struct wait, link);
 
         if (!w->called && w->d != NULL && strcmp(w->d->url.path, text) == 0)
-            w->called = spk_engine_post(w->e, on_called, w, false) == 0;
+            w->called = spk_engine_post_embedded(w->e, w->number, &w->post, on_called, w) == 0;
     }
 }
 
@@ -666,6 +684,7 @@ inproc_listen(struct spk_endpoint *l)
     memcpy(n->text, l->url.path, size);
     n->refs = 1;
     n->e = l->e;
+    n->number = l->e->number;
     n->l = l;
     n->protocol = spk_endpoint_protocol(l);
     pthread_mutex_lock(&names_lock);

@@ -31,7 +31,7 @@ struct req_context {
     spoke_msg *request;     /* UNSENT, SENT: one reference, the header is the id */
     spoke_msg *reply;       /* REPLIED */
     struct spk_pipe *pipe;  /* SENT: which had it last */
-    bool handed_over;       /* some pipe has had it: a reply is possible */
+    bool handed_over;       /* UNSENT, SENT: some pipe has had it, so there can be a reply */
     spoke_ns retry_ns;      /* 0: never again */
     struct spk_timer retry; /* set while SENT, unless retry_ns is 0 */
     struct spk_link unsent; /* in req->unsent while UNSENT */
@@ -236,9 +236,8 @@ static struct req_context *
 context_of(struct req *req, uint32_t id)
 {
     struct req_context *c = &req->context;
-    bool waits = c->state == REQ_SENT || c->state == REQ_UNSENT;
 
-    return waits && c->handed_over && c->id == id ? c : NULL;
+    return c->handed_over && c->id == id ? c : NULL;
 }
 
 static int

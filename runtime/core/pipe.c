@@ -14,11 +14,13 @@ static uint32_t last_id;
 static int
 take_id(struct spk_engine *e, void *value, spoke_pipe_id *out)
 {
+    /* Drawn always: a simulated run does not depend on whether it is the first of the process. */
+    uint32_t first = (uint32_t)spk_engine_random(e) & 0x7fffffff;
     int rc;
 
     pthread_mutex_lock(&ids_lock);
     if (last_id == 0)
-        last_id = (uint32_t)spk_engine_random(e) & 0x7fffffff;
+        last_id = first;
     do
         last_id = (last_id + 1) & 0x7fffffff;
     while (last_id == 0 || spk_idmap_get(&ids, last_id) != NULL);

@@ -103,6 +103,8 @@ usable_cpus(void)
     return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 2;
 }
 
+static atomic_ullong opened; /* engines ever */
+
 static void
 init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared)
 {
@@ -110,8 +112,12 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
 
     e->handle = NULL;
     e->shared = shared;
+    pthread_mutex_lock(&e->post_lock);
+    e->number = atomic_fetch_add(&opened, 1) + 1;
+    pthread_mutex_unlock(&e->post_lock);
     e->closing = e->closed = e->poke = e->asleep = e->stuck = e->spinning = false;
-    e->in_callback = 0;
+    e->in_callback = e->turning = 0;
+    e->stoppable = false;
     e->fork_generation = atomic_load(&spk_fork_generation);
     e->owner = pthread_self();
     if (shared) {
@@ -386,7 +392,7 @@ enter(spoke_engine *handle, struct spk_engine **e)
     void *object;
     int rc = spk_handle_enter(handle, SPK_HANDLE_ENGINE, &object, e);
 
-    if (rc == 0 && (*e)->in_callback > 0) {
+    if (rc == 0 && ((*e)->in_callback > 0 || (*e)->turning > 0)) {
         spk_engine_leave(*e);
         rc = SPOKE_EDEADLK;
     }
@@ -432,14 +438,15 @@ spoke_engine_run(spoke_engine *handle)
 
     if (rc != 0)
         return rc;
-    while (!atomic_exchange(&e->stop, false)) {
+    e->stoppable = true;
+    while (rc == 0 && !atomic_exchange(&e->stop, false)) {
         spk_engine_turn(e, SPOKE_FOREVER);
-        if (e->stuck) {
-            e->stuck = false;
-            return SPOKE_EDEADLK;
-        }
+        if (e->stuck)
+            rc = SPOKE_EDEADLK;
+        e->stuck = false;
     }
-    return 0;
+    e->stoppable = false;
+    return rc;
 }
 
 int
@@ -455,6 +462,7 @@ spoke_engine_poll(spoke_engine *handle, spoke_ns timeout_ns)
         return SPOKE_EINVAL;
     now = spk_engine_now(e);
     deadline = timeout_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + timeout_ns;
+    e->stoppable = true;
     for (;;) {
         if (spk_engine_turn(e, timeout_ns == 0 ? 0 : deadline) || e->stuck ||
             atomic_exchange(&e->stop, false)) {
@@ -465,6 +473,7 @@ spoke_engine_poll(spoke_engine *handle, spoke_ns timeout_ns)
         if (timeout_ns == 0 || spk_engine_now(e) >= deadline)
             break;
     }
+    e->stoppable = false;
     spk_engine_arm_foreign(e);
     return rc;
 }

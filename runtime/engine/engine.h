@@ -138,7 +138,8 @@ struct spk_engine {
     spoke_engine *handle; /* NULL: the library's own shared engine */
     bool shared;          /* the lock is real and a thread of the library's drives */
     bool closing;
-    bool in_turn;    /* somebody is inside the loop */
+    int turning;     /* depth of turns: above 1 only where a simulated world turns other engines
+                        meanwhile */
     int in_callback; /* depth of user callbacks on the engine's thread */
     unsigned fork_generation;
     pthread_t owner;      /* owned: its thread; shared: the library's thread */
@@ -161,6 +162,7 @@ struct spk_engine {
     spoke_ns busy_poll_ns;
     bool asleep;      /* shared: the thread is in the kernel, a poke is needed to move it */
     bool poke;        /* … and is wanted when the lock is left */
+    bool stoppable;   /* in spoke_engine_run() or spoke_engine_poll(): `stop` means us */
     atomic_bool stop; /* spoke_engine_run() is to return */
     bool stuck;       /* sim: nothing can ever happen again */
     bool spinning;    /* some thread waits actively: the only one that may */
@@ -173,6 +175,7 @@ struct spk_engine {
     spoke_ns lease_until_ns;   /* until then hot receives are left to callers that spin */
     spoke_ns sleep_until_ns;   /* while asleep: when the thread wakes by itself */
     int foreign_fd, timer_fd;  /* for spoke_engine_fd(); -1: nobody asked */
+    uint64_t number;           /* of this engine among all ever opened; under post_lock */
     pthread_mutex_t post_lock; /* guards posted and closed */
     struct spk_link posted;    /* from any thread */
     atomic_bool has_posted;    /* a hint that spares the lock */
@@ -237,6 +240,17 @@ int64_t spk_send_now(struct spk_engine *e, int handle, struct iovec *iov, int co
 /* Run `fn(ctx)` in the loop of `e`.  Any thread, no lock needed.  `user`: fn is the user's and runs
  * with the lock left. */
 int spk_engine_post(struct spk_engine *e, spoke_post_f *fn, void *ctx, bool user);
+/* The same with memory of the caller's, which must not be posted already; it is free again when
+ * `fn` runs.  `number` is the engine's when it was last known to be open: its memory may have
+ * become another engine since.  Fails with SPOKE_ECLOSED only. */
+struct spk_post {
+    struct spk_link link;
+    spoke_post_f *fn;
+    void *ctx;
+    bool user, embedded;
+};
+int spk_engine_post_embedded(struct spk_engine *e, uint64_t number, struct spk_post *post,
+                             spoke_post_f *fn, void *ctx);
 
 /* Pseudo-random numbers, seeded from the kernel, or by the simulated world. */
 uint64_t spk_engine_random(struct spk_engine *e);

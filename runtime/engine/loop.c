@@ -68,6 +68,8 @@ spk_op_connect(struct spk_engine *e, struct spk_op *op, int handle, const struct
 static bool
 spinning_pays(const struct spk_engine *e)
 {
+    if (e->backend->is_virtual) /* its time would stand still */
+        return false;
     return e->busy_poll_ns == SPOKE_WAIT_ADAPTIVE ? e->spin_credit > 0 : e->busy_poll_ns > 0;
 }
 
@@ -193,27 +195,13 @@ spk_engine_now(struct spk_engine *e)
     return e->backend->now(e);
 }
 
-struct post {
-    struct spk_link link;
-    spoke_post_f *fn;
-    void *ctx;
-    bool user;
-};
-
-int
-spk_engine_post(struct spk_engine *e, spoke_post_f *fn, void *ctx, bool user)
+/* `number` 0: whichever engine it is. */
+static int
+post_it(struct spk_engine *e, uint64_t number, struct spk_post *post)
 {
-    struct post *post = spk_zalloc(sizeof *post);
-
-    if (post == NULL)
-        return SPOKE_ENOMEM;
-    post->fn = fn;
-    post->ctx = ctx;
-    post->user = user;
     pthread_mutex_lock(&e->post_lock);
-    if (e->closed) {
+    if (e->closed || (number != 0 && e->number != number)) {
         pthread_mutex_unlock(&e->post_lock);
-        spk_free(post);
         return SPOKE_ECLOSED;
     }
     spk_list_append(&e->posted, &post->link);
@@ -224,6 +212,30 @@ spk_engine_post(struct spk_engine *e, spoke_post_f *fn, void *ctx, bool user)
         e->backend->poke(e);
     pthread_mutex_unlock(&e->post_lock);
     return 0;
+}
+
+int
+spk_engine_post(struct spk_engine *e, spoke_post_f *fn, void *ctx, bool user)
+{
+    struct spk_post *post = spk_zalloc(sizeof *post);
+    int rc;
+
+    if (post == NULL)
+        return SPOKE_ENOMEM;
+    post->fn = fn;
+    post->ctx = ctx;
+    post->user = user;
+    if ((rc = post_it(e, 0, post)) != 0)
+        spk_free(post);
+    return rc;
+}
+
+int
+spk_engine_post_embedded(struct spk_engine *e, uint64_t number, struct spk_post *post,
+                         spoke_post_f *fn, void *ctx)
+{
+    *post = (struct spk_post){.fn = fn, .ctx = ctx, .embedded = true};
+    return post_it(e, number, post);
 }
 
 static bool
@@ -240,14 +252,16 @@ run_posted(struct spk_engine *e)
     spk_list_splice(&mine, &e->posted);
     pthread_mutex_unlock(&e->post_lock);
     while ((link = spk_list_take(&mine)) != NULL) {
-        struct post *post = SPK_OWNER(link, struct post, link);
+        struct spk_post *memory = SPK_OWNER(link, struct spk_post, link);
+        struct spk_post post = *memory; /* its owner may use it again from here on */
 
-        if (post->user)
+        if (!post.embedded)
+            spk_free(memory);
+        if (post.user)
             spk_engine_call_begin(e);
-        post->fn(post->ctx);
-        if (post->user)
+        post.fn(post.ctx);
+        if (post.user)
             spk_engine_call_end(e);
-        spk_free(post);
         any = true;
     }
     return any;
@@ -448,7 +462,7 @@ work_waits(struct spk_engine *e)
 {
     return !spk_list_empty(&e->tasks) || !spk_list_empty(&e->callbacks) ||
            !spk_list_empty(&e->queued) || !spk_list_empty(&e->flushes) ||
-           atomic_load_explicit(&e->stop, memory_order_relaxed) ||
+           (e->stoppable && atomic_load_explicit(&e->stop, memory_order_relaxed)) ||
            atomic_load_explicit(&e->has_posted, memory_order_relaxed);
 }
 
@@ -521,21 +535,27 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
     }
 }
 
+/* Whoever keeps a slice of it keeps it alive. */
+static void
+let_go_of_scratch(struct spk_engine *e)
+{
+    if (e->scratch != NULL)
+        spk_chunk_unref(e->scratch);
+    e->scratch = NULL;
+}
+
 /* Gives back what is not needed asleep, says so to those who post, then looks once more. */
 static bool
 about_to_sleep(struct spk_engine *e)
 {
-    if (e->scratch != NULL && spk_chunk_alone(e->scratch)) {
-        spk_chunk_unref(e->scratch);
-        e->scratch = NULL;
-    }
+    let_go_of_scratch(e);
     spk_pool_flush();
     atomic_store(&e->sleeping, true);
-    return !atomic_load(&e->has_posted) && !atomic_load(&e->stop);
+    return !atomic_load(&e->has_posted) && !(e->stoppable && atomic_load(&e->stop));
 }
 
-bool
-spk_engine_turn(struct spk_engine *e, spoke_ns deadline)
+static bool
+turn(struct spk_engine *e, spoke_ns deadline)
 {
     spoke_ns start, limit, end;
     bool any, slept = false;
@@ -591,6 +611,17 @@ spk_engine_turn(struct spk_engine *e, spoke_ns deadline)
     if (n == SPOKE_EDEADLK)
         e->stuck = true;
     return any || n > 0;
+}
+
+bool
+spk_engine_turn(struct spk_engine *e, spoke_ns deadline)
+{
+    bool any;
+
+    e->turning++;
+    any = turn(e, deadline);
+    e->turning--;
+    return any;
 }
 
 void
@@ -775,6 +806,7 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
             now = spk_engine_now(e);
     }
     e->spinning = false;
+    let_go_of_scratch(e);
     if (w->chosen)
         e->info.spin_hits++;
 }

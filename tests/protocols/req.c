@@ -339,6 +339,31 @@ ON_EVERY_STREAM(req, drops_replies_that_it_did_not_ask_for)
     clear_scene(&scene, 1);
 }
 
+/* Goal: nobody can answer what nobody has been asked.  Method: requests that take each other's
+ * place fill the pipe of a peer that does not read; it knows what number the last one must have. */
+ON_EVERY_STREAM(req, drops_a_reply_to_a_request_that_has_not_gone_out)
+{
+    enum { SIZE = 60000, COUNT = 400 };
+    static uint8_t bytes[SIZE + 4];
+    struct scene scene;
+    struct raw_peer *p = scene.peers;
+
+    set_scene(&scene, *t, 1);
+    send_text(scene.s, "first");
+    uint32_t first = raw_expect_request(p, "first"), last = (first + COUNT) | ID_BIT;
+    for (int i = 0; i < COUNT; i++)
+        cr_assert_eq(spoke_send_bytes(scene.s, bytes, SIZE, 0), 0);
+    raw_reply(p, last, "guessed");
+    wait_counter(scene.s, dropped_stale, 1);
+    expect_recv_error(scene.s, SPOKE_EAGAIN);
+    do
+        cr_assert_eq(raw_recv(p, bytes, sizeof bytes, RAW_LIMIT_MS), SIZE + 4);
+    while (raw_get32(bytes) != last);
+    raw_reply(p, last, "known");
+    expect_text(scene.s, "known");
+    clear_scene(&scene, 1);
+}
+
 ON_EVERY_STREAM(req, takes_the_first_of_two_replies)
 {
     struct scene scene;
