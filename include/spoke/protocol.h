@@ -5,8 +5,8 @@
  * runtime/core/modules.def.  It knows sockets, pipes and messages, never a transport or a backend.
  * All its functions run with the engine entered, one at a time for all sockets of the engine; they
  * never wait, and never call the user.  The core calls them from its own events or from the user's
- * calls, never from inside one another on the same socket, except that spk_socket_wake() may lead
- * to recv() and send() later. */
+ * calls, never from inside one another on the same socket, except that spk_socket_take() may lead
+ * to received() for what had been held back. */
 #ifndef SPOKE_PROTOCOL_H
 #define SPOKE_PROTOCOL_H
 

@@ -3,6 +3,7 @@
  * file is the part that all of them share: their number, their states, what the protocol and the
  * user are told, and when they are freed. */
 #include "runtime/core/core.h"
+#include "runtime/engine/probe.h"
 
 /* ---- numbers: 31 bits, never 0, unique in the process among live pipes, the first one random,
  * then + 1 ---- */
@@ -237,6 +238,7 @@ spk_pipe_send(struct spk_pipe *p, spoke_msg *m)
         spoke_msg_free(m);
         return 0;
     }
+    SPK_PROBE(send, p->id, m->size);
     return p->ops->send(p, m);
 }
 
@@ -289,6 +291,7 @@ spk_pipe_stall(struct spk_pipe *p)
 void
 spk_socket_deliver(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
+    SPK_PROBE(deliver, p->id, m->size);
     if (spk_queue_push(&s->recv_queue, m) != 0) {
         p->held = m;
         spk_pipe_stall(p);

@@ -53,6 +53,7 @@ struct uring {
     int poke_fd;
     atomic_int event_fd; /* for foreign loops: written by the kernel; -1 until somebody asks */
     bool poke_armed;
+    unsigned stale; /* turns for which the kernel's flag is not to be believed */
 
     struct io_uring_buf_ring *buffers; /* NULL: the feature is not there */
     struct spk_chunk **chunks;         /* by buffer number; NULL: there was no memory for it */
@@ -153,6 +154,23 @@ static bool
 kernel_waits(const struct uring *u)
 {
     return (IO_URING_READ_ONCE(*u->ring.sq.kflags) & KERNEL_WAITING) != 0;
+}
+
+/* The kernel sets that flag a moment after it has queued the work; if we did the work within that
+ * moment, the flag stays set for nothing until the next.  So one that survives a system call is
+ * looked at again only now and then. */
+#define STALE_TURNS 64
+
+static bool
+worth_entering(struct uring *u)
+{
+    if (!kernel_waits(u))
+        return false;
+    if (u->stale > 0) {
+        u->stale--;
+        return false;
+    }
+    return true;
 }
 
 /* Publish what was prepared.  Returns the number of entries for the kernel to take; what it could
@@ -569,18 +587,21 @@ uring_cancel(struct spk_engine *e, struct spk_op *op)
     e->poke |= e->asleep;
 }
 
-/* Everything is reaped: make the descriptor for foreign loops quiet.  What has come since is in the
- * queue or flagged by the kernel, and what comes from now on is announced again. */
+/* Everything is reaped: make the descriptor for foreign loops quiet.  What has come since is
+ * brought out and announced, and what comes from now on is announced by the kernel. */
 static void
-quieten(struct uring *u)
+quieten(struct spk_engine *e)
 {
+    struct uring *u = e->backend_state;
     int event_fd = atomic_load_explicit(&u->event_fd, memory_order_relaxed);
     eventfd_t count;
 
     if (event_fd < 0)
         return;
     eventfd_read(event_fd, &count);
-    if (io_uring_cq_ready(&u->ring) > 0 || kernel_waits(u))
+    if (kernel_waits(u))
+        enter(e, 0);
+    if (io_uring_cq_ready(&u->ring) > 0)
         eventfd_write(event_fd, 1);
 }
 
@@ -594,12 +615,14 @@ uring_turn(struct spk_engine *e, spoke_ns timeout_ns)
         provide_missing(u);
     prepare(e);
     if (done > 0 || !spk_list_empty(&u->todo) || !spk_list_empty(&u->cancels) ||
-        io_uring_cq_ready(&u->ring) > 0 || kernel_waits(u))
+        io_uring_cq_ready(&u->ring) > 0)
         timeout_ns = 0;
-    if (timeout_ns > 0 || io_uring_sq_ready(&u->ring) > 0 || kernel_waits(u))
+    if (timeout_ns > 0 || io_uring_sq_ready(&u->ring) > 0 || worth_entering(u)) {
         enter(e, timeout_ns);
+        u->stale = kernel_waits(u) ? STALE_TURNS : 0;
+    }
     done += reap(e) + run_ready(e);
-    quieten(u);
+    quieten(e);
     return done;
 }
 

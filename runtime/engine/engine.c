@@ -150,6 +150,7 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
     if (getrandom(&e->random, sizeof e->random, GRND_NONBLOCK) < 0)
         e->random = (uint64_t)spk_posix_now(NULL);
     atomic_store(&e->sleeping, false);
+    atomic_store(&e->wanted, 0);
     e->lease_until_ns = e->sleep_until_ns = 0;
     e->foreign_fd = e->timer_fd = -1;
     atomic_store(&e->stop, false);
@@ -298,12 +299,7 @@ run_shared(void *argument)
     pthread_mutex_lock(&e->lock);
     for (;;) {
         spk_engine_turn(e, SPOKE_FOREVER);
-        /* Wake whom the turn chose.  They compete for the lock that we take again right away; let
-         * them have it. */
-        if (!spk_list_empty(&e->waiters)) {
-            spk_engine_leave(e);
-            pthread_mutex_lock(&e->lock);
-        }
+        spk_engine_give_way(e);
     }
     return NULL;
 }

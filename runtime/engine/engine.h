@@ -144,6 +144,7 @@ struct spk_engine {
     unsigned fork_generation;
     pthread_t owner;      /* owned: its thread; shared: the library's thread */
     pthread_mutex_t lock; /* shared only */
+    atomic_uint wanted;   /* threads that wait for it */
 
     struct spk_link queued; /* operations to hand to the backend at the next turn */
     struct spk_link hot;    /* receives that are tried by plain calls before they are armed */
@@ -200,6 +201,9 @@ int spk_engine_default(struct spk_engine **out);
  * Errors: SPOKE_EFORKED, SPOKE_EWRONGTHREAD. */
 int spk_engine_enter(struct spk_engine *e);
 void spk_engine_leave(struct spk_engine *e);
+
+/* Let those in who wait for the lock of a shared engine; by its thread, between turns. */
+void spk_engine_give_way(struct spk_engine *e);
 
 /* One turn of the loop by the engine's thread or an owner: returns true if anything was done. Waits
  * at most until `deadline`. */

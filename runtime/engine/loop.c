@@ -14,6 +14,7 @@
 
 #include "runtime/engine/backend.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/probe.h"
 #include "runtime/memory/pool.h"
 
 #define SCRATCH_SIZE  ((size_t)256 * 1024) /* bytes that one plain receive may bring */
@@ -47,6 +48,7 @@ queue_op(struct spk_engine *e, struct spk_op *op, enum spk_op_kind kind, int han
     op->cancelled = false;
     op->more = false;
     spk_list_append(&e->queued, &op->link);
+    SPK_PROBE(submit, kind, handle);
 }
 
 void
@@ -117,6 +119,7 @@ spk_op_complete(struct spk_engine *e, struct spk_op *op, int result)
         op->state = SPK_OP_IDLE;
         spk_list_remove(&op->link);
     }
+    SPK_PROBE(complete, op->kind, result);
     op->fn(op, result);
 }
 
@@ -149,6 +152,18 @@ spk_task_queue_callback(struct spk_engine *e, struct spk_task *task)
         spk_list_append(&e->callbacks, &task->link);
 }
 
+/* The engine's thread takes the lock again as soon as it has left it; who waits says so, and it
+ * gives way. */
+static void
+lock(struct spk_engine *e)
+{
+    if (pthread_mutex_trylock(&e->lock) == 0)
+        return;
+    atomic_fetch_add(&e->wanted, 1);
+    pthread_mutex_lock(&e->lock);
+    atomic_fetch_sub(&e->wanted, 1);
+}
+
 void
 spk_engine_call_begin(struct spk_engine *e)
 {
@@ -161,7 +176,7 @@ void
 spk_engine_call_end(struct spk_engine *e)
 {
     if (e->shared)
-        pthread_mutex_lock(&e->lock);
+        lock(e);
     e->in_callback--;
 }
 
@@ -528,6 +543,10 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
             e->info.spin_hits++;
             return true;
         }
+        if (e->shared)
+            spk_engine_give_way(e);
+        if (e->spinning) /* a caller looks for itself */
+            return false;
         if (tries % 16 == 0)
             sched_yield();
         if (tries % 4 == 0 && spk_engine_now(e) >= until)
@@ -649,7 +668,7 @@ void
 spk_engine_sleep_end(struct spk_engine *e)
 {
     if (e->shared) {
-        pthread_mutex_lock(&e->lock);
+        lock(e);
         e->asleep = false;
     }
 }
@@ -669,7 +688,7 @@ spk_engine_enter(struct spk_engine *e)
     if (e->fork_generation != atomic_load_explicit(&spk_fork_generation, memory_order_relaxed))
         return SPOKE_EFORKED;
     if (e->shared)
-        pthread_mutex_lock(&e->lock);
+        lock(e);
     else if (!pthread_equal(e->owner, pthread_self()))
         return SPOKE_EWRONGTHREAD;
     return 0;
@@ -714,7 +733,7 @@ leave_shared(struct spk_engine *e)
         for (int i = 0; i < count; i++)
             futex_wake(words[i]);
         if (more)
-            pthread_mutex_lock(&e->lock);
+            lock(e);
     } while (more);
 }
 
@@ -726,6 +745,17 @@ spk_engine_leave(struct spk_engine *e)
         leave_shared(e);
     else if (e->foreign_fd >= 0 && e->in_callback == 0)
         spk_engine_arm_foreign(e); /* the foreign loop may sleep before it polls us again */
+}
+
+void
+spk_engine_give_way(struct spk_engine *e)
+{
+    if (atomic_load_explicit(&e->wanted, memory_order_relaxed) == 0 && spk_list_empty(&e->waiters))
+        return;
+    spk_engine_leave(e);
+    for (int i = 0; i < 16 && atomic_load_explicit(&e->wanted, memory_order_relaxed) > 0; i++)
+        sched_yield();
+    pthread_mutex_lock(&e->lock);
 }
 
 void
@@ -801,7 +831,7 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
             sched_yield();
         else
             __builtin_ia32_pause();
-        pthread_mutex_lock(&e->lock);
+        lock(e);
         if (tries % 4 == 0)
             now = spk_engine_now(e);
     }
@@ -834,7 +864,7 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
         spk_engine_leave(e);
         if (atomic_load_explicit(&w->woken, memory_order_acquire) == 0)
             futex_wait(&w->woken, deadline);
-        pthread_mutex_lock(&e->lock);
+        lock(e);
     }
     if (w->chosen)
         credit(e, spk_engine_now(e) - start, slept);

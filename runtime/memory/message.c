@@ -266,6 +266,8 @@ make_room(spoke_msg *m, size_t front, size_t back)
 {
     if (front + back > SPOKE_MSG_MAX - m->size)
         return SPOKE_EMSGSIZE;
+    if (front + back == 0)
+        return 0;
     if (owns_storage(m) && front <= room_before(m) && back <= room_behind(m))
         return 0;
     return move_body(m, front, back, (m->size + front + back) / 4);

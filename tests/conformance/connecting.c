@@ -263,6 +263,8 @@ WORLD_TEST(connecting, a_second_pair_peer_waits_for_the_first_to_leave, world_ca
     cr_assert_geq(node_stats(a).refused, 1);
     cr_assert_eq(node_close(b, NULL), 0);
     b->s = NULL;
+    world_wait_attached(w, a, 2); /* what is sent before may go to a pipe that is being refused */
+    world_wait_pipes(w, late, 1);
     cr_assert_eq(node_send_pattern(late, 10, 99, 0), 0);
     cr_assert_eq(node_expect(a, 10, 99), 0);
     world_close(w);

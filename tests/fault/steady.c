@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #ifdef SPOKE_USE_JEMALLOC
 #include <jemalloc/jemalloc.h>
@@ -49,12 +50,13 @@ run_steady(struct steady *t, long count)
 
     for (long i = 0; i < count; i++) {
         CHILD_CHECK(spoke_msg_new(&m, t->size) == 0);
-        *(long *)spoke_msg_body(m) = i;
+        memcpy(spoke_msg_body(m), &i, sizeof i);
         CHILD_CHECK(spoke_send(t->req, m, 0) == 0);
         CHILD_CHECK(spoke_recv(t->rep, &m, 0) == 0);
         CHILD_CHECK(spoke_send(t->rep, m, 0) == 0);
         CHILD_CHECK(spoke_recv(t->req, &m, 0) == 0);
-        CHILD_CHECK(spoke_msg_size(m) == t->size && *(long *)spoke_msg_body(m) == i);
+        CHILD_CHECK(spoke_msg_size(m) == t->size);
+        CHILD_CHECK(memcmp(spoke_msg_body(m), &i, sizeof i) == 0);
         spoke_msg_free(m);
     }
 }
@@ -94,8 +96,10 @@ count_memory(void *ctx)
             t->url, t->size, t->count,
             (unsigned long long)(after.system_allocs - before.system_allocs),
             (unsigned long long)more_large);
+#ifndef SPOKE_SYSTEM_POOLS /* where every block is the allocator's, for the sanitizer */
     CHILD_CHECK(after.system_allocs == before.system_allocs);
     CHILD_CHECK(more_large == 0);
+#endif
     CHILD_CHECK(after.messages == before.messages);
     CHILD_CHECK(after.chunks == before.chunks);
     CHILD_CHECK(after.idle_bytes <= before.idle_bytes);

@@ -44,12 +44,12 @@ work(bool owned, const char *url, uint32_t count)
     for (uint32_t i = 0; i < count; i++) {
         size_t size = i % 7 * 20000 + 4;
         CHILD_CHECK(spoke_msg_new(&m, size) == 0);
-        *(uint32_t *)spoke_msg_body(m) = i;
+        memcpy(spoke_msg_body(m), &i, sizeof i);
         CHILD_CHECK(spoke_send(req, m, 0) == 0);
         CHILD_CHECK(spoke_recv(rep, &m, 0) == 0);
         CHILD_CHECK(spoke_send(rep, m, 0) == 0);
         CHILD_CHECK(spoke_recv(req, &m, 0) == 0);
-        CHILD_CHECK(spoke_msg_size(m) == size && *(uint32_t *)spoke_msg_body(m) == i);
+        CHILD_CHECK(spoke_msg_size(m) == size && memcmp(spoke_msg_body(m), &i, sizeof i) == 0);
         spoke_msg_free(m);
     }
     CHILD_CHECK(spoke_socket_close(req) == 0);
@@ -248,7 +248,8 @@ without_uring(void *ctx)
 
 Test(machine, without_io_uring_everything_works_on_poll_and_says_so_once)
 {
-    struct denial denials[] = {{EPERM, SPOKE_EPERM}, {ENOSYS, SPOKE_ENOTSUP}, {EACCES, SPOKE_EPERM}};
+    struct denial denials[] = {
+        {EPERM, SPOKE_EPERM}, {ENOSYS, SPOKE_ENOTSUP}, {EACCES, SPOKE_EPERM}};
 
     for (int i = 0; i < 3; i++)
         cr_assert_eq(child_run(without_uring, &denials[i], 40), 0, "denied with %u",
