@@ -95,8 +95,7 @@ duo_exchange(struct duo *d, size_t size)
         goto free_message;
     if ((rc = receive_number(d->req, &m, number, size)) != 0)
         return rc;
-    if (size > sizeof number &&
-        ((const uint8_t *)spoke_msg_body(m))[size - 1] != (number & 0xff))
+    if (size > sizeof number && ((const uint8_t *)spoke_msg_body(m))[size - 1] != (number & 0xff))
         rc = SPOKE_EPROTO;
 free_message:
     spoke_msg_free(m);

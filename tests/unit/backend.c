@@ -342,8 +342,7 @@ Test(backend, says_which_features_of_io_uring_are_in_use)
         uint32_t all = strcmp(setups[i].backend, "uring") == 0 ? URING_ALL : 0;
 
         e = open_engine(i);
-        cr_assert_eq(e->info.features, all & ~setups[i].masked,
-                     "setup %d", i);
+        cr_assert_eq(e->info.features, all & ~setups[i].masked, "setup %d", i);
         spk_engine_close(e);
     }
 }
