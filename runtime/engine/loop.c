@@ -602,6 +602,11 @@ turn(struct spk_engine *e, spoke_ns deadline)
             credit(e, spk_engine_now(e) - start, false);
             return true;
         }
+        if (work_waits(e)) /* others were inside meanwhile */
+            return true;
+        limit = spk_timers_next(&e->timers);
+        if (deadline < limit)
+            limit = deadline;
     }
     if (e->hot_count > 0) {
         if (e->shared && e->lease_until_ns > start) {
