@@ -153,7 +153,7 @@ spoke_socket_open(spoke_socket **out, int pattern, spoke_engine *engine)
 {
     const struct spoke_protocol *protocol = spk_find_protocol(pattern);
     struct spk_engine *e;
-    struct spk_socket *s;
+    struct spk_socket *s = NULL;
     void *object;
     int rc;
 

@@ -620,7 +620,7 @@ turn(struct spk_engine *e, spoke_ns deadline)
     }
     start = spk_engine_now(e);
     e->sleep_until_ns = limit;
-    if (!about_to_sleep(e))
+    if (!about_to_sleep(e) || work_waits(e)) /* arming may have answered what was cancelled */
         limit = start;
     n = e->backend->turn(e, limit == SPOKE_FOREVER ? SPOKE_FOREVER
                             : limit > start        ? limit - start

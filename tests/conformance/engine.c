@@ -459,3 +459,30 @@ Test(engine, every_waiting_policy_carries_messages)
         cr_assert_geq(spoke_engine_poll(e, SPOKE_MS), 0);
     cr_assert_eq(child_wait(child, 10), 0);
 }
+
+/* A timer that a caller sets while the library's engine spins is not missed: here the one of a
+ * request that nobody answers. */
+Test(engine, a_shared_engine_that_never_sleeps_minds_its_timers)
+{
+    spoke_socket *req, *rep;
+    struct spoke_stats stats = {0};
+    char url[ENDPOINT_MAX];
+
+    endpoint_fresh(url, IPC);
+    cr_assert_eq(spoke_socket_open(&req, SPOKE_REQ, NULL), 0);
+    cr_assert_eq(spoke_socket_open(&rep, SPOKE_REP, NULL), 0);
+    cr_assert_eq(spoke_socket_set_duration(req, SPOKE_OPT_BUSY_POLL, SPOKE_WAIT_POLL), 0);
+    cr_assert_eq(spoke_socket_set_duration(req, SPOKE_OPT_RETRY_TIME, 20 * SPOKE_MS), 0);
+    cr_assert_eq(spoke_listen(rep, url, NULL, 0), 0);
+    cr_assert_eq(spoke_dial(req, url, NULL, SPOKE_WAIT_FIRST), 0);
+    usleep(20 * 1000); /* everything about the connection is over, the engine spins */
+    cr_assert_eq(spoke_send_bytes(req, "anybody?", 8, 0), 0);
+    usleep(500 * 1000); /* without a call that would make the engine look */
+    cr_assert_eq(spoke_socket_stats(req, &stats), 0);
+    cr_expect_geq(stats.retries, 3, "retries: %llu", (unsigned long long)stats.retries);
+    cr_assert_eq(spoke_socket_close(req), 0);
+    cr_assert_eq(spoke_socket_close(rep), 0);
+    resources_take(&before); /* the shared engine stays */
+    before.fds_count++;
+    before.threads++;
+}

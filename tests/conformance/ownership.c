@@ -7,6 +7,13 @@
 
 #include "tests/support/process.h"
 
+/* ThreadSanitizer ends a child of several threads that starts another one. */
+#ifdef SPOKE_TINY_RUNNER
+#define THREADS_AFTER_FORK 0
+#else
+#define THREADS_AFTER_FORK 1
+#endif
+
 struct stranger {
     spoke_engine *e;
     spoke_socket *a, *b;
@@ -87,7 +94,7 @@ use_after_fork(void *ctx)
         CHILD_CHECK(spoke_engine_poll(a->e, 0) == SPOKE_EFORKED);
         CHILD_CHECK(spoke_engine_close(a->e) == SPOKE_EFORKED);
     }
-    for (int owned = 0; owned < 2; owned++) {
+    for (int owned = THREADS_AFTER_FORK ? 0 : 1; owned < 2; owned++) {
         e = NULL;
         CHILD_CHECK(!owned || spoke_engine_open(&e, NULL) == 0);
         CHILD_CHECK(spoke_socket_open(&x, SPOKE_PAIR, e) == 0);
