@@ -121,7 +121,6 @@ void spk_socket_wake(struct spk_socket *s, unsigned what);
 void spk_socket_fail_recv(struct spk_socket *s, int error);
 
 /* Timers of the protocol; embed one in the state.  SPOKE_ENOMEM: not set. */
-void spk_timer_init(struct spk_timer *timer, void (*fn)(struct spk_timer *timer));
 int spk_socket_timer_set(struct spk_socket *s, struct spk_timer *timer, spoke_ns after_ns);
 void spk_socket_timer_cancel(struct spk_socket *s, struct spk_timer *timer);
 

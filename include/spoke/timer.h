@@ -16,6 +16,9 @@ struct spk_timer {
     uint32_t index; /* in the heap; UINT32_MAX: not set */
 };
 
+/* Prepare one that is not set. */
+void spk_timer_init(struct spk_timer *timer, void (*fn)(struct spk_timer *timer));
+
 static inline bool
 spk_timer_is_set(const struct spk_timer *timer)
 {

@@ -554,14 +554,14 @@ spoke_send_bytes(spoke_socket *handle, const void *data, size_t size, int flags)
 int
 spoke_recv_bytes(spoke_socket *handle, void *buffer, size_t *size, int flags)
 {
-    spoke_msg *m;
+    spoke_msg *m = NULL;
     size_t room;
     int rc;
 
     if (size == NULL || (buffer == NULL && *size > 0))
         return SPOKE_EINVAL;
     room = *size;
-    if ((rc = spoke_recv(handle, &m, flags)) != 0)
+    if ((rc = spoke_recv(handle, &m, flags)) != 0 || m == NULL)
         return rc;
     *size = m->size;
     if (m->size < room)

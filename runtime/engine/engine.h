@@ -109,7 +109,6 @@ void spk_task_queue_callback(struct spk_engine *e, struct spk_task *task);
 void spk_engine_call_begin(struct spk_engine *e);
 void spk_engine_call_end(struct spk_engine *e);
 
-void spk_timer_init(struct spk_timer *timer, void (*fn)(struct spk_timer *timer));
 /* Set or move: `fn` runs in the loop at `when` (spk_engine_now() + …).  SPOKE_ENOMEM: not set. */
 int spk_timer_set(struct spk_engine *e, struct spk_timer *timer, spoke_ns when);
 void spk_timer_cancel(struct spk_engine *e, struct spk_timer *timer);
