@@ -547,7 +547,7 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
             spk_engine_give_way(e);
         if (e->spinning) /* a caller looks for itself */
             return false;
-        if (tries % 16 == 0)
+        if (tries % 4 == 0) /* whoever has our message may wait for this very CPU */
             sched_yield();
         if (tries % 4 == 0 && spk_engine_now(e) >= until)
             return false;
@@ -832,7 +832,7 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
         if (w->chosen)
             break;
         spk_engine_leave(e);
-        if (tries % 16 == 0)
+        if (tries % 4 == 0) /* whoever has our message may wait for this very CPU */
             sched_yield();
         else
             __builtin_ia32_pause();

@@ -147,6 +147,7 @@ Test(url, malformed_tcp_addresses_are_refused)
         "tcp://%31:5555",
         "tcp://**:5555",
         "tcp://b\xc3\xbc-cher:5555",
+        /* NOLINTNEXTLINE(bugprone-suspicious-missing-comma) */
         "tcp://" L63 "4:80",
         "tcp://" HOST255 "x:80",
         "tcp://a." HOST255 ":80",
