@@ -7,7 +7,7 @@
  *
  * Where an operation in flight is:
  *
- *   submit() ──▶ TODO ── turn() ──▶ KERNEL ── completion ──▶ idle
+ *   submit() ──▶ PLANNED ── turn() ──▶ KERNEL ── completion ──▶ idle
  *                 │ ▲                  │
  *                 │ └── comes back ────┘  no buffer was left, or it must be tried once more
  *                 └── known at once or cancelled ──▶ READY ── turn() ──▶ idle
@@ -42,8 +42,8 @@
 enum { TAG_CANCEL = 1, TAG_POKE = 2, TAG_MOST = 7 };
 
 /* op->backend[0]; a READY one has its result in op->backend[1]. */
-enum place { PLACE_TODO, PLACE_KERNEL, PLACE_READY };
-/* op->backend[1] of a receive that is TODO or in the KERNEL. */
+enum place { PLACE_PLANNED, PLACE_KERNEL, PLACE_READY };
+/* op->backend[1] of a receive that is PLANNED or in the KERNEL. */
 enum receive_by { BY_BUFFER, BY_READINESS };
 
 struct uring {
@@ -320,7 +320,7 @@ try_again(struct spk_engine *e, struct spk_op *op, enum receive_by by)
     op->more = false;
     if (op->cancelled)
         return complete(e, op, SPOKE_ECANCELED);
-    op->backend[0] = PLACE_TODO;
+    op->backend[0] = PLACE_PLANNED;
     op->backend[1] = by;
     spk_list_append(&u->todo, &op->link);
     return 0;
@@ -567,7 +567,7 @@ uring_submit(struct spk_engine *e, struct spk_op *op)
         connect_now(u, op);
         return;
     }
-    op->backend[0] = PLACE_TODO;
+    op->backend[0] = PLACE_PLANNED;
     op->backend[1] = BY_BUFFER;
     spk_list_append(&u->todo, &op->link);
 }
@@ -580,7 +580,7 @@ uring_cancel(struct spk_engine *e, struct spk_op *op)
     if (op->backend[0] == PLACE_READY)
         return;
     spk_list_remove(&op->link);
-    if (op->backend[0] == PLACE_TODO)
+    if (op->backend[0] == PLACE_PLANNED)
         make_ready(u, op, SPOKE_ECANCELED);
     else
         spk_list_append(&u->cancels, &op->link);
