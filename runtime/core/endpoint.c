@@ -99,7 +99,7 @@ dial(struct spk_endpoint *d)
     d->refs++; /* until it is answered */
     d->socket->stats.dials++;
     /* Without memory for the timer an attempt has the kernel's time limit only. */
-    (void)spk_timer_set(e, &d->timer, spk_engine_now(e) + d->options.handshake_ns);
+    (void)spk_timer_set(e, &d->timer, spk_later(spk_engine_now(e), d->options.handshake_ns));
     d->transport->dial(d);
 }
 
@@ -118,7 +118,7 @@ wait_and_dial(struct spk_endpoint *d)
     if (most > least)
         d->backoff_ns = d->backoff_ns > most / 2 ? most : d->backoff_ns * 2;
     d->state = SPK_WAITING;
-    if (spk_timer_set(e, &d->timer, spk_engine_now(e) + wait) != 0)
+    if (spk_timer_set(e, &d->timer, spk_later(spk_engine_now(e), wait)) != 0)
         dial(d);
 }
 

@@ -847,8 +847,8 @@ spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
         goto free_framing;
     if (endpoint->is_dialer)
         endpoint->pipe = &f->pipe;
-    if (spk_timer_set(s->e, &f->timer, spk_engine_now(s->e) + endpoint->options.handshake_ns) !=
-        0) {
+    if (spk_timer_set(s->e, &f->timer,
+                      spk_later(spk_engine_now(s->e), endpoint->options.handshake_ns)) != 0) {
         spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
         return 0;
     }

@@ -275,7 +275,6 @@ on_linger_time(struct spk_timer *timer)
 void
 spk_socket_start_close(struct spk_socket *s)
 {
-    spoke_ns now = spk_engine_now(s->e);
     uint64_t bytes;
 
     if (s->state_now != SPK_SOCKET_OPEN) {
@@ -301,8 +300,7 @@ spk_socket_start_close(struct spk_socket *s)
             p->ops->flush(p);
     }
     if (s->linger_ns == 0 || undelivered(s, &bytes) == 0 ||
-        spk_timer_set(s->e, &s->linger_timer,
-                      s->linger_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + s->linger_ns) != 0)
+        spk_timer_set(s->e, &s->linger_timer, spk_later(spk_engine_now(s->e), s->linger_ns)) != 0)
         end_everything(s);
 }
 
@@ -369,11 +367,8 @@ wait_for(struct spk_socket *s, struct spk_link *list, spoke_ns *deadline, spoke_
         return SPOKE_EAGAIN;
     if (timeout_ns == 0)
         return SPOKE_ETIMEDOUT;
-    if (*deadline == 0) {
-        spoke_ns now = spk_engine_now(s->e);
-
-        *deadline = timeout_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + timeout_ns;
-    }
+    if (*deadline == 0)
+        *deadline = spk_later(spk_engine_now(s->e), timeout_ns);
     s->callers++;
     rc = spk_engine_wait(s->e, list, *deadline, s->busy_poll_ns);
     s->callers--;
@@ -392,7 +387,7 @@ send_one(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
     int rc;
 
     if (s->send_expiry_ns > 0)
-        m->expires_ns = spk_engine_now(s->e) + s->send_expiry_ns;
+        m->expires_ns = spk_later(spk_engine_now(s->e), s->send_expiry_ns);
     else
         m->expires_ns = 0;
     while ((rc = s->protocol->send(s, m)) == SPOKE_EAGAIN) {
@@ -650,10 +645,7 @@ spk_socket_random(struct spk_socket *s)
 int
 spk_socket_timer_set(struct spk_socket *s, struct spk_timer *timer, spoke_ns after_ns)
 {
-    spoke_ns now = spk_engine_now(s->e);
-
-    return spk_timer_set(s->e, timer,
-                         after_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + after_ns);
+    return spk_timer_set(s->e, timer, spk_later(spk_engine_now(s->e), after_ns));
 }
 
 void

@@ -56,7 +56,6 @@ spoke_engine_after(spoke_engine *handle, spoke_ns after_ns, spoke_post_f *fn, vo
     struct spk_engine *e;
     struct after *a;
     void *object;
-    spoke_ns now;
     int rc;
 
     if (fn == NULL || after_ns < 0)
@@ -73,9 +72,7 @@ spoke_engine_after(spoke_engine *handle, spoke_ns after_ns, spoke_post_f *fn, vo
     a->id = new_id(e);
     spk_timer_init(&a->timer, on_timer);
     spk_task_init(&a->task, run);
-    now = spk_engine_now(e);
-    if ((rc = spk_timer_set(
-             e, &a->timer, after_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + after_ns)) != 0) {
+    if ((rc = spk_timer_set(e, &a->timer, spk_later(spk_engine_now(e), after_ns))) != 0) {
         spk_free(a);
         goto leave;
     }

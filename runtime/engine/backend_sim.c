@@ -393,8 +393,7 @@ sim_turn(struct spk_engine *e, spoke_ns timeout_ns)
     node->turning++;
     count = deliver(node);
     if (count == 0 && timeout_ns > 0 && !node->nested && !atomic_exchange(&node->poked, false))
-        count = wait_for_world(node,
-                               timeout_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + timeout_ns);
+        count = wait_for_world(node, spk_later(now, timeout_ns));
     node->turning--;
     return count;
 }

@@ -449,15 +449,14 @@ int
 spoke_engine_poll(spoke_engine *handle, spoke_ns timeout_ns)
 {
     struct spk_engine *e;
-    spoke_ns now, deadline;
+    spoke_ns deadline;
     int rc = enter(handle, &e);
 
     if (rc != 0)
         return rc;
     if (timeout_ns < 0)
         return SPOKE_EINVAL;
-    now = spk_engine_now(e);
-    deadline = timeout_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + timeout_ns;
+    deadline = spk_later(spk_engine_now(e), timeout_ns);
     e->stoppable = true;
     for (;;) {
         if (spk_engine_turn(e, timeout_ns == 0 ? 0 : deadline) || e->stuck ||

@@ -237,6 +237,13 @@ void spk_engine_wake_all(struct spk_engine *e, struct spk_link *list);
 
 spoke_ns spk_engine_now(struct spk_engine *e);
 
+/* A time that is `duration` after `now`, SPOKE_FOREVER if that is further than time goes. */
+static inline spoke_ns
+spk_later(spoke_ns now, spoke_ns duration)
+{
+    return duration > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + duration;
+}
+
 /* Plain calls, at once: bytes, 0 (receive: end of stream), or SPOKE_E… (SPOKE_EAGAIN). */
 int64_t spk_send_now(struct spk_engine *e, int handle, struct iovec *iov, int count);
 

@@ -519,17 +519,11 @@ spin_budget(const struct spk_engine *e)
     return e->busy_poll_ns == SPOKE_WAIT_ADAPTIVE ? SPIN_BUDGET : e->busy_poll_ns;
 }
 
-static spoke_ns
-later(spoke_ns now, spoke_ns duration)
-{
-    return duration > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + duration;
-}
-
 /* Look for work for a while without sleeping.  Returns true if some was found. */
 static bool
 spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
 {
-    spoke_ns until = later(start, spin_budget(e));
+    spoke_ns until = spk_later(start, spin_budget(e));
 
     e->info.spins++;
     if (until > limit)
@@ -818,7 +812,7 @@ static void
 spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns deadline,
             spoke_ns budget)
 {
-    spoke_ns until = later(start, budget), now = start;
+    spoke_ns until = spk_later(start, budget), now = start;
 
     if (until > deadline)
         until = deadline;

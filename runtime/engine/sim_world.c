@@ -444,7 +444,7 @@ spoke_sim_run(spoke_sim *w, spoke_sim_done_f *done, void *ctx, spoke_ns limit_ns
         return rc;
     if (limit_ns < 0)
         return SPOKE_EINVAL;
-    limit = limit_ns > SPOKE_FOREVER - w->now ? SPOKE_FOREVER : w->now + limit_ns;
+    limit = spk_later(w->now, limit_ns);
     while (done == NULL || !done(ctx)) {
         enum sim_step step = spk_sim_step(w, limit);
 

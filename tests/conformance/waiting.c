@@ -187,6 +187,9 @@ WORLD_TEST(waiting, messages_that_waited_too_long_are_dropped, world_cases, .tim
     cr_assert_eq(node_set_duration(a, SPOKE_OPT_SEND_EXPIRY, 10 * SPOKE_SECOND), 0);
     cr_assert_eq(node_send_pattern(a, 10, 51, 0), 0);
     cr_assert_eq(node_expect(b, 10, 51), 0);
+    cr_assert_eq(node_set_duration(a, SPOKE_OPT_SEND_EXPIRY, SPOKE_FOREVER), 0);
+    cr_assert_eq(node_send_pattern(a, 10, 52, 0), 0);
+    cr_assert_eq(node_expect(b, 10, 52), 0, "for ever is not in the past");
     world_close(w);
 }
 
