@@ -172,6 +172,8 @@ set_name(void *owner, const void *value, size_t size)
 {
     struct spk_socket *s = owner;
 
+    if (size == 0) /* value may be NULL */
+        value = "";
     if (size >= sizeof s->name || memchr(value, '\0', size) != NULL)
         return SPOKE_ERANGE;
     memcpy(s->name, value, size);

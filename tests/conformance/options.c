@@ -251,6 +251,16 @@ Test(options, raw_can_be_chosen_before)
     cr_expect(raw);
 }
 
+/* Undefined behaviour once, which the sanitizer run sees. */
+Test(options, no_string_is_an_empty_one)
+{
+    char name[80];
+
+    cr_assert_eq(spoke_socket_set_string(s, SPOKE_OPT_NAME, NULL), 0);
+    cr_assert_eq(spoke_socket_get_string(s, SPOKE_OPT_NAME, name, sizeof name), 0);
+    cr_expect_str_eq(name, "");
+}
+
 Test(options, the_name_is_a_short_string)
 {
     char longest[65], name[80];
