@@ -1,387 +1,239 @@
 /* SPDX-License-Identifier: MIT */
-/* Fuzz target: REQ and REP, cooked and raw, on messages with any words in front.  The protocols are
- * the real ones; the core around them is the small one below: one socket, one pipe that takes
- * everything. Each result is compared with that of a second parser, which looks at the bytes in one
- * piece.
+/* Fuzz target: REQ and REP, cooked and raw, on messages with any words in front.  Their peer is a
+ * raw socket of the other protocol, beside it (inproc: the words arrive in the header as far as
+ * they were put there) or behind a connection (all in one piece).  What the user gets, what is
+ * counted, what becomes of the pipe and what goes back is compared with a second reading of the
+ * bytes.
  *
- * Input: flags (1 REP, 2 raw, 4 begin the message with the outstanding request's id), the hop
- * limit, how many bytes lie in the header already (two bytes, big-endian), and the bytes of the
- * message. */
-#include <stdio.h>
-#include <stdlib.h>
+ * Input: flags (below), the hop limit, how many bytes lie in the header already (two bytes,
+ * big-endian), and the bytes of the message. */
 #include <string.h>
 
-#include <spoke/protocol.h>
+#include "tests/fuzz/support/lab.h"
+#include "tests/fuzz/support/reference.h"
 
-#include "runtime/memory/message.h"
+/* BEGINS_WITH_ID: the message begins with the outstanding request's id; ALMOST: or one that is a
+ * bit beside it. */
+enum { IS_REP = 1, RAW = 2, BEGINS_WITH_ID = 4, FAR = 8, ALMOST = 16 };
 
-#define PREAMBLE 4u
-#define PIPE_ID  0x12345678u
-#define ID_BIT   0x80000000u
+#define HOPS_DEFAULT 8
+#define HOPS_MOST    255 /* that the peer accepts */
+#define WORDS_MOST   257 /* SPOKE_HEADER_MAX */
+#define ID_BIT       0x80000000u
 
-extern const struct spoke_protocol spoke_protocol_req, spoke_protocol_rep;
-
-struct spk_pipe {
-    void *state;
-};
-
-struct spk_socket {
-    const struct spoke_protocol *protocol;
-    void *state;
-    bool raw;
-    struct spoke_stats stats;
-    struct spk_pipe pipe;
-    spoke_msg *delivered; /* by the protocol, for the user */
-    spoke_msg *sent;      /* by the protocol, to the pipe */
-};
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-must(bool holds, const char *what)
-{
-    if (holds)
-        return;
-    fprintf(stderr, "fuzz_sp_headers: not so: %s\n", what);
-    abort();
-}
-#define MUST(Holds) must(Holds, #Holds)
-
-/* ---- a core ---- */
-
-void *
-spk_socket_state(struct spk_socket *s)
-{
-    return s->state;
-}
-
-struct spoke_stats *
-spk_socket_counters(struct spk_socket *s)
-{
-    return &s->stats;
-}
-
-bool
-spk_socket_raw(const struct spk_socket *s)
-{
-    return s->raw;
-}
-
-int
-spk_socket_send_queue(const struct spk_socket *s, size_t *bytes)
-{
-    (void)s;
-    *bytes = 1 << 20;
-    return 4;
-}
-
-spoke_ns
-spk_socket_now(struct spk_socket *s)
-{
-    (void)s;
-    return 1;
-}
-
-uint32_t
-spk_socket_random(struct spk_socket *s)
-{
-    (void)s;
-    return 0x7ffffffe;
-}
-
-void *
-spk_pipe_state(struct spk_pipe *p)
-{
-    return p->state;
-}
-
-spoke_pipe_id
-spk_pipe_id(const struct spk_pipe *p)
-{
-    (void)p;
-    return PIPE_ID;
-}
-
-struct spk_pipe *
-spk_socket_pipe(struct spk_socket *s, spoke_pipe_id id)
-{
-    return id == PIPE_ID ? &s->pipe : NULL;
-}
-
-void
-spk_socket_deliver(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
-{
-    MUST(p == &s->pipe);
-    MUST(s->delivered == NULL);
-    s->delivered = m;
-}
-
-int
-spk_socket_take(struct spk_socket *s, spoke_msg **m)
-{
-    *m = s->delivered;
-    s->delivered = NULL;
-    return *m == NULL ? SPOKE_EAGAIN : 0;
-}
-
-bool
-spk_socket_has_message(const struct spk_socket *s)
-{
-    return s->delivered != NULL;
-}
-
-bool
-spk_socket_can_send(const struct spk_socket *s)
-{
-    (void)s;
-    return true;
-}
-
-bool
-spk_pipe_can_send(const struct spk_pipe *p)
-{
-    (void)p;
-    return true;
-}
-
-int
-spk_pipe_send(struct spk_pipe *p, spoke_msg *m)
-{
-    struct spk_socket *s = (struct spk_socket *)(void *)((char *)p -
-                                                         offsetof(struct spk_socket, pipe));
-
-    spoke_msg_free(s->sent);
-    s->sent = m;
-    return 0;
-}
-
-struct spk_pipe *
-spk_socket_next_writable(struct spk_socket *s)
-{
-    return &s->pipe;
-}
-
-void
-spk_pipe_shut(struct spk_pipe *p, int reason)
-{
-    (void)p, (void)reason;
-    must(false, "nothing here shuts a pipe by itself");
-}
-
-void
-spk_socket_wake(struct spk_socket *s, unsigned what)
-{
-    (void)s, (void)what;
-}
-
-void
-spk_socket_fail_recv(struct spk_socket *s, int error)
-{
-    (void)s, (void)error;
-}
-
-void
-spk_timer_init(struct spk_timer *timer, void (*fn)(struct spk_timer *timer))
-{
-    *timer = (struct spk_timer){.fn = fn, .index = UINT32_MAX};
-}
-
-int
-spk_socket_timer_set(struct spk_socket *s, struct spk_timer *timer, spoke_ns after_ns)
-{
-    (void)s, (void)after_ns;
-    timer->index = 0;
-    return 0;
-}
-
-void
-spk_socket_timer_cancel(struct spk_socket *s, struct spk_timer *timer)
-{
-    (void)s;
-    timer->index = UINT32_MAX;
-}
-
-/* ---- what is expected ---- */
-
-/* Bytes up to and including the first word with bit 31; SPOKE_EPROTO there is none, SPOKE_ELIMIT
- * not among the first `most` words. */
-static long
-words_end(const uint8_t *bytes, size_t size, size_t most)
-{
-    for (size_t word = 0; word < most; word++) {
-        if (size < 4 * (word + 1))
-            return SPOKE_EPROTO;
-        if ((bytes[4 * word] & 0x80) != 0)
-            return (long)(4 * (word + 1));
-    }
-    return SPOKE_ELIMIT;
-}
-
-static void
-body_must_be(const spoke_msg *m, const uint8_t *bytes, size_t size)
-{
-    MUST(spoke_msg_size(m) == size);
-    MUST(size == 0 || memcmp(spoke_msg_body(m), bytes, size) == 0);
-}
-
-static void
-header_must_be(const spoke_msg *m, const uint8_t *bytes, size_t size)
-{
-    MUST(spoke_msg_header_size(m) == size);
-    MUST(size == 0 || memcmp(spoke_msg_header(m), bytes, size) == 0);
-}
-
-/* The user sends the message back, and the pipe gets these words and this body. */
-static void
-answer(struct spk_socket *s, spoke_msg *m, const uint8_t *bytes, size_t end, size_t size)
-{
-    MUST(s->protocol->send(s, m) == 0);
-    MUST(s->sent != NULL);
-    header_must_be(s->sent, bytes, end);
-    body_must_be(s->sent, bytes + end, size - end);
-}
-
-static void
-check_rep(struct spk_socket *s, int rc, const uint8_t *bytes, size_t size, size_t ttl)
-{
-    long end = words_end(bytes, size, ttl);
-    spoke_msg *m = NULL;
-
-    MUST(rc == (end == SPOKE_EPROTO ? SPOKE_EPROTO : 0));
-    MUST(s->stats.garbled == (end == SPOKE_EPROTO));
-    MUST(s->stats.dropped_ttl == (end == SPOKE_ELIMIT));
-    MUST(s->protocol->recv(s, &m) == (end > 0 ? 0 : SPOKE_EAGAIN));
-    if (end < 0)
-        return;
-    if (s->raw) {
-        MUST(spoke_msg_header_size(m) == (size_t)end + 4);
-        MUST(spk_get32(spoke_msg_header(m)) == PIPE_ID);
-        MUST(memcmp((uint8_t *)spoke_msg_header(m) + 4, bytes, (size_t)end) == 0);
-    } else {
-        header_must_be(m, NULL, 0);
-    }
-    body_must_be(m, bytes + end, size - (size_t)end);
-    answer(s, m, bytes, (size_t)end, size);
-}
-
-static void
-check_raw_req(struct spk_socket *s, int rc, const uint8_t *bytes, size_t size)
-{
-    long end = words_end(bytes, size, SPOKE_HEADER_MAX / 4);
-    spoke_msg *m = NULL;
-
-    MUST(rc == (end > 0 ? 0 : SPOKE_EPROTO));
-    MUST(s->stats.garbled == (end < 0));
-    MUST(s->protocol->recv(s, &m) == (end > 0 ? 0 : SPOKE_EAGAIN));
-    if (end < 0)
-        return;
-    header_must_be(m, bytes, (size_t)end);
-    body_must_be(m, bytes + end, size - (size_t)end);
-    answer(s, m, bytes, (size_t)end, size);
-}
-
-static void
-check_req(struct spk_socket *s, int rc, const uint8_t *bytes, size_t size, uint32_t id)
-{
-    bool matches = size >= 4 && spk_get32(bytes) == id;
-    spoke_msg *m = NULL;
-
-    MUST(rc == (size < 4 ? SPOKE_EPROTO : 0));
-    MUST(s->stats.garbled == (size < 4));
-    MUST(s->stats.dropped_stale == (size >= 4 && !matches));
-    MUST(s->protocol->recv(s, &m) == (matches ? 0 : SPOKE_EAGAIN));
-    if (!matches)
-        return;
-    header_must_be(m, NULL, 0);
-    body_must_be(m, bytes + 4, size - 4);
-    spoke_msg_free(m);
-    MUST(s->protocol->recv(s, &m) == SPOKE_ESTATE);
-}
-
-/* ---- one input ---- */
-
-static void
-open_socket(struct spk_socket *s, const struct spoke_protocol *protocol, bool raw, int ttl)
-{
-    *s = (struct spk_socket){.protocol = protocol, .raw = raw};
-    s->state = calloc(1, protocol->socket_size);
-    s->pipe.state = calloc(1, protocol->pipe_size + 1);
-    MUST(s->state != NULL);
-    MUST(s->pipe.state != NULL);
-    MUST(protocol->open(s) == 0);
-    if (protocol == &spoke_protocol_rep)
-        MUST(protocol->options[0].set(s, &ttl, sizeof ttl) == (ttl > 0 ? 0 : SPOKE_ERANGE));
-}
-
-static void
-close_socket(struct spk_socket *s)
-{
-    s->protocol->pipe_removed(s, &s->pipe);
-    if (s->protocol->close != NULL)
-        s->protocol->close(s);
-    spoke_msg_free(s->sent);
-    free(s->pipe.state);
-    free(s->state);
-}
-
-/* Returns the id that it got. */
-static uint32_t
-send_request(struct spk_socket *s)
-{
-    spoke_msg *m;
-
-    MUST(spoke_msg_from(&m, "request", 7) == 0);
-    MUST(s->protocol->send(s, m) == 0);
-    MUST(spoke_msg_header_size(s->sent) == 4);
-    return spk_get32(spoke_msg_header(s->sent));
-}
+static struct scene {
+    struct lab lab;
+    spoke_socket *s, *peer;
+    spoke_pipe_id way; /* the peer's pipe to us */
+    bool is_rep, raw;
+    int hops;
+} x;
 
 static int
-receive(struct spk_socket *s, const uint8_t *bytes, size_t size, size_t split)
+on_event(spoke_socket *s, const struct spoke_event *event, void *ctx)
 {
+    (void)s, (void)ctx;
+    if (event->type == SPOKE_EVENT_ATTACHED)
+        x.way = event->pipe;
+    return 0;
+}
+
+static void
+open_both(bool far)
+{
+    const char *url = far ? lab_url(false) : "inproc://lab";
+    spoke_sim_config config;
+
+    lab_config(&config, 1, 0);
+    lab_open(&x.lab, &config);
+    MUST(spoke_socket_open(&x.s, x.is_rep ? SPOKE_REP : SPOKE_REQ, x.lab.engine) == 0);
+    MUST(spoke_socket_open(&x.peer, x.is_rep ? SPOKE_REQ : SPOKE_REP, x.lab.engine) == 0);
+    MUST(spoke_socket_set_bool(x.s, SPOKE_OPT_RAW, x.raw) == 0);
+    MUST(spoke_socket_set_bool(x.peer, SPOKE_OPT_RAW, true) == 0);
+    MUST(spoke_socket_on_event(x.peer, on_event, NULL) == 0);
+    if (x.is_rep)
+        MUST(spoke_socket_set_int(x.s, SPOKE_OPT_TTL, x.hops) == (x.hops > 0 ? 0 : SPOKE_ERANGE));
+    else
+        MUST(spoke_socket_set_int(x.peer, SPOKE_OPT_TTL, HOPS_MOST) == 0);
+    if (x.hops == 0)
+        x.hops = HOPS_DEFAULT;
+    MUST(spoke_listen(x.s, url, NULL, 0) == 0);
+    MUST(spoke_dial(x.peer, url, NULL, 0) == 0);
+    lab_settle(&x.lab);
+    MUST(x.way != 0);
+}
+
+static void
+close_both(void)
+{
+    MUST(spoke_socket_close(x.s) == 0);
+    MUST(spoke_socket_close(x.peer) == 0);
+    lab_close(&x.lab);
+}
+
+/* ---- the peer ---- */
+
+/* Send the bytes, the first `split` of them in the header. */
+static void
+peer_sends(const uint8_t *bytes, size_t size, size_t split)
+{
+    uint8_t way[4];
     spoke_msg *m;
 
+    reference_put32(way, x.way);
     if (split > size)
         split = size;
-    if (split > SPOKE_HEADER_MAX)
-        split = SPOKE_HEADER_MAX;
+    if (split > SPOKE_HEADER_MAX - sizeof way)
+        split = SPOKE_HEADER_MAX - sizeof way;
     MUST(spoke_msg_from(&m, bytes + split, size - split) == 0);
     MUST(spoke_msg_header_append(m, bytes, split) == 0);
-    m->pipe = PIPE_ID;
-    return s->protocol->received(s, &s->pipe, m);
+    if (!x.is_rep)
+        MUST(spoke_msg_header_prepend(m, way, sizeof way) == 0);
+    MUST(spoke_send(x.peer, m, SPOKE_DONTWAIT) == 0);
+    lab_settle(&x.lab);
+}
+
+/* The next message that the peer got has these words and this body. */
+static void
+peer_has(const uint8_t *words, size_t end, const uint8_t *body, size_t size)
+{
+    size_t way = x.is_rep ? 0 : 4;
+    spoke_msg *m;
+
+    lab_settle(&x.lab);
+    MUST(spoke_recv(x.peer, &m, SPOKE_DONTWAIT) == 0);
+    MUST(spoke_msg_header_size(m) == way + end);
+    MUST(way == 0 || reference_get32(spoke_msg_header(m)) == x.way);
+    MUST(memcmp((uint8_t *)spoke_msg_header(m) + way, words, end) == 0);
+    MUST(spoke_msg_size(m) == size);
+    MUST(size == 0 || memcmp(spoke_msg_body(m), body, size) == 0);
+    spoke_msg_free(m);
+}
+
+/* Send a request; returns the id that it got. */
+static uint32_t
+send_request(void)
+{
+    spoke_msg *m;
+    uint32_t id;
+
+    MUST(spoke_send_bytes(x.s, "request", 7, SPOKE_DONTWAIT) == 0);
+    lab_settle(&x.lab);
+    MUST(spoke_recv(x.peer, &m, SPOKE_DONTWAIT) == 0);
+    MUST(spoke_msg_header_size(m) == 8);
+    id = reference_get32((uint8_t *)spoke_msg_header(m) + 4);
+    MUST((id & ID_BIT) != 0);
+    spoke_msg_free(m);
+    return id;
+}
+
+/* ---- what comes of it ---- */
+
+struct outcome {
+    bool garbled, too_far, stale; /* dropped because of that */
+    size_t end;                   /* else: of the words */
+};
+
+static struct outcome
+expect(const uint8_t *bytes, size_t size, uint32_t id)
+{
+    struct outcome o = {.end = 4};
+    long end;
+
+    if (!x.is_rep && !x.raw) {
+        o.garbled = size < 4;
+        o.stale = size >= 4 && reference_get32(bytes) != id;
+        return o;
+    }
+    end = words_end(bytes, size, x.is_rep ? (size_t)x.hops : WORDS_MOST);
+    o.garbled = end == SPOKE_EPROTO || (end == SPOKE_ELIMIT && !x.is_rep);
+    o.too_far = end == SPOKE_ELIMIT && x.is_rep;
+    o.end = end > 0 ? (size_t)end : 0;
+    return o;
+}
+
+static void
+check_counters(const struct outcome *o)
+{
+    struct spoke_stats stats;
+
+    MUST(spoke_socket_stats(x.s, &stats) == 0);
+    MUST(stats.garbled == o->garbled);
+    MUST(stats.dropped_ttl == o->too_far);
+    MUST(stats.dropped_stale == o->stale);
+    MUST(stats.pipes_current == !o->garbled);
+}
+
+static void
+header_must_be(const spoke_msg *m, const uint8_t *words, size_t end)
+{
+    const uint8_t *header = spoke_msg_header(m);
+    size_t size = spoke_msg_header_size(m);
+
+    if (x.raw && x.is_rep) {
+        MUST(size >= 4 && reference_get32(header) == spoke_msg_pipe(m));
+        header += 4;
+        size -= 4;
+    }
+    MUST(size == (x.raw ? end : 0));
+    MUST(size == 0 || memcmp(header, words, end) == 0);
+}
+
+static void
+check_received(const uint8_t *bytes, size_t size, const struct outcome *o)
+{
+    bool waits = x.is_rep || x.raw || o->stale || o->garbled;
+    spoke_msg *m = NULL;
+    int rc = spoke_recv(x.s, &m, SPOKE_DONTWAIT);
+
+    if (o->garbled || o->too_far || o->stale) {
+        MUST(rc == SPOKE_EAGAIN);
+        return;
+    }
+    MUST(rc == 0);
+    header_must_be(m, bytes, o->end);
+    MUST(spoke_msg_size(m) == size - o->end);
+    MUST(size == o->end || memcmp(spoke_msg_body(m), bytes + o->end, size - o->end) == 0);
+    if (!x.is_rep && !x.raw) {
+        spoke_msg_free(m);
+    } else { /* as it came, it goes back */
+        MUST(spoke_send(x.s, m, SPOKE_DONTWAIT) == 0);
+        if (o->end <= 4 * (size_t)HOPS_MOST)
+            peer_has(bytes, o->end, bytes + o->end, size - o->end);
+    }
+    MUST(spoke_recv(x.s, &m, SPOKE_DONTWAIT) == (waits ? SPOKE_EAGAIN : SPOKE_ESTATE));
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct spoke_memory_stats before, after;
-    struct spk_socket s;
+    struct input in = {data, size};
+    uint8_t flags = input_byte(&in), *bytes;
+    struct outcome outcome;
+    uint32_t id = ID_BIT;
 
-    if (size < PREAMBLE)
-        return 0;
-    bool is_rep = (data[0] & 1) != 0, raw = (data[0] & 2) != 0, patch = (data[0] & 4) != 0;
-    int ttl = data[1];
-    size_t split = (size_t)data[2] << 8 | data[3], length = size - PREAMBLE;
-    uint8_t *bytes = malloc(length + 1);
+    memset(&x, 0, sizeof x);
+    x.is_rep = (flags & IS_REP) != 0;
+    x.raw = (flags & RAW) != 0;
+    x.hops = input_byte(&in);
+    size_t split = input_word(&in);
+    bytes = malloc(in.left + 1);
+    size = in.left;
     MUST(bytes != NULL);
-    memcpy(bytes, data + PREAMBLE, length);
+    memcpy(bytes, in.at, size);
 
-    spoke_memory_stats(&before);
-    open_socket(&s, is_rep ? &spoke_protocol_rep : &spoke_protocol_req, raw, ttl);
-    uint32_t id = is_rep || raw ? 0 : send_request(&s);
-    if (patch && length >= 4)
-        spk_put32(bytes, id != 0 ? id : ID_BIT);
-    int rc = receive(&s, bytes, length, split);
-    if (is_rep)
-        check_rep(&s, rc, bytes, length, ttl > 0 ? (size_t)ttl : 8);
-    else if (raw)
-        check_raw_req(&s, rc, bytes, length);
-    else
-        check_req(&s, rc, bytes, length, id);
-    close_socket(&s);
-    spoke_memory_stats(&after);
-    MUST(after.messages == before.messages);
-    MUST(after.chunks == before.chunks);
+    open_both((flags & FAR) != 0);
+    if (!x.is_rep && !x.raw)
+        id = send_request();
+    if ((flags & BEGINS_WITH_ID) != 0 && size >= 4)
+        reference_put32(bytes, id);
+    else if ((flags & ALMOST) != 0 && size >= 4)
+        reference_put32(bytes, id ^ 0x100);
+    peer_sends(bytes, size, split);
+    outcome = expect(bytes, size, id);
+    check_counters(&outcome);
+    check_received(bytes, size, &outcome);
+    close_both();
     free(bytes);
     return 0;
 }
