@@ -312,8 +312,9 @@ spk_socket_refill(struct spk_socket *s)
         p->held = NULL;
         if (m != NULL)
             spk_socket_deliver(s, p, m);
-        if (p->held == NULL)
-            p->ops->resume(p, spk_list_empty(&s->stalled) ? INT32_MAX : 1);
+        if (p->held != NULL) /* no memory to queue it: whoever takes next gets it as it is */
+            break;
+        p->ops->resume(p, spk_list_empty(&s->stalled) ? INT32_MAX : 1);
     }
 }
 
@@ -343,7 +344,7 @@ spk_socket_take(struct spk_socket *s, spoke_msg **m)
         spk_socket_refill(s);
         *m = spk_queue_pop(&s->recv_queue);
     }
-    if (*m == NULL) /* a queue of no length at all */
+    if (*m == NULL) /* a queue of no length at all, or no memory for one */
         return take_held(s, m);
     if (!spk_list_empty(&s->stalled) && s->recv_queue.count <= s->recv_queue.max_messages / 2)
         spk_socket_refill(s);

@@ -34,6 +34,14 @@ arm(long fail_at)
     spk_memory_set_fault(fail_this_one, NULL);
 }
 
+static bool
+fail_from_here_on(void *ctx)
+{
+    (void)ctx;
+    fault.fired = ++fault.count >= fault.fail_at;
+    return fault.fired;
+}
+
 static void
 disarm(void)
 {
@@ -125,6 +133,37 @@ ParameterizedTest(enum transport *t, memory,
         resources_settle(&before);
     }
     cr_assert_gt(tried, 10, "it was not tried");
+}
+
+/* What has arrived and cannot be queued is held back, and given as it is. */
+Test(memory, a_receive_ends_although_there_is_none_any_more, .timeout = 60)
+{
+    static struct resources before;
+    const uint32_t number = 0;
+    char url[ENDPOINT_MAX];
+    struct duo d;
+    long tried = 0;
+
+    endpoint_fresh(url, IPC);
+    resources_take(&before);
+    fault.fired = true;
+    for (long n = 1; fault.fired; n++) {
+        spoke_msg *m = NULL;
+        cr_assert_eq(duo_open(&d, url), 0);
+        cr_assert_eq(spoke_send_bytes(d.req, &number, sizeof number, 0), 0);
+        arm(n);
+        spk_memory_set_fault(fail_from_here_on, NULL);
+        int rc = spoke_recv(d.rep, &m, 0);
+        disarm();
+        tried += fault.fired;
+        cr_assert(rc == 0 || (fault.fired && (rc == SPOKE_ENOMEM || rc == SPOKE_ETIMEDOUT)),
+                  "none from allocation %ld on: %s", n, spoke_error_name(rc));
+        spoke_msg_free(m);
+        cr_assert_eq(duo_recover(&d, 10), 0, "after allocation %ld", n);
+        cr_assert_eq(duo_close(&d), 0);
+        resources_settle(&before);
+    }
+    cr_assert_gt(tried, 1, "it was not tried");
 }
 
 Test(memory, a_close_needs_none, .timeout = 60)

@@ -28,6 +28,7 @@ enum command {
     READ,      /* word: the peer reads at most so many bytes */
     END,       /* the peer closes the connection */
     BREAK,     /* … or its process dies */
+    SHORTAGE,  /* n: from now on n of 250 allocations fail, if the scene is short of memory */
     COMMANDS
 };
 
@@ -38,6 +39,7 @@ enum command {
 
 static struct scene {
     struct lab lab;
+    spoke_sim_config config;
     spoke_socket *s;
     struct sim_handle *listener, *peer;
     bool ipc, dials, raw, abrupt;
@@ -418,6 +420,15 @@ close_all(void)
 }
 
 static void
+fail_allocations(uint32_t of_250)
+{
+    if (!x.short_of_memory)
+        return;
+    x.config.enomem = (of_250 < 250 ? of_250 : 250) * 4;
+    spoke_sim_set_faults(x.lab.w, &x.config);
+}
+
+static void
 run(enum command command, struct input *in)
 {
     const uint8_t *bytes;
@@ -446,6 +457,7 @@ run(enum command command, struct input *in)
     case READ: read_some(input_word(in)); break;
     case END: end_by_peer(false); break;
     case BREAK: end_by_peer(true); break;
+    case SHORTAGE: fail_allocations(input_byte(in)); break;
     case COMMANDS: break;
     }
 }
@@ -454,18 +466,14 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
-    spoke_sim_config config;
 
     if (pattern[1] == 0)
         for (size_t i = 0; i < sizeof pattern; i++)
             pattern[i] = (uint8_t)(i * 7 + i / 251 + 1);
     memset(&x, 0, sizeof x);
-    choose(&in, &config);
+    choose(&in, &x.config);
     meet();
-    if (x.short_of_memory) {
-        config.enomem = 100;
-        spoke_sim_set_faults(x.lab.w, &config);
-    }
+    fail_allocations(25);
     for (int i = 0; i < COMMANDS_MOST && in.left > 0; i++)
         run((enum command)(input_byte(&in) % COMMANDS), &in);
     lab_settle(&x.lab);
