@@ -354,8 +354,8 @@ try_get(struct object *object, const char *name, enum spoke_type type, size_t ro
     rc = get(object, name, type, value, &size);
     MUST(may_get(object, o, type, room, rc));
     if (rc == 0 && type == SPOKE_STRING) {
-        MUST(room == 0 || memchr(value, '\0', room) != NULL);
-        MUST(room < size || strlen(value) + 1 == size);
+        MUST(size > 0 && (value == NULL || memchr(value, '\0', room) != NULL));
+        MUST(value == NULL || room < size || strlen(value) + 1 == size);
     } else if (rc != 0) {
         MUST(size == room);
         for (size_t i = 0; i < room; i++)
