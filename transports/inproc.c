@@ -89,6 +89,8 @@ struct wait {
 };
 
 static pthread_mutex_t names_lock = PTHREAD_MUTEX_INITIALIZER;
+SPK_FREE_AFTER_FORK(names_lock)
+/* In a child of fork() also the parent's, who is not there: passed over. */
 static struct spk_link names = {&names, &names}, waits = {&waits, &waits};
 
 static struct name *
@@ -98,7 +100,7 @@ find_name(const char *text)
     {
         struct name *n = SPK_OWNER(link, struct name, link);
 
-        if (strcmp(n->text, text) == 0)
+        if (spk_engine_is_ours(n->e) && strcmp(n->text, text) == 0)
             return n;
     }
     return NULL;
@@ -668,7 +670,8 @@ call_waiting(const char *text)
     {
         struct wait *w = SPK_OWNER(link, struct wait, link);
 
-        if (!w->called && w->d != NULL && strcmp(w->d->url.path, text) == 0)
+        if (spk_engine_is_ours(w->e) && !w->called && w->d != NULL &&
+            strcmp(w->d->url.path, text) == 0)
             w->called = spk_engine_post_embedded(w->e, w->number, &w->post, on_called, w) == 0;
     }
 }

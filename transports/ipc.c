@@ -77,7 +77,7 @@ remove_file(struct spk_endpoint *l)
 {
     struct stat st;
 
-    if (l->inode == 0 || l->e->fork_generation != atomic_load(&spk_fork_generation))
+    if (l->inode == 0 || !spk_engine_is_ours(l->e))
         return;
     if (lstat(l->url.path, &st) == 0 && st.st_ino == l->inode && st.st_dev == l->device)
         unlink(l->url.path);

@@ -59,7 +59,8 @@ SPOKE_API int spoke_engine_poll(spoke_engine *e, spoke_ns timeout_ns);
 SPOKE_API int spoke_engine_stop(spoke_engine *e);
 
 /* Run `fn(ctx)` on the engine's thread, in its loop, in order of posting.  Any thread.
- * If the engine closes first, `fn` runs during the close.  Errors: SPOKE_ENOMEM, SPOKE_ECLOSED. */
+ * If the engine closes first, `fn` runs during the close.  Errors: SPOKE_ENOMEM, SPOKE_ECLOSED,
+ * SPOKE_EFORKED. */
 typedef void spoke_post_f(void *ctx);
 SPOKE_API int spoke_engine_post(spoke_engine *e, spoke_post_f *fn, void *ctx);
 

@@ -3,8 +3,9 @@
  *
  * Threads: on a shared engine (opened with engine NULL) every call may come from any thread at any
  * time.  On an owned engine every call must come from the owner's thread, else SPOKE_EWRONGTHREAD.
- * After fork() every handle of the parent gives SPOKE_EFORKED in the child; the parent is
- * unaffected.
+ * After fork() every handle of the parent gives SPOKE_EFORKED in the child, which may open its own,
+ * whatever other threads were doing at the fork; the parent is unaffected.  A child of a callback
+ * that forked may not return from it.
  *
  * Waiting: a call that waits returns SPOKE_ETIMEDOUT when its time is up, SPOKE_ECLOSED when the
  * socket is closed meanwhile, and SPOKE_EDEADLK if it would have to wait inside a callback of its

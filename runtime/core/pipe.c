@@ -9,6 +9,7 @@
  * then + 1 ---- */
 
 static pthread_mutex_t ids_lock = PTHREAD_MUTEX_INITIALIZER;
+SPK_FREE_AFTER_FORK(ids_lock)
 static struct spk_idmap ids;
 static uint32_t last_id;
 

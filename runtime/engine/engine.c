@@ -20,25 +20,10 @@
 #include "runtime/engine/log.h"
 #include "runtime/memory/pool.h"
 
-atomic_uint spk_fork_generation;
-
-static void
-count_fork(void)
-{
-    atomic_fetch_add_explicit(&spk_fork_generation, 1, memory_order_relaxed);
-}
-
-static pthread_once_t watch_forks_once = PTHREAD_ONCE_INIT;
-
-static void
-watch_forks(void)
-{
-    pthread_atfork(NULL, NULL, count_fork);
-}
-
 /* ---- memory ---- */
 
 static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER;
+SPK_FREE_AFTER_FORK(spare_lock)
 static struct spk_link spare = {&spare, &spare}; /* engines' `sockets` links */
 
 static struct spk_engine *
@@ -50,11 +35,15 @@ new_engine(void)
     pthread_mutex_lock(&spare_lock);
     link = spk_list_take(&spare);
     pthread_mutex_unlock(&spare_lock);
-    if (link != NULL)
-        return SPK_OWNER(link, struct spk_engine, sockets);
-    if ((e = spk_zalloc(sizeof *e)) == NULL)
-        return NULL;
-    pthread_mutex_init(&e->post_lock, NULL);
+    if (link == NULL) {
+        if ((e = spk_zalloc(sizeof *e)) == NULL)
+            return NULL;
+        pthread_mutex_init(&e->post_lock, NULL);
+        return e;
+    }
+    e = SPK_OWNER(link, struct spk_engine, sockets);
+    if (!spk_engine_is_ours(e)) /* a thread of the parent's may have had it at the fork */
+        pthread_mutex_init(&e->post_lock, NULL);
     return e;
 }
 
@@ -206,7 +195,7 @@ spk_engine_open_with(struct spk_engine **out, const struct spk_backend *backend,
     int rc;
 
     *out = NULL;
-    pthread_once(&watch_forks_once, watch_forks);
+    spk_fork_watch();
     if (config == NULL) {
         spoke_engine_config_init(&defaults);
         config = &defaults;
@@ -265,9 +254,24 @@ spk_engine_close(struct spk_engine *e)
 
 /* ---- the shared engine ---- */
 
+/* Held while the engine starts, which may call the user's log: so a fork does not wait for it.  The
+ * child starts an engine of its own, whatever the parent's has come to. */
 static pthread_mutex_t default_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t default_once = PTHREAD_ONCE_INIT;
 static struct spk_engine *default_engine;
-static unsigned default_generation;
+
+static void
+forget_default(void)
+{
+    pthread_mutex_init(&default_lock, NULL);
+    default_engine = NULL;
+}
+
+static void
+watch_default(void)
+{
+    (void)pthread_atfork(NULL, NULL, forget_default);
+}
 
 struct start {
     pthread_mutex_t lock;
@@ -338,9 +342,10 @@ spk_engine_default(struct spk_engine **out)
     int rc = 0;
 
     *out = NULL;
-    pthread_once(&watch_forks_once, watch_forks);
+    spk_fork_watch();
+    pthread_once(&default_once, watch_default);
     pthread_mutex_lock(&default_lock);
-    if (default_engine == NULL || default_generation != atomic_load(&spk_fork_generation)) {
+    if (default_engine == NULL) {
         spoke_engine_config_init(&config);
         if ((e = new_engine()) == NULL) {
             rc = SPOKE_ENOMEM;
@@ -352,7 +357,6 @@ spk_engine_default(struct spk_engine **out)
             goto unlock;
         }
         default_engine = e;
-        default_generation = atomic_load(&spk_fork_generation);
     }
     *out = default_engine;
 unlock:
@@ -450,12 +454,12 @@ spoke_engine_poll(spoke_engine *handle, spoke_ns timeout_ns)
 {
     struct spk_engine *e;
     spoke_ns deadline;
-    int rc = enter(handle, &e);
+    int rc;
 
-    if (rc != 0)
-        return rc;
     if (timeout_ns < 0)
         return SPOKE_EINVAL;
+    if ((rc = enter(handle, &e)) != 0)
+        return rc;
     deadline = spk_later(spk_engine_now(e), timeout_ns);
     e->stoppable = true;
     for (;;) {
@@ -473,13 +477,24 @@ spoke_engine_poll(spoke_engine *handle, spoke_ns timeout_ns)
     return rc;
 }
 
+/* The engine of a handle, for calls from any thread: they take no lock of its. */
+static int
+peek(spoke_engine *handle, struct spk_engine **e)
+{
+    *e = spk_handle_peek(handle, SPK_HANDLE_ENGINE);
+    if (*e == NULL)
+        return SPOKE_ECLOSED;
+    return spk_engine_is_ours(*e) ? 0 : SPOKE_EFORKED;
+}
+
 int
 spoke_engine_stop(spoke_engine *handle)
 {
-    struct spk_engine *e = spk_handle_peek(handle, SPK_HANDLE_ENGINE);
+    struct spk_engine *e;
+    int rc = peek(handle, &e);
 
-    if (e == NULL)
-        return SPOKE_ECLOSED;
+    if (rc != 0)
+        return rc;
     pthread_mutex_lock(&e->post_lock);
     atomic_store(&e->stop, true);
     if (!e->closed && atomic_exchange(&e->sleeping, false))
@@ -491,13 +506,12 @@ spoke_engine_stop(spoke_engine *handle)
 int
 spoke_engine_post(spoke_engine *handle, spoke_post_f *fn, void *ctx)
 {
-    struct spk_engine *e = spk_handle_peek(handle, SPK_HANDLE_ENGINE);
+    struct spk_engine *e;
+    int rc = peek(handle, &e);
 
-    if (e == NULL)
-        return SPOKE_ECLOSED;
-    if (fn == NULL)
-        return SPOKE_EINVAL;
-    return spk_engine_post(e, fn, ctx, true);
+    if (rc != 0)
+        return rc;
+    return fn == NULL ? SPOKE_EINVAL : spk_engine_post(e, fn, ctx, true);
 }
 
 int
@@ -548,8 +562,8 @@ spoke_engine_get_info(spoke_engine *handle, struct spoke_engine_info *out)
         return SPOKE_EINVAL;
     memset(out, 0, sizeof *out);
     if (handle != NULL) {
-        if ((e = spk_handle_peek(handle, SPK_HANDLE_ENGINE)) == NULL)
-            return SPOKE_ECLOSED;
+        if ((rc = peek(handle, &e)) != 0)
+            return rc;
         *out = e->info; /* counters of one thread, read by another: a snapshot may be torn between
                            them */
         return 0;

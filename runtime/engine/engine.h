@@ -268,6 +268,26 @@ uint64_t spk_engine_random(struct spk_engine *e);
 /* SPOKE_E… for an errno. */
 int spk_error_from_errno(int error);
 
+/* ---- forks ---- */
+
 extern atomic_uint spk_fork_generation; /* +1 in every child */
+
+/* To be called before the first engine opens. */
+void spk_fork_watch(void);
+
+/* A child of fork() finds this static lock free, although another thread may have had it. */
+void spk_fork_add_lock(pthread_mutex_t *lock);
+#define SPK_FREE_AFTER_FORK(Lock)                                                                  \
+    __attribute__((constructor)) static void add_##Lock(void)                                      \
+    {                                                                                              \
+        spk_fork_add_lock(&Lock);                                                                  \
+    }
+
+/* Whether the engine is of this process, and not of its parent. */
+static inline bool
+spk_engine_is_ours(const struct spk_engine *e)
+{
+    return e->fork_generation == atomic_load_explicit(&spk_fork_generation, memory_order_relaxed);
+}
 
 #endif

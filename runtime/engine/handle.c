@@ -15,6 +15,7 @@ struct slot {
 
 static struct slot slots[SLOTS]; /* untouched pages cost nothing */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+SPK_FREE_AFTER_FORK(lock)
 static uint32_t first_free, used = 1; /* slot 0 stays empty: it ends the free list */
 static uint64_t generation;
 

@@ -684,7 +684,7 @@ spk_send_now(struct spk_engine *e, int handle, struct iovec *iov, int count)
 int
 spk_engine_enter(struct spk_engine *e)
 {
-    if (e->fork_generation != atomic_load_explicit(&spk_fork_generation, memory_order_relaxed))
+    if (!spk_engine_is_ours(e))
         return SPOKE_EFORKED;
     if (e->shared)
         lock(e);

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* What a fork leaves the child: a number that tells it which engines are the parent's, and the
+ * library's global locks free, with what they guard in one piece.  The child has no thread but the
+ * one that forked; what another one was in the middle of would stay so for ever.  So a fork waits
+ * until nobody holds one of these locks.  They are held for a few instructions, and never while the
+ * user is called. */
+#include <assert.h>
+
+#include "runtime/engine/engine.h"
+
+#define LOCKS_MOST 8u
+
+atomic_uint spk_fork_generation;
+
+static pthread_mutex_t *locks[LOCKS_MOST]; /* filled before main() */
+static unsigned lock_count;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void
+take_locks(void)
+{
+    for (unsigned i = 0; i < lock_count; i++)
+        pthread_mutex_lock(locks[i]);
+}
+
+static void
+give_locks(void)
+{
+    for (unsigned i = lock_count; i > 0; i--)
+        pthread_mutex_unlock(locks[i - 1]);
+}
+
+static void
+in_child(void)
+{
+    give_locks();
+    atomic_fetch_add_explicit(&spk_fork_generation, 1, memory_order_relaxed);
+}
+
+/* Later than the allocator, which does the same: its locks are then taken after ours, as everywhere
+ * else. */
+static void
+watch(void)
+{
+    (void)pthread_atfork(take_locks, give_locks, in_child);
+}
+
+void
+spk_fork_watch(void)
+{
+    pthread_once(&once, watch);
+}
+
+void
+spk_fork_add_lock(pthread_mutex_t *lock)
+{
+    assert(lock_count < LOCKS_MOST);
+    locks[lock_count++] = lock;
+}
