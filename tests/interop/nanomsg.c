@@ -4,6 +4,7 @@
 
 #ifdef SPOKE_HAVE_NANOMSG
 
+#include <endian.h>
 #include <nanomsg/nn.h>
 #include <nanomsg/pair.h>
 #include <nanomsg/reqrep.h>
@@ -63,11 +64,75 @@ receive_one(int s, const struct errand *e, uint32_t i)
     return !right;
 }
 
+/* ---- raw requests: their header travels in a control block, behind its size ---- */
+
+#define ID_BYTES 4u
+
+static void
+make_id(uint8_t id[ID_BYTES], uint32_t i)
+{
+    uint32_t word = htobe32(0x80000000u | i);
+
+    memcpy(id, &word, ID_BYTES);
+}
+
+static int
+send_raw(int s, const struct errand *e, uint32_t i)
+{
+    union {
+        struct nn_cmsghdr header;
+        uint8_t bytes[NN_CMSG_SPACE(sizeof(size_t) + ID_BYTES)];
+    } control = {.header = {.cmsg_len = NN_CMSG_LEN(sizeof(size_t) + ID_BYTES),
+                            .cmsg_level = PROTO_SP,
+                            .cmsg_type = SP_HDR}};
+    uint8_t *data = NN_CMSG_DATA(&control.header);
+    size_t size = stranger_size(e->many, i), id_size = ID_BYTES;
+    void *body = nn_allocmsg(size, 0);
+    struct nn_iovec part = {&body, NN_MSG};
+    struct nn_msghdr message = {.msg_iov = &part,
+                                .msg_iovlen = 1,
+                                .msg_control = &control,
+                                .msg_controllen = sizeof control};
+
+    if (body == NULL)
+        return 1;
+    pattern_fill(body, size, i);
+    memcpy(data, &id_size, sizeof id_size);
+    make_id(data + sizeof id_size, i);
+    return nn_sendmsg(s, &message, 0) < 0;
+}
+
+static int
+receive_raw(int s, const struct errand *e, uint32_t i)
+{
+    size_t size = stranger_size(e->many, i), id_size = 0;
+    void *body = NULL, *control = NULL;
+    struct nn_iovec part = {&body, NN_MSG};
+    struct nn_msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = NN_MSG};
+    uint8_t id[ID_BYTES];
+    int got = nn_recvmsg(s, &message, 0);
+
+    if (got < 0)
+        return 1;
+    const uint8_t *data = NN_CMSG_DATA(control);
+    memcpy(&id_size, data, sizeof id_size);
+    make_id(id, i);
+    bool right = (size_t)got == size && pattern_holds(body, size, i) && id_size == ID_BYTES &&
+                 memcmp(data + sizeof id_size, id, ID_BYTES) == 0;
+    nn_freemsg(body);
+    nn_freemsg(control);
+    return !right;
+}
+
 static int
 ask(int s, const struct errand *e)
 {
+    bool raw = e->deed == ASK_RAW;
+
     for (uint32_t i = 0; i < e->count; i++) {
-        if (send_one(s, e, i) != 0 || receive_one(s, e, i) != 0)
+        if ((raw ? send_raw(s, e, i) : send_one(s, e, i)) != 0 ||
+            (raw ? receive_raw(s, e, i) : receive_one(s, e, i)) != 0)
             return 1;
     }
     return 0;
@@ -99,16 +164,16 @@ sink(int s, const struct errand *e)
 static int
 open_socket(const struct errand *e)
 {
-    int domain = e->deed == ECHO_RAW_REP ? AF_SP_RAW : AF_SP;
+    int domain = e->deed == ECHO_RAW_REP || e->deed == ASK_RAW ? AF_SP_RAW : AF_SP;
 
     switch (e->deed) {
     case ECHO_REP:
     case ECHO_RAW_REP: return nn_socket(domain, NN_REP);
-    case ASK: return nn_socket(domain, NN_REQ);
+    case ASK:
+    case ASK_RAW: return nn_socket(domain, NN_REQ);
     case ECHO_PAIR:
     case SOURCE:
     case SINK: return nn_socket(domain, NN_PAIR);
-    case ASK_RAW: break;
     }
     return -1;
 }
@@ -124,10 +189,10 @@ nanomsg_run(const struct errand *e)
     case ECHO_REP:
     case ECHO_PAIR: return echo_for_ever(s, false);
     case ECHO_RAW_REP: return echo_for_ever(s, true);
-    case ASK: return ask(s, e);
+    case ASK:
+    case ASK_RAW: return ask(s, e);
     case SOURCE: return source(s, e);
     case SINK: return sink(s, e);
-    case ASK_RAW: break;
     }
     return 3;
 }

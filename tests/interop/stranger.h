@@ -17,7 +17,7 @@ enum deed {
     ECHO_RAW_REP, /* the same on a raw socket */
     ECHO_PAIR,
     ASK,     /* REQ: so many requests, each answer must be the request; exits with 0 */
-    ASK_RAW, /* the same on a raw socket (NNG only) */
+    ASK_RAW, /* the same on a raw socket */
     SOURCE,  /* PAIR: sends so many messages, and waits for one; exits with 0 */
     SINK     /* PAIR: receives so many, checks them, sends "good" or "bad", until it is killed */
 };
