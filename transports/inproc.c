@@ -239,14 +239,13 @@ drain(struct inproc_pipe *ip, int most)
 
         while (ip->pipe.state == SPK_PIPE_ATTACHED && ip->pipe.held == NULL && most > 0 &&
                (m = ring_pop(&mine->ring)) != NULL) {
-            most--;
-            spk_pipe_received(&ip->pipe, m);
+            most = spk_pipe_received(&ip->pipe, m) ? most - 1 : 0;
         }
         atomic_store(&mine->stalled, ip->pipe.held != NULL);
         tell_of_room(link, mine, ip->side);
         if (ip->pipe.state != SPK_PIPE_ATTACHED)
             return;
-        if (ip->pipe.held != NULL || most <= 0) {
+        if (ip->pipe.held != NULL || (most <= 0 && ring_count(&mine->ring) > 0)) {
             spk_pipe_stall(&ip->pipe);
             return;
         }
@@ -266,7 +265,10 @@ drain(struct inproc_pipe *ip, int most)
 static void
 on_drain_task(struct spk_task *task)
 {
-    drain(SPK_OWNER(task, struct inproc_pipe, drain_task), INT32_MAX);
+    struct inproc_pipe *ip = SPK_OWNER(task, struct inproc_pipe, drain_task);
+
+    if (spk_list_empty(&ip->pipe.stalled)) /* else it waits for its turn */
+        drain(ip, INT32_MAX);
 }
 
 /* Something has changed for the end `side`; we are on its engine. */

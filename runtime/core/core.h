@@ -41,6 +41,7 @@ struct spk_socket {
     struct spk_idmap by_id;
     uint32_t pipe_count; /* not yet freed */
     struct spk_queue recv_queue;
+    bool look; /* a pipe has given all that was read of it, and more may be there */
     struct spk_link recv_waiters, send_waiters, close_waiters;
     uint64_t recv_epoch; /* + 1 at each spk_socket_fail_recv(): who began to wait before returns
                             recv_error */

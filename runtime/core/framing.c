@@ -621,7 +621,7 @@ static void
 on_body(struct framing *f, size_t n)
 {
     f->body->size += n;
-    if (f->body->size == f->body_size && !deliver_body(f))
+    if (f->body->size == f->body_size && !deliver_body(f) && f->pipe.held != NULL)
         return; /* held back: resume() goes on */
     arm_recv(f);
 }

@@ -265,10 +265,18 @@ spk_socket_next_writable(struct spk_socket *s)
 
 /* ---- receiving ---- */
 
+/* Where there are several pipes, each gives one message and lets the others have their turn. */
+static bool
+takes_turns(const struct spk_socket *s)
+{
+    return s->stats.pipes_current > 1;
+}
+
 int
 spk_pipe_received(struct spk_pipe *p, spoke_msg *m)
 {
     struct spk_socket *s = p->socket;
+    uint32_t queued = s->recv_queue.count;
     int rc;
 
     if (s->state_now != SPK_SOCKET_OPEN) { /* nobody will ever ask for it */
@@ -279,7 +287,8 @@ spk_pipe_received(struct spk_pipe *p, spoke_msg *m)
     rc = s->protocol->received(s, p, m);
     if (rc != 0)
         spk_pipe_shut(p, rc);
-    return p->state == SPK_PIPE_ATTACHED && p->held == NULL;
+    return p->state == SPK_PIPE_ATTACHED && p->held == NULL &&
+           !(takes_turns(s) && s->recv_queue.count > queued);
 }
 
 void
@@ -300,13 +309,16 @@ spk_socket_deliver(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
     spk_socket_wake(s, SPK_READABLE);
 }
 
-/* Take from those that were held back, one message a pipe a round when they are several. */
+/* One round: everybody who was held back gives a message, or all that there is room for if nobody
+ * else is there. */
 void
 spk_socket_refill(struct spk_socket *s)
 {
-    struct spk_link *link;
+    struct spk_link *last = s->stalled.prev, *link = NULL;
+    int most = takes_turns(s) ? 1 : INT32_MAX;
 
-    while (!spk_queue_full(&s->recv_queue) && (link = spk_list_take(&s->stalled)) != NULL) {
+    while (link != last && !spk_queue_full(&s->recv_queue) &&
+           (link = spk_list_take(&s->stalled)) != NULL) {
         struct spk_pipe *p = SPK_OWNER(link, struct spk_pipe, stalled);
         spoke_msg *m = p->held;
 
@@ -315,7 +327,9 @@ spk_socket_refill(struct spk_socket *s)
             spk_socket_deliver(s, p, m);
         if (p->held != NULL) /* no memory to queue it: whoever takes next gets it as it is */
             break;
-        p->ops->resume(p, spk_list_empty(&s->stalled) ? INT32_MAX : 1);
+        p->ops->resume(p, m != NULL ? most - 1 : most);
+        if (takes_turns(s) && spk_list_empty(&p->stalled))
+            s->look = true;
     }
 }
 

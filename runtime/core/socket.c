@@ -357,6 +357,16 @@ enter(spoke_socket *handle, struct spk_socket **s)
     return rc;
 }
 
+/* After others may have been at work. */
+static bool
+still_open(struct spk_socket *s)
+{
+    s->callers--;
+    if (s->state_now == SPK_SOCKET_CLOSING)
+        spk_task_queue(s->e, &s->free_task);
+    return s->state_now == SPK_SOCKET_OPEN;
+}
+
 static int
 wait_for(struct spk_socket *s, struct spk_link *list, spoke_ns *deadline, spoke_ns timeout_ns,
          int flags)
@@ -371,13 +381,7 @@ wait_for(struct spk_socket *s, struct spk_link *list, spoke_ns *deadline, spoke_
         *deadline = spk_later(spk_engine_now(s->e), timeout_ns);
     s->callers++;
     rc = spk_engine_wait(s->e, list, *deadline, s->busy_poll_ns);
-    s->callers--;
-    if (s->state_now != SPK_SOCKET_OPEN) {
-        if (s->state_now == SPK_SOCKET_CLOSING)
-            spk_task_queue(s->e, &s->free_task);
-        return SPOKE_ECLOSED;
-    }
-    return rc;
+    return still_open(s) ? rc : SPOKE_ECLOSED;
 }
 
 static int
@@ -489,6 +493,22 @@ recv_one(struct spk_socket *s, spoke_msg **m, int flags, spoke_ns *deadline)
     return rc;
 }
 
+/* While others still have messages, a receive does not wait and so would not turn the loop: that
+ * pipe would have to wait until they have none. */
+static int
+look_for_more(struct spk_socket *s, int flags)
+{
+    struct spk_engine *e = s->e;
+
+    if (!s->look || (flags & SPOKE_DONTWAIT) != 0 || e->shared || e->in_callback > 0 ||
+        e->turning > 0)
+        return 0;
+    s->look = false;
+    s->callers++;
+    spk_engine_turn(e, 0);
+    return still_open(s) ? 0 : SPOKE_ECLOSED;
+}
+
 int
 spoke_recvv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
 {
@@ -506,7 +526,7 @@ spoke_recvv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
         rc = SPOKE_ENOTSUP;
     else if (s->on_message != NULL)
         rc = SPOKE_ESTATE;
-    else
+    else if ((rc = look_for_more(s, flags)) == 0)
         while (done < count &&
                (rc = recv_one(s, &messages[done], done == 0 ? flags : -1, &deadline)) == 0)
             done++;

@@ -7,6 +7,7 @@
 #include "tests/protocols/fixture.h"
 
 #include "runtime/memory/pool.h"
+#include "tests/support/process.h"
 
 #define REQ_NUMBER 48
 #define REP_NUMBER 49
@@ -53,8 +54,9 @@ raw_ask(struct raw_peer *p, uint32_t id, const char *text)
 static void
 raw_ask_from_afar(struct raw_peer *p, size_t hops, const char *text)
 {
-    uint32_t words[1000];
+    static uint32_t words[10000];
 
+    cr_assert_leq(hops, sizeof words / sizeof *words);
     for (size_t i = 0; i < hops; i++)
         words[i] = (uint32_t)(i + 1 < hops ? i + 1 : ID);
     cr_assert_eq(raw_send_words(p, words, hops, text), RAW_OK);
@@ -291,6 +293,25 @@ Test(rep, checks_its_hop_limit)
     finish();
 }
 
+/* Each is dropped, however far it comes from, and neither its peer nor the others notice. */
+ON_EVERY_STREAM(rep, drops_requests_from_too_far_and_keeps_their_pipe)
+{
+    static const size_t hops[] = {9, 15, 16, 17, 255, 256, 257, 1000, 10000};
+    enum { COUNT = sizeof hops / sizeof *hops };
+    struct scene scene;
+
+    set_scene(&scene, *t, 2);
+    for (uint64_t i = 0; i < COUNT; i++) {
+        raw_ask_from_afar(&scene.peers[0], hops[i], "too far");
+        wait_counter(scene.s, dropped_ttl, i + 1);
+        expect_service(&scene, &scene.peers[0]);
+        expect_service(&scene, &scene.peers[1]);
+    }
+    expect_recv_error(scene.s, SPOKE_EAGAIN);
+    cr_assert_eq(stats_of(scene.s).pipes_attached, 2);
+    clear_scene(&scene, 2);
+}
+
 ON_EVERY_STREAM(rep, drops_words_without_end_and_keeps_the_pipe)
 {
     static uint8_t zeros[1 << 20];
@@ -502,6 +523,81 @@ ON_EVERY_STREAM(rep, takes_turns_between_a_flood_and_a_single_request)
     clear_scene(&scene, 2);
 }
 
+static void
+expect_equal_shares(const int *received, int peers, int after)
+{
+    for (int i = 0; i < peers; i++)
+        for (int k = 0; k < peers; k++)
+            cr_assert_leq(received[i], received[k] + 2, "after %d: %d and %d", after, received[i],
+                          received[k]);
+}
+
+/* Goal: as long as several have something to say, each says one thing at a time.  Method: what they
+ * have said waits before the first receive, in more than one read's worth; an engine that only runs
+ * inside calls. */
+ON_EVERY_STREAM(rep, takes_one_message_from_each_peer_at_a_time)
+{
+    enum { PEERS = 3, EACH = 20, SIZE = 6000 };
+    static uint8_t request[SIZE] = {0x80};
+    struct scene scene;
+    int received[PEERS] = {0};
+    spoke_msg *m;
+
+    own_engine();
+    set_scene(&scene, *t, PEERS);
+    for (int i = 0; i < PEERS; i++) {
+        request[4] = (uint8_t)i;
+        for (int k = 0; k < EACH; k++)
+            cr_assert_eq(raw_send(&scene.peers[i], request, SIZE), RAW_OK);
+    }
+    for (int n = 0; n < PEERS * EACH; n++) {
+        cr_assert_eq(spoke_recv(scene.s, &m, 0), 0);
+        received[*(uint8_t *)spoke_msg_body(m)]++;
+        spoke_msg_free(m);
+        expect_equal_shares(received, PEERS, n + 1);
+    }
+    clear_scene(&scene, PEERS);
+}
+
+/* The same inside the process, where a ring takes the place of the kernel's buffers: two engines of
+ * one thread, so that what one says waits until the other looks. */
+Test(rep, takes_one_message_from_each_neighbour_at_a_time)
+{
+    enum { PEERS = 3, EACH = 20 };
+    spoke_socket *rep, *req[PEERS];
+    static const char *const names[PEERS] = {"0", "1", "2"};
+    const uint32_t id = ID;
+    int received[PEERS] = {0};
+    char url[ENDPOINT_MAX];
+    spoke_engine *there;
+    spoke_msg *m;
+
+    own_engine();
+    rep = open_socket(SPOKE_REP);
+    listen_on(rep, INPROC, url);
+    cr_assert_eq(spoke_engine_open(&there, NULL), 0);
+    for (int i = 0; i < PEERS; i++) {
+        cr_assert_eq(spoke_socket_open(&req[i], SPOKE_REQ, there), 0);
+        cr_assert_eq(spoke_socket_set_bool(req[i], SPOKE_OPT_RAW, true), 0);
+        dial(req[i], url);
+        while (stats_of(req[i]).pipes_current == 0) {
+            sleep_ms(0);
+            cr_assert_geq(spoke_engine_poll(there, 0), 0);
+        }
+    }
+    for (int i = 0; i < PEERS; i++)
+        for (int k = 0; k < EACH; k++)
+            cr_assert_eq(spoke_send(req[i], new_with_words(&id, 1, names[i]), 0), 0);
+    for (int n = 0; n < PEERS * EACH; n++) {
+        cr_assert_eq(spoke_recv(rep, &m, 0), 0);
+        received[*(char *)spoke_msg_body(m) - '0']++;
+        spoke_msg_free(m);
+        expect_equal_shares(received, PEERS, n + 1);
+    }
+    cr_assert_eq(spoke_engine_close(there), 0);
+    finish();
+}
+
 /* Every reply is accounted for: it arrives, or was dropped, or is in the report. */
 ON_EVERY_STREAM(rep, says_at_the_close_which_replies_were_not_delivered)
 {
@@ -581,6 +677,58 @@ ON_EVERY_STREAM(rep, descriptors_say_what_its_state_allows)
     send_text(scene.s, "reply");
     expect_fd(scene.s, SPOKE_OPT_SEND_FD, false);
     clear_scene(&scene, 1);
+}
+
+/* ---- numbers of pipes ---- */
+
+ON_EVERY_STREAM(rep, numbers_pipes_one_after_the_other)
+{
+    struct scene scene;
+    uint32_t last = 0;
+    spoke_msg *m;
+
+    set_scene(&scene, *t, 4);
+    for (int i = 0; i < 4; i++) {
+        raw_ask(&scene.peers[i], ID, "number");
+        cr_assert_eq(spoke_recv(scene.s, &m, 0), 0);
+        uint32_t number = spoke_msg_pipe(m), next = last == 0x7fffffff ? 1 : last + 1;
+        spoke_msg_free(m);
+        cr_assert(number != 0 && (number & ID_BIT) == 0, "%x", number);
+        cr_assert(i == 0 || number == next, "%x after %x", number, last);
+        last = number;
+    }
+    clear_scene(&scene, 4);
+}
+
+static int
+low_bits_of_the_first_pipe(void *ctx)
+{
+    spoke_socket *a, *b;
+    spoke_engine *e;
+    spoke_msg *m;
+
+    CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
+    CHILD_CHECK(spoke_socket_open(&a, SPOKE_PAIR, e) == 0);
+    CHILD_CHECK(spoke_socket_open(&b, SPOKE_PAIR, e) == 0);
+    CHILD_CHECK(spoke_listen(a, ctx, NULL, 0) == 0);
+    CHILD_CHECK(spoke_dial(b, ctx, NULL, 0) == 0);
+    CHILD_CHECK(spoke_send_bytes(b, "x", 1, 0) == 0);
+    CHILD_CHECK(spoke_recv(a, &m, 0) == 0);
+    int bits = (int)(spoke_msg_pipe(m) >> 8 & 0x7f);
+    spoke_msg_free(m);
+    CHILD_CHECK(spoke_engine_close(e) == 0);
+    return bits;
+}
+
+/* So that a reply to a former life finds nobody.  Five that begin alike are no accident. */
+Test(rep, numbers_pipes_from_another_start_in_every_process)
+{
+    int first = child_run(low_bits_of_the_first_pipe, "inproc://numbers", 10), alike = 0;
+
+    cr_assert_geq(first, 0);
+    for (int i = 0; i < 4; i++)
+        alike += child_run(low_bits_of_the_first_pipe, "inproc://numbers", 10) == first;
+    cr_assert_lt(alike, 4);
 }
 
 /* ---- raw ---- */

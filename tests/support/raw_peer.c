@@ -18,7 +18,7 @@
 #define IN_BAND     1u
 #define URL_MAX     150u
 #define BACKLOG     128
-#define PAYLOAD_MAX 4096u /* of raw_send_words() */
+#define PAYLOAD_MAX 65536u /* of raw_send_words() */
 
 static void (*idle_fn)(void *ctx);
 static void *idle_ctx;
