@@ -304,6 +304,57 @@ WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_on_writable, world_case
     world_close(w);
 }
 
+/* ---- what else can be closed from inside ---- */
+
+struct closer {
+    struct tally tally;
+    spoke_listener *l;
+    spoke_dialer *d;
+};
+
+static void
+close_endpoints(spoke_socket *s, spoke_msg *m, void *ctx)
+{
+    struct closer *closer = ctx;
+    spoke_pipe_id pipe = spoke_msg_pipe(m);
+
+    spoke_msg_free(m);
+    atomic_store(&closer->tally.rc[0], spoke_listener_close(closer->l));
+    atomic_store(&closer->tally.rc[1], spoke_listener_close(closer->l));
+    atomic_store(&closer->tally.rc[2], spoke_dialer_close(closer->d));
+    atomic_store(&closer->tally.rc[3], spoke_pipe_close(s, pipe));
+    atomic_fetch_add(&closer->tally.count, 1);
+}
+
+WORLD_TEST(callbacks, dialers_listeners_and_pipes_may_be_closed_from_inside, world_cases,
+           .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_REP), *b = world_add(w, SPOKE_REQ),
+                *other = world_add(w, SPOKE_REQ);
+    struct closer closer = {.l = NULL};
+    char url[ENDPOINT_MAX], elsewhere[ENDPOINT_MAX];
+
+    world_url(w, url);
+    world_url(w, elsewhere);
+    cr_assert_eq(node_listen(a, url, &closer.l, 0), 0);
+    cr_assert_eq(node_listen(other, elsewhere, NULL, 0), 0);
+    cr_assert_eq(node_dial(a, elsewhere, &closer.d, SPOKE_WAIT_FIRST), 0);
+    cr_assert_eq(node_on_message(a, close_endpoints, &closer), 0);
+    cr_assert_eq(node_dial(b, url, NULL, SPOKE_WAIT_FIRST), 0);
+    cr_assert_eq(node_send_pattern(b, 10, 0, 0), 0);
+    wait_count(w, &closer.tally, 1);
+    cr_assert_eq(atomic_load(&closer.tally.rc[0]), 0);
+    cr_assert_eq(atomic_load(&closer.tally.rc[1]), SPOKE_ECLOSED, "twice");
+    cr_assert_eq(atomic_load(&closer.tally.rc[2]), 0);
+    cr_assert_eq(atomic_load(&closer.tally.rc[3]), 0);
+    world_wait_pipes(w, other, 0);
+    world_wait_pipes(w, a, 0);
+    cr_assert_eq(node_listener_close(a, closer.l), SPOKE_ECLOSED);
+    cr_assert_eq(node_dialer_close(a, closer.d), SPOKE_ECLOSED);
+    world_close(w);
+}
+
 /* From inside one socket's callback another one is closed, opened, and used. */
 struct helper {
     struct tally tally;

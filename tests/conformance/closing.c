@@ -136,6 +136,32 @@ Test(closing, a_handle_that_never_was_is_closed, .timeout = 10)
     cr_assert_eq(spoke_listener_close(NULL), SPOKE_ECLOSED);
 }
 
+/* A handle of one kind is none of another. */
+WORLD_TEST(closing, a_handle_of_another_kind_is_closed, world_cases_owned, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+    spoke_listener *l;
+    spoke_dialer *d;
+    int value;
+
+    world_url(w, url);
+    cr_assert_eq(node_listen(a, url, &l, 0), 0);
+    cr_assert_eq(node_dial(a, url, &d, 0), 0);
+    cr_assert_eq(spoke_socket_close((spoke_socket *)l), SPOKE_ECLOSED);
+    cr_assert_eq(spoke_socket_close((spoke_socket *)a->e), SPOKE_ECLOSED);
+    cr_assert_eq(spoke_listener_close((spoke_listener *)d), SPOKE_ECLOSED);
+    cr_assert_eq(spoke_dialer_close((spoke_dialer *)a->s), SPOKE_ECLOSED);
+    cr_assert_eq(spoke_engine_close((spoke_engine *)a->s), SPOKE_ECLOSED);
+    cr_assert_eq(spoke_engine_post((spoke_engine *)l, NULL, NULL), SPOKE_ECLOSED);
+    cr_assert_eq(spoke_socket_get_int((spoke_socket *)d, SPOKE_OPT_SEND_QUEUE, &value),
+                 SPOKE_ECLOSED);
+    cr_assert_eq(node_listener_close(a, l), 0, "it is open all the same");
+    cr_assert_eq(node_dialer_close(a, d), 0);
+    world_close(w);
+}
+
 static int
 receive_one(struct node *n, void *ctx)
 {

@@ -17,26 +17,58 @@
 struct stranger {
     spoke_engine *e;
     spoke_socket *a, *b;
+    spoke_listener *l;
+    spoke_dialer *d;
     int wrong; /* calls that were not refused as they should be */
 };
+
+static void
+never(void *ctx)
+{
+    (void)ctx;
+}
 
 static void *
 call_from_elsewhere(void *argument)
 {
     struct stranger *stranger = argument;
     spoke_socket *fresh = NULL;
-    spoke_msg *m = NULL;
+    spoke_dialer *d = NULL;
+    spoke_listener *l = NULL;
+    spoke_msg *m = NULL, *mine = pattern_message(10, 1);
     struct spoke_stats stats;
+    spoke_ns wait = 0;
+    uint64_t id = 0;
     int value = 0;
+    size_t size = sizeof value;
     int results[] = {
         spoke_send_bytes(stranger->a, "x", 1, 0),
         spoke_recv(stranger->a, &m, 0),
         spoke_recv(stranger->a, &m, SPOKE_DONTWAIT),
+        spoke_send(stranger->a, mine, SPOKE_DONTWAIT),
+        spoke_sendv(stranger->a, &mine, 1, 0),
+        spoke_recvv(stranger->a, &m, 1, 0),
         spoke_listen(stranger->a, "inproc://from-elsewhere", NULL, 0),
         spoke_dial(stranger->a, "inproc://from-elsewhere", NULL, 0),
         spoke_socket_get_int(stranger->a, SPOKE_OPT_SEND_QUEUE, &value),
         spoke_socket_set_int(stranger->a, SPOKE_OPT_SEND_QUEUE, 1),
         spoke_socket_on_message(stranger->a, NULL, NULL),
+        spoke_socket_on_writable(stranger->a, NULL, NULL),
+        spoke_socket_on_event(stranger->a, NULL, NULL),
+        spoke_pipe_close(stranger->a, 1),
+        spoke_pipe_get(stranger->a, 1, SPOKE_OPT_URL, SPOKE_STRING, &value, &size),
+        spoke_dialer_create(&d, stranger->a, "inproc://from-elsewhere"),
+        spoke_listener_create(&l, stranger->a, "inproc://from-elsewhere"),
+        spoke_dialer_get_duration(stranger->d, SPOKE_OPT_RECONNECT, &wait),
+        spoke_dialer_set_duration(stranger->d, SPOKE_OPT_RECONNECT, 1),
+        spoke_dialer_start(stranger->d, 0),
+        spoke_dialer_close(stranger->d),
+        spoke_listener_get_duration(stranger->l, SPOKE_OPT_HANDSHAKE_TIME, &wait),
+        spoke_listener_start(stranger->l, 0),
+        spoke_listener_close(stranger->l),
+        spoke_engine_fd(stranger->e),
+        spoke_engine_after(stranger->e, 0, never, NULL, &id),
+        spoke_engine_cancel(stranger->e, 1),
         spoke_socket_stats(stranger->a, &stats),
         spoke_socket_close(stranger->a),
         spoke_socket_open(&fresh, SPOKE_PAIR, stranger->e),
@@ -51,6 +83,7 @@ call_from_elsewhere(void *argument)
             stranger->wrong++;
         }
     }
+    spoke_msg_free(mine); /* a refused send leaves it */
     return NULL;
 }
 
@@ -59,9 +92,13 @@ WORLD_TEST(ownership, a_call_from_another_thread_is_refused, world_cases_owned, 
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
     struct stranger stranger = {.e = a->e, .a = a->s, .b = b->s};
+    char url[ENDPOINT_MAX];
     pthread_t thread;
 
-    world_connect(w, a, b);
+    world_url(w, url);
+    cr_assert_eq(node_listen(a, url, &stranger.l, 0), 0);
+    cr_assert_eq(node_dial(b, url, &stranger.d, SPOKE_WAIT_FIRST), 0);
+    world_wait_pipes(w, a, 1);
     cr_assert_eq(pthread_create(&thread, NULL, call_from_elsewhere, &stranger), 0);
     pthread_join(thread, NULL);
     cr_assert_eq(stranger.wrong, 0);

@@ -196,6 +196,59 @@ HOSTILE_TEST(framing, reset_at_any_byte_of_an_answer_leaves_nothing, .timeout = 
     victim_close(&v);
 }
 
+/* The same from the other side: whoever had the request breaks off anywhere in its answer.  The
+ * request goes to the next connection, and one whole answer comes back. */
+HOSTILE_TEST(framing, a_requester_survives_a_reset_at_any_byte_of_its_answer, .timeout = 120)
+{
+    uint8_t request[64], frame[RAW_IPC_PREFIX_BYTES + 64];
+    char url[ENDPOINT_MAX], reply[64];
+    struct raw_listener l;
+    struct raw_peer p;
+    struct spoke_stats stats;
+    spoke_socket *req;
+    static struct resources before;
+    long whole = 0;
+
+    scratch_dir();
+    cr_assert_eq(spoke_socket_open(&req, SPOKE_REQ, NULL), 0); /* starts the shared engine */
+    cr_assert_eq(spoke_socket_close(req), 0);
+    resources_take(&before);
+    endpoint_fresh(url, *t);
+    cr_assert_eq(raw_listen(&l, url), RAW_OK);
+    cr_assert_eq(spoke_socket_open(&req, SPOKE_REQ, NULL), 0);
+    cr_assert_eq(spoke_socket_set_duration(req, SPOKE_OPT_RECONNECT, SPOKE_MS), 0);
+    cr_assert_eq(spoke_socket_set_duration(req, SPOKE_OPT_RECV_TIMEOUT, PATIENCE), 0);
+    cr_assert_eq(spoke_dial(req, l.url, NULL, 0), 0);
+    cr_assert_eq(spoke_send_bytes(req, "question", 8, 0), 0);
+    uint64_t retries = 0;
+    for (size_t cut = 0, all = 1; cut <= all; cut++, retries++) {
+        cr_assert_eq(raw_accept_sp(&l, &p, SPOKE_REP, SPOKE_REQ), RAW_OK);
+        whole = raw_recv(&p, request, sizeof request, RAW_LIMIT_MS);
+        cr_assert_eq(whole, 12, "cut at %zu: %ld", cut, whole);
+        cr_assert_arr_eq(request + 4, "question", 8);
+        all = raw_prefix(&p, frame, 12);
+        memcpy(frame + all, request, 12);
+        all += 12;
+        cr_assert_eq(raw_send_bytes(&p, frame, cut, RAW_LIMIT_MS), RAW_OK);
+        if (cut < all && cut % 2 == 0)
+            raw_reset(&p);
+        else if (cut < all)
+            raw_close(&p);
+    }
+    size_t size = sizeof reply;
+    cr_assert_eq(spoke_recv_bytes(req, reply, &size, 0), 0);
+    cr_assert_eq(size, 8);
+    cr_assert_arr_eq(reply, "question", 8);
+    cr_assert_eq(spoke_recv_bytes(req, reply, &size, SPOKE_DONTWAIT), SPOKE_ESTATE);
+    cr_assert_eq(spoke_socket_stats(req, &stats), 0);
+    cr_assert_eq(stats.retries, retries - 1);
+    cr_assert_eq(stats.garbled + stats.dropped_stale, 0);
+    cr_assert_eq(spoke_socket_close(req), 0);
+    raw_close(&p);
+    raw_listener_close(&l);
+    resources_settle(&before);
+}
+
 /* Large answers, of which the peer takes some, and resets. */
 HOSTILE_TEST(framing, reset_in_the_middle_of_large_messages_leaves_nothing, .timeout = 120)
 {

@@ -234,7 +234,132 @@ HOSTILE_TEST(handshake, a_header_and_an_immediate_end_are_balanced, .timeout = 6
     victim_close(&v);
 }
 
-/* The same from the other side: our dialer meets strangers, and goes on trying. */
+/* ---- from the other side: our dialer meets strangers, and goes on trying ---- */
+
+/* A requester that dials a listener of ours, and how many of its attempts have failed. */
+struct caller {
+    spoke_socket *req;
+    struct raw_listener l;
+    uint64_t failed;
+    struct resources before;
+};
+
+static void
+caller_open(struct caller *c, enum transport transport)
+{
+    char url[ENDPOINT_MAX];
+    spoke_socket *first;
+
+    scratch_dir();
+    cr_assert_eq(spoke_socket_open(&first, SPOKE_REQ, NULL), 0); /* starts the shared engine */
+    cr_assert_eq(spoke_socket_close(first), 0);
+    resources_take(&c->before);
+    c->failed = 0;
+    endpoint_fresh(url, transport);
+    cr_assert_eq(raw_listen(&c->l, url), RAW_OK);
+    cr_assert_eq(spoke_socket_open(&c->req, SPOKE_REQ, NULL), 0);
+    cr_assert_eq(spoke_socket_set_duration(c->req, SPOKE_OPT_RECONNECT, SPOKE_MS), 0);
+    cr_assert_eq(spoke_socket_set_duration(c->req, SPOKE_OPT_RECV_TIMEOUT, 10 * SPOKE_SECOND), 0);
+    cr_assert_eq(spoke_dial(c->req, c->l.url, NULL, 0), 0);
+}
+
+/* A good listener at last: the requester is as good as new. */
+static void
+caller_close(struct caller *c)
+{
+    struct spoke_stats stats;
+    struct raw_peer p;
+    uint8_t request[16];
+    char reply[8];
+    size_t size = sizeof reply;
+
+    cr_assert_eq(spoke_socket_stats(c->req, &stats), 0);
+    cr_assert_eq(stats.pipes_attached, 0);
+    cr_assert_eq(raw_accept_sp(&c->l, &p, SPOKE_REP, SPOKE_REQ), RAW_OK);
+    cr_assert_eq(spoke_send_bytes(c->req, "ask", 3, 0), 0);
+    cr_assert_eq(raw_recv(&p, request, sizeof request, RAW_LIMIT_MS), 7);
+    cr_assert_eq(raw_send(&p, request, 7), RAW_OK);
+    cr_assert_eq(spoke_recv_bytes(c->req, reply, &size, 0), 0);
+    cr_assert_eq(spoke_socket_stats(c->req, &stats), 0);
+    cr_assert_eq(stats.dials_failed, c->failed);
+    cr_assert_eq(spoke_socket_close(c->req), 0);
+    raw_close(&p);
+    raw_listener_close(&c->l);
+    resources_settle(&c->before);
+}
+
+HOSTILE_TEST(handshake, a_dialer_closes_what_is_wrong_at_any_byte, .timeout = 60)
+{
+    static const uint8_t changes[] = {0x01, 0x80, 0xff};
+    struct caller c;
+    struct raw_peer p;
+
+    caller_open(&c, *t);
+    for (size_t i = 0; i < RAW_HANDSHAKE_BYTES; i++) {
+        for (size_t k = 0; k < sizeof changes; k++) {
+            uint8_t header[RAW_HANDSHAKE_BYTES];
+            raw_header(header, SPOKE_REP);
+            header[i] ^= changes[k];
+            cr_assert_eq(raw_accept(&c.l, &p, RAW_LIMIT_MS), RAW_OK);
+            cr_assert_eq(raw_send_bytes(&p, header, sizeof header, RAW_LIMIT_MS), RAW_OK);
+            cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK, "byte %zu", i);
+            raw_close(&p);
+            c.failed++;
+        }
+    }
+    caller_close(&c);
+}
+
+HOSTILE_TEST(handshake, a_dialer_survives_one_that_is_cut_off_at_any_byte, .timeout = 60)
+{
+    uint8_t header[RAW_HANDSHAKE_BYTES];
+    struct caller c;
+    struct raw_peer p;
+
+    caller_open(&c, *t);
+    raw_header(header, SPOKE_REP);
+    for (size_t size = 0; size < sizeof header; size++) {
+        for (int how = 0; how < 3; how++) {
+            cr_assert_eq(raw_accept(&c.l, &p, RAW_LIMIT_MS), RAW_OK);
+            cr_assert_eq(raw_send_bytes(&p, header, size, RAW_LIMIT_MS), RAW_OK);
+            if (how == 0) {
+                raw_reset(&p);
+            } else if (how == 1) {
+                raw_close(&p);
+            } else {
+                cr_assert_eq(raw_end(&p), RAW_OK);
+                cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK);
+                raw_close(&p);
+            }
+            c.failed++;
+        }
+    }
+    caller_close(&c);
+}
+
+HOSTILE_TEST(handshake, a_dialer_does_not_wait_for_one_for_ever, .timeout = 60)
+{
+    struct caller c;
+    struct raw_peer p;
+    char url[ENDPOINT_MAX];
+    spoke_socket *req;
+    struct raw_listener l;
+
+    caller_open(&c, *t);
+    endpoint_fresh(url, *t);
+    cr_assert_eq(raw_listen(&l, url), RAW_OK);
+    cr_assert_eq(spoke_socket_open(&req, SPOKE_REQ, NULL), 0);
+    cr_assert_eq(spoke_socket_set_duration(req, SPOKE_OPT_HANDSHAKE_TIME, 100 * SPOKE_MS), 0);
+    int rc = spoke_dial(req, l.url, NULL, SPOKE_WAIT_FIRST); /* it listens, and says nothing */
+    cr_assert_eq(rc, SPOKE_ETIMEDOUT, "%s", spoke_error_name(rc));
+    cr_assert_eq(raw_accept(&l, &p, RAW_LIMIT_MS), RAW_OK);
+    cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK);
+    raw_close(&p);
+    cr_assert_eq(spoke_socket_close(req), 0);
+    raw_listener_close(&l);
+    caller_close(&c);
+}
+
 HOSTILE_TEST(handshake, a_dialer_survives_bad_listeners, .timeout = 60)
 {
     static const char *const greetings[] = {"",

@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -183,6 +184,36 @@ Test(local, addresses_that_cannot_be_bound_have_their_own_errors)
     cr_expect_eq(spoke_listen(s, url, NULL, 0), 0);
     cr_expect_eq(spoke_listen(s, url, NULL, 0), SPOKE_EADDRINUSE);
     resources_take(&before); /* which has one listener more */
+}
+
+/* In a network without an interface, so that nobody is asked. */
+static int
+look_for_nobody(void *ctx)
+{
+    spoke_engine *e;
+    spoke_socket *own;
+
+    (void)ctx;
+    if (unshare(CLONE_NEWNET) != 0)
+        return 77;
+    CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
+    CHILD_CHECK(spoke_socket_open(&own, SPOKE_REQ, e) == 0);
+    for (int i = 0; i < 2; i++)
+        CHILD_CHECK(spoke_dial(own, "tcp://nobody.invalid:5000", NULL, SPOKE_WAIT_FIRST) ==
+                    SPOKE_EHOST);
+    CHILD_CHECK(spoke_dial(own, "tcp://nobody.invalid:5000", NULL, 0) == 0);
+    CHILD_CHECK(spoke_engine_poll(e, 5 * SPOKE_MS) >= 0);
+    CHILD_CHECK(spoke_engine_close(e) == 0); /* while it is looked up, or waits to be again */
+    return 0;
+}
+
+Test(local, a_name_that_does_not_resolve_is_told_as_such)
+{
+    int code = child_run(look_for_nobody, NULL, 20);
+
+    if (code == 77)
+        cr_skip("this user may not make a network");
+    cr_assert_eq(code, 0);
 }
 
 /* ---- what lies at the path ---- */

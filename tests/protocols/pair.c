@@ -336,6 +336,38 @@ ON_EVERY_TRANSPORT(pair, wakes_every_sender_that_waits_when_a_peer_comes)
     finish();
 }
 
+ON_EVERY_TRANSPORT(pair, drops_what_has_expired_and_nothing_else)
+{
+    spoke_socket *a = open_socket(SPOKE_PAIR), *b = open_socket(SPOKE_PAIR);
+
+    connect_sockets(b, a, *t);
+    send_text(a, "before");
+    cr_assert_eq(spoke_socket_set_duration(a, SPOKE_OPT_SEND_EXPIRY, 1), 0);
+    send_text(a, "expired");
+    cr_assert_eq(spoke_socket_set_duration(a, SPOKE_OPT_SEND_EXPIRY, 0), 0);
+    send_text(a, "after");
+    expect_text(b, "before");
+    expect_text(b, "after");
+    cr_assert_eq(stats_of(a).dropped_expired, 1);
+    finish();
+}
+
+/* Goal: a call without patience still gets what is there. */
+ON_EVERY_TRANSPORT(pair, does_at_once_what_it_can_whatever_the_time_limit)
+{
+    spoke_socket *a = open_with_queue(0), *b = open_socket(SPOKE_PAIR);
+
+    connect_sockets(b, a, *t);
+    cr_assert_eq(spoke_socket_set_duration(a, SPOKE_OPT_SEND_TIMEOUT, 0), 0);
+    cr_assert_eq(spoke_socket_set_duration(b, SPOKE_OPT_RECV_TIMEOUT, 0), 0);
+    for (int i = 0; i < 100; i++) {
+        send_text(a, "now");
+        expect_fd(b, SPOKE_OPT_RECV_FD, true);
+        expect_text(b, "now");
+    }
+    finish();
+}
+
 Test(pair, says_at_the_close_what_was_not_delivered)
 {
     struct spoke_close_report report;
@@ -415,6 +447,41 @@ ON_EVERY_STREAM(pair, stops_reading_a_peer_that_floods)
         cr_assert_eq(spoke_recv(s, &m, 0), 0);
         cr_assert_eq(spoke_msg_size(m), SIZE);
         cr_assert_eq(raw_get32(spoke_msg_body(m)), i);
+        spoke_msg_free(m);
+    }
+    raw_close(&p);
+    finish();
+}
+
+/* Goal: a long queue is bounded in bytes all the same. */
+ON_EVERY_STREAM(pair, stops_reading_when_what_waits_is_many_bytes)
+{
+    enum { BYTES = 200000, MOST = 400, SIZE = 60000 };
+    spoke_socket *s = open_socket(SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+    static uint8_t body[SIZE];
+    struct spoke_memory_stats memory;
+    struct raw_peer p;
+    uint32_t sent = 0;
+    spoke_msg *m;
+
+    cr_assert_eq(spoke_socket_set_size(s, SPOKE_OPT_RECV_QUEUE_BYTES, BYTES), 0);
+    listen_on(s, *t, url);
+    join(&p, s, url, 1);
+    for (int rc = RAW_OK; rc == RAW_OK && sent < MOST; sent++) {
+        uint8_t prefix[RAW_IPC_PREFIX_BYTES];
+        size_t size = raw_prefix(&p, prefix, SIZE);
+        rc = raw_send_bytes(&p, prefix, size, RAW_QUIET_MS);
+        if (rc == RAW_OK)
+            rc = raw_send_bytes(&p, body, SIZE, RAW_QUIET_MS);
+        cr_assert(rc == RAW_OK || rc == RAW_TIMEOUT);
+    }
+    cr_assert_lt(sent, MOST, "24 MB went somewhere");
+    spoke_memory_stats(&memory);
+    cr_assert_leq(memory.messages, BYTES / SIZE + 4);
+    for (uint32_t i = 0; i + 1 < sent; i++) {
+        cr_assert_eq(spoke_recv(s, &m, 0), 0);
+        cr_assert_eq(spoke_msg_size(m), SIZE);
         spoke_msg_free(m);
     }
     raw_close(&p);
