@@ -274,7 +274,7 @@ spk_listener_closed(struct spk_endpoint *l)
 bool
 spk_listener_is_open(const struct spk_endpoint *l)
 {
-    return l->state == SPK_LISTENING && l->socket->state_now == SPK_SOCKET_OPEN;
+    return l->state == SPK_LISTENING && l->socket->state_now != SPK_SOCKET_CLOSING;
 }
 
 void

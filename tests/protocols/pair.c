@@ -398,6 +398,34 @@ ON_EVERY_TRANSPORT(pair, lingers_until_a_late_peer_has_everything)
     finish();
 }
 
+static void *
+run_close(void *socket)
+{
+    return (void *)(intptr_t)spoke_socket_close(socket); /* NOLINT: an error, not a place */
+}
+
+/* The same for one who listens: whoever comes while it lingers is welcome. */
+ON_EVERY_TRANSPORT(pair, listens_while_it_lingers)
+{
+    spoke_socket *a = open_socket(SPOKE_PAIR), *b = open_socket(SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+    pthread_t closer;
+    void *result;
+
+    send_text(a, "last");
+    send_text(a, "words");
+    listen_on(a, *t, url);
+    cr_assert_eq(spoke_socket_set_duration(a, SPOKE_OPT_LINGER, PATIENCE), 0);
+    cr_assert_eq(pthread_create(&closer, NULL, run_close, a), 0);
+    sleep_ms(20);
+    dial(b, url);
+    expect_text(b, "last");
+    expect_text(b, "words");
+    pthread_join(closer, &result);
+    cr_assert_null(result, "everything was delivered");
+    finish();
+}
+
 /* ---- receiving ---- */
 
 ON_EVERY_STREAM(pair, keeps_what_arrived_after_the_peer_has_left)
