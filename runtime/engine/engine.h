@@ -280,7 +280,7 @@ void spk_fork_add_lock(pthread_mutex_t *lock);
 #define SPK_FREE_AFTER_FORK(Lock)                                                                  \
     __attribute__((constructor)) static void add_##Lock(void)                                      \
     {                                                                                              \
-        spk_fork_add_lock(&Lock);                                                                  \
+        spk_fork_add_lock(&(Lock));                                                                \
     }
 
 /* Whether the engine is of this process, and not of its parent. */

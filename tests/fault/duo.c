@@ -26,15 +26,14 @@ configure(struct duo *d)
     return rc;
 }
 
-int
-duo_open(struct duo *d, const char *url)
+static int
+connect_on(struct duo *d, const char *url, spoke_engine *e)
 {
     int rc;
 
     memset(d, 0, sizeof *d);
     d->url = url;
-    if ((rc = spoke_engine_open(&d->e, NULL)) != 0)
-        return rc;
+    d->e = e;
     if ((rc = spoke_socket_open(&d->rep, SPOKE_REP, d->e)) != 0)
         goto close_all;
     if ((rc = spoke_socket_open(&d->req, SPOKE_REQ, d->e)) != 0)
@@ -49,6 +48,21 @@ duo_open(struct duo *d, const char *url)
 close_all:
     duo_close(d);
     return rc;
+}
+
+int
+duo_open(struct duo *d, const char *url)
+{
+    spoke_engine *e;
+    int rc = spoke_engine_open(&e, NULL);
+
+    return rc != 0 ? rc : connect_on(d, url, e);
+}
+
+int
+duo_open_shared(struct duo *d, const char *url)
+{
+    return connect_on(d, url, NULL);
 }
 
 /* Receive until the message with this number comes: earlier ones belong to exchanges that failed.

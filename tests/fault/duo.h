@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A requester and a replier on one owned engine, for tests that let things fail under them. Nothing
+/* A requester and a replier on one engine, for tests that let things fail under them. Nothing
  * here asserts: everything returns the library's errors. */
 #ifndef TESTS_FAULT_DUO_H
 #define TESTS_FAULT_DUO_H
@@ -14,6 +14,8 @@ struct duo {
 
 /* Open and connect; on failure nothing is left. */
 int duo_open(struct duo *d, const char *url);
+/* The same on the library's shared engine. */
+int duo_open_shared(struct duo *d, const char *url);
 /* One request and its answer of `size` bytes, checked.  SPOKE_EPROTO: something else came. */
 int duo_exchange(struct duo *d, size_t size);
 /* After a failure: try again until it works, a bounded number of times. */

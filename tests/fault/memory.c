@@ -3,6 +3,8 @@
  * same, nothing is left, and the next attempt works. */
 #include "tests/fault/duo.h"
 
+#include <stdatomic.h>
+
 #include "runtime/memory/pool.h"
 #include "tests/support/endpoints.h"
 #include "tests/support/resources.h"
@@ -11,15 +13,15 @@
 #define TOO_MANY 20000
 
 static struct {
-    long count, fail_at; /* from 1; 0: never */
-    bool fired;
-} fault;
+    atomic_long count, fail_at; /* from 1; 0: never */
+    atomic_bool fired;
+} fault; /* any thread */
 
 static bool
 fail_this_one(void *ctx)
 {
     (void)ctx;
-    if (++fault.count != fault.fail_at)
+    if (atomic_fetch_add(&fault.count, 1) + 1 != fault.fail_at)
         return false;
     fault.fired = true;
     return true;
@@ -51,15 +53,47 @@ disarm(void)
 static const size_t sizes[] = {4, 100, 130, 5000, 200000};
 enum { SIZES = sizeof sizes / sizeof sizes[0] };
 
-ParameterizedTestParameters(memory, a_failed_allocation_while_opening_leaves_nothing)
+/* Where a duo lives. */
+struct place {
+    enum transport transport;
+    bool shared;
+};
+
+static struct criterion_test_params
+all_places(void)
 {
-    static enum transport transports[] = {INPROC, IPC, TCP};
+    static struct place places[] = {{INPROC, false}, {IPC, false}, {TCP, false},
+                                    {INPROC, true},  {IPC, true},  {TCP, true}};
 
     return (struct criterion_test_params){
-        .size = sizeof transports[0], .params = transports, .length = 3};
+        .size = sizeof places[0], .params = places, .length = sizeof places / sizeof places[0]};
 }
 
-ParameterizedTest(enum transport *t, memory, a_failed_allocation_while_opening_leaves_nothing,
+static int
+open_at(const struct place *p, struct duo *d, const char *url)
+{
+    return p->shared ? duo_open_shared(d, url) : duo_open(d, url);
+}
+
+/* The shared engine makes what it keeps. */
+static void
+warm_up(const struct place *p, const char *url)
+{
+    struct duo d;
+
+    if (!p->shared)
+        return;
+    cr_assert_eq(duo_open_shared(&d, url), 0);
+    cr_assert_eq(duo_recover(&d, 100), 0);
+    cr_assert_eq(duo_close(&d), 0);
+}
+
+ParameterizedTestParameters(memory, a_failed_allocation_while_opening_leaves_nothing)
+{
+    return all_places();
+}
+
+ParameterizedTest(struct place *p, memory, a_failed_allocation_while_opening_leaves_nothing,
                   .timeout = 120)
 {
     static struct resources before;
@@ -67,13 +101,14 @@ ParameterizedTest(enum transport *t, memory, a_failed_allocation_while_opening_l
     struct duo d;
     long failures = 0;
 
-    endpoint_fresh(url, *t);
+    endpoint_fresh(url, p->transport);
+    warm_up(p, url);
     resources_take(&before);
     fault.fired = true;
     for (long n = 1; fault.fired; n++) {
         cr_assert_lt(n, TOO_MANY);
         arm(n);
-        int rc = duo_open(&d, url);
+        int rc = open_at(p, &d, url);
         disarm();
         if (rc != 0) {
             cr_assert(fault.fired, "allocation %ld: %s although none failed", n,
@@ -82,7 +117,7 @@ ParameterizedTest(enum transport *t, memory, a_failed_allocation_while_opening_l
                           rc == SPOKE_EOF,
                       "allocation %ld: %s", n, spoke_error_name(rc));
             failures++;
-            cr_assert_eq(duo_open(&d, url), 0, "after allocation %ld failed", n);
+            cr_assert_eq(open_at(p, &d, url), 0, "after allocation %ld failed", n);
         }
         for (int i = 0; i < SIZES; i++)
             cr_assert_eq(duo_recover(&d, sizes[i]), 0, "after allocation %ld failed", n);
@@ -94,13 +129,10 @@ ParameterizedTest(enum transport *t, memory, a_failed_allocation_while_opening_l
 
 ParameterizedTestParameters(memory, a_failed_allocation_in_an_exchange_loses_at_most_this_one)
 {
-    static enum transport transports[] = {INPROC, IPC, TCP};
-
-    return (struct criterion_test_params){
-        .size = sizeof transports[0], .params = transports, .length = 3};
+    return all_places();
 }
 
-ParameterizedTest(enum transport *t, memory,
+ParameterizedTest(struct place *p, memory,
                   a_failed_allocation_in_an_exchange_loses_at_most_this_one, .timeout = 120)
 {
     static struct resources before;
@@ -108,10 +140,11 @@ ParameterizedTest(enum transport *t, memory,
     struct duo d;
     long tried = 0;
 
-    endpoint_fresh(url, *t);
+    endpoint_fresh(url, p->transport);
+    warm_up(p, url);
     resources_take(&before);
     for (int i = 0; i < SIZES; i++) {
-        cr_assert_eq(duo_open(&d, url), 0);
+        cr_assert_eq(open_at(p, &d, url), 0);
         cr_assert_eq(duo_recover(&d, sizes[i]), 0);
         fault.fired = true;
         for (long n = 1; fault.fired; n++) {
