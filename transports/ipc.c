@@ -3,6 +3,7 @@
  * is special here is the socket file: one that nobody listens on is replaced, anything else is left
  * alone, and only our own is removed.  Engine's thread. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -39,9 +40,18 @@ ipc_dial(struct spk_endpoint *d)
 
 /* ---- the socket file ---- */
 
-/* Is there a socket that nobody listens on? */
+static bool
+is_same_file(const char *path, dev_t device, ino_t inode)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && st.st_ino == inode && st.st_dev == device;
+}
+
+/* Is there a socket that nobody listens on?  Then away with it, unless somebody has put another one
+ * there while we looked. */
 static int
-check_stale(const struct spk_endpoint *l)
+remove_stale(const struct spk_endpoint *l)
 {
     const struct sockaddr_un *un = (const struct sockaddr_un *)&l->address;
     struct stat st;
@@ -57,31 +67,68 @@ check_stale(const struct spk_endpoint *l)
     close(fd);
     if (error != ECONNREFUSED)
         return error == EACCES ? SPOKE_EACCES : SPOKE_EADDRINUSE;
+    if (!is_same_file(un->sun_path, st.st_dev, st.st_ino))
+        return SPOKE_EADDRINUSE;
     return unlink(un->sun_path) == 0 || errno == ENOENT ? 0 : spk_error_from_errno(errno);
+}
+
+/* Where the file will be found again: the process may be somewhere else by then.  NULL: no memory,
+ * or no such place. */
+static char *
+absolute_path(const char *path)
+{
+    char here[PATH_MAX], *text;
+    size_t size;
+
+    if (path[0] == '/')
+        here[0] = '\0';
+    else if (getcwd(here, sizeof here) == NULL)
+        return NULL;
+    size = strlen(here) + 1 + strlen(path) + 1;
+    if ((text = spk_zalloc(size)) != NULL)
+        snprintf(text, size, "%s%s%s", here, here[0] == '\0' ? "" : "/", path);
+    return text;
 }
 
 static void
 remember_file(struct spk_endpoint *l)
 {
-    const struct sockaddr_un *un = (const struct sockaddr_un *)&l->address;
     struct stat st;
 
-    if (!l->url.abstract && lstat(un->sun_path, &st) == 0) {
-        l->device = st.st_dev;
-        l->inode = st.st_ino;
-    }
+    if (l->url.abstract || lstat(l->url.path, &st) != 0)
+        return;
+    l->device = st.st_dev;
+    l->inode = st.st_ino;
+    spk_free(l->private);
+    l->private = absolute_path(l->url.path);
 }
 
 static void
 remove_file(struct spk_endpoint *l)
 {
-    struct stat st;
+    const char *path = l->private != NULL ? l->private : l->url.path;
 
     if (l->inode == 0 || !spk_engine_is_ours(l->e))
         return;
-    if (lstat(l->url.path, &st) == 0 && st.st_ino == l->inode && st.st_dev == l->device)
-        unlink(l->url.path);
+    if (is_same_file(path, l->device, l->inode))
+        unlink(path);
     l->inode = 0;
+}
+
+/* Whose it is, and who may connect: before anybody can. */
+static int
+set_rights(const struct spk_endpoint *l)
+{
+    const struct spk_endpoint_options *o = &l->options;
+
+    if (l->inode == 0)
+        return 0;
+    if ((o->ipc_owner >= 0 || o->ipc_group >= 0) &&
+        lchown(l->url.path, (uid_t)o->ipc_owner, (gid_t)o->ipc_group) != 0)
+        return spk_error_from_errno(errno);
+    if (o->ipc_mode >= 0 && chmod(l->url.path, (mode_t)o->ipc_mode) != 0)
+        return spk_error_from_errno(errno);
+    return 0;
 }
 
 /* ---- listening ---- */
@@ -94,20 +141,14 @@ ipc_listen(struct spk_endpoint *l)
 
     set_address(l);
     rc = spk_fd_bind(l);
-    if (rc == SPOKE_EADDRINUSE && !is_virtual && !l->url.abstract && (rc = check_stale(l)) == 0)
+    if (rc == SPOKE_EADDRINUSE && !is_virtual && !l->url.abstract && (rc = remove_stale(l)) == 0)
         rc = spk_fd_bind(l);
     if (rc != 0)
         return rc;
     if (!is_virtual)
         remember_file(l);
-    if (l->options.ipc_mode >= 0 && l->inode != 0 &&
-        chmod(l->url.path, (mode_t)l->options.ipc_mode) != 0) {
-        rc = spk_error_from_errno(errno);
-        goto unbind;
-    }
-    if ((rc = spk_fd_accept(l)) == 0)
+    if ((rc = set_rights(l)) == 0 && (rc = spk_fd_accept(l)) == 0)
         return 0;
-unbind:
     remove_file(l);
     spk_fd_unbind(l);
     return rc;
@@ -130,6 +171,7 @@ const struct spoke_transport spoke_transport_ipc = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "ipc",
     .message_type_byte = true,
+    .options = SPK_OPTIONS_IPC,
     .flush_bytes = 16 * 1024,
     .dial = ipc_dial,
     .dial_cancel = spk_fd_dial_cancel,

@@ -34,6 +34,7 @@ enum spoke_type {
 #define SPOKE_OPT_SEND_TIMEOUT   "send-timeout"   /* duration FOREVER, S; 0: do not wait. = SEND-DEADLINE, NN_SNDTIMEO */
 #define SPOKE_OPT_SEND_EXPIRY    "send-expiry"    /* duration 0 = never, S: a message not written by then is dropped; not REQ's */
 #define SPOKE_OPT_BEST_EFFORT    "best-effort"    /* bool false, S: a send that would wait drops the message instead */
+#define SPOKE_OPT_FAIL_NO_PEERS  "fail-no-peers"  /* bool false, S: without any peer a send, and a receive that would wait, give SPOKE_ENOPEER. = FAIL-NO-PEERS */
 #define SPOKE_OPT_LINGER         "linger"         /* duration 1 s, S: how long close waits for what is queued. = LINGER */
 #define SPOKE_OPT_SEND_QUEUE     "send-queue"     /* int messages 128, S, before dial/listen; 0: only what a pipe takes at once. = WRITEQ-LEN */
 #define SPOKE_OPT_RECV_QUEUE     "recv-queue"     /* int messages 128, S, before dial/listen. = READQ-LEN */
@@ -44,6 +45,7 @@ enum spoke_type {
 #define SPOKE_OPT_TTL            "ttl"            /* int 8, 1–255, S (REP …): hops accepted. = TTL, NN_MAXTTL */
 #define SPOKE_OPT_RECONNECT      "reconnect-time" /* duration 100 ms, S*D: first wait before dialing again. = RECONNECT-TIME */
 #define SPOKE_OPT_RECONNECT_MAX  "reconnect-time-max" /* duration 0 = no growth, S*D. = MAX-RECONNECT-TIME */
+#define SPOKE_OPT_DIAL_ASYNC     "dial-async"     /* bool true, S*D; false: dialing waits for the first attempt, as with SPOKE_WAIT_FIRST. = DIAL-ASYNCH */
 #define SPOKE_OPT_HANDSHAKE_TIME "handshake-time" /* duration 10 s, S*DL: for everything between connect and the first message */
 #define SPOKE_OPT_MAX_PIPES      "max-pipes"      /* int 0 = no limit, S: further connections are accepted and closed */
 #define SPOKE_OPT_BUSY_POLL      "busy-poll"      /* duration: SPOKE_WAIT_…, S; the engine's */
@@ -55,7 +57,10 @@ enum spoke_type {
 #define SPOKE_OPT_SEND_FD        "send-fd"        /* int, S, read-only: readable while a send would not wait. = NN_SNDFD */
 #define SPOKE_OPT_TCP_NODELAY    "tcp-nodelay"    /* bool true, S*DL (tcp). = NO-DELAY, NN_TCP_NODELAY */
 #define SPOKE_OPT_TCP_KEEPALIVE  "tcp-keepalive"  /* bool true, S*DL (tcp). = KEEPALIVE */
-#define SPOKE_OPT_IPC_MODE       "ipc-mode"       /* int -1 = umask decides, 0–0777, S*L (ipc): the socket file's mode bits. = UNIX-IPC-CHMOD */
+#define SPOKE_OPT_TCP_KEEPALIVE_TIME "tcp-keepalive-time" /* duration 0 = the system's, up to 32 767 s, in whole seconds, rounded up, S*DL (tcp): silence before a probe, and between probes. = KEEPALIVETIME */
+#define SPOKE_OPT_IPC_MODE       "ipc-mode"       /* int -1 = umask decides, 0–0777, S*L (ipc), before the listener starts: the socket file's mode bits. = UNIX-IPC-CHMOD */
+#define SPOKE_OPT_IPC_OWNER      "ipc-owner"      /* int -1 = as it is, S*L (ipc), before the listener starts: the file's user, by number. = UNIX-IPC-OWNER */
+#define SPOKE_OPT_IPC_GROUP      "ipc-group"      /* int -1 = as it is, S*L (ipc), before the listener starts: the file's group, by number. = UNIX-IPC-GROUP */
 #define SPOKE_OPT_URL            "url"            /* string, D L P, read-only: as given */
 #define SPOKE_OPT_ADDRESS        "address"        /* string, L, read-only: as bound, port 0 resolved; can be dialed */
 #define SPOKE_OPT_LOCAL_ADDRESS  "local-address"  /* string, P, read-only */

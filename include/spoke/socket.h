@@ -72,6 +72,12 @@ SPOKE_API int spoke_dialer_start(spoke_dialer *d, int flags);
 SPOKE_API int spoke_listener_create(spoke_listener **out, spoke_socket *s, const char *url);
 SPOKE_API int spoke_listener_start(spoke_listener *l, int flags);
 
+/* Wait at most `timeout_ns` for the outcome of the first attempt of a dialer that has been started,
+ * which goes on whatever that is.  Returns 0 if the attempt gave a pipe, however long ago, or its
+ * error.  SPOKE_ETIMEDOUT: it has none yet, or timed out itself; with `timeout_ns` 0, which never
+ * waits, the former is SPOKE_EAGAIN.  SPOKE_ESTATE: not started. */
+SPOKE_API int spoke_dialer_wait(spoke_dialer *d, spoke_ns timeout_ns);
+
 /* Stop dialing and close its pipe.  Errors: SPOKE_ECLOSED. */
 SPOKE_API int spoke_dialer_close(spoke_dialer *d);
 /* Stop accepting; pipes that it accepted live on.  The socket file is removed if it is still ours.

@@ -49,7 +49,7 @@ struct spk_socket {
     struct spoke_stats stats;
 
     /* options */
-    bool raw, best_effort;
+    bool raw, best_effort, fail_no_peers;
     spoke_ns recv_timeout_ns, send_timeout_ns, send_expiry_ns, linger_ns, busy_poll_ns;
     int send_queue, recv_queue_most, max_pipes;
     size_t send_queue_bytes, recv_queue_bytes;
@@ -83,6 +83,8 @@ void spk_socket_check_ready(
 void spk_socket_advance_close(struct spk_socket *s);
 void spk_socket_refill(struct spk_socket *s);
 void spk_socket_start_close(struct spk_socket *s);
+void spk_socket_lost(struct spk_socket *s,
+                     struct spk_pipe *p); /* while it lingers: what `p` still has will not arrive */
 
 /* ---- event.c ---- */
 void spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct spk_pipe *p,

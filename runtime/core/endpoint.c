@@ -27,7 +27,7 @@ spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char *ur
     rc = SPOKE_ESCHEME;
     if ((ep->transport = spk_find_transport(ep->url.scheme)) == NULL)
         goto fini_url;
-    if (is_dialer && ep->transport->check != NULL && (rc = ep->transport->check(&ep->url)) != 0)
+    if (ep->transport->check != NULL && (rc = ep->transport->check(&ep->url)) != 0)
         goto fini_url;
     if ((rc = spk_handle_new(is_dialer ? SPK_HANDLE_DIALER : SPK_HANDLE_LISTENER, ep, s->e,
                              &ep->handle)) != 0)
@@ -103,11 +103,19 @@ dial(struct spk_endpoint *d)
     d->transport->dial(d);
 }
 
+/* Attempts one after the other without any pause would take the whole engine, and could not grow
+ * rarer. */
+static spoke_ns
+shortest_wait(const struct spk_endpoint *d)
+{
+    return d->options.reconnect_ns > SPOKE_MS ? d->options.reconnect_ns : SPOKE_MS;
+}
+
 static void
 wait_and_dial(struct spk_endpoint *d)
 {
     struct spk_engine *e = d->e;
-    spoke_ns least = d->options.reconnect_ns, most = d->options.reconnect_max_ns, wait = least;
+    spoke_ns least = shortest_wait(d), most = d->options.reconnect_max_ns, wait = least;
 
     if (d->backoff_ns > least)
         wait += (spoke_ns)(spk_engine_random(e) %
@@ -146,6 +154,7 @@ spk_dialer_attempt_over(struct spk_endpoint *d, int reason)
     d->last_error = reason;
     if (!d->first_done) {
         d->first_done = true;
+        d->first_error = reason;
         spk_engine_wake_all(d->e, &d->waiters);
     }
     if (reason != 0)
@@ -208,7 +217,7 @@ spk_dialer_pipe_gone(struct spk_endpoint *d, int reason, bool was_attached)
         return;
     if (!was_attached)
         spk_dialer_attempt_over(d, reason);
-    else if (spk_engine_now(d->e) - d->attached_ns >= d->options.reconnect_ns)
+    else if (spk_engine_now(d->e) - d->attached_ns >= shortest_wait(d))
         d->backoff_ns = 0;
     wait_and_dial(d);
 }
@@ -326,9 +335,9 @@ enter_endpoint(void *handle, bool is_dialer, struct spk_endpoint **ep, struct sp
     return rc;
 }
 
-/* Wait for the outcome of the first attempt. */
+/* Wait for the outcome of the first attempt; `keep`: the dialer goes on, whatever it is. */
 static int
-wait_first(struct spk_engine *e, struct spk_endpoint *d)
+wait_first(struct spk_engine *e, struct spk_endpoint *d, spoke_ns deadline, bool keep)
 {
     int rc = 0;
 
@@ -336,15 +345,45 @@ wait_first(struct spk_engine *e, struct spk_endpoint *d)
     d->socket->callers++;
     while (rc == 0 && !d->first_done && d->state != SPK_CLOSING &&
            d->socket->state_now == SPK_SOCKET_OPEN)
-        rc = spk_engine_wait(e, &d->waiters, SPOKE_FOREVER, d->socket->busy_poll_ns);
-    if (rc == 0)
-        rc = d->first_done ? d->last_error : SPOKE_ECLOSED;
+        rc = spk_engine_wait(e, &d->waiters, deadline, d->socket->busy_poll_ns);
+    if (d->first_done)
+        rc = d->first_error;
+    else if (rc == 0)
+        rc = SPOKE_ECLOSED;
     d->socket->callers--;
     if (d->socket->state_now == SPK_SOCKET_CLOSING)
         spk_task_queue(e, &d->socket->free_task);
-    if (rc != 0)
+    if (rc != 0 && !keep)
         spk_endpoint_close(d);
     spk_endpoint_unref(d);
+    return rc;
+}
+
+/* Let the engine go on until somebody wakes those who wait for `l`, or until `deadline`: then
+ * SPOKE_ETIMEDOUT.  Any other error: it is not to be started any more. */
+static int
+pause_listening(struct spk_engine *e, struct spk_endpoint *l, spoke_ns deadline)
+{
+    int rc = spk_engine_wait(e, &l->waiters, deadline, SPOKE_WAIT_BLOCK);
+
+    if (rc == SPOKE_EDEADLK)
+        return rc;
+    return l->state == SPK_CLOSING || l->socket->state_now != SPK_SOCKET_OPEN ? SPOKE_ECLOSED : rc;
+}
+
+/* Start it, once its name is known. */
+static int
+listen_by_name(struct spk_engine *e, struct spk_endpoint *l)
+{
+    spoke_ns deadline = spk_engine_now(e) + l->options.handshake_ns;
+    int rc, waited;
+
+    while ((rc = spk_listener_start(l)) == SPOKE_EAGAIN) {
+        if ((waited = pause_listening(e, l, deadline)) != 0) {
+            l->transport->listen_cancel(l);
+            return waited;
+        }
+    }
     return rc;
 }
 
@@ -353,20 +392,18 @@ wait_first(struct spk_engine *e, struct spk_endpoint *d)
 static int
 listen_patiently(struct spk_engine *e, struct spk_endpoint *l)
 {
-    int rc = spk_listener_start(l);
+    bool patient = !l->transport->message_face && !e->backend->is_virtual;
+    int rc, waited;
 
-    if (l->transport->message_face || e->backend->is_virtual)
-        return rc;
     l->refs++;
     l->socket->callers++;
-    for (spoke_ns pause = 2 * SPOKE_MS; rc == SPOKE_EADDRINUSE && pause <= 128 * SPOKE_MS;
-         pause *= 2) {
-        if (spk_engine_wait(e, &l->waiters, spk_engine_now(e) + pause, SPOKE_WAIT_BLOCK) ==
-            SPOKE_EDEADLK)
+    rc = listen_by_name(e, l);
+    for (spoke_ns pause = 2 * SPOKE_MS;
+         patient && rc == SPOKE_EADDRINUSE && pause <= 128 * SPOKE_MS; pause *= 2) {
+        waited = pause_listening(e, l, spk_engine_now(e) + pause);
+        if (waited == SPOKE_EDEADLK)
             break;
-        rc = l->state == SPK_CREATED && l->socket->state_now == SPK_SOCKET_OPEN
-                 ? spk_listener_start(l)
-                 : SPOKE_ECLOSED;
+        rc = waited == SPOKE_ECLOSED ? waited : listen_by_name(e, l);
     }
     l->socket->callers--;
     if (l->socket->state_now == SPK_SOCKET_CLOSING)
@@ -382,8 +419,9 @@ start(struct spk_engine *e, struct spk_endpoint *ep, int flags)
 
     if (!ep->is_dialer)
         return listen_patiently(e, ep);
-    if ((rc = spk_dialer_start(ep)) == 0 && (flags & SPOKE_WAIT_FIRST) != 0)
-        rc = wait_first(e, ep);
+    if ((rc = spk_dialer_start(ep)) == 0 &&
+        ((flags & SPOKE_WAIT_FIRST) != 0 || !ep->options.dial_async))
+        rc = wait_first(e, ep, SPOKE_FOREVER, false);
     return rc;
 }
 
@@ -493,6 +531,30 @@ spoke_listener_start(spoke_listener *l, int flags)
     if ((rc = enter_endpoint(l, false, &ep, &e)) != 0)
         return rc;
     rc = start(e, ep, flags);
+    spk_engine_leave(e);
+    return rc;
+}
+
+int
+spoke_dialer_wait(spoke_dialer *handle, spoke_ns timeout_ns)
+{
+    struct spk_endpoint *d;
+    struct spk_engine *e;
+    spoke_ns now;
+    int rc;
+
+    if (timeout_ns < 0)
+        return SPOKE_EINVAL;
+    if ((rc = enter_endpoint(handle, true, &d, &e)) != 0)
+        return rc;
+    now = spk_engine_now(e);
+    if (d->state == SPK_CREATED)
+        rc = SPOKE_ESTATE;
+    else if (!d->first_done && timeout_ns == 0)
+        rc = SPOKE_EAGAIN;
+    else
+        rc = wait_first(e, d, timeout_ns > SPOKE_FOREVER - now ? SPOKE_FOREVER : now + timeout_ns,
+                        true);
     spk_engine_leave(e);
     return rc;
 }

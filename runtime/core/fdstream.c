@@ -52,46 +52,74 @@ fd_close(struct spk_stream *st)
     spk_free(fd_of(st));
 }
 
-int
-spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, char *text, size_t room)
+/* A name in the abstract namespace may hold any byte: those that ipc://@ cannot carry are escaped.
+ */
+static void
+abstract_text(const char *name, size_t size, char *text, size_t room)
+{
+    size_t used;
+
+    if (memchr(name, '\0', size) == NULL) {
+        snprintf(text, room, "ipc://@%.*s", (int)size, name);
+        return;
+    }
+    used = (size_t)snprintf(text, room, "abstract://");
+    for (size_t i = 0; i < size && used < room; i++)
+        used += (size_t)snprintf(text + used, room - used,
+                                 name[i] == '\0' || name[i] == '%' ? "%%%02x" : "%c", name[i]);
+}
+
+static void
+unix_text(const struct sockaddr_un *un, size_t size, char *text, size_t room)
+{
+    size_t path = size > offsetof(struct sockaddr_un, sun_path)
+                      ? size - offsetof(struct sockaddr_un, sun_path)
+                      : 0;
+
+    if (path == 0) /* a dialer's end has no name */
+        snprintf(text, room, "ipc://");
+    else if (un->sun_path[0] == '\0')
+        abstract_text(un->sun_path + 1, path - 1, text, room);
+    else
+        snprintf(text, room, "ipc://%.*s", (int)strnlen(un->sun_path, path), un->sun_path);
+}
+
+static void
+v4_text(const void *address, in_port_t port, char *text, size_t room)
+{
+    char name[INET_ADDRSTRLEN];
+
+    inet_ntop(AF_INET, address, name, sizeof name);
+    snprintf(text, room, "tcp://%s:%u", name, ntohs(port));
+}
+
+/* A peer of version 4 that came to an address of both versions is told as what it is. */
+static void
+v6_text(const struct sockaddr_in6 *in, char *text, size_t room)
 {
     char name[INET6_ADDRSTRLEN], scope[IF_NAMESIZE + 1] = "", interface[IF_NAMESIZE];
 
-    if (address->ss_family == AF_UNIX) {
-        const struct sockaddr_un *un = (const void *)address;
-        size_t most = size > offsetof(struct sockaddr_un, sun_path)
-                          ? size - offsetof(struct sockaddr_un, sun_path)
-                          : 0;
-
-        if (most == 0)
-            return snprintf(text, room, "ipc://") < 0 ? SPOKE_EIO
-                                                      : 0; /* a dialer's end has no name */
-        if (un->sun_path[0] == '\0')
-            return snprintf(text, room, "ipc://@%.*s", (int)(most - 1), un->sun_path + 1) < 0
-                       ? SPOKE_EIO
-                       : 0;
-        return snprintf(text, room, "ipc://%.*s", (int)strnlen(un->sun_path, most), un->sun_path) <
-                       0
-                   ? SPOKE_EIO
-                   : 0;
+    if (IN6_IS_ADDR_V4MAPPED(&in->sin6_addr)) {
+        v4_text(&in->sin6_addr.s6_addr[12], in->sin6_port, text, room);
+        return;
     }
-    if (address->ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const void *)address;
+    inet_ntop(AF_INET6, &in->sin6_addr, name, sizeof name);
+    if (in->sin6_scope_id != 0 && if_indextoname(in->sin6_scope_id, interface) != NULL)
+        snprintf(scope, sizeof scope, "%%%s", interface);
+    snprintf(text, room, "tcp://[%s%s]:%u", name, scope, ntohs(in->sin6_port));
+}
 
-        inet_ntop(AF_INET, &in->sin_addr, name, sizeof name);
-        return snprintf(text, room, "tcp://%s:%u", name, ntohs(in->sin_port)) < 0 ? SPOKE_EIO : 0;
-    }
-    if (address->ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in = (const void *)address;
+int
+spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, char *text, size_t room)
+{
+    const struct sockaddr_in *in = (const void *)address;
 
-        inet_ntop(AF_INET6, &in->sin6_addr, name, sizeof name);
-        if (in->sin6_scope_id != 0 && if_indextoname(in->sin6_scope_id, interface) != NULL)
-            snprintf(scope, sizeof scope, "%%%s", interface);
-        return snprintf(text, room, "tcp://[%s%s]:%u", name, scope, ntohs(in->sin6_port)) < 0
-                   ? SPOKE_EIO
-                   : 0;
+    switch (address->ss_family) {
+    case AF_UNIX: unix_text((const void *)address, size, text, room); return 0;
+    case AF_INET: v4_text(&in->sin_addr, in->sin_port, text, room); return 0;
+    case AF_INET6: v6_text((const void *)address, text, room); return 0;
+    default: return SPOKE_ENOTSUP;
     }
-    return SPOKE_ENOTSUP;
 }
 
 static int
@@ -137,6 +165,22 @@ spk_fd_stream(struct spk_stream **out, struct spk_engine *e, int fd)
     return 0;
 }
 
+/* A connection without these still works. */
+static void
+tune_tcp(struct spk_endpoint *ep, int fd)
+{
+    const struct spk_endpoint_options *o = &ep->options;
+    struct spk_engine *e = ep->e;
+    int seconds = (int)((o->tcp_keepalive_ns + SPOKE_SECOND - 1) / SPOKE_SECOND);
+
+    (void)e->backend->set_option(e, fd, SPK_TCP_NODELAY, o->tcp_nodelay);
+    (void)e->backend->set_option(e, fd, SPK_TCP_KEEPALIVE, o->tcp_keepalive);
+    if (o->tcp_keepalive && seconds > 0) {
+        (void)e->backend->set_option(e, fd, SPK_TCP_KEEPALIVE_IDLE, seconds);
+        (void)e->backend->set_option(e, fd, SPK_TCP_KEEPALIVE_INTERVAL, seconds);
+    }
+}
+
 /* A connection that has just been made or accepted: tune it, make a stream of it.  Takes fd. */
 static int
 make_stream(struct spk_stream **out, struct spk_endpoint *ep, int fd)
@@ -144,11 +188,8 @@ make_stream(struct spk_stream **out, struct spk_endpoint *ep, int fd)
     struct spk_engine *e = ep->e;
     int rc;
 
-    if (ep->address.ss_family != AF_UNIX) {
-        /* A connection without these still works. */
-        (void)e->backend->set_option(e, fd, SPK_TCP_NODELAY, ep->options.tcp_nodelay);
-        (void)e->backend->set_option(e, fd, SPK_TCP_KEEPALIVE, ep->options.tcp_keepalive);
-    }
+    if (ep->address.ss_family != AF_UNIX)
+        tune_tcp(ep, fd);
     if ((rc = spk_fd_stream(out, e, fd)) != 0)
         e->backend->close_handle(e, fd);
     return rc;

@@ -13,9 +13,12 @@ spk_endpoint_options_init(struct spk_endpoint_options *o)
         .max_recv_size = (size_t)1 << 20,
         .reconnect_ns = 100 * SPOKE_MS,
         .handshake_ns = 10 * SPOKE_SECOND,
+        .dial_async = true,
         .tcp_nodelay = true,
         .tcp_keepalive = true,
         .ipc_mode = -1,
+        .ipc_owner = -1,
+        .ipc_group = -1,
     };
 }
 
@@ -51,24 +54,36 @@ enum { DIALERS = 1, LISTENERS = 2, BOTH = 3 };
 struct field {
     const char *name;
     enum spoke_type type;
-    bool early;
-    unsigned whose; /* endpoints' */
+    bool early;       /* before the socket, or the endpoint, is at work */
+    unsigned whose;   /* endpoints' */
+    unsigned options; /* SPK_OPTIONS_…: of such transports only; 0: of all */
     size_t offset;
     int64_t least, most;
 };
 
 #define SOCKET_FIELD(name, type, early, member, least, most)                                       \
     {                                                                                              \
-        name, type, early, 0, offsetof(struct spk_socket, member), least, most                     \
+        name, type, early, 0, 0, offsetof(struct spk_socket, member), least, most                  \
     }
 #define ENDPOINT_FIELD(name, whose, type, member, least, most)                                     \
     {                                                                                              \
-        name, type, false, whose, offsetof(struct spk_endpoint_options, member), least, most       \
+        name, type, false, whose, 0, offsetof(struct spk_endpoint_options, member), least, most    \
+    }
+#define TCP_FIELD(name, type, member, least, most)                                                 \
+    {                                                                                              \
+        name, type, false, BOTH, SPK_OPTIONS_TCP, offsetof(struct spk_endpoint_options, member),   \
+            least, most                                                                            \
+    }
+#define IPC_FIELD(name, type, member, least, most)                                                 \
+    {                                                                                              \
+        name, type, true, LISTENERS, SPK_OPTIONS_IPC,                                              \
+            offsetof(struct spk_endpoint_options, member), least, most                             \
     }
 
 static const struct field socket_fields[] = {
     SOCKET_FIELD(SPOKE_OPT_RAW, SPOKE_BOOL, true, raw, 0, 1),
     SOCKET_FIELD(SPOKE_OPT_BEST_EFFORT, SPOKE_BOOL, false, best_effort, 0, 1),
+    SOCKET_FIELD(SPOKE_OPT_FAIL_NO_PEERS, SPOKE_BOOL, false, fail_no_peers, 0, 1),
     SOCKET_FIELD(SPOKE_OPT_RECV_TIMEOUT, SPOKE_DURATION, false, recv_timeout_ns, 0, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_SEND_TIMEOUT, SPOKE_DURATION, false, send_timeout_ns, 0, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_SEND_EXPIRY, SPOKE_DURATION, false, send_expiry_ns, 0, INT64_MAX),
@@ -88,9 +103,14 @@ static const struct field endpoint_fields[] = {
     ENDPOINT_FIELD(SPOKE_OPT_RECONNECT_MAX, DIALERS, SPOKE_DURATION, reconnect_max_ns, 0,
                    INT64_MAX / 4),
     ENDPOINT_FIELD(SPOKE_OPT_HANDSHAKE_TIME, BOTH, SPOKE_DURATION, handshake_ns, 1, INT64_MAX / 4),
-    ENDPOINT_FIELD(SPOKE_OPT_TCP_NODELAY, BOTH, SPOKE_BOOL, tcp_nodelay, 0, 1),
-    ENDPOINT_FIELD(SPOKE_OPT_TCP_KEEPALIVE, BOTH, SPOKE_BOOL, tcp_keepalive, 0, 1),
-    ENDPOINT_FIELD(SPOKE_OPT_IPC_MODE, LISTENERS, SPOKE_INT, ipc_mode, -1, 0777),
+    ENDPOINT_FIELD(SPOKE_OPT_DIAL_ASYNC, DIALERS, SPOKE_BOOL, dial_async, 0, 1),
+    TCP_FIELD(SPOKE_OPT_TCP_NODELAY, SPOKE_BOOL, tcp_nodelay, 0, 1),
+    TCP_FIELD(SPOKE_OPT_TCP_KEEPALIVE, SPOKE_BOOL, tcp_keepalive, 0, 1),
+    TCP_FIELD(SPOKE_OPT_TCP_KEEPALIVE_TIME, SPOKE_DURATION, tcp_keepalive_ns, 0,
+              32767 * SPOKE_SECOND), /* the kernel's limit */
+    IPC_FIELD(SPOKE_OPT_IPC_MODE, SPOKE_INT, ipc_mode, -1, 0777),
+    IPC_FIELD(SPOKE_OPT_IPC_OWNER, SPOKE_INT, ipc_owner, -1, INT32_MAX),
+    IPC_FIELD(SPOKE_OPT_IPC_GROUP, SPOKE_INT, ipc_group, -1, INT32_MAX),
 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -355,8 +375,9 @@ find_endpoint_field(const struct spk_endpoint *ep, const char *name)
 {
     const struct field *field = find_field(endpoint_fields, COUNT(endpoint_fields), name);
 
-    return field != NULL && (field->whose & (ep->is_dialer ? DIALERS : LISTENERS)) != 0 ? field
-                                                                                        : NULL;
+    if (field == NULL || (field->whose & (ep->is_dialer ? DIALERS : LISTENERS)) == 0)
+        return NULL;
+    return field->options == 0 || (field->options & ep->transport->options) != 0 ? field : NULL;
 }
 
 static bool
@@ -382,7 +403,7 @@ set_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spo
         return rc;
     ep = object;
     if ((field = find_endpoint_field(ep, name)) != NULL)
-        rc = set_field(&ep->options, field, type, value, size, false);
+        rc = set_field(&ep->options, field, type, value, size, ep->state != SPK_CREATED);
     else
         rc = is_property(ep, name) ? SPOKE_EREADONLY : SPOKE_EOPTION;
     spk_engine_leave(e);
@@ -397,7 +418,7 @@ get_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spo
     struct spk_endpoint *ep;
     struct spk_engine *e;
     void *object;
-    char text[256];
+    char text[SPK_URL_MAX + 1];
     int rc;
 
     if (size == NULL || !arguments_are_fine(name, value, *size))
@@ -472,7 +493,7 @@ get_pipe(struct spk_pipe *p, const char *name, enum spoke_type type, void *value
 {
     bool local = strcmp(name, SPOKE_OPT_LOCAL_ADDRESS) == 0,
          remote = strcmp(name, SPOKE_OPT_REMOTE_ADDRESS) == 0;
-    char text[256];
+    char text[SPK_URL_MAX + 1];
     int rc;
 
     if (strcmp(name, SPOKE_OPT_PEER_PID) == 0 || strcmp(name, SPOKE_OPT_PEER_UID) == 0 ||

@@ -137,6 +137,8 @@ spk_pipe_shut(struct spk_pipe *p, int reason)
 {
     if (p->state == SPK_PIPE_CLOSING || p->state == SPK_PIPE_CLOSED)
         return;
+    if (p->socket->state_now == SPK_SOCKET_LINGERING)
+        spk_socket_lost(p->socket, p);
     p->state = SPK_PIPE_CLOSING;
     p->reason = reason;
     spk_list_remove(&p->ready);
@@ -158,6 +160,8 @@ on_close_task(struct spk_task *task)
         s->stats.dropped_lost += p->ops->pending(p, &bytes);
         if (s->protocol->pipe_removed != NULL)
             s->protocol->pipe_removed(s, p);
+        if (s->fail_no_peers && s->stats.pipes_current == 0)
+            spk_socket_wake(s, SPK_READABLE | SPK_WRITABLE | SPK_ALL);
     }
     spoke_msg_free(p->held);
     p->held = NULL;

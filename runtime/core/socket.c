@@ -189,11 +189,22 @@ undelivered(struct spk_socket *s, uint64_t *bytes)
     {
         struct spk_pipe *p = SPK_OWNER(link, struct spk_pipe, link);
 
+        if (p->state >= SPK_PIPE_CLOSING) /* what it had is lost */
+            continue;
         some = 0;
         messages += p->ops->pending(p, &some);
         *bytes += some;
     }
     return messages;
+}
+
+void
+spk_socket_lost(struct spk_socket *s, struct spk_pipe *p)
+{
+    uint64_t bytes = 0;
+
+    s->report.messages += p->ops->pending(p, &bytes);
+    s->report.bytes += bytes;
 }
 
 /* Who waits in close().  On its stack; the socket points to it as long as both live. */
@@ -242,9 +253,12 @@ on_free(struct spk_task *task)
 static void
 end_everything(struct spk_socket *s)
 {
+    uint64_t bytes;
+
     s->state_now = SPK_SOCKET_CLOSING;
     spk_timer_cancel(s->e, &s->linger_timer);
-    s->report.messages = undelivered(s, &s->report.bytes);
+    s->report.messages += undelivered(s, &bytes);
+    s->report.bytes += bytes;
     s->close_result = s->report.messages > 0 ? SPOKE_ETIMEDOUT : 0;
     for (struct spk_link *link = s->endpoints.next, *next; link != &s->endpoints; link = next) {
         next = link->next;
@@ -367,6 +381,13 @@ still_open(struct spk_socket *s)
     return s->state_now == SPK_SOCKET_OPEN;
 }
 
+/* SPOKE_OPT_FAIL_NO_PEERS */
+static bool
+has_nobody(const struct spk_socket *s)
+{
+    return s->fail_no_peers && s->stats.pipes_current == 0;
+}
+
 static int
 wait_for(struct spk_socket *s, struct spk_link *list, spoke_ns *deadline, spoke_ns timeout_ns,
          int flags)
@@ -390,12 +411,16 @@ send_one(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
     size_t size = m->size;
     int rc;
 
+    if (has_nobody(s))
+        return SPOKE_ENOPEER;
     if (s->send_expiry_ns > 0)
         m->expires_ns = spk_later(spk_engine_now(s->e), s->send_expiry_ns);
     else
         m->expires_ns = 0;
     while ((rc = s->protocol->send(s, m)) == SPOKE_EAGAIN) {
         s->writable_wanted = true;
+        if (has_nobody(s)) /* any more */
+            return SPOKE_ENOPEER;
         if (s->best_effort) {
             s->stats.dropped_best_effort++;
             spoke_msg_free(m);
@@ -481,6 +506,8 @@ recv_one(struct spk_socket *s, spoke_msg **m, int flags, spoke_ns *deadline)
     while ((rc = s->protocol->recv(s, m)) == SPOKE_EAGAIN) {
         if (flags == -1)
             return rc;
+        if (has_nobody(s))
+            return SPOKE_ENOPEER;
         if ((rc = wait_for(s, &s->recv_waiters, deadline, s->recv_timeout_ns, flags)) != 0)
             return rc;
         if (s->recv_epoch != epoch)

@@ -41,6 +41,8 @@ struct spk_stream {
 
 /* ---- transports ---- */
 
+enum { SPK_OPTIONS_TCP = 1, SPK_OPTIONS_IPC = 2 };
+
 #define SPOKE_TRANSPORT_ABI 1u
 
 struct spoke_transport {
@@ -48,20 +50,23 @@ struct spoke_transport {
     const char *scheme;
     bool message_type_byte; /* stream face: each message starts with a 0x01 (ipc) */
     bool message_face;      /* makes pipes by itself (inproc) instead of streams */
+    unsigned options;       /* SPK_OPTIONS_…: of its endpoints, besides those that all have */
     uint32_t
         flush_bytes; /* stream face: gathered messages are written when there are so many bytes */
 
-    int (*check)(
-        const struct spk_url *url); /* a dialer's URL, beyond its syntax; NULL: nothing to check */
+    int (*check)(const struct spk_url *url); /* beyond its syntax; NULL: nothing to check */
     /* One attempt.  Answers later, always, with spk_dialer_connected() or spk_dialer_failed();
      * after cancel with a failure as well. */
     void (*dial)(struct spk_endpoint *d);
     void (*dial_cancel)(struct spk_endpoint *d);
     bool (*dial_next)(struct spk_endpoint *d); /* descriptors: the attempt failed; true: another
                                                   address is being tried.  May be NULL */
-    /* Bind and start accepting: 0 or an error.  Each connection: spk_listener_accepted(). */
+    /* Bind and start accepting: 0 or an error.  Each connection: spk_listener_accepted().
+     * SPOKE_EAGAIN: not yet; l->waiters are woken when it is worth another call. */
     int (*listen)(struct spk_endpoint *l);
-    void (*listen_close)(struct spk_endpoint *l); /* stop; later spk_listener_closed() */
+    void (*listen_cancel)(struct spk_endpoint *l); /* nobody waits for that any more.  NULL: there
+                                                      is no SPOKE_EAGAIN either */
+    void (*listen_close)(struct spk_endpoint *l);  /* stop; later spk_listener_closed() */
     int (*listen_address)(struct spk_endpoint *l, char *text, size_t size);
 };
 
@@ -71,8 +76,9 @@ struct spoke_transport {
 struct spk_endpoint_options {
     size_t max_recv_size;
     spoke_ns reconnect_ns, reconnect_max_ns, handshake_ns;
-    bool tcp_nodelay, tcp_keepalive;
-    int ipc_mode;
+    bool dial_async, tcp_nodelay, tcp_keepalive;
+    spoke_ns tcp_keepalive_ns;
+    int ipc_mode, ipc_owner, ipc_group;
 };
 
 /* Dialer:   CREATED ─▶ DIALING ─▶ CONNECTED (has a pipe) ─▶ WAITING ─▶ DIALING …     any ─▶ CLOSING
@@ -104,10 +110,10 @@ struct spk_endpoint {
     struct spk_pipe *pipe;  /* CONNECTED */
     spoke_ns backoff_ns;
     spoke_ns attached_ns; /* when its pipe was attached */
-    int last_error;
+    int last_error, first_error;
     struct spk_task fail_task; /* spk_dialer_fail_later() */
     int fail_reason;
-    bool first_done;         /* the first attempt has an outcome: last_error */
+    bool first_done;         /* the first attempt has an outcome: first_error */
     struct spk_link waiters; /* for that */
 
     /* The transport's: for those made of descriptors, the attempt or the listening one. */
@@ -118,7 +124,8 @@ struct spk_endpoint {
     uint64_t device, inode;        /* ipc listener: the socket file that is ours */
     struct spk_timer accept_timer; /* back-off after a failed accept */
     bool stopped;                  /* listener: the address is free again */
-    void *private;                 /* tcp: addresses left to try; inproc: the name's entry */
+    void *private; /* tcp: addresses left to try; ipc: where the socket file lies; inproc: the
+                      name's entry */
 };
 
 /* ---- pipes ---- */

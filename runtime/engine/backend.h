@@ -14,7 +14,14 @@ struct spk_credentials {
     int pid, uid, gid;
 };
 
-enum spk_socket_option { SPK_TCP_NODELAY, SPK_TCP_KEEPALIVE, SPK_REUSEADDR, SPK_V6ONLY };
+enum spk_socket_option {
+    SPK_TCP_NODELAY,
+    SPK_TCP_KEEPALIVE,
+    SPK_TCP_KEEPALIVE_IDLE,     /* seconds until the first probe … */
+    SPK_TCP_KEEPALIVE_INTERVAL, /* … and from one to the next */
+    SPK_REUSEADDR,
+    SPK_V6ONLY
+};
 
 struct spk_backend {
     const char *name;

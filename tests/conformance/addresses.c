@@ -3,7 +3,12 @@
  */
 #include "tests/support/world.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -132,23 +137,6 @@ WORLD_TEST(addresses, port_0_becomes_a_port_that_can_be_dialed, world_cases_tcp,
     world_close(w);
 }
 
-WORLD_TEST(addresses, a_name_is_resolved, world_cases_tcp, .timeout = 30)
-{
-    struct world *w = world_open(c);
-    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
-    char url[ENDPOINT_MAX], named[ENDPOINT_MAX];
-    spoke_listener *l;
-
-    cr_assert_eq(node_listen(a, "tcp://*:0", &l, 0), 0);
-    cr_assert_eq(node_address(a, l, url), 0);
-    snprintf(named, sizeof named, "tcp://localhost%s", strrchr(url, ':'));
-    int rc = node_dial(b, named, NULL, SPOKE_WAIT_FIRST);
-    cr_assert_eq(rc, 0, "%s: %s", named, spoke_error_name(rc));
-    cr_assert_eq(node_send_pattern(b, 10, 1, 0), 0);
-    cr_assert_eq(node_expect(a, 10, 1), 0);
-    world_close(w);
-}
-
 WORLD_TEST(addresses, abstract_names_leave_no_file, world_cases_files, .timeout = 30)
 {
     static const char *const schemes[] = {"ipc://@", "abstract://"};
@@ -255,5 +243,394 @@ WORLD_TEST(addresses, a_relative_path_is_relative, world_cases_files, .timeout =
     a->s = NULL;
     cr_assert_eq(lstat("near.sock", &status), -1);
     cr_assert_eq(chdir("/"), 0);
+    world_close(w);
+}
+
+/* A process that has gone elsewhere in the meantime, as a daemon does. */
+WORLD_TEST(addresses, a_socket_file_is_found_again_after_a_chdir, world_cases_files, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR);
+    char path[ENDPOINT_MAX];
+    struct stat status;
+
+    scratch_path(path, "left.sock");
+    cr_assert_eq(chdir(scratch_dir()), 0);
+    cr_assert_eq(node_listen(a, "ipc://left.sock", NULL, 0), 0);
+    cr_assert_eq(chdir("/"), 0);
+    cr_assert_eq(lstat(path, &status), 0);
+    cr_assert_eq(node_close(a, NULL), 0);
+    a->s = NULL;
+    cr_assert_eq(lstat(path, &status), -1);
+    world_close(w);
+}
+
+/* ---- who may connect ---- */
+
+static char watched_path[ENDPOINT_MAX];
+static int refusals, others;
+
+static void
+try_to_connect(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    if (strcmp(path, watched_path) != 0)
+        return;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno == ECONNREFUSED)
+        refusals++;
+    else
+        others++;
+    close(fd);
+}
+
+/* This program's own: the library sets a file's mode with it. */
+int
+chmod(const char *path, mode_t mode)
+{
+    try_to_connect(path);
+    return fchmodat(AT_FDCWD, path, mode, 0);
+}
+
+WORLD_TEST(addresses, nobody_can_connect_before_the_mode_is_set, world_cases_files, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+
+    refusals = others = 0;
+    world_url(w, url);
+    snprintf(watched_path, sizeof watched_path, "%s", endpoint_path(url));
+    cr_assert_eq(node_set_int(a, SPOKE_OPT_IPC_MODE, 0600), 0);
+    cr_assert_eq(node_listen(a, url, NULL, 0), 0);
+    cr_assert_eq(refusals, 1);
+    cr_assert_eq(others, 0);
+    world_close(w);
+}
+
+WORLD_TEST(addresses, the_owner_of_a_socket_file_can_be_chosen, world_cases_files, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX], other[ENDPOINT_MAX];
+    struct stat status;
+
+    if (geteuid() != 0)
+        cr_skip("only root can give files away");
+    world_url(w, url);
+    world_url(w, other);
+    cr_assert_eq(node_set_int(a, SPOKE_OPT_IPC_OWNER, 4321), 0);
+    cr_assert_eq(node_listen(a, url, NULL, 0), 0);
+    cr_assert_eq(lstat(endpoint_path(url), &status), 0);
+    cr_assert_eq(status.st_uid, 4321);
+    cr_assert_eq(status.st_gid, getegid());
+    cr_assert_eq(node_set_int(b, SPOKE_OPT_IPC_GROUP, 4322), 0);
+    cr_assert_eq(node_listen(b, other, NULL, 0), 0);
+    cr_assert_eq(lstat(endpoint_path(other), &status), 0);
+    cr_assert_eq(status.st_uid, geteuid());
+    cr_assert_eq(status.st_gid, 4322);
+    world_close(w);
+}
+
+/* ---- addresses as text ---- */
+
+WORLD_TEST(addresses, an_abstract_name_of_any_bytes_can_be_dialed_as_it_is_told, world_cases_files,
+           .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    char url[512], address[512];
+    spoke_listener *l;
+
+    if (world_mode(w) == OWNED_TWO)
+        cr_skip("the address is asked for on this thread");
+    /* 107 bytes, the first one and the last one a NUL. */
+    int size = snprintf(url, sizeof url, "abstract://%%00%%25-%%ff-%010d-", (int)getpid());
+    memset(url + size, 'n', 90);
+    strcpy(url + size + 90, "%00");
+    cr_assert_eq(node_listen(a, url, &l, 0), 0);
+    int rc = spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, address, sizeof address);
+    cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
+    rc = node_dial(b, address, NULL, SPOKE_WAIT_FIRST);
+    cr_assert_eq(rc, 0, "%s: %s", address, spoke_error_name(rc));
+    cr_assert_eq(node_send_pattern(b, 10, 1, 0), 0);
+    cr_assert_eq(node_expect(a, 10, 1), 0);
+    world_close(w);
+}
+
+/* The longest one that there is. */
+Test(addresses, a_long_inproc_name_is_told_whole, .timeout = 30)
+{
+    enum { LONGEST = 4096 };
+    char url[LONGEST + 1] = "inproc://", text[LONGEST + 2];
+    spoke_socket *s;
+    spoke_listener *l;
+    size_t size = sizeof text;
+
+    memset(url + 9, 'n', LONGEST - 9);
+    url[LONGEST] = '\0';
+    cr_assert_eq(spoke_socket_open(&s, SPOKE_PAIR, NULL), 0);
+    cr_assert_eq(spoke_listen(s, url, &l, 0), 0);
+    cr_assert_eq(spoke_listener_get(l, SPOKE_OPT_ADDRESS, SPOKE_STRING, text, &size), 0);
+    cr_assert_eq(size, LONGEST + 1);
+    cr_assert_str_eq(text, url);
+    cr_assert_eq(spoke_socket_close(s), 0);
+}
+
+/* ---- tcp: both versions ---- */
+
+static bool
+has_ipv6(void)
+{
+    struct sockaddr_in6 here = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool can = fd >= 0 && bind(fd, (struct sockaddr *)&here, sizeof here) == 0;
+
+    if (fd >= 0)
+        close(fd);
+    return can;
+}
+
+/* b dials `url`; gives what a knows of the other end. */
+static void
+check_dial(struct node *a, struct node *b, const char *url, _Atomic spoke_pipe_id *here,
+           char remote[ENDPOINT_MAX])
+{
+    spoke_dialer *d;
+    uint64_t attached = node_stats(a).pipes_attached;
+
+    int rc = node_dial(b, url, &d, SPOKE_WAIT_FIRST);
+    cr_assert_eq(rc, 0, "%s: %s", url, spoke_error_name(rc));
+    cr_assert_eq(node_send_pattern(b, 10, 1, 0), 0);
+    cr_assert_eq(node_expect(a, 10, 1), 0);
+    cr_assert_eq(node_stats(a).pipes_attached, attached + 1);
+    for (int i = 0; i < 1000 && atomic_load(here) == 0; i++)
+        world_pass(a->world, SPOKE_MS);
+    get_text(a, atomic_load(here), SPOKE_OPT_REMOTE_ADDRESS, remote);
+    cr_assert_eq(node_dialer_close(b, d), 0);
+    world_wait_pipes(a->world, a, 0);
+    atomic_store(here, 0);
+}
+
+WORLD_TEST(addresses, a_wildcard_listens_to_both_versions, world_cases_tcp, .timeout = 30)
+{
+    static const char *const dialed[] = {"127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"};
+    static const char *const seen[] = {"tcp://127.0.0.1:", "tcp://[::1]:", "tcp://127.0.0.1:"};
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX], address[ENDPOINT_MAX], remote[ENDPOINT_MAX];
+    _Atomic spoke_pipe_id here = 0;
+    spoke_listener *l;
+
+    cr_assert_eq(node_on_event(a, remember_pipe, &here), 0);
+    cr_assert_eq(node_listen(a, "tcp://*:0", &l, 0), 0);
+    cr_assert_eq(node_address(a, l, address), 0);
+    for (int i = 0; i < 3; i++) {
+        if (i == 1 && c->mode != SIM && !has_ipv6())
+            continue;
+        snprintf(url, sizeof url, "tcp://%s%s", dialed[i], strrchr(address, ':'));
+        check_dial(a, b, url, &here, remote);
+        cr_assert_eq(strncmp(remote, seen[i], strlen(seen[i])), 0, "%s sees %s", url, remote);
+    }
+    world_close(w);
+}
+
+WORLD_TEST(addresses, a_wildcard_whose_port_is_taken_in_one_version_is_in_use, world_cases_tcp,
+           .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR);
+    struct sockaddr_in6 there = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    socklen_t size = sizeof there;
+    char url[ENDPOINT_MAX];
+    int on = 1;
+
+    if (c->mode == SIM || !has_ipv6())
+        cr_skip("it takes a socket of version 6");
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on), 0);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&there, sizeof there), 0);
+    cr_assert_eq(listen(fd, 1), 0);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)&there, &size), 0);
+    snprintf(url, sizeof url, "tcp://*:%d", ntohs(there.sin6_port));
+    int rc = node_listen(a, url, NULL, 0);
+    cr_assert_eq(rc, SPOKE_EADDRINUSE, "%s", spoke_error_name(rc));
+    close(fd);
+    world_close(w);
+}
+
+/* ---- tcp: where a dialer comes from ---- */
+
+WORLD_TEST(addresses, a_dialer_comes_from_the_address_or_interface_that_it_was_told,
+           world_cases_tcp, .timeout = 30)
+{
+    static const struct {
+        const char *from, *to, *seen;
+    } rows[] = {
+        {"127.0.0.2", "127.0.0.1", "tcp://127.0.0.2:"},
+        {"::ffff:127.0.0.3", "127.0.0.1", "tcp://127.0.0.3:"},
+        {"lo", "127.0.0.1", "tcp://127.0.0.1:"},
+        {"*", "127.0.0.1", "tcp://127.0.0.1:"},
+        {"[::1]", "[::1]", "tcp://[::1]:"},
+        {"lo", "[::1]", "tcp://[::1]:"},
+    };
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX], address[ENDPOINT_MAX], remote[ENDPOINT_MAX];
+    _Atomic spoke_pipe_id here = 0;
+    spoke_listener *l;
+
+    if (c->mode == SIM)
+        cr_skip("a simulated world has other addresses");
+    cr_assert_eq(node_on_event(a, remember_pipe, &here), 0);
+    cr_assert_eq(node_listen(a, "tcp://*:0", &l, 0), 0);
+    cr_assert_eq(node_address(a, l, address), 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (rows[i].to[0] == '[' && !has_ipv6())
+            continue;
+        snprintf(url, sizeof url, "tcp://%s;%s%s", rows[i].from, rows[i].to, strrchr(address, ':'));
+        check_dial(a, b, url, &here, remote);
+        cr_assert_eq(strncmp(remote, rows[i].seen, strlen(rows[i].seen)), 0, "%s: from %s", url,
+                     remote);
+    }
+    world_close(w);
+}
+
+WORLD_TEST(addresses, a_dialer_cannot_come_from_elsewhere, world_cases_tcp, .timeout = 30)
+{
+    static const struct {
+        const char *url;
+        int error;
+    } rows[] = {
+        {"tcp://192.0.2.1;127.0.0.1:5555", SPOKE_EADDRNOTAVAIL}, /* not ours */
+        {"tcp://[::1];127.0.0.1:5555", SPOKE_EADDRNOTAVAIL},     /* the other version */
+        {"tcp://127.0.0.1;[::1]:5555", SPOKE_EADDRNOTAVAIL},
+        {"tcp://eth10000;127.0.0.1:5555", SPOKE_ENODEV},
+        {"tcp://localhost;127.0.0.1:5555", SPOKE_ENODEV}, /* a host, not an interface */
+        {"tcp://[fe80::1%eth10000];[fe80::1%lo]:5555", SPOKE_ENODEV},
+        {"tcp://[fe80::1%eth10000]:5555", SPOKE_ENODEV},
+        {"tcp://[fe80::1%1000000]:5555", SPOKE_ENODEV},
+    };
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR);
+
+    if (c->mode == SIM)
+        cr_skip("a simulated world has other addresses");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        int rc = node_dial(a, rows[i].url, NULL, SPOKE_WAIT_FIRST);
+        cr_expect_eq(rc, rows[i].error, "%s: %s", rows[i].url, spoke_error_name(rc));
+    }
+    world_close(w);
+}
+
+/* An address with a scope, which may be a name or a number, means one of that interface. */
+WORLD_TEST(addresses, a_scope_is_kept, world_cases_tcp, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    static const char *const urls[] = {"tcp://[fe80::1%lo]:0", "tcp://[fe80::1%1]:0"};
+
+    for (int i = 0; i < 2 && c->mode != SIM; i++) {
+        int rc = node_listen(i == 0 ? a : b, urls[i], NULL, 0);
+        cr_expect_eq(rc, SPOKE_EADDRNOTAVAIL, "lo has no such address: %s", spoke_error_name(rc));
+    }
+    world_close(w);
+}
+
+/* ---- tcp: what is asked of the kernel ---- */
+
+struct tcp_values {
+    int nodelay, keepalive, idle, interval;
+};
+
+static int
+socket_value(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t size = sizeof value;
+
+    cr_assert_eq(getsockopt(fd, level, name, &value, &size), 0);
+    return value;
+}
+
+/* Of the end in this process that is at `port`, and is connected. */
+static struct tcp_values
+values_at(int port, bool at_listener)
+{
+    for (int fd = 3; fd < 1024; fd++) {
+        struct sockaddr_in local = {0}, peer = {0};
+        socklen_t local_size = sizeof local, peer_size = sizeof peer;
+        if (getsockname(fd, (struct sockaddr *)&local, &local_size) != 0 ||
+            getpeername(fd, (struct sockaddr *)&peer, &peer_size) != 0 ||
+            local.sin_family != AF_INET ||
+            ntohs(at_listener ? local.sin_port : peer.sin_port) != port)
+            continue;
+        return (struct tcp_values){
+            .nodelay = socket_value(fd, IPPROTO_TCP, TCP_NODELAY),
+            .keepalive = socket_value(fd, SOL_SOCKET, SO_KEEPALIVE),
+            .idle = socket_value(fd, IPPROTO_TCP, TCP_KEEPIDLE),
+            .interval = socket_value(fd, IPPROTO_TCP, TCP_KEEPINTVL),
+        };
+    }
+    cr_assert(false, "no connection at port %d", port);
+    return (struct tcp_values){0};
+}
+
+WORLD_TEST(addresses, the_options_of_tcp_reach_the_kernel, world_cases_tcp, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    char url[ENDPOINT_MAX];
+
+    if (c->mode == SIM)
+        cr_skip("a simulated world has no kernel");
+    for (int i = 0; i < 2; i++) {
+        struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+        if (i == 1) {
+            cr_assert_eq(node_set_bool(a, SPOKE_OPT_TCP_NODELAY, false), 0);
+            cr_assert_eq(node_set_bool(b, SPOKE_OPT_TCP_KEEPALIVE, false), 0);
+            cr_assert_eq(node_set_duration(a, SPOKE_OPT_TCP_KEEPALIVE_TIME, 6 * SPOKE_SECOND + 1),
+                         0);
+        }
+        world_url(w, url);
+        cr_assert_eq(node_listen(a, url, NULL, 0), 0);
+        cr_assert_eq(node_dial(b, url, NULL, SPOKE_WAIT_FIRST), 0);
+        world_wait_pipes(w, a, 1);
+        int port = atoi(strrchr(url, ':') + 1);
+        struct tcp_values here = values_at(port, true), there = values_at(port, false);
+        cr_assert_eq(here.nodelay, i == 0);
+        cr_assert_eq(here.keepalive, 1);
+        cr_assert_eq(there.nodelay, 1);
+        cr_assert_eq(there.keepalive, i == 0);
+        cr_assert_eq(here.idle == 7, i == 1, "%d", here.idle);
+        cr_assert_eq(here.interval == 7, i == 1, "%d", here.interval);
+        cr_assert_neq(there.idle, 7);
+    }
+    world_close(w);
+}
+
+/* ---- credentials ---- */
+
+WORLD_TEST(addresses, only_ipc_knows_its_peers_process, world_cases_direct, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    _Atomic spoke_pipe_id here = 0;
+    static const char *const names[] = {SPOKE_OPT_PEER_PID, SPOKE_OPT_PEER_UID, SPOKE_OPT_PEER_GID};
+    int value;
+
+    if (c->mode == SIM)
+        cr_skip("there are no processes in a simulated world");
+    cr_assert_eq(node_on_event(a, remember_pipe, &here), 0);
+    world_connect(w, a, b);
+    for (int i = 0; i < 3; i++) {
+        size_t size = sizeof value;
+        int rc = node_pipe_get(a, here, names[i], SPOKE_INT, &value, &size);
+        cr_assert_eq(rc, c->transport == IPC ? 0 : SPOKE_EOPTION, "%s: %s", names[i],
+                     spoke_error_name(rc));
+        rc = node_pipe_get(a, here, names[i], SPOKE_SIZE, &value, &size);
+        cr_assert_eq(rc, SPOKE_ETYPE, "%s: %s", names[i], spoke_error_name(rc));
+    }
     world_close(w);
 }

@@ -88,6 +88,48 @@ WORLD_TEST(closing, a_peer_that_does_not_read_cannot_hold_a_close, world_cases, 
     world_close(w);
 }
 
+static int
+close_and_report(struct node *n, void *ctx)
+{
+    return spoke_socket_close_report(n->s, ctx);
+}
+
+/* The peer goes away in the middle: then there is nothing to wait for, and it is told. */
+WORLD_TEST(closing, what_a_peer_takes_with_it_is_in_the_report, world_cases_threaded, .timeout = 30)
+{
+    if (c->transport == INPROC)
+        cr_skip("there a message that was sent is the peer's");
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    struct spoke_close_report report = {0};
+    uint64_t sent = 0, stuck;
+
+    cr_assert_eq(node_set_int(a, SPOKE_OPT_RECV_QUEUE, 1), 0);
+    cr_assert_eq(node_set_int(b, SPOKE_OPT_SEND_QUEUE, 0), 0);
+    cr_assert_eq(node_set_duration(b, SPOKE_OPT_LINGER, WORLD_PATIENCE), 0);
+    world_connect(w, a, b);
+    do { /* until the kernel takes no more either */
+        stuck = sent;
+        while (sent < 1000 && node_send_pattern(b, 300000, (uint32_t)sent, SPOKE_DONTWAIT) == 0)
+            sent++;
+        world_pass(w, 100 * SPOKE_MS);
+    } while (sent > stuck);
+    cr_assert_lt(sent, 1000);
+    spoke_ns begin = world_now(w);
+    struct task *task = node_start(b, close_and_report, &report);
+    world_pass(w, 50 * SPOKE_MS);
+    cr_assert_eq(node_close(a, NULL), 0);
+    a->s = NULL;
+    int rc = task_join(task);
+    b->s = NULL;
+    cr_assert_lt(world_now(w) - begin, WORLD_PATIENCE / 2);
+    cr_assert_eq(rc, SPOKE_ETIMEDOUT, "%s", spoke_error_name(rc));
+    cr_assert(report.messages > 0 && report.messages <= sent, "%llu of %llu messages",
+              (unsigned long long)report.messages, (unsigned long long)sent);
+    cr_assert_gt(report.bytes, 0);
+    world_close(w);
+}
+
 WORLD_TEST(closing, everything_is_refused_after_close, world_cases, .timeout = 30)
 {
     struct world *w = world_open(c);

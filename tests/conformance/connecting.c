@@ -2,6 +2,10 @@
 /* Dialers and listeners: who may come first, how many, and what happens when one goes away. */
 #include "tests/support/world.h"
 
+#include <netinet/in.h>
+#include <stdio.h>
+#include <unistd.h>
+
 /* A request goes round, whoever answers. */
 static void
 check_round_trip(struct node *req, struct node *rep, uint32_t seed)
@@ -354,8 +358,8 @@ WORLD_TEST(connecting, creating_and_starting_are_two_steps, world_cases_direct, 
     cr_assert_eq(node_stats(b).dials, 0);
     cr_assert_eq(spoke_listener_start(l, 0), 0);
     cr_assert_eq(spoke_dialer_start(d, SPOKE_WAIT_FIRST), 0);
-    cr_assert_lt(spoke_dialer_start(d, 0), 0, "it has started");
-    cr_assert_lt(spoke_listener_start(l, 0), 0, "it has started");
+    cr_assert_eq(spoke_dialer_start(d, 0), SPOKE_ESTATE, "it has started");
+    cr_assert_eq(spoke_listener_start(l, 0), SPOKE_ESTATE, "it has started");
     cr_assert_eq(spoke_dialer_get_string(d, SPOKE_OPT_URL, text, sizeof text), 0);
     cr_assert_str_eq(text, url);
     cr_assert_eq(spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, text, sizeof text), 0);
@@ -381,5 +385,219 @@ WORLD_TEST(connecting, one_that_was_created_and_never_started_is_no_burden, worl
     }
     cr_assert_eq(spoke_listener_close(l[0]), 0);
     cr_assert_eq(spoke_dialer_close(d[0]), 0);
+    world_close(w);
+}
+
+/* ---- the first attempt ---- */
+
+struct wait_call {
+    spoke_dialer *d;
+    spoke_ns timeout_ns;
+};
+
+static int
+call_wait(struct node *n, void *ctx)
+{
+    struct wait_call *call = ctx;
+
+    (void)n;
+    return spoke_dialer_wait(call->d, call->timeout_ns);
+}
+
+static int
+node_dialer_wait(struct node *n, spoke_dialer *d, spoke_ns timeout_ns)
+{
+    struct wait_call call = {d, timeout_ns};
+
+    return node_run(n, call_wait, &call);
+}
+
+WORLD_TEST(connecting, the_first_outcome_can_be_waited_for_later, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+    spoke_dialer *d;
+
+    world_url(w, url);
+    cr_assert_eq(node_listen(a, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(b, url, &d, 0), 0);
+    int rc = node_dialer_wait(b, d, WORLD_PATIENCE);
+    cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
+    cr_assert_eq(node_stats(b).pipes_current, 1);
+    cr_assert_eq(node_dialer_wait(b, d, 0), 0, "it does not change any more");
+    cr_assert_eq(node_dialer_wait(b, d, -1), SPOKE_EINVAL);
+    cr_assert_eq(node_dialer_close(b, d), 0);
+    cr_assert_eq(node_dialer_wait(b, d, 0), SPOKE_ECLOSED);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, a_dialer_whose_first_attempt_failed_goes_on, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+    spoke_dialer *d;
+
+    world_url(w, url);
+    cr_assert_eq(node_dial(b, url, &d, 0), 0);
+    int rc = node_dialer_wait(b, d, SPOKE_FOREVER);
+    cr_assert_eq(rc, SPOKE_ECONNREFUSED, "%s", spoke_error_name(rc));
+    cr_assert_eq(node_listen(a, url, NULL, 0), 0);
+    cr_assert_eq(node_send_pattern(b, 10, 1, 0), 0);
+    cr_assert_eq(node_expect(a, 10, 1), 0);
+    cr_assert_eq(node_dialer_wait(b, d, 0), SPOKE_ECONNREFUSED, "it is the first that counts");
+    world_close(w);
+}
+
+/* Somebody accepts, and says nothing. */
+WORLD_TEST(connecting, an_outcome_that_takes_its_time_is_not_there_yet, world_cases_tcp,
+           .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR);
+    struct sockaddr_in there = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof there;
+    char url[ENDPOINT_MAX];
+    spoke_dialer *d;
+
+    if (c->mode == SIM)
+        cr_skip("its peers are its own");
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&there, sizeof there), 0);
+    cr_assert_eq(listen(fd, 1), 0);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)&there, &size), 0);
+    snprintf(url, sizeof url, "tcp://127.0.0.1:%d", ntohs(there.sin_port));
+    cr_assert_eq(node_dial(a, url, &d, 0), 0);
+    cr_assert_eq(node_dialer_wait(a, d, 0), SPOKE_EAGAIN);
+    spoke_ns begin = world_now(w);
+    cr_assert_eq(node_dialer_wait(a, d, 20 * SPOKE_MS), SPOKE_ETIMEDOUT);
+    cr_assert_geq(world_now(w) - begin, 20 * SPOKE_MS);
+    cr_assert_eq(node_dialer_close(a, d), 0, "it goes on until then");
+    close(fd);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, one_that_was_not_started_has_no_outcome, world_cases_direct, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+    spoke_dialer *d;
+
+    world_url(w, url);
+    cr_assert_eq(spoke_dialer_create(&d, a->s, url), 0);
+    cr_assert_eq(spoke_dialer_wait(d, SPOKE_FOREVER), SPOKE_ESTATE);
+    world_close(w);
+}
+
+WORLD_TEST(connecting, dialing_may_wait_by_default, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+    spoke_dialer *d = (spoke_dialer *)1;
+
+    world_url(w, url);
+    cr_assert_eq(node_set_bool(b, SPOKE_OPT_DIAL_ASYNC, false), 0);
+    int rc = node_dial(b, url, &d, 0);
+    cr_assert_eq(rc, SPOKE_ECONNREFUSED, "%s", spoke_error_name(rc));
+    cr_assert_null(d);
+    cr_assert_eq(node_listen(a, url, NULL, 0), 0);
+    world_pass(w, 5 * SPOKE_MS);
+    cr_assert_eq(node_stats(b).pipes_attached, 0, "nothing of the failed one is left");
+    cr_assert_eq(node_dial(b, url, &d, 0), 0);
+    cr_assert_eq(node_stats(b).pipes_current, 1);
+    world_close(w);
+}
+
+/* ---- when a dialer comes back ---- */
+
+static int
+turn_away(spoke_socket *s, const struct spoke_event *event, void *ctx)
+{
+    (void)s, (void)ctx;
+    return event->type == SPOKE_EVENT_ATTACHING ? SPOKE_EREFUSED : 0;
+}
+
+static struct node *
+add_patient_dialer(struct world *w, const char *url)
+{
+    struct node *n = world_add(w, SPOKE_PAIR);
+
+    cr_assert_eq(node_set_duration(n, SPOKE_OPT_RECONNECT, 10 * SPOKE_MS), 0);
+    cr_assert_eq(node_set_duration(n, SPOKE_OPT_RECONNECT_MAX, 10 * SPOKE_SECOND), 0);
+    cr_assert_eq(node_dial(n, url, NULL, 0), 0);
+    return n;
+}
+
+/* Both ends count it as a failure: the one whose user refuses, and the one that is hung up on right
+ * after the handshake.  Without growth there would be some 100 attempts. */
+WORLD_TEST(connecting, being_turned_away_is_a_failed_attempt, world_cases, .timeout = 60)
+{
+    struct world *w = world_open(c);
+    struct node *server = world_add(w, SPOKE_PAIR), *friendly = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX], other[ENDPOINT_MAX];
+
+    world_url(w, url);
+    world_url(w, other);
+    cr_assert_eq(node_on_event(server, turn_away, NULL), 0);
+    cr_assert_eq(node_listen(server, url, NULL, 0), 0);
+    cr_assert_eq(node_listen(friendly, other, NULL, 0), 0);
+    struct node *unwelcome = add_patient_dialer(w, url);
+    struct node *choosy = world_add(w, SPOKE_PAIR);
+    cr_assert_eq(node_on_event(choosy, turn_away, NULL), 0);
+    cr_assert_eq(node_set_duration(choosy, SPOKE_OPT_RECONNECT, 10 * SPOKE_MS), 0);
+    cr_assert_eq(node_set_duration(choosy, SPOKE_OPT_RECONNECT_MAX, 10 * SPOKE_SECOND), 0);
+    cr_assert_eq(node_dial(choosy, other, NULL, 0), 0);
+    world_pass(w, SPOKE_SECOND);
+    uint64_t theirs = node_stats(unwelcome).dials, ours = node_stats(choosy).dials;
+    cr_assert(theirs >= 3 && theirs <= 40, "hung up on: %llu attempts", (unsigned long long)theirs);
+    cr_assert(ours >= 3 && ours <= 40, "refusing: %llu attempts", (unsigned long long)ours);
+    cr_assert_geq(node_stats(choosy).dials_failed + 1, ours);
+    world_close(w);
+}
+
+/* After a wait that has grown to some seconds a pipe that lived brings it back to the first. */
+WORLD_TEST(connecting, a_pipe_that_lived_makes_the_dialer_quick_again, world_cases_streams,
+           .timeout = 60)
+{
+    struct world *w = world_open(c);
+    char url[ENDPOINT_MAX];
+
+    world_url(w, url);
+    struct node *dialer = add_patient_dialer(w, url), *server = world_add(w, SPOKE_PAIR);
+    world_pass(w, SPOKE_SECOND / 2);
+    cr_assert_eq(node_listen(server, url, NULL, 0), 0);
+    world_wait_attached(w, dialer, 1);
+    world_pass(w, 30 * SPOKE_MS);
+    cr_assert_eq(node_close(server, NULL), 0);
+    server->s = NULL;
+    world_wait_pipes(w, dialer, 0);
+    uint64_t before = node_stats(dialer).dials;
+    world_pass(w, 100 * SPOKE_MS);
+    uint64_t after = node_stats(dialer).dials;
+    cr_assert_geq(after - before, 2, "%llu attempts in 100 ms",
+                  (unsigned long long)(after - before));
+    world_close(w);
+}
+
+/* 0 is short, but no busy loop; and it grows if it may. */
+WORLD_TEST(connecting, a_wait_of_0_is_a_millisecond, world_cases_streams, .timeout = 60)
+{
+    struct world *w = world_open(c);
+    struct node *eager = world_add(w, SPOKE_PAIR), *growing = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+
+    world_url(w, url);
+    cr_assert_eq(node_set_duration(eager, SPOKE_OPT_RECONNECT, 0), 0);
+    cr_assert_eq(node_set_duration(growing, SPOKE_OPT_RECONNECT, 0), 0);
+    cr_assert_eq(node_set_duration(growing, SPOKE_OPT_RECONNECT_MAX, SPOKE_SECOND), 0);
+    cr_assert_eq(node_dial(eager, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(growing, url, NULL, 0), 0);
+    world_pass(w, 200 * SPOKE_MS);
+    uint64_t many = node_stats(eager).dials, few = node_stats(growing).dials;
+    cr_assert(many >= 10 && many <= 210, "%llu attempts", (unsigned long long)many);
+    cr_assert(few >= 3 && few <= 50, "growing: %llu attempts", (unsigned long long)few);
     world_close(w);
 }

@@ -262,3 +262,77 @@ WORLD_TEST(events, counters_count_what_happened, world_cases, .timeout = 30)
     cr_assert_eq(here.garbled + here.oversized + here.handshakes_failed + here.refused, 0);
     world_close(w);
 }
+
+/* Who asks to be told when a pipe is there already hears of its end, once. */
+WORLD_TEST(events, a_callback_set_after_the_attach_hears_of_the_detach, world_cases, .timeout = 30)
+{
+    static struct diary diary;
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+
+    world_connect(w, a, b);
+    cr_assert_eq(node_on_event(a, note, &diary), 0);
+    cr_assert_eq(node_close(b, NULL), 0);
+    b->s = NULL;
+    wait_noted(w, &diary, SPOKE_EVENT_DETACHED, 1);
+    world_pass(w, 5 * SPOKE_MS);
+    cr_assert_eq(atomic_load(&diary.count), 1, "nothing else");
+    cr_assert_not_null(diary.noted[0].listener);
+    world_close(w);
+}
+
+/* A second peer of a pair: announced, then refused by the pattern, so it ends as well. */
+WORLD_TEST(events, a_peer_that_the_pattern_refuses_ends_as_well, world_cases, .timeout = 30)
+{
+    static struct diary diary;
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR),
+                *late = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+
+    world_url(w, url);
+    cr_assert_eq(node_listen(a, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(b, url, NULL, SPOKE_WAIT_FIRST), 0);
+    world_wait_pipes(w, a, 1);
+    cr_assert_eq(node_on_event(a, note, &diary), 0);
+    cr_assert_eq(node_set_duration(late, SPOKE_OPT_RECONNECT, 10 * SPOKE_SECOND), 0);
+    cr_assert_eq(node_dial(late, url, NULL, 0), 0);
+    wait_noted(w, &diary, SPOKE_EVENT_ACCEPT_FAILED, 1);
+    cr_assert_eq(atomic_load(&diary.count), 3);
+    cr_assert_eq(diary.noted[0].type, SPOKE_EVENT_ATTACHING);
+    cr_assert_eq(diary.noted[1].type, SPOKE_EVENT_DETACHED);
+    cr_assert_eq(diary.noted[1].pipe, diary.noted[0].pipe);
+    cr_assert_eq(diary.noted[1].reason, SPOKE_EREFUSED);
+    cr_assert_eq(node_stats(a).pipes_current, 1);
+    world_close(w);
+}
+
+/* A pipe that is closed while its user is asked about it counts as refused, and ends once. */
+static int
+close_while_asked(spoke_socket *s, const struct spoke_event *event, void *ctx)
+{
+    if (event->type == SPOKE_EVENT_ATTACHING)
+        (void)spoke_pipe_close(s, event->pipe);
+    return note(s, event, ctx);
+}
+
+WORLD_TEST(events, a_pipe_may_be_closed_while_its_user_is_asked, world_cases, .timeout = 30)
+{
+    static struct diary diary;
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
+
+    world_url(w, url);
+    cr_assert_eq(node_on_event(a, close_while_asked, &diary), 0);
+    cr_assert_eq(node_set_duration(b, SPOKE_OPT_RECONNECT, 10 * SPOKE_SECOND), 0);
+    cr_assert_eq(node_listen(a, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(b, url, NULL, 0), 0);
+    wait_noted(w, &diary, SPOKE_EVENT_DETACHED, 1);
+    world_pass(w, 5 * SPOKE_MS);
+    cr_assert_eq(noted_of(&diary, SPOKE_EVENT_ATTACHING), 1);
+    cr_assert_eq(noted_of(&diary, SPOKE_EVENT_ATTACHED), 0);
+    cr_assert_eq(noted_of(&diary, SPOKE_EVENT_DETACHED), 1);
+    cr_assert_eq(node_stats(a).pipes_attached, 0);
+    world_close(w);
+}

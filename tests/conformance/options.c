@@ -15,6 +15,7 @@ static const struct row rows[] = {
     {SPOKE_OPT_SEND_TIMEOUT, SPOKE_DURATION, SPOKE_FOREVER, 5, -1, true},
     {SPOKE_OPT_SEND_EXPIRY, SPOKE_DURATION, 0, 5, -1, true},
     {SPOKE_OPT_BEST_EFFORT, SPOKE_BOOL, false, true, false, true},
+    {SPOKE_OPT_FAIL_NO_PEERS, SPOKE_BOOL, false, true, false, true},
     {SPOKE_OPT_LINGER, SPOKE_DURATION, SPOKE_SECOND, 0, -1, true},
     {SPOKE_OPT_SEND_QUEUE, SPOKE_INT, 128, 0, -1, false},
     {SPOKE_OPT_RECV_QUEUE, SPOKE_INT, 128, 1, -1, false},
@@ -27,7 +28,12 @@ static const struct row rows[] = {
     {SPOKE_OPT_MAX_PIPES, SPOKE_INT, 0, 7, -1, true},
     {SPOKE_OPT_TCP_NODELAY, SPOKE_BOOL, true, false, true, true},
     {SPOKE_OPT_TCP_KEEPALIVE, SPOKE_BOOL, true, false, true, true},
+    {SPOKE_OPT_TCP_KEEPALIVE_TIME, SPOKE_DURATION, 0, 32767 * SPOKE_SECOND, 32768 * SPOKE_SECOND,
+     true},
+    {SPOKE_OPT_DIAL_ASYNC, SPOKE_BOOL, true, false, true, true},
     {SPOKE_OPT_IPC_MODE, SPOKE_INT, -1, 0600, 01000, true},
+    {SPOKE_OPT_IPC_OWNER, SPOKE_INT, -1, 12, -2, true},
+    {SPOKE_OPT_IPC_GROUP, SPOKE_INT, -1, 12, -2, true},
 };
 enum { ROWS = sizeof rows / sizeof rows[0] };
 
@@ -321,4 +327,72 @@ Test(options, a_socket_holds_the_defaults_of_its_dialers_and_listeners)
     cr_expect_eq(spoke_listener_set_duration(l, SPOKE_OPT_RECONNECT, 1), SPOKE_EOPTION);
     cr_expect_eq(spoke_dialer_set_string(d, SPOKE_OPT_URL, url), SPOKE_EREADONLY);
     cr_expect_eq(spoke_listener_set_string(l, SPOKE_OPT_ADDRESS, url), SPOKE_EREADONLY);
+}
+
+Test(options, of_another_transport_are_unknown)
+{
+    static const enum transport transports[] = {INPROC, IPC, TCP};
+    char url[ENDPOINT_MAX];
+
+    for (int i = 0; i < 3; i++) {
+        enum transport transport = transports[i];
+        int tcp = transport == TCP ? 0 : SPOKE_EOPTION, ipc = transport == IPC ? 0 : SPOKE_EOPTION;
+        spoke_dialer *d;
+        spoke_listener *l;
+        bool flag;
+        int mode;
+        endpoint_fresh(url, transport);
+        cr_assert_eq(spoke_dialer_create(&d, s, url), 0);
+        cr_assert_eq(spoke_listener_create(&l, s, url), 0);
+        cr_expect_eq(spoke_dialer_set_bool(d, SPOKE_OPT_TCP_NODELAY, false), tcp, "%s", url);
+        cr_expect_eq(spoke_dialer_get_bool(d, SPOKE_OPT_TCP_KEEPALIVE, &flag), tcp, "%s", url);
+        cr_expect_eq(spoke_listener_set_duration(l, SPOKE_OPT_TCP_KEEPALIVE_TIME, SPOKE_SECOND),
+                     tcp, "%s", url);
+        cr_expect_eq(spoke_listener_set_int(l, SPOKE_OPT_IPC_MODE, 0600), ipc, "%s", url);
+        cr_expect_eq(spoke_listener_get_int(l, SPOKE_OPT_IPC_OWNER, &mode), ipc, "%s", url);
+        cr_expect_eq(spoke_dialer_set_int(d, SPOKE_OPT_IPC_MODE, 0600), SPOKE_EOPTION, "%s", url);
+        cr_expect_eq(spoke_listener_set_bool(l, SPOKE_OPT_DIAL_ASYNC, false), SPOKE_EOPTION);
+    }
+}
+
+/* What has had its effect is not changed in silence. */
+Test(options, rights_of_a_socket_file_are_too_late_once_it_is_there)
+{
+    char url[ENDPOINT_MAX];
+    spoke_listener *l;
+    int mode = 0;
+
+    endpoint_fresh(url, IPC);
+    cr_assert_eq(spoke_listener_create(&l, s, url), 0);
+    cr_expect_eq(spoke_listener_set_int(l, SPOKE_OPT_IPC_MODE, 0600), 0);
+    cr_assert_eq(spoke_listener_start(l, 0), 0);
+    cr_expect_eq(spoke_listener_set_int(l, SPOKE_OPT_IPC_MODE, 0666), SPOKE_ETOOLATE);
+    cr_expect_eq(spoke_listener_set_int(l, SPOKE_OPT_IPC_OWNER, 1), SPOKE_ETOOLATE);
+    cr_expect_eq(spoke_listener_set_int(l, SPOKE_OPT_IPC_GROUP, 1), SPOKE_ETOOLATE);
+    cr_expect_eq(spoke_listener_get_int(l, SPOKE_OPT_IPC_MODE, &mode), 0);
+    cr_expect_eq(mode, 0600);
+    cr_expect_eq(spoke_listener_set_size(l, SPOKE_OPT_MAX_RECV_SIZE, 5), 0, "of the next pipes");
+}
+
+Test(options, a_requester_has_no_hop_limit)
+{
+    spoke_socket *req;
+    int ttl = 0;
+
+    cr_assert_eq(spoke_socket_open(&req, SPOKE_REQ, NULL), 0);
+    cr_expect_eq(spoke_socket_set_int(req, SPOKE_OPT_TTL, 8), SPOKE_EOPTION);
+    cr_expect_eq(spoke_socket_get_int(req, SPOKE_OPT_TTL, &ttl), SPOKE_EOPTION);
+    cr_assert_eq(spoke_socket_close(req), 0);
+}
+
+Test(options, nothing_named_and_nothing_given_are_invalid_arguments)
+{
+    int value = 0;
+    size_t size = sizeof value;
+
+    cr_expect_eq(spoke_socket_set(s, NULL, SPOKE_INT, &value, size), SPOKE_EINVAL);
+    cr_expect_eq(spoke_socket_set(s, SPOKE_OPT_MAX_PIPES, SPOKE_INT, NULL, size), SPOKE_EINVAL);
+    cr_expect_eq(spoke_socket_get(s, SPOKE_OPT_MAX_PIPES, SPOKE_INT, &value, NULL), SPOKE_EINVAL);
+    cr_expect_eq(spoke_socket_get(s, SPOKE_OPT_MAX_PIPES, SPOKE_INT, NULL, &size), SPOKE_EINVAL);
+    cr_expect_eq(spoke_socket_set_string(s, SPOKE_OPT_NAME, NULL), 0, "the empty name");
 }

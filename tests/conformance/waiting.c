@@ -327,3 +327,64 @@ Test(waiting, a_simulated_wait_without_hope_is_a_deadlock, .timeout = 30)
     cr_assert_eq(rc, SPOKE_EDEADLK, "%s", spoke_error_name(rc));
     world_close(w);
 }
+
+/* ---- no peers ---- */
+
+static int
+receive_and_free(struct node *n, void *ctx)
+{
+    spoke_msg *m;
+    int rc = spoke_recv(n->s, &m, 0);
+
+    (void)ctx;
+    if (rc == 0)
+        spoke_msg_free(m);
+    return rc;
+}
+
+WORLD_TEST(waiting, without_peers_calls_may_fail_instead, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    spoke_msg *m, *got = (spoke_msg *)1;
+
+    cr_assert_eq(node_set_bool(a, SPOKE_OPT_FAIL_NO_PEERS, true), 0);
+    m = pattern_message(10, 1);
+    cr_assert_eq(node_send(a, m, 0), SPOKE_ENOPEER);
+    cr_assert_eq(node_send(a, m, SPOKE_DONTWAIT), SPOKE_ENOPEER);
+    cr_assert(pattern_holds(spoke_msg_body(m), 10, 1), "it is still the caller's");
+    cr_assert_eq(node_recv(a, &got, 0), SPOKE_ENOPEER);
+    cr_assert_null(got);
+    cr_assert_eq(node_recv(a, &got, SPOKE_DONTWAIT), SPOKE_ENOPEER);
+    world_connect(w, a, b);
+    cr_assert_eq(node_send(a, m, 0), 0);
+    cr_assert_eq(node_expect(b, 10, 1), 0);
+    cr_assert_eq(node_recv(a, &got, SPOKE_DONTWAIT), SPOKE_EAGAIN);
+
+    /* What a peer has left behind is still there. */
+    cr_assert_eq(node_send_pattern(b, 20, 2, 0), 0);
+    cr_assert_eq(node_close(b, NULL), 0);
+    b->s = NULL;
+    world_wait_pipes(w, a, 0);
+    cr_assert_eq(node_expect(a, 20, 2), 0);
+    cr_assert_eq(node_recv(a, &got, 0), SPOKE_ENOPEER);
+    world_close(w);
+}
+
+WORLD_TEST(waiting, who_waits_is_told_that_the_last_peer_has_gone, world_cases_threaded,
+           .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+
+    cr_assert_eq(node_set_bool(a, SPOKE_OPT_FAIL_NO_PEERS, true), 0);
+    cr_assert_eq(node_set_duration(a, SPOKE_OPT_RECV_TIMEOUT, SPOKE_FOREVER), 0);
+    world_connect(w, a, b);
+    struct task *task = node_start(a, receive_and_free, NULL);
+    world_pass(w, 20 * SPOKE_MS);
+    cr_assert_eq(node_close(b, NULL), 0);
+    b->s = NULL;
+    int rc = task_join(task);
+    cr_assert_eq(rc, SPOKE_ENOPEER, "%s", spoke_error_name(rc));
+    world_close(w);
+}

@@ -104,13 +104,20 @@ Test(local, malformed_urls_are_refused_one_by_one)
         {"tcp://[nonsense]:5555", SPOKE_EURL, SPOKE_EURL},
         {"ipc://", SPOKE_EURL, SPOKE_EURL},
         {"inproc://", SPOKE_EURL, SPOKE_EURL},
-        {"tcp://eth10000;127.0.0.1:5555", SPOKE_ENODEV, 0},
+        {"tcp://eth10000;127.0.0.1:5555", SPOKE_ENODEV, SPOKE_EURL},
+        {"tcp://[fe80::1%eth10000]:5555", SPOKE_ENODEV, SPOKE_ENODEV},
+        {"tcp://[fe80::1%99999999999]:5555", SPOKE_ENODEV, SPOKE_ENODEV},
+        {"tcp://[fe80::1%]:5555", SPOKE_EURL, SPOKE_EURL},
+        {"ipc://@", SPOKE_EURL, SPOKE_EURL},
+        {"abstract://", SPOKE_EURL, SPOKE_EURL},
+        {"abstract://%4", SPOKE_EURL, SPOKE_EURL},
+        {"abstract://%zz", SPOKE_EURL, SPOKE_EURL},
     };
 
     for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++)
         check_url(&urls[i]);
-    cr_expect_lt(spoke_dial(s, NULL, NULL, 0), 0);
-    cr_expect_lt(spoke_listen(s, NULL, NULL, 0), 0);
+    cr_expect_eq(spoke_dial(s, NULL, NULL, 0), SPOKE_EINVAL);
+    cr_expect_eq(spoke_listen(s, NULL, NULL, 0), SPOKE_EINVAL);
 }
 
 Test(local, a_url_of_a_mebibyte_is_refused)
