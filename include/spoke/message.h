@@ -11,6 +11,9 @@
  * spoke_msg_make_unique().  The bytes of a received body may be shared with the process that sent
  * it (inproc): write to them after spoke_msg_make_unique() only.
  *
+ * Any thread may make any of these calls; none waits.  A message argument is never NULL (but for
+ * spoke_msg_free()), nor is `out`, and *out is NULL after an error.
+ *
  * Semantics after the messages of mangos and NNG; differences are said at each call. */
 #ifndef SPOKE_MESSAGE_H
 #define SPOKE_MESSAGE_H
@@ -32,12 +35,13 @@ extern "C" {
  * SPOKE_EMSGSIZE, SPOKE_ENOMEM; then *out is NULL.  Any thread. */
 SPOKE_API int spoke_msg_new(spoke_msg **out, size_t size);
 
-/* The same, filled with a copy of `data`. */
+/* The same, filled with a copy of `data`.  SPOKE_EINVAL: `data` is NULL and `size` is not 0. */
 SPOKE_API int spoke_msg_from(spoke_msg **out, const void *data, size_t size);
 
 /* Give a message whose body is the caller's memory, not copied.  `done` (may be NULL) is called
  * exactly once, from any thread, when the last reference goes; it must not call the library.  On
- * failure `done` is not called and the memory stays the caller's.  Errors: SPOKE_EMSGSIZE,
+ * failure `done` is not called and the memory stays the caller's.  The library never writes to it,
+ * unless the caller does through this message.  Errors: SPOKE_EINVAL as above, SPOKE_EMSGSIZE,
  * SPOKE_ENOMEM. */
 typedef void spoke_msg_done_f(void *data, size_t size, void *ctx);
 SPOKE_API int spoke_msg_wrap(spoke_msg **out, void *data, size_t size, spoke_msg_done_f *done,
@@ -94,7 +98,10 @@ struct spoke_memory_stats {
     uint64_t system_allocs; /* times that the pools had to ask the allocator for memory, ever */
     uint64_t foreign_frees; /* blocks freed by another thread than the one whose pool they came
                                from, ever */
+    uint64_t others;        /* further blocks in use: headers too long for their message object, a
+                               pipe's list of what it has to write */
 };
+/* Any thread, never fails, never waits. */
 SPOKE_API void spoke_memory_stats(struct spoke_memory_stats *out);
 
 #ifdef __cplusplus

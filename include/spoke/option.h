@@ -2,9 +2,13 @@
 /* Options: looked up by name, checked by type.
  *
  * A socket holds its own options and the defaults that its dialers and listeners start with; a
- * dialer or listener can differ.  Wrong name, wrong type, out of range, read-only and too late are
- * different errors (SPOKE_EOPTION, SPOKE_ETYPE, SPOKE_ERANGE, SPOKE_EREADONLY, SPOKE_ETOOLATE), and
- * none of them changes anything. */
+ * dialer or listener can differ.  What changes later holds for the dialers and listeners, the pipes
+ * or the calls that come after it.
+ *
+ * Each mistake has its own error, and none of them changes anything: SPOKE_EOPTION no such option
+ * here (of another pattern, transport or kind of handle), SPOKE_ETYPE another type, or its size is
+ * not that of the type, SPOKE_ERANGE, SPOKE_EREADONLY, SPOKE_EWRITEONLY, SPOKE_ETOOLATE.  No call
+ * waits; threads as everywhere (socket.h). */
 #ifndef SPOKE_OPTION_H
 #define SPOKE_OPTION_H
 
@@ -40,13 +44,13 @@ enum spoke_type {
 #define SPOKE_OPT_RECV_QUEUE     "recv-queue"     /* int messages 128, S, before dial/listen. = READQ-LEN */
 #define SPOKE_OPT_SEND_QUEUE_BYTES "send-queue-bytes" /* size 8 MiB, S: the same bound in bytes; one message always fits */
 #define SPOKE_OPT_RECV_QUEUE_BYTES "recv-queue-bytes" /* size 8 MiB, S */
-#define SPOKE_OPT_MAX_RECV_SIZE  "max-recv-size"  /* size 1 MiB, S*DL: larger messages close the pipe; 0: no limit but SPOKE_MSG_MAX; counts header words. = MAX-RCV-SIZE */
+#define SPOKE_OPT_MAX_RECV_SIZE  "max-recv-size"  /* size 1 MiB, S*DL: larger messages close the pipe (not inproc); 0: no limit but SPOKE_MSG_MAX; counts header words. = MAX-RCV-SIZE */
 #define SPOKE_OPT_RETRY_TIME     "retry-time"     /* duration 60 s, S (REQ): resend after; 0: never. = RETRY-TIME, NN_REQ_RESEND_IVL */
 #define SPOKE_OPT_TTL            "ttl"            /* int 8, 1–255, S (REP …): hops accepted. = TTL, NN_MAXTTL */
-#define SPOKE_OPT_RECONNECT      "reconnect-time" /* duration 100 ms, S*D: first wait before dialing again. = RECONNECT-TIME */
-#define SPOKE_OPT_RECONNECT_MAX  "reconnect-time-max" /* duration 0 = no growth, S*D. = MAX-RECONNECT-TIME */
+#define SPOKE_OPT_RECONNECT      "reconnect-time" /* duration 100 ms, S*D: first wait before dialing again; at least 1 ms. = RECONNECT-TIME */
+#define SPOKE_OPT_RECONNECT_MAX  "reconnect-time-max" /* duration 0 = no growth, S*D: longest wait; no growth either if not above the first. = MAX-RECONNECT-TIME */
 #define SPOKE_OPT_DIAL_ASYNC     "dial-async"     /* bool true, S*D; false: dialing waits for the first attempt, as with SPOKE_WAIT_FIRST. = DIAL-ASYNCH */
-#define SPOKE_OPT_HANDSHAKE_TIME "handshake-time" /* duration 10 s, S*DL: for everything between connect and the first message */
+#define SPOKE_OPT_HANDSHAKE_TIME "handshake-time" /* duration 10 s, S*DL: to connect, names included, and as long again for the peer's greeting; to look a listener's name up */
 #define SPOKE_OPT_MAX_PIPES      "max-pipes"      /* int 0 = no limit, S: further connections are accepted and closed */
 #define SPOKE_OPT_BUSY_POLL      "busy-poll"      /* duration: SPOKE_WAIT_…, S; the engine's */
 #define SPOKE_OPT_NAME           "name"           /* string ≤ 63 bytes, S; default: the protocol and a number. = NN_SOCKET_NAME */
@@ -63,8 +67,8 @@ enum spoke_type {
 #define SPOKE_OPT_IPC_GROUP      "ipc-group"      /* int -1 = as it is, S*L (ipc), before the listener starts: the file's group, by number. = UNIX-IPC-GROUP */
 #define SPOKE_OPT_URL            "url"            /* string, D L P, read-only: as given */
 #define SPOKE_OPT_ADDRESS        "address"        /* string, L, read-only: as bound, port 0 resolved; can be dialed */
-#define SPOKE_OPT_LOCAL_ADDRESS  "local-address"  /* string, P, read-only */
-#define SPOKE_OPT_REMOTE_ADDRESS "remote-address" /* string, P, read-only */
+#define SPOKE_OPT_LOCAL_ADDRESS  "local-address"  /* string, P, read-only: this end as an URL. = LOCAL-ADDR */
+#define SPOKE_OPT_REMOTE_ADDRESS "remote-address" /* string, P, read-only: the other end; an ipc dialer's own end has no name: "ipc://". = REMOTE-ADDR */
 #define SPOKE_OPT_PEER_PID       "peer-pid"       /* int, P (ipc), read-only */
 #define SPOKE_OPT_PEER_UID       "peer-uid"       /* int, P (ipc), read-only */
 #define SPOKE_OPT_PEER_GID       "peer-gid"       /* int, P (ipc), read-only */
@@ -73,7 +77,7 @@ enum spoke_type {
 
 /* Set an option.  `value` points to a value of that type (SPOKE_STRING: to the characters,
  * SPOKE_BYTES: to the bytes) and `size` is its size in bytes; it is copied.  The typed calls below
- * are easier. Thread: the handle's rule (engine.h). */
+ * are easier.  Errors: as above, and SPOKE_EINVAL for no name or no value. */
 SPOKE_API int spoke_socket_set(spoke_socket *s, const char *name, enum spoke_type type,
                                const void *value, size_t size);
 SPOKE_API int spoke_dialer_set(spoke_dialer *d, const char *name, enum spoke_type type,
@@ -89,7 +93,9 @@ SPOKE_API int spoke_dialer_get(spoke_dialer *d, const char *name, enum spoke_typ
                                size_t *size);
 SPOKE_API int spoke_listener_get(spoke_listener *l, const char *name, enum spoke_type type,
                                  void *value, size_t *size);
-/* A pipe of the process by number; SPOKE_ENOENT when it is gone. */
+/* A pipe of `s` by number; SPOKE_ENOENT when it is gone, SPOKE_EOPTION for what its transport does
+ * not know (peer-pid, peer-uid, peer-gid: ipc alone does, and they are those of the moment when the
+ * connection was made). */
 SPOKE_API int spoke_pipe_get(spoke_socket *s, spoke_pipe_id pipe, const char *name,
                              enum spoke_type type, void *value, size_t *size);
 

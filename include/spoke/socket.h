@@ -9,7 +9,11 @@
  *
  * Waiting: a call that waits returns SPOKE_ETIMEDOUT when its time is up, SPOKE_ECLOSED when the
  * socket is closed meanwhile, and SPOKE_EDEADLK if it would have to wait inside a callback of its
- * own engine.  A call that fails changes nothing.
+ * own engine.  On an owned engine it drives the engine meanwhile, callbacks included.  A call that
+ * is not said to wait never does.  A call that fails changes nothing.
+ *
+ * Every call may give SPOKE_ECLOSED, SPOKE_EWRONGTHREAD, SPOKE_EFORKED, and SPOKE_EINVAL for a NULL
+ * that is not allowed or an unknown flag; they are not repeated below.
  *
  * The patterns' rules are in docs/wire.md and spoke_socket(3); they follow mangos, nanomsg and NNG.
  */
@@ -31,17 +35,22 @@ extern "C" {
 #define SPOKE_REQ  48
 #define SPOKE_REP  49
 
-/* Open a socket for `pattern` on `engine`, or on the library's shared engine if that is NULL.
- * Errors: SPOKE_ENOTSUP no such pattern; SPOKE_ELIMIT too many sockets (65 535 handles per
- * process); SPOKE_ENOMEM; SPOKE_EMFILE; those of the engine.  *out is NULL on failure. */
+/* Open a socket for `pattern` on `engine`, or on the library's shared engine, whose thread the
+ * first such call starts, if that is NULL.  It lives until spoke_socket_close() or, on an owned
+ * engine, spoke_engine_close(). Errors: SPOKE_ENOTSUP no such pattern; SPOKE_ELIMIT no handles left
+ * (65 535 engines, sockets, dialers and listeners in a process) or no threads; SPOKE_ENOMEM;
+ * SPOKE_EMFILE; those of spoke_engine_open() for the shared engine.  *out is NULL then. */
 SPOKE_API int spoke_socket_open(spoke_socket **out, int pattern, spoke_engine *engine);
 
 /* Close: stops accepting, waits at most SPOKE_OPT_LINGER for everything that was sent to be handed
- * to the kernel, releases everybody who waits on this socket with SPOKE_ECLOSED, closes all pipes.
- * Bounded by linger plus what cancelling takes. Returns 0 if all was written, SPOKE_ETIMEDOUT if
- * messages were left (the socket is closed all the same), SPOKE_ECLOSED if it was closed before.
- * From inside a callback of its engine it returns 0 at once and the close goes on in the
- * background. `report` (may be NULL): what was not delivered. */
+ * to the kernel (inproc: to the peer's queue), while dialers go on dialing for it, releases
+ * everybody who waits on this socket with SPOKE_ECLOSED, closes all dialers, listeners and pipes,
+ * whose handles and numbers are closed from then on.  Bounded by linger plus what cancelling takes.
+ * Returns 0 if all was written, SPOKE_ETIMEDOUT if messages were left, also because their peer went
+ * away meanwhile (the socket is closed all the same), SPOKE_ECLOSED if it was closed before or is
+ * being closed by another thread.  From inside a callback of its engine it returns 0 at once, with
+ * an empty report, and the close goes on in the background: in the library's thread, or whenever
+ * the owner drives its engine.  `report` (may be NULL): what was not delivered. */
 struct spoke_close_report {
     uint64_t messages; /* accepted by send and never completely handed to the kernel */
     uint64_t bytes;
@@ -50,23 +59,33 @@ SPOKE_API int spoke_socket_close(spoke_socket *s);
 SPOKE_API int spoke_socket_close_report(spoke_socket *s, struct spoke_close_report *report);
 
 /* Reach out to `url`, now and again whenever the connection is lost, waiting between attempts as
- * SPOKE_OPT_RECONNECT says (doubled each time up to the maximum, with full jitter above the first).
- * Returns at once; only the URL can be wrong. `out` (may be NULL) gets the dialer, the socket's: it
- * lives until spoke_dialer_close() or the socket's close. Flags: SPOKE_WAIT_FIRST waits for the
- * first attempt and fails with its error, then nothing is left behind. Errors: SPOKE_EURL,
- * SPOKE_ESCHEME, SPOKE_ENAMETOOLONG, SPOKE_ENODEV, SPOKE_ECLOSED, SPOKE_ENOMEM, SPOKE_ELIMIT. */
+ * SPOKE_OPT_RECONNECT says (at least 1 ms; doubled after each failure up to
+ * SPOKE_OPT_RECONNECT_MAX, with full jitter above the first).  An attempt fails as well if the pipe
+ * is refused, by whichever end, or ends sooner than the first wait; names are looked up anew at
+ * each attempt, aside. Returns at once; only the URL can be wrong.  `out` (may be NULL) gets the
+ * dialer, the socket's: it lives until spoke_dialer_close() or the socket's close. Flags:
+ * SPOKE_WAIT_FIRST, or SPOKE_OPT_DIAL_ASYNC set to false, waits for the first attempt (at most
+ * SPOKE_OPT_HANDSHAKE_TIME to connect and as long again to shake hands) and fails with its error:
+ * then nothing is left behind.  That can be any reason of SPOKE_EVENT_DIAL_FAILED. Errors:
+ * SPOKE_EURL, SPOKE_ESCHEME, SPOKE_ENAMETOOLONG (4 096 bytes; 107 of an ipc path), SPOKE_ENODEV no
+ * such interface, SPOKE_ENOMEM, SPOKE_ELIMIT no handles.  *out is NULL then. */
 #define SPOKE_WAIT_FIRST 2
 SPOKE_API int spoke_dial(spoke_socket *s, const char *url, spoke_dialer **out, int flags);
 
-/* Accept connections on `url`.  Returns when the address is bound; one that is in use is tried
- * again for a quarter of a second first (not from a callback), because the kernel takes that long
- * to clean up after a process that was killed. Errors: those of spoke_dial() and SPOKE_EADDRINUSE,
- * SPOKE_EADDRNOTAVAIL, SPOKE_EACCES, SPOKE_ENOENT (the directory), SPOKE_ENOTSOCK (a file that is
- * no socket is in the way; it is never touched), SPOKE_EHOST, SPOKE_EMFILE. */
+/* Accept connections on `url`.  Returns when the address is bound, and waits twice for that: for a
+ * host name to be looked up, aside, at most SPOKE_OPT_HANDSHAKE_TIME (SPOKE_ETIMEDOUT; from a
+ * callback SPOKE_EDEADLK), and for an address that is in use, which is tried again for a quarter of
+ * a second (not from a callback), because the kernel takes that long to clean up after a process
+ * that was killed.  Flags: none, 0.  `out` (may be NULL): as in spoke_dial().
+ * Errors: those of spoke_dial() and SPOKE_EADDRINUSE, SPOKE_EADDRNOTAVAIL not an address of this
+ * machine, SPOKE_EACCES, SPOKE_EPERM (SPOKE_OPT_IPC_OWNER), SPOKE_ENOENT (the directory),
+ * SPOKE_ENOTSOCK (a file that is no socket is in the way; it is never touched), SPOKE_EHOST,
+ * SPOKE_EMFILE. */
 SPOKE_API int spoke_listen(spoke_socket *s, const char *url, spoke_listener **out, int flags);
 
-/* The same in two steps, to set options of the dialer or listener in between: create checks the
- * URL, start does the rest. */
+/* The same in two steps, to set options of the dialer or listener in between: create checks the URL
+ * and never waits, start does the rest, once (SPOKE_ESTATE).  A listener that could not be started
+ * may be started again; a dialer that waited for its first attempt in vain is closed. */
 SPOKE_API int spoke_dialer_create(spoke_dialer **out, spoke_socket *s, const char *url);
 SPOKE_API int spoke_dialer_start(spoke_dialer *d, int flags);
 SPOKE_API int spoke_listener_create(spoke_listener **out, spoke_socket *s, const char *url);
@@ -78,10 +97,11 @@ SPOKE_API int spoke_listener_start(spoke_listener *l, int flags);
  * waits, the former is SPOKE_EAGAIN.  SPOKE_ESTATE: not started. */
 SPOKE_API int spoke_dialer_wait(spoke_dialer *d, spoke_ns timeout_ns);
 
-/* Stop dialing and close its pipe.  Errors: SPOKE_ECLOSED. */
+/* Stop dialing and close its pipe, of which SPOKE_EVENT_DETACHED tells.  Does not wait for that. */
 SPOKE_API int spoke_dialer_close(spoke_dialer *d);
-/* Stop accepting; pipes that it accepted live on.  The socket file is removed if it is still ours.
- */
+/* Stop accepting; pipes that it accepted live on.  Waits, except in a callback, until the address
+ * is free again, which takes no longer than to cancel an accept.  The socket file is removed if it
+ * is still ours. */
 SPOKE_API int spoke_listener_close(spoke_listener *l);
 
 #define SPOKE_DONTWAIT 1 /* fail with SPOKE_EAGAIN instead of waiting */
@@ -90,44 +110,57 @@ SPOKE_API int spoke_listener_close(spoke_listener *l);
          or the next wait) */
 
 /* Send `m`.  Takes it on success; on failure it stays the caller's, unchanged, and the socket's
- * state is as before. Success means queued or written: later loss is counted, not reported. Errors:
- * SPOKE_EAGAIN (SPOKE_DONTWAIT), SPOKE_ETIMEDOUT (SPOKE_OPT_SEND_TIMEOUT), SPOKE_ESTATE,
- * SPOKE_ENOTSUP a receive-only pattern, SPOKE_EMSGSIZE, SPOKE_ECLOSED. */
+ * state is as before.  Success means queued or written: later loss is counted, not reported.  Waits
+ * for room at most SPOKE_OPT_SEND_TIMEOUT.
+ * Errors: SPOKE_EAGAIN (SPOKE_DONTWAIT), SPOKE_ETIMEDOUT, SPOKE_ESTATE (REP: there is no request to
+ * answer), SPOKE_ENOTSUP a receive-only pattern, SPOKE_EMSGSIZE, SPOKE_ENOPEER
+ * (SPOKE_OPT_FAIL_NO_PEERS), SPOKE_ENOMEM. */
 SPOKE_API int spoke_send(spoke_socket *s, spoke_msg *m, int flags);
 
-/* Receive: gives a message, the caller's.  Errors: SPOKE_EAGAIN, SPOKE_ETIMEDOUT, SPOKE_ESTATE,
- * SPOKE_ENOTSUP, SPOKE_ECANCELED (REQ: another request took this one's place), SPOKE_ECONNRESET
- * (REQ without retry: the peer is gone), SPOKE_ECLOSED. *out is NULL then. */
+/* Receive: gives a message, the caller's.  Waits for one at most SPOKE_OPT_RECV_TIMEOUT.
+ * Errors: SPOKE_EAGAIN (SPOKE_DONTWAIT), SPOKE_ETIMEDOUT, SPOKE_ESTATE (REQ: there is no request;
+ * there is an on_message callback), SPOKE_ENOTSUP a send-only pattern, SPOKE_ECANCELED (REQ:
+ * another request took this one's place), SPOKE_ECONNRESET (REQ without retry: the peer is gone),
+ * SPOKE_ENOPEER (SPOKE_OPT_FAIL_NO_PEERS).  *out is NULL then. */
 SPOKE_API int spoke_recv(spoke_socket *s, spoke_msg **out, int flags);
 
-/* Send `count` messages in order.  Waits (unless SPOKE_DONTWAIT) until all are taken.  Returns how
- * many were taken, these are no longer the caller's, or, if none was, an error of spoke_send(). */
+/* Send `count` messages, none of them NULL, in order.  Waits (unless SPOKE_DONTWAIT) until all are
+ * taken, at most SPOKE_OPT_SEND_TIMEOUT in all.  Returns how many were taken, these are no longer
+ * the caller's, or, if none was, an error of spoke_send(). */
 SPOKE_API int spoke_sendv(spoke_socket *s, spoke_msg **messages, int count, int flags);
 
-/* Receive up to `count` messages: waits for the first as spoke_recv(), takes what else is there.
- * Returns how many, or an error. */
+/* Receive up to `count` (at least 1) messages: waits for the first as spoke_recv(), takes what else
+ * is there.  Returns how many, all of them the caller's, or an error of spoke_recv(). */
 SPOKE_API int spoke_recvv(spoke_socket *s, spoke_msg **messages, int count, int flags);
 
-/* Copying conveniences: bytes in, bytes out.  spoke_recv_bytes() copies at most *size bytes and
- * sets *size to the message's whole size; what does not fit is lost. */
+/* Copying conveniences: bytes in, bytes out, with the errors of spoke_send() and spoke_recv().
+ * spoke_recv_bytes() copies at most *size bytes into `buffer` (may be NULL if that is 0) and sets
+ * *size to the message's whole size; what does not fit is lost.  After an error *size is as before.
+ */
 SPOKE_API int spoke_send_bytes(spoke_socket *s, const void *data, size_t size, int flags);
 SPOKE_API int spoke_recv_bytes(spoke_socket *s, void *buffer, size_t *size, int flags);
 
 /* Callbacks run on the engine's thread, one at a time, with no lock held: they may call anything on
  * this or other sockets, also close this one; only a call that would have to wait is refused
- * (SPOKE_EDEADLK).  NULL takes a callback away; after that call returns it will not start again (it
- * may still be running on a shared engine's thread).
+ * (SPOKE_EDEADLK).  A socket has one of each kind; setting another replaces it, NULL takes it away;
+ * after that call returns it will not start again (it may still be running on a shared engine's
+ * thread).  A callback that takes long holds up everything on its engine.
  *
- * on_message: each received message, given to the callback.  Blocking receives on the same socket
- * then return SPOKE_ESTATE. */
+ * on_message: each received message, given to the callback, which frees it or passes it on.
+ * Receives on the same socket then return SPOKE_ESTATE.  Errors: SPOKE_ENOTSUP a send-only pattern.
+ */
 typedef void spoke_message_f(spoke_socket *s, spoke_msg *m, void *ctx);
 SPOKE_API int spoke_socket_on_message(spoke_socket *s, spoke_message_f *fn, void *ctx);
 
-/* on_writable: a send would now succeed, after one gave SPOKE_EAGAIN. */
+/* on_writable: a send would now succeed, after one gave SPOKE_EAGAIN; once for each time.  Errors:
+ * SPOKE_ENOTSUP a receive-only pattern. */
 typedef void spoke_writable_f(spoke_socket *s, void *ctx);
 SPOKE_API int spoke_socket_on_writable(spoke_socket *s, spoke_writable_f *fn, void *ctx);
 
-/* What happens to a socket's connections, in order. */
+/* What happens to a socket's connections, in order.  DETACHED follows each ATTACHING exactly once
+ * unless that was refused, whoever was listening then.  When an event is told its pipe may be gone
+ * already, and its dialer or listener closed; their handles and the number still say whose it was.
+ */
 enum spoke_event_type {
     SPOKE_EVENT_ATTACHING = 1, /* a peer shook hands; on_event may refuse it by returning an error:
                                   then nothing else is said of it */
@@ -140,19 +173,23 @@ enum spoke_event_type {
 };
 struct spoke_event {
     enum spoke_event_type type;
-    int reason;           /* 0 or a SPOKE_E… */
+    int reason;           /* 0 or a SPOKE_E…: SPOKE_EOF the peer ended it, SPOKE_ECLOSED we did,
+                             SPOKE_EREFUSED, SPOKE_ELIMIT (SPOKE_OPT_MAX_PIPES), SPOKE_EMSGSIZE,
+                             SPOKE_EPROTO, SPOKE_EHANDSHAKE, SPOKE_EPEER, SPOKE_ETIMEDOUT, … */
     spoke_pipe_id pipe;   /* 0 if there is none (yet) */
     spoke_dialer *dialer; /* whose it is: one of the two, or both NULL */
     spoke_listener *listener;
     const char *url; /* the dialer's or listener's; borrowed for the call */
 };
+/* The result counts for ATTACHING only. */
 typedef int spoke_event_f(spoke_socket *s, const struct spoke_event *event, void *ctx);
 SPOKE_API int spoke_socket_on_event(spoke_socket *s, spoke_event_f *fn, void *ctx);
 
-/* Close one pipe; its dialer, if it has one, dials again.  Errors: SPOKE_ENOENT. */
+/* Close one pipe, soon; what it has not written is lost.  Its dialer, if it has one, dials again.
+ * Errors: SPOKE_ENOENT no such pipe on this socket (any more). */
 SPOKE_API int spoke_pipe_close(spoke_socket *s, spoke_pipe_id pipe);
 
-/* Counters of a socket.  stats.h */
+/* A snapshot of the counters of a socket, which only grow, but for pipes_current.  stats.h */
 SPOKE_API int spoke_socket_stats(spoke_socket *s, struct spoke_stats *out);
 
 #ifdef __cplusplus

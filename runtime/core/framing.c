@@ -83,7 +83,7 @@ engine_of(struct framing *f)
 static struct out *
 get_out(struct framing *f)
 {
-    if (f->out == NULL && (f->out = spk_pool_alloc(sizeof *f->out)) != NULL) {
+    if (f->out == NULL && (f->out = spk_pool_alloc_other(sizeof *f->out)) != NULL) {
         f->out->count = 0;
         f->out->gather = NULL;
         f->out->gather_used = f->out->bytes = 0;
@@ -111,7 +111,7 @@ drop_out(struct framing *f)
         let_go(&out->owner[i]);
     if (out->gather != NULL)
         spk_chunk_unref(out->gather);
-    spk_pool_free(out);
+    spk_pool_free_other(out);
     f->out = NULL;
 }
 

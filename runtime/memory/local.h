@@ -54,6 +54,7 @@ enum spk_count {
     SPK_COUNT_BATCHED_BYTES, /* idle in batches, wherever those are */
     SPK_COUNT_SYSTEM_ALLOCS,
     SPK_COUNT_FOREIGN_FREES,
+    SPK_COUNT_OTHERS,
     SPK_COUNTS
 };
 

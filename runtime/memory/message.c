@@ -160,7 +160,7 @@ void
 spk_msg_clear_header(spoke_msg *m)
 {
     if (m->header != m->inline_header) {
-        spk_pool_free(m->header);
+        spk_pool_free_other(m->header);
         m->header = m->inline_header;
     }
     m->header_size = 0;
@@ -293,7 +293,7 @@ spk_msg_reserve(spoke_msg *m, size_t capacity)
 static int
 grow_header(spoke_msg *m)
 {
-    uint8_t *block = spk_pool_alloc(SPOKE_HEADER_MAX);
+    uint8_t *block = spk_pool_alloc_other(SPOKE_HEADER_MAX);
 
     if (block == NULL)
         return SPOKE_ENOMEM;

@@ -575,6 +575,23 @@ spk_pool_free(void *block)
         spk_local_free(block);
 }
 
+void *
+spk_pool_alloc_other(size_t size)
+{
+    void *block = spk_pool_alloc(size);
+
+    if (block != NULL)
+        spk_count(SPK_COUNT_OTHERS, 1);
+    return block;
+}
+
+void
+spk_pool_free_other(void *block)
+{
+    spk_count(SPK_COUNT_OTHERS, -1);
+    spk_pool_free(block);
+}
+
 size_t
 spk_pool_size(size_t size)
 {
@@ -629,5 +646,6 @@ spoke_memory_stats(struct spoke_memory_stats *out)
         .idle_bytes = listed + at_least_0(sums[SPK_COUNT_BATCHED_BYTES]),
         .system_allocs = at_least_0(sums[SPK_COUNT_SYSTEM_ALLOCS]),
         .foreign_frees = at_least_0(sums[SPK_COUNT_FOREIGN_FREES]),
+        .others = at_least_0(sums[SPK_COUNT_OTHERS]),
     };
 }

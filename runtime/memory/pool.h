@@ -22,6 +22,9 @@ void spk_free(void *memory);
 void *spk_pool_alloc(size_t size);
 void spk_pool_free(void *block);
 size_t spk_pool_size(size_t size);
+/* The same for what is neither a message nor a chunk, counted as such; the block is not NULL. */
+void *spk_pool_alloc_other(size_t size);
+void spk_pool_free_other(void *block);
 
 /* Hand back what this thread gathered for other threads' pools.  Called by engines before they
  * sleep. */

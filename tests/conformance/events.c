@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a socket says of its connections, and what it counts. */
+#include "tests/support/raw_peer.h"
 #include "tests/support/world.h"
 
 #define NOTED_MAX 256
@@ -334,5 +335,58 @@ WORLD_TEST(events, a_pipe_may_be_closed_while_its_user_is_asked, world_cases, .t
     cr_assert_eq(noted_of(&diary, SPOKE_EVENT_ATTACHED), 0);
     cr_assert_eq(noted_of(&diary, SPOKE_EVENT_DETACHED), 1);
     cr_assert_eq(node_stats(a).pipes_attached, 0);
+    world_close(w);
+}
+
+/* The world goes on while this thread plays the stranger. */
+WORLD_TEST(events, a_stranger_is_told_as_one, world_cases_streams, .timeout = 30)
+{
+    static struct diary diary;
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR);
+    struct raw_peer stranger;
+    char url[ENDPOINT_MAX];
+
+    if (c->mode == SIM)
+        cr_skip("there are no strangers in a simulated world");
+    world_url(w, url);
+    cr_assert_eq(node_on_event(a, note, &diary), 0);
+    cr_assert_eq(node_listen(a, url, NULL, 0), 0);
+    cr_assert_eq(raw_connect(&stranger, url, RAW_LIMIT_MS), RAW_OK);
+    cr_assert_eq(raw_send_bytes(&stranger, "GET / HTTP/1.1\r\n", 16, RAW_LIMIT_MS), RAW_OK);
+    wait_noted(w, &diary, SPOKE_EVENT_ACCEPT_FAILED, 1);
+    cr_assert_eq(diary.noted[0].reason, SPOKE_EHANDSHAKE, "%s",
+                 spoke_error_name(diary.noted[0].reason));
+    cr_assert_eq(atomic_load(&diary.count), 1, "there never was a pipe");
+    raw_close(&stranger);
+    world_close(w);
+}
+
+/* What the kernel had not taken when the peer left is counted. */
+WORLD_TEST(events, messages_lost_with_a_connection_are_counted, world_cases_streams, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    uint64_t sent = 0, stuck;
+
+    if (c->mode == SIM)
+        cr_skip("a simulated kernel takes the bytes and loses them itself");
+
+    cr_assert_eq(node_set_int(a, SPOKE_OPT_RECV_QUEUE, 1), 0);
+    cr_assert_eq(node_set_int(b, SPOKE_OPT_SEND_QUEUE, 0), 0);
+    world_connect(w, a, b);
+    do {
+        stuck = sent;
+        while (sent < 1000 && node_send_pattern(b, 300000, (uint32_t)sent, SPOKE_DONTWAIT) == 0)
+            sent++;
+        world_pass(w, 100 * SPOKE_MS);
+    } while (sent > stuck);
+    cr_assert_eq(node_stats(b).dropped_lost, 0);
+    cr_assert_eq(node_close(a, NULL), 0);
+    a->s = NULL;
+    world_wait_pipes(w, b, 0);
+    uint64_t lost = node_stats(b).dropped_lost;
+    cr_assert(lost > 0 && lost <= sent, "%llu of %llu", (unsigned long long)lost,
+              (unsigned long long)sent);
     world_close(w);
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,6 +148,15 @@ echo(spoke_socket *s, spoke_msg *m, void *ctx)
         spoke_msg_free(m);
 }
 
+static int
+count_no_descriptors(spoke_socket *s, const struct spoke_event *event, void *ctx)
+{
+    (void)s;
+    if (event->type == SPOKE_EVENT_ACCEPT_FAILED && event->reason == SPOKE_EMFILE)
+        atomic_fetch_add((atomic_int *)ctx, 1);
+    return 0;
+}
+
 static bool
 is_answered(spoke_socket *req)
 {
@@ -177,6 +187,7 @@ run_out_of_descriptors(void *ctx)
     struct spoke_stats stats = {0};
     int fillers[100], count = 0;
     struct raw_peer guest;
+    atomic_int told = 0;
 
     CHILD_CHECK(close_range(20, ~0u, 0) == 0);
     CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
@@ -184,6 +195,7 @@ run_out_of_descriptors(void *ctx)
     CHILD_CHECK(spoke_socket_open(&req, SPOKE_REQ, NULL) == 0);
     CHILD_CHECK(spoke_socket_set_duration(req, SPOKE_OPT_RECV_TIMEOUT, 10 * SPOKE_SECOND) == 0);
     CHILD_CHECK(spoke_socket_on_message(rep, echo, NULL) == 0);
+    CHILD_CHECK(spoke_socket_on_event(rep, count_no_descriptors, &told) == 0);
     CHILD_CHECK(spoke_listen(rep, url, NULL, 0) == 0);
     CHILD_CHECK(spoke_dial(req, url, NULL, SPOKE_WAIT_FIRST) == 0);
     CHILD_CHECK(is_answered(req));
@@ -206,6 +218,7 @@ run_out_of_descriptors(void *ctx)
     long before = cpu_ms();
     nap(300);
     CHILD_CHECK(cpu_ms() - before < 150);
+    CHILD_CHECK(atomic_load(&told) > 0);
     CHILD_CHECK(is_answered(req));
 
     /* What needs a descriptor fails with a clear error, and leaves nothing. */

@@ -75,6 +75,7 @@ resources_take(struct resources *r)
     spoke_memory_stats(&memory);
     r->messages = memory.messages;
     r->chunks = memory.chunks;
+    r->others = memory.others;
     r->threads = count_threads();
     list_fds(r);
 }
@@ -83,7 +84,8 @@ static bool
 more_than(const struct resources *now, const struct resources *before)
 {
     return now->messages > before->messages || now->chunks > before->chunks ||
-           now->threads > before->threads || now->fds_count > before->fds_count;
+           now->others > before->others || now->threads > before->threads ||
+           now->fds_count > before->fds_count;
 }
 
 static void
@@ -124,6 +126,8 @@ resources_settle(const struct resources *before)
                   (unsigned long long)now.messages, (unsigned long long)before->messages);
     cr_expect_leq(now.chunks, before->chunks, "chunks: %llu, before %llu",
                   (unsigned long long)now.chunks, (unsigned long long)before->chunks);
+    cr_expect_leq(now.others, before->others, "other blocks: %llu, before %llu",
+                  (unsigned long long)now.others, (unsigned long long)before->others);
 }
 
 static long

@@ -9,7 +9,7 @@
 #define RESOURCES_FDS_MAX 32768
 
 struct resources {
-    uint64_t messages, chunks;
+    uint64_t messages, chunks, others;
     int threads;
     int fds_count;
     bool fds[RESOURCES_FDS_MAX];

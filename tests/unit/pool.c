@@ -198,6 +198,24 @@ Test(pool, counts_follow_messages_and_chunks)
     cr_expect_eq(stats.foreign_frees, 0);
 }
 
+Test(pool, long_headers_are_counted_too)
+{
+    static const char zeros[SPOKE_HEADER_MAX];
+    spoke_msg *m, *copy;
+
+    cr_assert_eq(spoke_msg_new(&m, 10), 0);
+    cr_assert_eq(spoke_msg_header_append(m, zeros, 64), 0);
+    cr_expect_eq(stats_now().others, 0, "it lies in the message");
+    cr_assert_eq(spoke_msg_header_append(m, zeros, 4), 0);
+    cr_expect_eq(stats_now().others, 1);
+    copy = spoke_msg_dup(m);
+    cr_assert_eq(spoke_msg_make_unique(&copy), 0);
+    cr_expect_eq(stats_now().others, 2);
+    spoke_msg_free(copy);
+    spoke_msg_free(m);
+    cr_expect_eq(stats_now().others, 0);
+}
+
 /* ---- failing on purpose ---- */
 
 static bool
