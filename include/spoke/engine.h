@@ -7,7 +7,11 @@
  * Owned: the thread that opens an engine is its thread.  Its sockets' blocking calls drive the
  * engine inline, without a thread in between; between such calls it runs in spoke_engine_run() or
  * spoke_engine_poll().  A call from another thread is refused with SPOKE_EWRONGTHREAD, except where
- * a call says otherwise. */
+ * a call says otherwise.
+ *
+ * Every call may give SPOKE_ECLOSED for a handle that is closed, SPOKE_EFORKED in a child of the
+ * process that opened it, and SPOKE_EINVAL for a NULL or number that is not allowed; they are not
+ * repeated below.  Only spoke_engine_run(), spoke_engine_poll() and spoke_engine_close() wait. */
 #ifndef SPOKE_ENGINE_H
 #define SPOKE_ENGINE_H
 
@@ -36,22 +40,26 @@ typedef struct spoke_engine_config {
  * everything else 0. */
 SPOKE_API void spoke_engine_config_init(spoke_engine_config *config);
 
-/* Open an owned engine for the calling thread.  `config` NULL: defaults.
- * Errors: SPOKE_EINVAL; SPOKE_ENOTSUP no such backend, or the kernel has no io_uring; SPOKE_EPERM
- * "uring" was asked for and is denied here (without a request the library falls back to "poll" and
- * says so once in the log); SPOKE_EMFILE; SPOKE_ENOMEM. */
+/* Open an owned engine for the calling thread, which closes it.  `config` NULL: defaults.
+ * Errors: SPOKE_EINVAL entries or chunks that are no power of two or above 32 768; SPOKE_ENOTSUP no
+ * such backend, or the kernel has no io_uring; SPOKE_EPERM "uring" was asked for and is denied here
+ * (without a request the library falls back to "poll" and says so once in the log); SPOKE_EMFILE;
+ * SPOKE_ENOMEM, also for too little lockable memory; SPOKE_ELIMIT no handles left.  *out is NULL
+ * then. */
 SPOKE_API int spoke_engine_open(spoke_engine **out, const spoke_engine_config *config);
 
-/* Close an owned engine and every socket on it, without linger.
- * Errors: SPOKE_ECLOSED; SPOKE_EWRONGTHREAD; SPOKE_EDEADLK from inside a callback. */
+/* Close an owned engine and every socket on it, without linger.  What was posted runs before it
+ * returns, timers that are set do not.  Waits for what cancelling takes.
+ * Errors: SPOKE_EWRONGTHREAD; SPOKE_EDEADLK from inside a callback. */
 SPOKE_API int spoke_engine_close(spoke_engine *e);
 
 /* Run callbacks until spoke_engine_stop().  Returns 0.  Owner's thread, not from a callback
- * (SPOKE_EDEADLK). */
+ * (SPOKE_EDEADLK; under sim also when nothing is left that could ever happen). */
 SPOKE_API int spoke_engine_run(spoke_engine *e);
 
 /* Do what there is to do, wait for it at most `timeout_ns` (0: do not wait).  Returns 1 if
- * something was done, 0 if the time passed, or an error.  Owner's thread, not from a callback. */
+ * something was done or spoke_engine_stop() was called, 0 if the time passed, or an error as
+ * spoke_engine_run().  Owner's thread, not from a callback. */
 SPOKE_API int spoke_engine_poll(spoke_engine *e, spoke_ns timeout_ns);
 
 /* Make spoke_engine_run() or spoke_engine_poll() return soon, or the next one of them at once.  Any
@@ -70,7 +78,7 @@ SPOKE_API int spoke_engine_post(spoke_engine *e, spoke_post_f *fn, void *ctx);
  * the descriptor or SPOKE_ENOTSUP (sim). */
 SPOKE_API int spoke_engine_fd(spoke_engine *e);
 
-/* "uring", "poll" or "sim"; NULL for a closed engine. */
+/* "uring", "poll" or "sim", constant; NULL for a closed engine.  Any thread. */
 SPOKE_API const char *spoke_engine_backend(spoke_engine *e);
 
 /* What of io_uring is used.  Each has a fallback that works without it. */
@@ -100,13 +108,15 @@ struct spoke_engine_info {
 SPOKE_API int spoke_engine_get_info(spoke_engine *e, struct spoke_engine_info *out);
 
 /* Timers for callers' own protocols on an owned engine (under sim, in virtual time): `fn(ctx)` runs
- * once on the engine's thread, `after_ns` from now.  *id (may be NULL) cancels it.  Errors:
- * SPOKE_ENOMEM, SPOKE_EWRONGTHREAD; cancel of one that has run: SPOKE_ENOENT. */
+ * once on the engine's thread, `after_ns` from now, unless it is cancelled by its *id (may be NULL)
+ * or the engine closes first.  Owner's thread, also from callbacks.  Errors: SPOKE_ENOMEM,
+ * SPOKE_EWRONGTHREAD; cancel of one that has run: SPOKE_ENOENT. */
 SPOKE_API int spoke_engine_after(spoke_engine *e, spoke_ns after_ns, spoke_post_f *fn, void *ctx,
                                  uint64_t *id);
 SPOKE_API int spoke_engine_cancel(spoke_engine *e, uint64_t id);
 
-/* The engine's clock, nanoseconds: CLOCK_MONOTONIC, or virtual time under sim. */
+/* The engine's clock, nanoseconds: CLOCK_MONOTONIC (of a closed engine too), or virtual time under
+ * sim.  Any thread. */
 SPOKE_API spoke_ns spoke_engine_now(spoke_engine *e);
 
 #ifdef __cplusplus

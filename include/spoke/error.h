@@ -36,7 +36,9 @@ typedef void spoke_log_f(void *ctx, enum spoke_log_level level, const char *text
 
 /* Send the library's log to `fn` (NULL: nowhere, the default), everything up to `level`.
  * `fn` may be called from any thread of the library at any time, possibly several at once; it must
- * not call the library.  The change holds for all sockets of the process.  Any thread. */
+ * not call the library, and should be quick: the engine waits for it.  When this returns, the one
+ * before is not running and never called again, so its memory may go.  The change holds for all
+ * sockets of the process.  Any thread, not from inside `fn`. */
 SPOKE_API void spoke_set_log(spoke_log_f *fn, void *ctx, enum spoke_log_level level);
 
 #ifdef __cplusplus

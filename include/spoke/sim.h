@@ -44,7 +44,10 @@ SPOKE_API void spoke_sim_config_init(spoke_sim_config *config);
 /* Open a world; `config` NULL: the defaults.  Errors: SPOKE_ENOMEM, SPOKE_EINVAL. */
 SPOKE_API int spoke_sim_open(spoke_sim **out, const spoke_sim_config *config);
 
-/* Add an engine ("a machine") to the world.  Sockets opened on it live in the world. */
+/* Every call on a world may give SPOKE_EINVAL for none or nonsense and SPOKE_EWRONGTHREAD. */
+
+/* Add an engine ("a machine") to the world.  Sockets opened on it live in the world, and so does
+ * the engine, unless it is closed before.  Errors: SPOKE_ENOMEM, SPOKE_ELIMIT. */
 SPOKE_API int spoke_sim_engine(spoke_sim *w, spoke_engine **out);
 
 /* Let the next thing happen.  Returns 1, or 0 if nothing is left to happen. */
@@ -52,7 +55,7 @@ SPOKE_API int spoke_sim_step(spoke_sim *w);
 
 /* Let things happen until `done(ctx)` is true (returns 1), `limit_ns` of virtual time passed or
  * nothing is left (returns 0).
- * * `done` NULL: never true.  When nothing is left, the rest of a limit passes at once. */
+ * `done` NULL: never true.  When nothing is left, the rest of a limit passes at once. */
 typedef bool spoke_sim_done_f(void *ctx);
 SPOKE_API int spoke_sim_run(spoke_sim *w, spoke_sim_done_f *done, void *ctx, spoke_ns limit_ns);
 
@@ -63,10 +66,12 @@ SPOKE_API spoke_ns spoke_sim_now(const spoke_sim *w);
 SPOKE_API void spoke_sim_set_faults(spoke_sim *w, const spoke_sim_config *config);
 
 /* The process of this engine dies: its connections reset, its listeners vanish, its sockets are
- * gone without a goodbye. */
+ * gone without a goodbye.  Errors: SPOKE_ECLOSED not an engine of this world; SPOKE_EDEADLK from a
+ * callback of its own. */
 SPOKE_API int spoke_sim_kill(spoke_sim *w, spoke_engine *e);
 
-/* Cut or mend the network between two engines: while cut, nothing passes and nothing is lost. */
+/* Cut or mend the network between two engines: while cut, nothing passes and nothing is lost.
+ * Errors: SPOKE_ECLOSED as above, SPOKE_EINVAL twice the same, SPOKE_ENOMEM. */
 SPOKE_API int spoke_sim_cut(spoke_sim *w, spoke_engine *a, spoke_engine *b, bool cut);
 
 /* A number that depends on everything that has happened: equal for equal runs. */
@@ -81,7 +86,8 @@ struct spoke_sim_report {
 };
 
 /* Close all engines of the world and the world.  Returns 0, or SPOKE_EBUSY if something was left
- * (see `report`, may be NULL). */
+ * (see `report`, may be NULL; the world is closed all the same), or SPOKE_EDEADLK from a callback.
+ */
 SPOKE_API int spoke_sim_close(spoke_sim *w, struct spoke_sim_report *report);
 
 #ifdef __cplusplus
