@@ -192,11 +192,10 @@ set_name(void *owner, const void *value, size_t size)
 {
     struct spk_socket *s = owner;
 
-    if (size == 0) /* value may be NULL */
-        value = "";
-    if (size >= sizeof s->name || memchr(value, '\0', size) != NULL)
+    if (size >= sizeof s->name || (size > 0 && memchr(value, '\0', size) != NULL))
         return SPOKE_ERANGE;
-    memcpy(s->name, value, size);
+    if (size > 0)
+        memcpy(s->name, value, size);
     s->name[size] = '\0';
     return 0;
 }

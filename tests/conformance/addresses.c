@@ -312,13 +312,13 @@ WORLD_TEST(addresses, nobody_can_connect_before_the_mode_is_set, world_cases_fil
 
 WORLD_TEST(addresses, the_owner_of_a_socket_file_can_be_chosen, world_cases_files, .timeout = 30)
 {
+    if (geteuid() != 0)
+        cr_skip("only root can give files away");
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
     char url[ENDPOINT_MAX], other[ENDPOINT_MAX];
     struct stat status;
 
-    if (geteuid() != 0)
-        cr_skip("only root can give files away");
     world_url(w, url);
     world_url(w, other);
     cr_assert_eq(node_set_int(a, SPOKE_OPT_IPC_OWNER, 4321), 0);
@@ -339,13 +339,13 @@ WORLD_TEST(addresses, the_owner_of_a_socket_file_can_be_chosen, world_cases_file
 WORLD_TEST(addresses, an_abstract_name_of_any_bytes_can_be_dialed_as_it_is_told, world_cases_files,
            .timeout = 30)
 {
+    if (c->mode == OWNED_TWO)
+        cr_skip("the address is asked for on this thread");
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
     char url[512], address[512];
     spoke_listener *l;
 
-    if (world_mode(w) == OWNED_TWO)
-        cr_skip("the address is asked for on this thread");
     /* 107 bytes, the first one and the last one a NUL. */
     int size = snprintf(url, sizeof url, "abstract://%%00%%25-%%ff-%010d-", (int)getpid());
     memset(url + size, 'n', 90);
@@ -440,6 +440,8 @@ WORLD_TEST(addresses, a_wildcard_listens_to_both_versions, world_cases_tcp, .tim
 WORLD_TEST(addresses, a_wildcard_whose_port_is_taken_in_one_version_is_in_use, world_cases_tcp,
            .timeout = 30)
 {
+    if (c->mode == SIM || !has_ipv6())
+        cr_skip("it takes a socket of version 6");
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
     struct sockaddr_in6 there = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
@@ -447,8 +449,6 @@ WORLD_TEST(addresses, a_wildcard_whose_port_is_taken_in_one_version_is_in_use, w
     char url[ENDPOINT_MAX];
     int on = 1;
 
-    if (c->mode == SIM || !has_ipv6())
-        cr_skip("it takes a socket of version 6");
     int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
     cr_assert_eq(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on), 0);
     cr_assert_eq(bind(fd, (struct sockaddr *)&there, sizeof there), 0);
@@ -466,6 +466,8 @@ WORLD_TEST(addresses, a_wildcard_whose_port_is_taken_in_one_version_is_in_use, w
 WORLD_TEST(addresses, a_dialer_comes_from_the_address_or_interface_that_it_was_told,
            world_cases_tcp, .timeout = 30)
 {
+    if (c->mode == SIM)
+        cr_skip("a simulated world has other addresses");
     static const struct {
         const char *from, *to, *seen;
     } rows[] = {
@@ -482,8 +484,6 @@ WORLD_TEST(addresses, a_dialer_comes_from_the_address_or_interface_that_it_was_t
     _Atomic spoke_pipe_id here = 0;
     spoke_listener *l;
 
-    if (c->mode == SIM)
-        cr_skip("a simulated world has other addresses");
     cr_assert_eq(node_on_event(a, remember_pipe, &here), 0);
     cr_assert_eq(node_listen(a, "tcp://*:0", &l, 0), 0);
     cr_assert_eq(node_address(a, l, address), 0);
@@ -500,6 +500,8 @@ WORLD_TEST(addresses, a_dialer_comes_from_the_address_or_interface_that_it_was_t
 
 WORLD_TEST(addresses, a_dialer_cannot_come_from_elsewhere, world_cases_tcp, .timeout = 30)
 {
+    if (c->mode == SIM)
+        cr_skip("a simulated world has other addresses");
     static const struct {
         const char *url;
         int error;
@@ -516,8 +518,6 @@ WORLD_TEST(addresses, a_dialer_cannot_come_from_elsewhere, world_cases_tcp, .tim
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
 
-    if (c->mode == SIM)
-        cr_skip("a simulated world has other addresses");
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         int rc = node_dial(a, rows[i].url, NULL, SPOKE_WAIT_FIRST);
         cr_expect_eq(rc, rows[i].error, "%s: %s", rows[i].url, spoke_error_name(rc));
@@ -580,11 +580,11 @@ values_at(int port, bool at_listener)
 
 WORLD_TEST(addresses, the_options_of_tcp_reach_the_kernel, world_cases_tcp, .timeout = 30)
 {
+    if (c->mode == SIM)
+        cr_skip("a simulated world has no kernel");
     struct world *w = world_open(c);
     char url[ENDPOINT_MAX];
 
-    if (c->mode == SIM)
-        cr_skip("a simulated world has no kernel");
     for (int i = 0; i < 2; i++) {
         struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
         if (i == 1) {
@@ -614,14 +614,14 @@ WORLD_TEST(addresses, the_options_of_tcp_reach_the_kernel, world_cases_tcp, .tim
 
 WORLD_TEST(addresses, only_ipc_knows_its_peers_process, world_cases_direct, .timeout = 30)
 {
+    if (c->mode == SIM)
+        cr_skip("there are no processes in a simulated world");
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
     _Atomic spoke_pipe_id here = 0;
     static const char *const names[] = {SPOKE_OPT_PEER_PID, SPOKE_OPT_PEER_UID, SPOKE_OPT_PEER_GID};
     int value;
 
-    if (c->mode == SIM)
-        cr_skip("there are no processes in a simulated world");
     cr_assert_eq(node_on_event(a, remember_pipe, &here), 0);
     world_connect(w, a, b);
     for (int i = 0; i < 3; i++) {
