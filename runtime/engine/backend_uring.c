@@ -614,7 +614,7 @@ uring_turn(struct spk_engine *e, spoke_ns timeout_ns)
     if (u->missing > 0)
         provide_missing(u);
     prepare(e);
-    if (done > 0 || !spk_list_empty(&u->todo) || !spk_list_empty(&u->cancels) ||
+    if (done > 0 || !spk_list_empty(&u->todo) || !spk_list_empty(&u->cancels) || !u->poke_armed ||
         io_uring_cq_ready(&u->ring) > 0)
         timeout_ns = 0;
     if (timeout_ns > 0 || io_uring_sq_ready(&u->ring) > 0 || worth_entering(u)) {

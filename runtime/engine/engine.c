@@ -415,12 +415,13 @@ void
 spk_engine_arm_foreign(struct spk_engine *e)
 {
     struct itimerspec time = {{0, 0}, {0, 0}};
-    spoke_ns next = spk_timers_next(&e->timers);
     uint64_t expired;
+    spoke_ns next;
 
     if (e->foreign_fd < 0)
         return;
     spk_engine_rest(e);
+    next = spk_timers_next(&e->timers); /* what has just ended may have set one */
     if (read(e->timer_fd, &expired, sizeof expired) < 0)
         errno = 0; /* it had not expired */
     if (next != SPOKE_FOREVER) {

@@ -85,9 +85,9 @@ spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, s
         spk_list_remove(&op->link);
         spk_list_append(&e->hot, &op->link);
         e->hot_count++;
-        if (!e->spinning)
-            e->poke |=
-                e->asleep; /* the engine's thread would not know that it has to look after it */
+        /* The engine's thread has to know of it, unless it wakes by itself when the lease of who
+         * spins is over. */
+        e->poke |= e->asleep && (!e->spinning || e->sleep_until_ns > e->lease_until_ns);
     }
 }
 
@@ -543,8 +543,12 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
             return false;
         if (tries % 4 == 0) /* whoever has our message may wait for this very CPU */
             sched_yield();
-        if (tries % 4 == 0 && spk_engine_now(e) >= until)
-            return false;
+        if (tries % 4 == 0) {
+            spoke_ns now = spk_engine_now(e);
+
+            if (now >= until || now >= spk_timers_next(&e->timers)) /* set by others meanwhile */
+                return false;
+        }
     }
 }
 
@@ -609,12 +613,13 @@ turn(struct spk_engine *e, spoke_ns deadline)
                 limit = e->lease_until_ns;
         } else {
             arm_hot(e);
-            submit_queued(e);
+            if (submit_queued(e)) /* answered what was cancelled: that may bring work or a timer */
+                return true;
         }
     }
     start = spk_engine_now(e);
     e->sleep_until_ns = limit;
-    if (!about_to_sleep(e) || work_waits(e)) /* arming may have answered what was cancelled */
+    if (!about_to_sleep(e))
         limit = start;
     n = e->backend->turn(e, limit == SPOKE_FOREVER ? SPOKE_FOREVER
                             : limit > start        ? limit - start
@@ -649,7 +654,7 @@ spk_engine_rest(struct spk_engine *e)
     arm_hot(e);
     poll_backend(e);
     atomic_store(&e->sleeping, true); /* somebody sleeps for us: who posts must poke */
-    if (work_waits(e))                /* what came of that */
+    if (atomic_load(&e->has_posted) || work_waits(e) || e->hot_count > 0) /* what came of that */
         e->backend->poke(e);
 }
 

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/* No wake-up is lost: whoever sleeps, in the kernel, on a futex or in a loop of somebody else's,
+ * hears of what comes.  A lost one shows as a wait that runs out, so every wait here is bounded. */
+#include "tests/support/world.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "runtime/engine/backend.h"
+#include "runtime/engine/engine.h"
+#include "runtime/engine/handle.h"
+#include "tests/support/raw_peer.h"
+
+#define PAIR_NUMBER 16
+#define LIMIT_MS    (10000 * SPOKE_TEST_SLOWDOWN)
+
+TestSuite(wakeups, .timeout = 60);
+
+static bool
+is_readable(int fd, int limit_ms)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+
+    return poll(&wait, 1, limit_ms) == 1;
+}
+
+/* ---- receives that a spinning caller looks after ---- */
+
+static void *
+receive_one(void *argument)
+{
+    spoke_msg *m;
+    int rc = spoke_recv(argument, &m, 0);
+
+    if (rc == 0)
+        spoke_msg_free(m);
+    return rc == 0 ? NULL : argument;
+}
+
+/* A pair on the shared engine, over inproc, where nothing is ever in the kernel. */
+static void
+open_inproc_pair(spoke_socket *ends[2])
+{
+    char url[ENDPOINT_MAX];
+
+    endpoint_fresh(url, INPROC);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(spoke_socket_open(&ends[i], SPOKE_PAIR, NULL), 0);
+    cr_assert_eq(spoke_listen(ends[0], url, NULL, 0), 0);
+    cr_assert_eq(spoke_dial(ends[1], url, NULL, SPOKE_WAIT_FIRST), 0);
+}
+
+/* A caller that spins takes over receives which are begun meanwhile.  When it has got what it
+ * wanted and never comes back, somebody else must look after them: here the engine's thread, which
+ * went to sleep before there were any. */
+Test(wakeups, a_receive_outlives_the_caller_that_spun_for_it)
+{
+    spoke_socket *ends[2], *s;
+    struct raw_peer peer;
+    char url[ENDPOINT_MAX];
+    pthread_t thread;
+    void *failed;
+    spoke_msg *m;
+    int fd, taken = 0;
+
+    scratch_dir();
+    open_inproc_pair(ends);
+    endpoint_fresh(url, IPC);
+    cr_assert_eq(spoke_socket_open(&s, SPOKE_PAIR, NULL), 0);
+    cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, 1), 0);
+    cr_assert_eq(spoke_listen(s, url, NULL, 0), 0);
+    cr_assert_eq(raw_dial_sp(&peer, url, PAIR_NUMBER, PAIR_NUMBER), RAW_OK);
+    cr_assert_eq(spoke_socket_get_int(s, SPOKE_OPT_RECV_FD, &fd), 0);
+    for (int i = 0; i < 3; i++) /* more than fit: no receive is under way any more */
+        cr_assert_eq(raw_send(&peer, "full", 4), RAW_OK);
+    cr_assert(is_readable(fd, LIMIT_MS));
+    usleep(50000);
+    cr_assert_eq(spoke_socket_set_duration(ends[0], SPOKE_OPT_BUSY_POLL, SPOKE_WAIT_POLL), 0);
+    cr_assert_eq(pthread_create(&thread, NULL, receive_one, ends[0]), 0);
+    usleep(50000); /* it spins, the engine's thread sleeps without end */
+    while (spoke_recv(s, &m, SPOKE_DONTWAIT) == 0) {
+        spoke_msg_free(m);
+        taken++;
+    }
+    cr_assert_eq(taken, 3);
+    cr_assert_eq(spoke_send_bytes(ends[1], "go", 2, 0), 0);
+    pthread_join(thread, &failed);
+    cr_assert_null(failed);
+    usleep(20000);
+    cr_assert_eq(raw_send(&peer, "heard?", 6), RAW_OK);
+    cr_assert(is_readable(fd, LIMIT_MS), "nobody looks after the receive");
+    raw_close(&peer);
+    cr_assert_eq(spoke_socket_close(s), 0);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(spoke_socket_close(ends[i]), 0);
+}
+
+/* ---- timers that are set while the engine is about to sleep ---- */
+
+struct late {
+    struct spk_engine *e;
+    struct spk_op op;
+    struct spk_timer timer;
+    int fired;
+};
+
+static void
+on_late_timer(struct spk_timer *timer)
+{
+    SPK_OWNER(timer, struct late, timer)->fired++;
+}
+
+static void
+on_late_op(struct spk_op *op, int result)
+{
+    struct late *late = SPK_OWNER(op, struct late, op);
+
+    (void)result;
+    spk_timer_set(late->e, &late->timer, spk_engine_now(late->e) + SPOKE_MS);
+}
+
+static bool
+has_fired(struct late *late, int count)
+{
+    bool fired;
+
+    for (int tries = 0; tries < LIMIT_MS; tries++) {
+        cr_assert_eq(spk_engine_enter(late->e), 0);
+        fired = late->fired == count;
+        pthread_mutex_unlock(&late->e->lock); /* not spk_engine_leave(), which may wake it */
+        if (fired)
+            return true;
+        usleep(1000);
+    }
+    return false;
+}
+
+/* Goal: what is cancelled while the engine's thread lets others in may set a timer when it ends,
+ * and the sleep that follows is not longer than that.  Method: a spin so short that the thread
+ * often lets us in for the last time, at different moments. */
+Test(wakeups, a_timer_set_by_what_was_cancelled_at_the_last_moment_fires)
+{
+    struct late late = {.fired = 0};
+    int ends[2];
+
+    setenv("SPOKE_WAIT", "1", 1);
+    cr_assert_eq(spk_engine_default(&late.e), 0);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+    spk_op_init(&late.op, on_late_op);
+    spk_timer_init(&late.timer, on_late_timer);
+    for (int round = 1; round <= 2000; round++) {
+        cr_assert_eq(spk_engine_enter(late.e), 0);
+        spk_op_recv(late.e, &late.op, ends[0], NULL, 0);
+        late.e->poke |= late.e->asleep;
+        spk_engine_leave(late.e);
+        for (spoke_ns until = spk_engine_now(late.e) + round * 7919 % 150000;
+             spk_engine_now(late.e) < until;)
+            ;
+        cr_assert_eq(spk_engine_enter(late.e), 0);
+        spk_op_cancel(late.e, &late.op);
+        spk_engine_leave(late.e);
+        cr_assert(has_fired(&late, round), "the timer of round %d is late", round);
+    }
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* ---- loops of somebody else's ---- */
+
+/* What a call finishes while it leaves the engine may set a timer. */
+Test(wakeups, a_foreign_loop_hears_of_a_timer_that_leaving_sets)
+{
+    struct sockaddr_un nobody = {.sun_family = AF_UNIX, .sun_path = "/nonexistent/nobody"};
+    struct late late = {.fired = 0};
+    spoke_engine *e;
+    int fd, handle;
+
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    cr_assert_geq(fd = spoke_engine_fd(e), 0);
+    late.e = spk_handle_peek(e, SPK_HANDLE_ENGINE);
+    spk_op_init(&late.op, on_late_op);
+    spk_timer_init(&late.timer, on_late_timer);
+    cr_assert_eq(late.e->backend->socket(late.e, AF_UNIX, &handle), 0);
+    for (int round = 1; round <= 3; round++) {
+        for (int i = 0; i < 10; i++)
+            cr_assert_geq(spoke_engine_poll(e, 0), 0);
+        cr_assert_eq(spk_engine_enter(late.e), 0);
+        spk_op_connect(late.e, &late.op, handle, (struct sockaddr *)&nobody, sizeof nobody);
+        spk_engine_leave(late.e);
+        while (late.fired < round) {
+            cr_assert(is_readable(fd, LIMIT_MS), "a timer, and nothing to see");
+            cr_assert_geq(spoke_engine_poll(e, 0), 0);
+        }
+    }
+    late.e->backend->close_handle(late.e, handle);
+    cr_assert_eq(spoke_engine_close(e), 0);
+}
+
+static void
+count_message(spoke_socket *s, spoke_msg *m, void *ctx)
+{
+    (void)s;
+    spoke_msg_free(m);
+    (*(int *)ctx)++;
+}
+
+struct sender {
+    char url[ENDPOINT_MAX];
+    int messages;
+};
+
+static void *
+send_large_ones(void *argument)
+{
+    static char body[500000];
+    struct sender *sender = argument;
+    struct raw_peer peer;
+    void *failed = argument;
+
+    if (raw_dial_sp(&peer, sender->url, PAIR_NUMBER, PAIR_NUMBER) != RAW_OK)
+        return failed;
+    for (int i = 0; i < sender->messages; i++) {
+        if (raw_send(&peer, body, 60000 + (size_t)i * 7919 % 400000) != RAW_OK)
+            goto close_peer;
+        usleep(500);
+    }
+    failed = raw_wait_eof(&peer, LIMIT_MS) == RAW_OK ? NULL : argument;
+close_peer:
+    raw_close(&peer);
+    return failed;
+}
+
+/* An engine that would spin, if it were asked to wait, leaves nothing to be looked after when the
+ * waiting is done elsewhere.  Messages that come in several pieces: a receive follows a receive. */
+Test(wakeups, a_foreign_loop_hears_of_every_piece_on_an_engine_that_spins)
+{
+    struct sender sender = {.messages = 300};
+    spoke_engine_config config;
+    spoke_engine *e;
+    spoke_socket *s;
+    pthread_t thread;
+    void *failed;
+    int fd, received = 0;
+
+    scratch_dir();
+    endpoint_fresh(sender.url, IPC);
+    spoke_engine_config_init(&config);
+    config.busy_poll_ns = 50 * SPOKE_US;
+    cr_assert_eq(spoke_engine_open(&e, &config), 0);
+    cr_assert_geq(fd = spoke_engine_fd(e), 0);
+    cr_assert_eq(spoke_socket_open(&s, SPOKE_PAIR, e), 0);
+    cr_assert_eq(spoke_socket_on_message(s, count_message, &received), 0);
+    cr_assert_eq(spoke_listen(s, sender.url, NULL, 0), 0);
+    cr_assert_eq(pthread_create(&thread, NULL, send_large_ones, &sender), 0);
+    while (received < sender.messages) {
+        cr_assert(is_readable(fd, LIMIT_MS), "message %d is there, and nothing to see", received);
+        cr_assert_geq(spoke_engine_poll(e, 0), 0);
+    }
+    cr_assert_eq(spoke_engine_close(e), 0);
+    pthread_join(thread, &failed);
+    cr_assert_null(failed);
+}
