@@ -36,8 +36,8 @@ typedef struct spoke_engine_config {
     uint32_t mask_features;  /* SPOKE_FEATURE_… not to use although they are there: for tests */
 } spoke_engine_config;
 
-/* Defaults: adaptive waiting ($SPOKE_WAIT = block | poll | adaptive | nanoseconds overrides),
- * everything else 0. */
+/* Defaults: adaptive waiting ($SPOKE_WAIT = block | poll | adaptive | nanoseconds overrides), no
+ * feature masked ($SPOKE_MASK_FEATURES = a number overrides), everything else 0. */
 SPOKE_API void spoke_engine_config_init(spoke_engine_config *config);
 
 /* Open an owned engine for the calling thread, which closes it.  `config` NULL: defaults.

@@ -57,31 +57,42 @@ keep_engine(struct spk_engine *e)
 
 /* ---- open and close ---- */
 
+static spoke_ns
+wait_from_environment(void)
+{
+    const char *wait = getenv("SPOKE_WAIT");
+    long long ns;
+    char *end;
+
+    if (wait == NULL || *wait == '\0' || strcmp(wait, "adaptive") == 0)
+        return SPOKE_WAIT_ADAPTIVE;
+    if (strcmp(wait, "block") == 0)
+        return SPOKE_WAIT_BLOCK;
+    if (strcmp(wait, "poll") == 0)
+        return SPOKE_WAIT_POLL;
+    ns = strtoll(wait, &end, 10);
+    if (*end == '\0' && ns >= 0)
+        return ns;
+    spk_log(SPOKE_LOG_WARNING,
+            "SPOKE_WAIT is \"%s\": use block, poll, adaptive or nanoseconds; taking adaptive",
+            wait);
+    return SPOKE_WAIT_ADAPTIVE;
+}
+
+static uint32_t
+mask_from_environment(void)
+{
+    const char *mask = getenv("SPOKE_MASK_FEATURES");
+
+    return mask == NULL ? 0 : (uint32_t)strtoul(mask, NULL, 0);
+}
+
 void
 spoke_engine_config_init(spoke_engine_config *config)
 {
-    const char *wait = getenv("SPOKE_WAIT");
-
     memset(config, 0, sizeof *config);
-    config->busy_poll_ns = SPOKE_WAIT_ADAPTIVE;
-    if (wait == NULL || *wait == '\0' || strcmp(wait, "adaptive") == 0)
-        return;
-    if (strcmp(wait, "block") == 0) {
-        config->busy_poll_ns = SPOKE_WAIT_BLOCK;
-    } else if (strcmp(wait, "poll") == 0) {
-        config->busy_poll_ns = SPOKE_WAIT_POLL;
-    } else {
-        char *end;
-        long long ns = strtoll(wait, &end, 10);
-
-        if (*end == '\0' && ns >= 0)
-            config->busy_poll_ns = ns;
-        else
-            spk_log(
-                SPOKE_LOG_WARNING,
-                "SPOKE_WAIT is \"%s\": use block, poll, adaptive or nanoseconds; taking adaptive",
-                wait);
-    }
+    config->busy_poll_ns = wait_from_environment();
+    config->mask_features = mask_from_environment();
 }
 
 static int

@@ -311,9 +311,11 @@ Test(engine, a_foreign_loop_sees_work_through_the_descriptor)
 Test(engine, says_what_it_is)
 {
     struct spoke_engine_info info;
-    const char *wanted = getenv("SPOKE_BACKEND");
+    const char *wanted = getenv("SPOKE_BACKEND"), *masked = getenv("SPOKE_MASK_FEATURES");
 
     cr_assert_eq(spoke_engine_get_info(e, &info), 0);
+    if (masked != NULL)
+        cr_assert_eq(info.features & strtoul(masked, NULL, 0), 0);
     cr_assert_str_eq(info.backend, spoke_engine_backend(e));
     if (wanted != NULL)
         cr_assert_str_eq(info.backend, wanted);

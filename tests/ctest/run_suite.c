@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* run-suite [--backend uring|poll] [--seconds N] PROGRAM [ARGUMENT…]: runs a test program for
- * ctest.
+/* run-suite [--backend uring|poll] [--mask NUMBER] [--seconds N] PROGRAM [ARGUMENT…]: runs a test
+ * program for ctest.
  *
  * With --backend it sets SPOKE_BACKEND; where this kernel denies io_uring, a run on "uring" is
- * reported as skipped (exit code 77), with the reason.  It adopts every process that the tests
- * leave behind: such a process is a failure and is killed, and so is everything when the time is
- * up.  Otherwise one forgotten child would hold ctest's pipe open, and the run would hang instead
- * of failing. */
+ * reported as skipped (exit code 77), with the reason.  With --mask it sets SPOKE_MASK_FEATURES:
+ * the sum of the features of io_uring that the library shall do without.  It adopts every process
+ * that the tests leave behind: such a process is a failure and is killed, and so is everything when
+ * the time is up.  Otherwise one forgotten child would hold ctest's pipe open, and the run would
+ * hang instead of failing. */
 #include <errno.h>
 #include <linux/io_uring.h>
 #include <signal.h>
@@ -38,6 +39,15 @@ probe_uring(void)
 }
 
 static void
+set_variable(const char *name, const char *value)
+{
+    if (setenv(name, value, 1) != 0) {
+        perror("run-suite");
+        exit(2);
+    }
+}
+
+static void
 choose_backend(const char *backend)
 {
     int error = strcmp(backend, "uring") == 0 ? probe_uring() : 0;
@@ -46,10 +56,7 @@ choose_backend(const char *backend)
         fprintf(stderr, "skipped: io_uring is denied here: %s\n", strerror(error));
         exit(EXIT_SKIPPED);
     }
-    if (setenv("SPOKE_BACKEND", backend, 1) != 0) {
-        perror("run-suite");
-        exit(2);
-    }
+    set_variable("SPOKE_BACKEND", backend);
 }
 
 static int64_t
@@ -164,13 +171,16 @@ main(int argc, char **argv)
     for (; next + 1 < argc && strncmp(argv[next], "--", 2) == 0; next += 2) {
         if (strcmp(argv[next], "--backend") == 0)
             choose_backend(argv[next + 1]);
+        else if (strcmp(argv[next], "--mask") == 0)
+            set_variable("SPOKE_MASK_FEATURES", argv[next + 1]);
         else if (strcmp(argv[next], "--seconds") == 0)
             seconds = strtol(argv[next + 1], NULL, 10);
         else
             break;
     }
     if (next >= argc || argv[next][0] == '-' || seconds <= 0) {
-        fprintf(stderr, "usage: run-suite [--backend NAME] [--seconds N] PROGRAM [ARGUMENT...]\n");
+        fprintf(stderr, "usage: run-suite [--backend NAME] [--mask NUMBER] [--seconds N] PROGRAM "
+                        "[ARGUMENT...]\n");
         return 2;
     }
     pid_t pid = start(&argv[next]);

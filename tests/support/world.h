@@ -33,7 +33,7 @@ struct world_case {
 };
 
 /* Lists for ParameterizedTestParameters.  Simulated worlds do not depend on SPOKE_BACKEND: they are
- * left out where that is "poll", so that they run once. */
+ * left out where that is "poll", and where features are masked, so that they run once. */
 struct criterion_test_params world_cases(void);      /* everything */
 struct criterion_test_params world_cases_real(void); /* not SIM */
 struct criterion_test_params world_cases_threaded(
