@@ -77,12 +77,21 @@ SPOKE_API int spoke_sim_cut(spoke_sim *w, spoke_engine *a, spoke_engine *b, bool
 /* A number that depends on everything that has happened: equal for equal runs. */
 SPOKE_API uint64_t spoke_sim_digest(const spoke_sim *w);
 
-/* What must never be: filled by spoke_sim_close(). */
+/* How often each fault has happened, by the names of their chances. */
+struct spoke_sim_faults {
+    uint64_t short_read, short_write, reset, refuse, delay, enobufs, emfile, enomem, overflow;
+    uint64_t cancel_race;
+    uint64_t reordered; /* a transfer was overtaken by a later one on another connection */
+    uint64_t killed, cut;
+};
+
+/* What has happened, and what must never be: filled by spoke_sim_close(). */
 struct spoke_sim_report {
     uint64_t events;
     uint64_t ops_left;     /* operations that never completed */
     uint64_t handles_left; /* descriptors that were never closed */
     uint64_t double_completions;
+    struct spoke_sim_faults faults;
 };
 
 /* Close all engines of the world and the world.  Returns 0, or SPOKE_EBUSY if something was left

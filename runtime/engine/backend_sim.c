@@ -251,8 +251,11 @@ carry_out(struct sim_op *o)
 
     if (o->decided)
         return finish(o, o->result, false);
-    if (o->op->cancelled && !(spk_sim_can(h, kind) && spk_sim_chance(w, w->config.cancel_race)))
-        return finish(o, SPOKE_ECANCELED, false);
+    if (o->op->cancelled) {
+        if (!spk_sim_can(h, kind) || !spk_sim_chance(w, w->config.cancel_race))
+            return finish(o, SPOKE_ECANCELED, false);
+        w->report.faults.cancel_race++;
+    }
     switch (kind) {
     case SPK_OP_ACCEPT: return finish_accept(o);
     case SPK_OP_CONNECT: return finish(o, h->answer, false);
@@ -288,6 +291,7 @@ overflow(struct sim_node *node)
     spoke_ns lasts = 1 + spk_sim_latency(w) * (spoke_ns)(1 + spk_sim_below(w, OVERFLOW_MOST));
 
     spk_sim_note(w, SIM_DID_OVERFLOW, node->number, lasts);
+    w->report.faults.overflow++;
     node->held = true;
     node->spared = true;
     spk_sim_event_set(w, &node->release, w->now + lasts);

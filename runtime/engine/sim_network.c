@@ -20,9 +20,10 @@ soon(struct spoke_sim *w)
 
 /* By chance, but not twice in a row: whoever tries again gets on. */
 static bool
-fails_once(struct spoke_sim *w, bool *spared, uint32_t per_1000)
+fails_once(struct spoke_sim *w, bool *spared, uint32_t per_1000, uint64_t *count)
 {
     *spared = !*spared && spk_sim_chance(w, per_1000);
+    *count += *spared ? 1 : 0;
     return *spared;
 }
 
@@ -154,7 +155,7 @@ spk_sim_socket(struct sim_node *node, int family, struct sim_handle **out)
         return SPOKE_EMFILE;
     if (family != AF_UNIX && family != AF_INET && family != AF_INET6)
         return SPOKE_ENOTSUP;
-    if (fails_once(w, &node->spared_socket, w->config.emfile))
+    if (fails_once(w, &node->spared_socket, w->config.emfile, &w->report.faults.emfile))
         return SPOKE_EMFILE;
     if ((*out = new_handle(node, family)) == NULL)
         return SPOKE_ENOMEM;
@@ -392,12 +393,16 @@ on_knock(struct sim_event *event)
     if (park_if_cut(h, event))
         return;
     spk_sim_note(w, SIM_DID_KNOCK, h->number, listener != NULL ? listener->number : 0);
-    if (listener == NULL || spk_sim_chance(w, w->config.refuse))
+    if (listener == NULL) {
         answer(h, SPOKE_ECONNREFUSED);
-    else if (listener->backlog_used >= listener->backlog)
+    } else if (spk_sim_chance(w, w->config.refuse)) {
+        w->report.faults.refuse++;
+        answer(h, SPOKE_ECONNREFUSED);
+    } else if (listener->backlog_used >= listener->backlog) {
         spk_list_append(&listener->knocking, &h->queue);
-    else
+    } else {
         admit(listener, h);
+    }
 }
 
 void
@@ -433,7 +438,7 @@ spk_sim_accept(struct sim_handle *h)
         return h->state == SIM_DEAD ? SPOKE_ECONNRESET : SPOKE_EINVAL;
     if (spk_list_empty(&h->accepted))
         return SPOKE_EAGAIN;
-    if (fails_once(w, &h->spared[SPK_OP_ACCEPT], w->config.emfile))
+    if (fails_once(w, &h->spared[SPK_OP_ACCEPT], w->config.emfile, &w->report.faults.emfile))
         return SPOKE_EMFILE;
     other = SPK_OWNER(h->accepted.next, struct sim_handle, queue);
     if ((number = give_number(other)) < 0)
@@ -500,10 +505,15 @@ on_arrival(struct sim_event *event)
         return;
     }
     if (spk_sim_chance(w, w->config.reset)) {
+        w->report.faults.reset++;
         reset_connection(h);
         return;
     }
     spk_sim_note(w, SIM_DID_ARRIVE, h->number, (int64_t)segment->size);
+    if (segment->number < w->latest_arrived)
+        w->report.faults.reordered++;
+    else
+        w->latest_arrived = segment->number;
     if ((flow->moving = segment->next) == NULL)
         flow->moving_tail = &flow->moving;
     segment->next = NULL;
@@ -530,9 +540,12 @@ end_flow(struct sim_handle *reader, enum sim_end end)
 }
 
 static size_t
-some_of(struct spoke_sim *w, size_t size, uint32_t per_1000)
+some_of(struct spoke_sim *w, size_t size, uint32_t per_1000, uint64_t *count)
 {
-    return size > 1 && spk_sim_chance(w, per_1000) ? 1 + (size_t)spk_sim_below(w, size - 1) : size;
+    if (size <= 1 || !spk_sim_chance(w, per_1000))
+        return size;
+    ++*count;
+    return 1 + (size_t)spk_sim_below(w, size - 1);
 }
 
 static void
@@ -574,11 +587,11 @@ spk_sim_read(struct sim_handle *h, void *buffer, size_t size)
         return h->in.ended == SIM_OPEN  ? SPOKE_EAGAIN
                : h->in.ended == SIM_EOF ? 0
                                         : SPOKE_ECONNRESET;
-    if (fails_once(w, &h->spared[SPK_OP_RECV], w->config.enobufs))
+    if (fails_once(w, &h->spared[SPK_OP_RECV], w->config.enobufs, &w->report.faults.enobufs))
         return SPOKE_ENOBUFS;
     if (size > h->in.readable)
         size = h->in.readable;
-    size = some_of(w, size, w->config.short_read);
+    size = some_of(w, size, w->config.short_read, &w->report.faults.short_read);
     take_bytes(&h->in, buffer, size);
     spk_sim_note(w, SIM_DID_READ, h->number, (int64_t)size);
     if (h->peer != NULL)
@@ -608,6 +621,7 @@ send_segment(struct sim_handle *reader, const struct iovec *iov, size_t size)
         return SPOKE_ENOBUFS;
     flow->last = segment->when = when > flow->last ? when : flow->last;
     segment->next = NULL;
+    segment->number = ++w->segments_sent;
     segment->size = size;
     segment->read = 0;
     for (size_t done = 0; done < size; iov++) {
@@ -645,9 +659,9 @@ spk_sim_write(struct sim_handle *h, const struct iovec *iov, size_t count)
         size = room_for(h);
     if (size == 0)
         return SPOKE_EAGAIN;
-    if (fails_once(w, &h->spared[SPK_OP_SEND], w->config.enobufs))
+    if (fails_once(w, &h->spared[SPK_OP_SEND], w->config.enobufs, &w->report.faults.enobufs))
         return SPOKE_ENOBUFS;
-    size = some_of(w, size, w->config.short_write);
+    size = some_of(w, size, w->config.short_write, &w->report.faults.short_write);
     if (h->peer != NULL && (rc = send_segment(h->peer, iov, size)) != 0)
         return rc;
     spk_sim_note(w, SIM_DID_WRITE, h->number, (int64_t)size);

@@ -55,8 +55,10 @@ spk_sim_latency(struct spoke_sim *w)
 {
     uint64_t most = (uint64_t)w->config.latency_max_ns, least = (uint64_t)w->config.latency_min_ns;
 
-    if (spk_sim_chance(w, w->config.delay))
+    if (spk_sim_chance(w, w->config.delay)) {
+        w->report.faults.delay++;
         return (spoke_ns)(most + spk_sim_below(w, most * (DELAY_MOST - 1) + 1));
+    }
     return (spoke_ns)(least + spk_sim_below(w, most - least + 1));
 }
 
@@ -66,9 +68,11 @@ memory_fails(void *ctx)
 {
     struct spoke_sim *w = ctx;
 
-    if (w->quiet || !pthread_equal(w->owner, pthread_self()))
+    if (w->quiet || !pthread_equal(w->owner, pthread_self()) ||
+        draw(&w->memory_random) % 1000 >= w->config.enomem)
         return false;
-    return draw(&w->memory_random) % 1000 < w->config.enomem;
+    w->report.faults.enomem++;
+    return true;
 }
 
 void
@@ -500,6 +504,7 @@ spoke_sim_kill(spoke_sim *w, spoke_engine *e)
     if (!is_free(node))
         return SPOKE_EDEADLK;
     spk_sim_note(w, SIM_DID_KILL, node->number, 0);
+    w->report.faults.killed++;
     node->killed = true;
     SPK_LIST_EACH(link, &w->handles)
     {
@@ -560,6 +565,7 @@ spoke_sim_cut(spoke_sim *w, spoke_engine *a, spoke_engine *b, bool cut)
         return 0;
     if ((new_cut = malloc(sizeof *new_cut)) == NULL)
         return SPOKE_ENOMEM;
+    w->report.faults.cut++;
     *new_cut = (struct sim_cut){w->cuts, one, other};
     w->cuts = new_cut;
     return 0;

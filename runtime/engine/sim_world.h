@@ -45,7 +45,8 @@ struct sim_node {
 /* Bytes on their way, or arrived and unread. */
 struct sim_segment {
     struct sim_segment *next;
-    spoke_ns when; /* of arrival */
+    uint64_t number; /* of all segments ever sent */
+    spoke_ns when;   /* of arrival */
     size_t size, read;
     uint8_t bytes[];
 };
@@ -130,6 +131,7 @@ struct spoke_sim {
     struct sim_cut *cuts;
 
     struct spoke_sim_report report;
+    uint64_t segments_sent, latest_arrived; /* the highest number of a segment that has arrived */
     uint64_t misuses; /* calls on handles that are closed or not what the call wants */
 };
 

@@ -2,6 +2,7 @@
 /* PAIR, REQ and REP in storms (storm.h): whatever is short, late, torn or killed, nobody gets what
  * is not his, twice, or out of order, and when it is calm everybody gets what he asked for. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -480,6 +481,95 @@ Test(sim_protocols, notes_arrive_in_order_and_once_and_all_if_nothing_is_lost)
 {
     storm_for_each_seed("notes_arrive_in_order_and_once_and_all_if_nothing_is_lost",
                         pairs_in_a_storm);
+}
+
+/* ---- a failure ---- */
+
+#define PLANT "SPOKE_SIM_PLANT" /* "fail" or "crash": what a_planted_failure does */
+
+/* A run that goes wrong in one seed of about thirty, for no reason but its history. */
+static uint64_t
+planted(const char *test, uint64_t seed)
+{
+    static struct couple x;
+
+    memset(&x, 0, sizeof x);
+    storm_open(&x.storm, test, seed);
+    x.count = 2;
+    for (int i = 0; i < x.count; i++)
+        open_mate(&x, i);
+    for (int steps = 0; steps < 300; steps++)
+        run_pairs(&x);
+    if (spoke_sim_digest(x.storm.w) % 30 == 0) {
+        if (strcmp(getenv(PLANT), "crash") == 0)
+            abort();
+        storm_failed(&x.storm, "planted", 0, "digest", "%llx",
+                     (unsigned long long)spoke_sim_digest(x.storm.w));
+    }
+    return storm_close(&x.storm);
+}
+
+Test(sim_protocols, a_planted_failure)
+{
+    if (getenv(PLANT) == NULL)
+        cr_skip("only for the test below");
+    storm_for_each_seed("a_planted_failure", planted);
+}
+
+/* Run a command; its output.  Its exit code must not be 0. */
+static void
+run_failing(const char *command, char *output, size_t size)
+{
+    FILE *stream = popen(command, "r");
+    size_t used;
+
+    cr_assert_not_null(stream);
+    used = fread(output, 1, size - 1, stream);
+    output[used] = '\0';
+    while (fgetc(stream) != EOF) {
+    }
+    cr_assert_neq(pclose(stream), 0, "%s", output);
+}
+
+/* What is printed from a word on, up to the end of that line. */
+static void
+find_line(const char *output, const char *word, char line[1024])
+{
+    const char *found = strstr(output, word);
+
+    cr_assert_not_null(found, "no \"%s\" in: %s", word, output);
+    snprintf(line, 1024, "%.*s", (int)strcspn(found, "\n"), found);
+}
+
+/* Goal: of a failing seed the output has a command that, run as it stands, fails in the same way.
+ */
+static void
+replays(const char *how, const char *trace)
+{
+    static char output[65536], first[1024], again[1024], command[1100];
+    char program[512];
+    ssize_t size = readlink("/proc/self/exe", program, sizeof program - 1);
+
+    cr_assert_gt(size, 0);
+    program[size] = '\0';
+    cr_assert_eq(setenv(PLANT, how, 1), 0);
+    unsetenv("SPOKE_SIM_SEED");
+    unsetenv("BXFI_MAP"); /* Criterion's: would make the program one of its workers */
+    snprintf(command, sizeof command, "%s --filter sim_protocols/a_planted_failure 2>&1", program);
+    run_failing(command, output, sizeof output);
+    find_line(output, trace, first);
+    find_line(output, "replay: ", again);
+    snprintf(command, sizeof command, "cd / && %s 2>&1", again + strlen("replay: "));
+    run_failing(command, output, sizeof output);
+    find_line(output, trace, again);
+    cr_assert_str_eq(first, again);
+    unsetenv(PLANT);
+}
+
+Test(sim_protocols, a_failing_seed_says_how_to_run_it_again)
+{
+    replays("fail", "planted:0: digest");
+    replays("crash", "replay: ");
 }
 
 /* ---- the same again ---- */

@@ -3,16 +3,52 @@
 #include "tests/sim/storm.h"
 
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/engine/sim_world.h"
 
 #define STEPS_MOST 3000000 /* more than that is going round in circles */
 
 /* ---- seeds ---- */
+
+/* The command that runs the present seed again: complete, to be pasted anywhere. */
+static char replay[1024];
+
+static void
+remember_replay(const char *test, uint64_t seed)
+{
+    char program[512];
+    ssize_t size = readlink("/proc/self/exe", program, sizeof program - 1);
+
+    program[size > 0 ? size : 0] = '\0';
+    snprintf(replay, sizeof replay,
+             "replay: SPOKE_SIM_SEED=%" PRIu64 " %s --filter 'sim_protocols/%s'\n", seed, program,
+             test);
+}
+
+static void
+on_crash(int number)
+{
+    if (write(STDERR_FILENO, replay, strlen(replay)) < 0)
+        _exit(1);
+    raise(number); /* the handler was for once */
+}
+
+static void
+watch_crashes(void)
+{
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    struct sigaction action = {.sa_handler = on_crash,
+                               .sa_flags = (int)(SA_RESETHAND | SA_NODEFER)};
+
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        sigaction(signals[i], &action, NULL);
+}
 
 void
 storm_failed(const struct storm *storm, const char *file, int line, const char *condition,
@@ -26,10 +62,9 @@ storm_failed(const struct storm *storm, const char *file, int line, const char *
     va_end(arguments);
     cr_assert(false,
               "%s:%d: %s: %s\n"
-              "    step %" PRIu64 ", %lld ns; replay: SPOKE_SIM_SEED=%" PRIu64
-              " test-sim --filter 'sim_protocols/%s'",
+              "    step %" PRIu64 ", %lld ns\n%s",
               file, line, condition, text, storm->steps, (long long)spoke_sim_now(storm->w),
-              storm->seed, storm->test);
+              replay);
 }
 
 static uint64_t
@@ -40,12 +75,63 @@ number_from_environment(const char *name, uint64_t otherwise)
     return text != NULL && *text != '\0' ? strtoull(text, NULL, 10) : otherwise;
 }
 
+/* ---- what the weather has done ---- */
+
+static struct spoke_sim_faults happened; /* in all seeds of this test */
+
+static const struct {
+    const char *name;
+    size_t place;
+} kinds[] = {
+#define KIND(Name)                                                                                 \
+    {                                                                                              \
+#Name, offsetof(struct spoke_sim_faults, Name)                                             \
+    }
+    KIND(short_read), KIND(short_write), KIND(reset),  KIND(refuse),   KIND(delay),
+    KIND(enobufs),    KIND(emfile),      KIND(enomem), KIND(overflow), KIND(cancel_race),
+    KIND(reordered),  KIND(killed),      KIND(cut),
+#undef KIND
+};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+_Static_assert(KINDS * sizeof(uint64_t) == sizeof happened, "every kind of fault is counted");
+
+static uint64_t *
+count_of(struct spoke_sim_faults *faults, size_t kind)
+{
+    return (uint64_t *)(void *)((char *)faults + kinds[kind].place);
+}
+
+static void
+add_faults(struct spoke_sim_faults *faults)
+{
+    for (size_t kind = 0; kind < KINDS; kind++)
+        *count_of(&happened, kind) += *count_of(faults, kind);
+}
+
+/* A fault that never happens tests nothing. */
+static void
+check_all_happened(void)
+{
+    char text[512] = "";
+
+    for (size_t kind = 0; kind < KINDS; kind++) {
+        size_t used = strlen(text);
+
+        snprintf(text + used, sizeof text - used, " %s %" PRIu64, kinds[kind].name,
+                 *count_of(&happened, kind));
+    }
+    cr_log_info("faults:%s", text);
+    for (size_t kind = 0; kind < KINDS; kind++)
+        cr_assert_gt(*count_of(&happened, kind), 0, "%s never happened", kinds[kind].name);
+}
+
 void
 storm_for_each_seed(const char *test, uint64_t (*body)(const char *test, uint64_t seed))
 {
     uint64_t only = number_from_environment("SPOKE_SIM_SEED", 0);
     uint64_t count = number_from_environment("SPOKE_SIM_SEEDS", STORM_SEEDS);
 
+    watch_crashes();
     if (only != 0) {
         uint64_t digest = body(test, only);
         cr_log_info("%s: seed %" PRIu64 ": digest %016" PRIx64, test, only, digest);
@@ -54,6 +140,8 @@ storm_for_each_seed(const char *test, uint64_t (*body)(const char *test, uint64_
     for (uint64_t seed = 1; seed <= count; seed++)
         body(test, seed);
     cr_log_info("%s: %" PRIu64 " seeds", test, count);
+    if (count >= STORM_SEEDS)
+        check_all_happened();
 }
 
 static uint64_t
@@ -130,6 +218,7 @@ storm_open(struct storm *storm, const char *test, uint64_t seed)
     memset(storm, 0, sizeof *storm);
     storm->test = test;
     storm->seed = storm->random = seed;
+    remember_replay(test, seed);
     spoke_sim_config_init(&storm->config);
     choose_faults(storm);
     choose_url(storm);
@@ -257,14 +346,14 @@ storm_close(struct storm *storm)
     rc = spoke_sim_close(storm->w, &report);
     cr_assert_eq(rc, 0,
                  "%" PRIu64 " operations and %" PRIu64 " descriptors left, %" PRIu64
-                 " double completions: SPOKE_SIM_SEED=%" PRIu64 " (%s)",
-                 report.ops_left, report.handles_left, report.double_completions, storm->seed,
-                 storm->test);
+                 " double completions\n%s",
+                 report.ops_left, report.handles_left, report.double_completions, replay);
+    add_faults(&report.faults);
     spoke_memory_stats(&after);
     cr_assert(after.messages == storm->before.messages && after.chunks == storm->before.chunks,
-              "%" PRId64 " messages and %" PRId64 " chunks left: SPOKE_SIM_SEED=%" PRIu64 " (%s)",
+              "%" PRId64 " messages and %" PRId64 " chunks left\n%s",
               (int64_t)(after.messages - storm->before.messages),
-              (int64_t)(after.chunks - storm->before.chunks), storm->seed, storm->test);
+              (int64_t)(after.chunks - storm->before.chunks), replay);
     return digest;
 }
 

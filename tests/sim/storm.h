@@ -4,8 +4,8 @@
  * die, networks may be cut.  Then it is calm, and whatever was asked for has to get through.  While
  * everything closes it storms again.
  *
- * $SPOKE_SIM_SEED runs that one seed, $SPOKE_SIM_SEEDS so many from 1 on.  A failure says which
- * seed it was and how to run it again.  Main thread of a test. */
+ * $SPOKE_SIM_SEED runs that one seed, $SPOKE_SIM_SEEDS so many from 1 on.  A failure, or a crash,
+ * says which seed it was and the command that runs it again.  Main thread of a test. */
 #ifndef TESTS_SIM_STORM_H
 #define TESTS_SIM_STORM_H
 
@@ -44,7 +44,8 @@ struct storm {
 void storm_failed(const struct storm *storm, const char *file, int line, const char *condition,
                   const char *format, ...) __attribute__((format(printf, 5, 6)));
 
-/* Run `body` for every seed; `test` is the name of the test, for the replay. */
+/* Run `body` for every seed; `test` is the name of the test, for the replay.  The test fails if
+ * there was a kind of fault that never happened in STORM_SEEDS seeds or more. */
 void storm_for_each_seed(const char *test, uint64_t (*body)(const char *test, uint64_t seed));
 
 void storm_open(struct storm *storm, const char *test, uint64_t seed);
