@@ -654,7 +654,8 @@ spk_engine_rest(struct spk_engine *e)
     arm_hot(e);
     poll_backend(e);
     atomic_store(&e->sleeping, true); /* somebody sleeps for us: who posts must poke */
-    if (atomic_load(&e->has_posted) || work_waits(e) || e->hot_count > 0) /* what came of that */
+    if (atomic_load(&e->has_posted) || atomic_load(&e->stop) || work_waits(e) ||
+        e->hot_count > 0) /* what came of that, or meanwhile */
         e->backend->poke(e);
 }
 

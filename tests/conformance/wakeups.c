@@ -263,3 +263,303 @@ Test(wakeups, a_foreign_loop_hears_of_every_piece_on_an_engine_that_spins)
     pthread_join(thread, &failed);
     cr_assert_null(failed);
 }
+
+/* ---- everybody at once ---- */
+
+/* Each thread draws its own pauses: from none to about as long as a wake-up takes, so that the
+ * others are met awake, asleep and on the way between. */
+static void
+pause_a_little(uint64_t *random)
+{
+    *random = *random * 6364136223846793005u + 1442695040888963407u;
+    switch (*random >> 33 & 7) {
+    case 0: usleep((useconds_t)(*random >> 40 & 127)); break;
+    case 1: sched_yield(); break;
+    case 2:
+        for (volatile unsigned spins = *random >> 40 & 4095; spins > 0; spins--)
+            ;
+        break;
+    default: break;
+    }
+}
+
+struct player {
+    pthread_t thread;
+    spoke_socket *s;
+    uint64_t random;
+    uint32_t rounds;
+    bool serves, by_descriptor;
+    int rc;
+};
+
+/* Receive; or wait for the descriptor and take what must be there then. */
+static int
+receive_number(struct player *p, uint32_t wanted)
+{
+    spoke_msg *m;
+    uint32_t number = 0;
+    int rc, fd;
+
+    if (p->by_descriptor) {
+        if ((rc = spoke_socket_get_int(p->s, SPOKE_OPT_RECV_FD, &fd)) != 0)
+            return rc;
+        if (!is_readable(fd, LIMIT_MS))
+            return SPOKE_ETIMEDOUT;
+    }
+    if ((rc = spoke_recv(p->s, &m, p->by_descriptor ? SPOKE_DONTWAIT : 0)) != 0)
+        return rc;
+    memcpy(&number, spoke_msg_body(m), sizeof number);
+    spoke_msg_free(m);
+    return number == wanted ? 0 : SPOKE_EPROTO;
+}
+
+static void *
+play(void *argument)
+{
+    struct player *p = argument;
+
+    for (uint32_t i = 0; i < p->rounds && p->rc == 0; i++) {
+        if (p->serves)
+            p->rc = spoke_send_bytes(p->s, &i, sizeof i, 0);
+        if (p->rc == 0)
+            p->rc = receive_number(p, i);
+        pause_a_little(&p->random);
+        if (p->rc == 0 && !p->serves)
+            p->rc = spoke_send_bytes(p->s, &i, sizeof i, 0);
+    }
+    return NULL;
+}
+
+static atomic_int posts_run;
+
+static void
+count_post(void *ctx)
+{
+    (void)ctx;
+    atomic_fetch_add(&posts_run, 1);
+}
+
+static bool
+reaches(atomic_int *counter, int wanted)
+{
+    for (int tries = 0; atomic_load(counter) < wanted; tries++) {
+        if (tries == LIMIT_MS * 20)
+            return false;
+        if (tries > 100)
+            usleep(50);
+        else
+            sched_yield();
+    }
+    return true;
+}
+
+#define POSTS 3000
+
+/* Post, wait until it has run, post again: a lost one is never followed by another. */
+static void *
+post_often(void *argument)
+{
+    struct spk_engine *e = argument;
+    uint64_t random = 99;
+
+    for (int i = 1; i <= POSTS; i++) {
+        if (spk_engine_post(e, count_post, NULL, false) != 0 || !reaches(&posts_run, i))
+            return argument;
+        pause_a_little(&random);
+    }
+    return NULL;
+}
+
+/* Goal: on the shared engine nobody sleeps through what is meant for him.  Method: pairs of threads
+ * that serve each other one ball, over every transport and with every way to wait, beside one that
+ * posts. Each waits for the others, so a lost wake-up stops them all. */
+static void
+play_on_shared(uint32_t rounds)
+{
+    static const spoke_ns policies[] = {SPOKE_WAIT_BLOCK, SPOKE_WAIT_ADAPTIVE, 3 * SPOKE_US,
+                                        SPOKE_WAIT_BLOCK};
+    enum { TABLES = 4 };
+    static struct player players[TABLES][2];
+    struct spk_engine *e;
+    pthread_t poster;
+    void *failed;
+
+    scratch_dir();
+    cr_assert_eq(spk_engine_default(&e), 0);
+    for (int t = 0; t < TABLES; t++) {
+        char url[ENDPOINT_MAX];
+
+        endpoint_fresh(url, (enum transport)(t % 3));
+        for (int i = 0; i < 2; i++) {
+            struct player *p = &players[t][i];
+
+            *p = (struct player){.random = (uint64_t)(t * 2 + i + 1),
+                                 .rounds = rounds,
+                                 .serves = i == 1,
+                                 .by_descriptor = t == 3 && i == 0};
+            cr_assert_eq(spoke_socket_open(&p->s, SPOKE_PAIR, NULL), 0);
+            cr_assert_eq(
+                spoke_socket_set_duration(p->s, SPOKE_OPT_BUSY_POLL, policies[(t + i) % 4]), 0);
+            cr_assert_eq(
+                spoke_socket_set_duration(p->s, SPOKE_OPT_RECV_TIMEOUT, LIMIT_MS * SPOKE_MS), 0);
+        }
+        cr_assert_eq(spoke_listen(players[t][0].s, url, NULL, 0), 0);
+        cr_assert_eq(spoke_dial(players[t][1].s, url, NULL, SPOKE_WAIT_FIRST), 0);
+    }
+    cr_assert_eq(pthread_create(&poster, NULL, post_often, e), 0);
+    for (int i = 0; i < TABLES * 2; i++)
+        cr_assert_eq(
+            pthread_create(&players[i / 2][i % 2].thread, NULL, play, &players[i / 2][i % 2]), 0);
+    for (int i = 0; i < TABLES * 2; i++) {
+        struct player *p = &players[i / 2][i % 2];
+
+        pthread_join(p->thread, NULL);
+        cr_expect_eq(p->rc, 0, "table %d, player %d: %s", i / 2, i % 2, spoke_error_name(p->rc));
+    }
+    pthread_join(poster, &failed);
+    cr_expect_null(failed, "post %d was lost", atomic_load(&posts_run));
+    for (int i = 0; i < TABLES * 2; i++)
+        cr_assert_eq(spoke_socket_close(players[i / 2][i % 2].s), 0);
+}
+
+#define ROUNDS (5000u / SPOKE_TEST_SLOWDOWN)
+
+Test(wakeups, none_is_lost_on_a_shared_engine)
+{
+    play_on_shared(ROUNDS);
+}
+
+Test(wakeups, none_is_lost_on_a_shared_engine_that_does_not_spin)
+{
+    setenv("SPOKE_WAIT", "block", 1);
+    play_on_shared(ROUNDS);
+}
+
+Test(wakeups, none_is_lost_on_a_shared_engine_that_spins_a_little)
+{
+    setenv("SPOKE_WAIT", "2000", 1);
+    play_on_shared(ROUNDS);
+}
+
+/* ---- an owner and those who call it ---- */
+
+struct owner {
+    spoke_engine *e;
+    spoke_socket *s;
+    spoke_ns busy_poll_ns;
+    atomic_int opened, returns, quit, rc;
+    int fd; /* of a foreign loop, else -1 */
+    bool foreign;
+};
+
+/* Each way to wait in turn; whoever stops it hears of its return. */
+static void *
+own(void *argument)
+{
+    struct owner *o = argument;
+    spoke_engine_config config;
+    int rc;
+
+    spoke_engine_config_init(&config);
+    config.busy_poll_ns = o->busy_poll_ns;
+    rc = spoke_engine_open(&o->e, &config);
+    if (rc == 0 && o->foreign)
+        o->fd = spoke_engine_fd(o->e);
+    atomic_store(&o->opened, rc == 0 ? 1 : rc);
+    for (unsigned i = 0; rc >= 0 && atomic_load(&o->quit) == 0; i++) {
+        if (o->foreign) {
+            rc = is_readable(o->fd, LIMIT_MS) ? spoke_engine_poll(o->e, 0) : SPOKE_ETIMEDOUT;
+        } else if (i % 2 == 0) {
+            rc = spoke_engine_run(o->e);
+        } else {
+            rc = spoke_engine_poll(o->e, LIMIT_MS * SPOKE_MS);
+            rc = rc == 0 ? SPOKE_ETIMEDOUT : rc;
+        }
+        atomic_fetch_add(&o->returns, 1);
+    }
+    atomic_store(&o->rc, rc);
+    if (atomic_load(&o->opened) == 1)
+        spoke_engine_close(o->e);
+    return NULL;
+}
+
+struct caller {
+    struct owner *owner;
+    uint64_t random;
+    atomic_int answered;
+    pthread_t thread;
+};
+
+static void
+answer(void *ctx)
+{
+    atomic_fetch_add((atomic_int *)ctx, 1);
+}
+
+static void *
+call_often(void *argument)
+{
+    struct caller *c = argument;
+
+    for (int i = 1; i <= POSTS; i++) {
+        if (spoke_engine_post(c->owner->e, answer, &c->answered) != 0 || !reaches(&c->answered, i))
+            return argument;
+        pause_a_little(&c->random);
+    }
+    return NULL;
+}
+
+static void *
+stop_often(void *argument)
+{
+    struct caller *c = argument;
+
+    for (int i = 0; i < POSTS; i++) {
+        int before = atomic_load(&c->owner->returns);
+
+        if (spoke_engine_stop(c->owner->e) != 0 || !reaches(&c->owner->returns, before + 1))
+            return argument;
+        pause_a_little(&c->random);
+    }
+    return NULL;
+}
+
+static void
+call_an_owner(spoke_ns busy_poll_ns, bool foreign)
+{
+    struct owner o = {.busy_poll_ns = busy_poll_ns, .foreign = foreign, .fd = -1};
+    struct caller callers[3];
+    pthread_t thread;
+    void *failed;
+
+    cr_assert_eq(pthread_create(&thread, NULL, own, &o), 0);
+    cr_assert(reaches(&o.opened, 1));
+    for (int i = 0; i < 3; i++) {
+        callers[i] = (struct caller){.owner = &o, .random = (uint64_t)i + 1};
+        cr_assert_eq(
+            pthread_create(&callers[i].thread, NULL, i < 2 ? call_often : stop_often, &callers[i]),
+            0);
+    }
+    for (int i = 0; i < 3; i++) {
+        pthread_join(callers[i].thread, &failed);
+        cr_expect_null(failed, "caller %d: a call was lost after %d", i,
+                       atomic_load(&callers[i].answered));
+    }
+    atomic_store(&o.quit, 1);
+    spoke_engine_stop(o.e);
+    pthread_join(thread, NULL);
+    cr_assert_geq(atomic_load(&o.rc), 0, "%s", spoke_error_name(atomic_load(&o.rc)));
+}
+
+Test(wakeups, no_post_and_no_stop_is_lost)
+{
+    call_an_owner(SPOKE_WAIT_BLOCK, false);
+    call_an_owner(2 * SPOKE_US, false);
+    call_an_owner(SPOKE_WAIT_ADAPTIVE, false);
+}
+
+Test(wakeups, no_post_is_lost_on_a_foreign_loop)
+{
+    call_an_owner(SPOKE_WAIT_BLOCK, true);
+    call_an_owner(2 * SPOKE_US, true);
+}
