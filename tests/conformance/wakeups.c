@@ -485,10 +485,34 @@ own(void *argument)
 
 struct caller {
     struct owner *owner;
+    int calls;
+    bool alone; /* nobody else calls: pauses as long as it takes the owner to fall asleep */
     uint64_t random;
     atomic_int answered;
     pthread_t thread;
 };
+
+static void
+pause_between_calls(struct caller *c)
+{
+    if (!c->alone) {
+        pause_a_little(&c->random);
+        return;
+    }
+    c->random = c->random * 6364136223846793005u + 1442695040888963407u;
+    for (volatile unsigned spins = c->random >> 40 & 2047; spins > 0; spins--)
+        ;
+}
+
+/* As reaches(), and never asleep. */
+static bool
+soon_reaches(const struct caller *c, atomic_int *counter, int wanted)
+{
+    for (unsigned tries = 0; c->alone && tries < 100000; tries++)
+        if (atomic_load(counter) >= wanted)
+            return true;
+    return reaches(counter, wanted);
+}
 
 static void
 answer(void *ctx)
@@ -501,10 +525,11 @@ call_often(void *argument)
 {
     struct caller *c = argument;
 
-    for (int i = 1; i <= POSTS; i++) {
-        if (spoke_engine_post(c->owner->e, answer, &c->answered) != 0 || !reaches(&c->answered, i))
+    for (int i = 1; i <= c->calls; i++) {
+        if (spoke_engine_post(c->owner->e, answer, &c->answered) != 0 ||
+            !soon_reaches(c, &c->answered, i))
             return argument;
-        pause_a_little(&c->random);
+        pause_between_calls(c);
     }
     return NULL;
 }
@@ -514,18 +539,21 @@ stop_often(void *argument)
 {
     struct caller *c = argument;
 
-    for (int i = 0; i < POSTS; i++) {
+    for (int i = 0; i < c->calls; i++) {
         int before = atomic_load(&c->owner->returns);
 
-        if (spoke_engine_stop(c->owner->e) != 0 || !reaches(&c->owner->returns, before + 1))
+        if (spoke_engine_stop(c->owner->e) != 0 || !soon_reaches(c, &c->owner->returns, before + 1))
             return argument;
-        pause_a_little(&c->random);
+        pause_between_calls(c);
     }
     return NULL;
 }
 
+#define CALLS (20000 / SPOKE_TEST_SLOWDOWN)
+
+/* The first of the callers posts, the next one stops, and so on. */
 static void
-call_an_owner(spoke_ns busy_poll_ns, bool foreign)
+call_an_owner(spoke_ns busy_poll_ns, bool foreign, int count, bool stops)
 {
     struct owner o = {.busy_poll_ns = busy_poll_ns, .foreign = foreign, .fd = -1};
     struct caller callers[3];
@@ -534,13 +562,18 @@ call_an_owner(spoke_ns busy_poll_ns, bool foreign)
 
     cr_assert_eq(pthread_create(&thread, NULL, own, &o), 0);
     cr_assert(reaches(&o.opened, 1));
-    for (int i = 0; i < 3; i++) {
-        callers[i] = (struct caller){.owner = &o, .random = (uint64_t)i + 1};
+    for (int i = 0; i < count; i++) {
+        bool posts = i % 2 == (stops ? 1 : 0);
+
+        callers[i] = (struct caller){.owner = &o,
+                                     .random = (uint64_t)i + 1,
+                                     .calls = count == 1 ? CALLS : POSTS,
+                                     .alone = count == 1};
         cr_assert_eq(
-            pthread_create(&callers[i].thread, NULL, i < 2 ? call_often : stop_often, &callers[i]),
+            pthread_create(&callers[i].thread, NULL, posts ? call_often : stop_often, &callers[i]),
             0);
     }
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < count; i++) {
         pthread_join(callers[i].thread, &failed);
         cr_expect_null(failed, "caller %d: a call was lost after %d", i,
                        atomic_load(&callers[i].answered));
@@ -551,15 +584,28 @@ call_an_owner(spoke_ns busy_poll_ns, bool foreign)
     cr_assert_geq(atomic_load(&o.rc), 0, "%s", spoke_error_name(atomic_load(&o.rc)));
 }
 
-Test(wakeups, no_post_and_no_stop_is_lost)
+Test(wakeups, no_post_is_lost_on_the_way_to_sleep)
 {
-    call_an_owner(SPOKE_WAIT_BLOCK, false);
-    call_an_owner(2 * SPOKE_US, false);
-    call_an_owner(SPOKE_WAIT_ADAPTIVE, false);
+    call_an_owner(SPOKE_WAIT_BLOCK, false, 1, false);
+    call_an_owner(SPOKE_US, false, 1, false);
 }
 
-Test(wakeups, no_post_is_lost_on_a_foreign_loop)
+Test(wakeups, no_stop_is_lost_on_the_way_to_sleep)
 {
-    call_an_owner(SPOKE_WAIT_BLOCK, true);
-    call_an_owner(2 * SPOKE_US, true);
+    call_an_owner(SPOKE_WAIT_BLOCK, false, 1, true);
+    call_an_owner(SPOKE_US, false, 1, true);
+}
+
+Test(wakeups, nothing_is_lost_on_the_way_to_a_foreign_loop)
+{
+    call_an_owner(SPOKE_WAIT_BLOCK, true, 1, false);
+    call_an_owner(SPOKE_WAIT_BLOCK, true, 1, true);
+    call_an_owner(2 * SPOKE_US, true, 3, false);
+}
+
+Test(wakeups, none_is_lost_of_many_who_call_an_owner)
+{
+    call_an_owner(SPOKE_WAIT_BLOCK, false, 3, false);
+    call_an_owner(2 * SPOKE_US, false, 3, false);
+    call_an_owner(SPOKE_WAIT_ADAPTIVE, false, 3, true);
 }
