@@ -107,6 +107,12 @@ WORLD_TEST(ownership, a_call_from_another_thread_is_refused, world_cases_owned, 
     world_close(w);
 }
 
+static void
+do_nothing(void *ctx)
+{
+    (void)ctx;
+}
+
 /* In the child: the parent's handles are dead, and new ones work. */
 static int
 use_after_fork(void *ctx)
@@ -130,6 +136,8 @@ use_after_fork(void *ctx)
     if (a->e != NULL) {
         CHILD_CHECK(spoke_engine_poll(a->e, 0) == SPOKE_EFORKED);
         CHILD_CHECK(spoke_engine_close(a->e) == SPOKE_EFORKED);
+        CHILD_CHECK(spoke_engine_stop(a->e) == SPOKE_EFORKED);
+        CHILD_CHECK(spoke_engine_post(a->e, do_nothing, NULL) == SPOKE_EFORKED);
     }
     for (int owned = THREADS_AFTER_FORK ? 0 : 1; owned < 2; owned++) {
         e = NULL;
