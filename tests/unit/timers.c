@@ -195,3 +195,49 @@ Test(timers, fini_unsets_what_was_set)
         cr_expect_not(spk_timer_is_set(&timers[i]));
     free(timers);
 }
+
+/* How many places of the heap hold another timer than before; remembers what they hold now. */
+static uint32_t
+count_moves(const struct spk_timers *t, struct spk_timer **before)
+{
+    uint32_t moves = 0;
+
+    for (uint32_t i = 0; i < t->count; i++) {
+        moves += before[i] != t->heap[i];
+        before[i] = t->heap[i];
+    }
+    return moves;
+}
+
+/* Goal: with a hundred thousand timers, setting, moving, cancelling and firing one touches only a
+ * path through the heap: nine levels of four children each.  Method: count what has moved. */
+Test(timers, one_among_a_hundred_thousand_moves_no_more_than_its_path)
+{
+    enum { LEVELS = 9, OPERATIONS = 1000 };
+    struct spk_timers t = {0};
+    struct spk_timer *timers = new_timers(MANY);
+    struct spk_timer **before = calloc(MANY, sizeof(struct spk_timer *));
+    uint32_t most = 0;
+
+    for (uint32_t i = 0; i < MANY; i++)
+        cr_assert_eq(spk_timers_set(&t, &timers[i], random_below(1000000)), 0);
+    count_moves(&t, before);
+    for (uint32_t i = 0; i < OPERATIONS; i++) {
+        struct spk_timer *timer = &timers[random_below(MANY)];
+        uint32_t moves;
+
+        if (i % 3 == 0)
+            spk_timers_cancel(&t, timer);
+        else if (i % 3 == 1)
+            cr_assert_eq(spk_timers_set(&t, timer, random_below(1000000)), 0);
+        else
+            cr_assert_not_null(spk_timers_due(&t, SPOKE_FOREVER));
+        moves = count_moves(&t, before);
+        most = moves > most ? moves : most;
+    }
+    cr_assert_gt(most, 1);
+    cr_assert_leq(most, LEVELS + 1, "%u moves", most);
+    spk_timers_fini(&t);
+    free(before);
+    free(timers);
+}
