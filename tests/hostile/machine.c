@@ -3,19 +3,25 @@
  * which is restricted and then does ordinary work. */
 #include "tests/support/test.h"
 
+#include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,6 +29,7 @@
 
 #include "tests/support/endpoints.h"
 #include "tests/support/process.h"
+#include "tests/support/raw_peer.h"
 
 #define PATIENCE (10 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
 
@@ -254,4 +261,84 @@ Test(machine, without_io_uring_everything_works_on_poll_and_says_so_once)
     for (int i = 0; i < 3; i++)
         cr_assert_eq(child_run(without_uring, &denials[i], 40), 0, "denied with %u",
                      denials[i].error);
+}
+
+/* ---- no thread of the kernel's ---- */
+
+static int
+count_threads(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    int count = 0;
+
+    cr_assert_not_null(tasks);
+    while (readdir(tasks) != NULL)
+        count++;
+    closedir(tasks);
+    return count;
+}
+
+/* A listener that never accepts and whose backlog is full at once. */
+static int
+listen_in_vain(int family, char url[ENDPOINT_MAX])
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    socklen_t size = sizeof in;
+    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    cr_assert_geq(fd, 0);
+    if (family == AF_INET) {
+        cr_assert_eq(bind(fd, (struct sockaddr *)&in, sizeof in), 0);
+        cr_assert_eq(getsockname(fd, (struct sockaddr *)&in, &size), 0);
+        snprintf(url, ENDPOINT_MAX, "tcp://127.0.0.1:%d", ntohs(in.sin_port));
+    } else {
+        endpoint_fresh(url, IPC);
+        snprintf(un.sun_path, sizeof un.sun_path, "%s", endpoint_path(url));
+        cr_assert_eq(bind(fd, (struct sockaddr *)&un, sizeof un), 0);
+    }
+    cr_assert_eq(listen(fd, 0), 0);
+    return fd;
+}
+
+/* Goal: whatever has to wait, no worker thread of io_uring is started for it: connects that find a
+ * full backlog, handshakes that nobody answers, sends that nobody reads, accepts without a peer. */
+Test(machine, what_waits_breeds_no_thread, .timeout = 60)
+{
+    enum { DIALERS = 20 };
+    static char body[100000];
+    spoke_socket *sockets[2 * DIALERS], *full;
+    char vain[2][ENDPOINT_MAX], own[ENDPOINT_MAX];
+    struct raw_peer silent;
+    spoke_engine *e;
+    int fds[2], threads;
+
+    scratch_dir();
+    threads = count_threads();
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    fds[0] = listen_in_vain(AF_INET, vain[0]);
+    fds[1] = listen_in_vain(AF_UNIX, vain[1]);
+    for (int i = 0; i < 2 * DIALERS; i++) {
+        cr_assert_eq(spoke_socket_open(&sockets[i], SPOKE_PAIR, e), 0);
+        cr_assert_eq(spoke_socket_set_duration(sockets[i], SPOKE_OPT_RECONNECT, SPOKE_MS), 0);
+        cr_assert_eq(spoke_dial(sockets[i], vain[i % 2], NULL, 0), 0);
+    }
+    endpoint_fresh(own, IPC);
+    cr_assert_eq(spoke_socket_open(&full, SPOKE_PAIR, e), 0);
+    cr_assert_eq(spoke_socket_set_int(full, SPOKE_OPT_SEND_QUEUE, 2), 0);
+    cr_assert_eq(spoke_listen(full, own, NULL, 0), 0);
+    cr_assert_eq(raw_connect(&silent, own, RAW_LIMIT_MS), RAW_OK);
+    cr_assert_eq(raw_send_bytes(&silent, "\0SP\0\0\x10\0\0", 8, RAW_LIMIT_MS), RAW_OK);
+    for (int round = 0; round < 60; round++) {
+        cr_assert_geq(spoke_engine_poll(e, 5 * SPOKE_MS), 0);
+        (void)spoke_send_bytes(full, body, sizeof body, SPOKE_DONTWAIT);
+        cr_assert_eq(count_threads(), threads, "round %d", round);
+    }
+    cr_assert_eq(spoke_send_bytes(full, body, sizeof body, SPOKE_DONTWAIT), SPOKE_EAGAIN,
+                 "there is a send that waits");
+    raw_close(&silent);
+    cr_assert_eq(spoke_engine_close(e), 0);
+    cr_assert_eq(count_threads(), threads);
+    close(fds[0]);
+    close(fds[1]);
 }
