@@ -181,3 +181,42 @@ Test(steady, requests_make_no_system_call_but_the_engines_own, .timeout = 110)
     check_steady(IPC, 4000, count_calls, 10);
     check_steady(TCP, 64, count_calls, 10);
 }
+
+/* ---- one system call for each turn ---- */
+
+static const int waiting_calls[] = {SYS_io_uring_enter, SYS_epoll_wait, SYS_epoll_pwait,
+                                    SYS_epoll_pwait2};
+
+static int
+count_enters(void *ctx)
+{
+    struct steady *t = ctx;
+    struct spoke_engine_info before, after;
+
+    open_steady(t);
+    run_steady(t, 100);
+    CHILD_CHECK(inject_only(waiting_calls, sizeof waiting_calls / sizeof waiting_calls[0]));
+    CHILD_CHECK(spoke_engine_get_info(t->e, &before) == 0);
+    long caught = inject_caught(NULL);
+    run_steady(t, t->count);
+    long calls = inject_caught(NULL) - caught;
+    CHILD_CHECK(spoke_engine_get_info(t->e, &after) == 0);
+    fprintf(stderr, "steady: %s, %zu bytes: %llu turns, %ld calls that submit or wait\n", t->url,
+            t->size, (unsigned long long)(after.turns - before.turns), calls);
+    CHILD_CHECK(calls > 0);
+    CHILD_CHECK((uint64_t)calls == after.enters - before.enters);
+    CHILD_CHECK((uint64_t)calls <= after.turns - before.turns);
+    return 0;
+}
+
+/* Goal: all that a turn submits goes into the kernel in one system call together with the wait, as
+ * the kernel counts it.  Without spinning, which is many looks in one turn. */
+Test(steady, a_turn_is_at_most_one_system_call, .timeout = 110)
+{
+    if (!inject_is_supported())
+        cr_skip("not on this processor");
+    setenv("SPOKE_WAIT", "block", 1);
+    check_steady(IPC, 64, count_enters, 200);
+    check_steady(TCP, 60000, count_enters, 500);
+    check_steady(IPC, 300000, count_enters, 2000);
+}
