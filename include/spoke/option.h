@@ -8,7 +8,11 @@
  * Each mistake has its own error, and none of them changes anything: SPOKE_EOPTION no such option
  * here (of another pattern, transport or kind of handle), SPOKE_ETYPE another type, or its size is
  * not that of the type, SPOKE_ERANGE, SPOKE_EREADONLY, SPOKE_EWRITEONLY, SPOKE_ETOOLATE.  No call
- * waits; threads as everywhere (socket.h). */
+ * waits; threads as everywhere (socket.h).
+ *
+ * The descriptors of a socket change when its engine runs.  On the shared engine that is always; on
+ * an owned one while its thread is in a call, so a loop of the owner's polls spoke_engine_fd() too.
+ */
 #ifndef SPOKE_OPTION_H
 #define SPOKE_OPTION_H
 
