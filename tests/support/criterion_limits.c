@@ -1,11 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /* Gives every Criterion test a time limit, and more time under a sanitizer (tests/support/test.h).
- * Runs in the runner's process, before the first test. */
+ * Runs in the runner's process, before the first test.
+ *
+ * Criterion now and then forgets a time limit of a test that ended early: 48 bytes, in the runner's
+ * process.  Its frames have no names, and the same library is in the stack of every leak of ours,
+ * so a suppression would hide those too.  Instead leaks are looked for in the tests' processes
+ * only: they start anew (fork and exec), and the hook below does not run there. */
 #include "tests/support/test.h"
 
 #ifndef SPOKE_TINY_RUNNER
 
 #include <criterion/hooks.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
+
+static int is_runner;
+
+#ifdef __SANITIZE_ADDRESS__
+/* LeakSanitizer asks at exit. */
+int
+__lsan_is_turned_off(void)
+{
+    return is_runner;
+}
+#endif
 
 static void
 limit(struct criterion_test_extra_data *data)
@@ -16,6 +35,7 @@ limit(struct criterion_test_extra_data *data)
 
 ReportHook(PRE_ALL)(struct criterion_test_set *set)
 {
+    is_runner = 1;
     FOREACH_SET(struct criterion_suite_set *suite, set->suites) {
         limit(suite->suite.data);
         FOREACH_SET(struct criterion_test *test, suite->tests) {
