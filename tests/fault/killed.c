@@ -44,7 +44,7 @@ count_of_kills(void)
 {
     const char *text = getenv("SPOKE_KILLS");
 
-    return (text != NULL ? atoi(text) : 1000 / SPOKE_TEST_SLOWDOWN) / 4;
+    return (text != NULL ? atoi(text) : TEST_REPEATS(1000)) / 4;
 }
 
 static void

@@ -30,7 +30,7 @@ count_of_requests(void)
 {
     const char *text = getenv("SPOKE_STEADY_COUNT");
 
-    return text != NULL ? atol(text) : 1000000 / (SPOKE_TEST_SLOWDOWN * SPOKE_TEST_SLOWDOWN);
+    return text != NULL ? atol(text) : TEST_REPEATS(1000000);
 }
 
 static void
@@ -86,7 +86,7 @@ count_memory(void *ctx)
     struct spoke_memory_stats before, after;
 
     open_steady(t);
-    run_steady(t, 10000);
+    run_steady(t, TEST_REPEATS(10000));
     spoke_memory_stats(&before);
     uint64_t large = large_allocs();
     run_steady(t, t->count);
@@ -101,7 +101,8 @@ count_memory(void *ctx)
     CHILD_CHECK(more_large == 0);
 #endif
     CHILD_CHECK(after.messages == before.messages);
-    CHILD_CHECK(after.chunks == before.chunks);
+    /* The one that an engine receives into while it spins comes and goes. */
+    CHILD_CHECK(after.chunks <= before.chunks + 1);
     CHILD_CHECK(after.idle_bytes <= before.idle_bytes);
     CHILD_CHECK(spoke_engine_close(t->e) == 0);
     return 0;
@@ -122,7 +123,7 @@ count_calls(void *ctx)
     int last = 0;
 
     open_steady(t);
-    run_steady(t, 10000);
+    run_steady(t, TEST_REPEATS(10000));
     CHILD_CHECK(inject_all_but(engine_calls, sizeof engine_calls / sizeof engine_calls[0]));
     CHILD_CHECK(spoke_engine_get_info(t->e, &before) == 0);
     long caught = inject_caught(NULL);

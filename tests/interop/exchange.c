@@ -8,7 +8,7 @@
 
 #define PATIENCE (15 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
 #define ROUNDS   50
-#define MANY     (100000 / (SPOKE_TEST_SLOWDOWN * SPOKE_TEST_SLOWDOWN))
+#define MANY     TEST_REPEATS(100000)
 
 struct meeting {
     enum library library;

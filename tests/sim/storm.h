@@ -14,7 +14,7 @@
 
 #include "tests/support/test.h"
 
-#define STORM_SEEDS    1000
+#define STORM_SEEDS    TEST_REPEATS(1000)
 #define STORM_MACHINES 16
 #define STORM_CALM     60 * SPOKE_SECOND /* virtual time until everything must be through */
 

@@ -22,4 +22,8 @@
 
 #define TEST_TIMEOUT_S 120.0
 
+/* How often to do what is done many times because once shows little: fewer times under a sanitizer.
+ */
+#define TEST_REPEATS(Count) ((Count) / SPOKE_TEST_SLOWDOWN)
+
 #endif

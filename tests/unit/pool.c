@@ -500,7 +500,7 @@ Test(pool, destructors_of_a_thread_may_still_allocate_and_free)
 
 #define THREADS     4
 #define GENERATIONS 6
-#define STEPS       (12000 / SPOKE_TEST_SLOWDOWN)
+#define STEPS       TEST_REPEATS(12000)
 #define PLACES      64
 
 struct parcel { /* what every block of the storm starts with */
