@@ -206,7 +206,7 @@ WORLD_TEST(connecting, a_dialer_may_be_closed_while_nobody_listens, world_cases,
 
 struct last_pipe {
     _Atomic spoke_pipe_id id;
-    atomic_int attached, detached;
+    atomic_uint attached;
 };
 
 static int
@@ -218,10 +218,21 @@ note_pipe(spoke_socket *s, const struct spoke_event *event, void *ctx)
     if (event->type == SPOKE_EVENT_ATTACHED) {
         atomic_store(&last->id, event->pipe);
         atomic_fetch_add(&last->attached, 1);
-    } else if (event->type == SPOKE_EVENT_DETACHED) {
-        atomic_fetch_add(&last->detached, 1);
     }
     return 0;
+}
+
+struct told {
+    struct last_pipe *last;
+    uint32_t attached;
+};
+
+static bool
+was_told(void *ctx)
+{
+    const struct told *wanted = ctx;
+
+    return atomic_load(&wanted->last->attached) >= wanted->attached;
 }
 
 WORLD_TEST(connecting, a_pipe_that_is_closed_is_dialed_again, world_cases, .timeout = 30)
@@ -234,6 +245,8 @@ WORLD_TEST(connecting, a_pipe_that_is_closed_is_dialed_again, world_cases, .time
     world_connect(w, rep, req);
     for (uint32_t i = 0; i < 3; i++) {
         check_round_trip(req, rep, i);
+        struct told wanted = {&last, i + 1};
+        cr_assert(world_until(w, was_told, &wanted, WORLD_PATIENCE), "no event");
         spoke_pipe_id id = atomic_load(&last.id);
         cr_assert_neq(id, 0);
         cr_assert_eq(id >> 31, 0);
@@ -263,8 +276,8 @@ WORLD_TEST(connecting, a_second_pair_peer_waits_for_the_first_to_leave, world_ca
         cr_assert_eq(node_expect(a, 10, i), 0);
         world_pass(w, SPOKE_MS);
     }
+    world_wait_refused(w, a);
     cr_assert_eq(node_stats(a).pipes_current, 1);
-    cr_assert_geq(node_stats(a).refused, 1);
     cr_assert_eq(node_close(b, NULL), 0);
     b->s = NULL;
     world_wait_attached(w, a, 2); /* what is sent before may go to a pipe that is being refused */
@@ -306,10 +319,8 @@ WORLD_TEST(connecting, max_pipes_turns_further_peers_away, world_cases, .timeout
         reqs[i] = world_add(w, SPOKE_REQ);
         cr_assert_eq(node_dial(reqs[i], url, NULL, i < 2 ? SPOKE_WAIT_FIRST : 0), 0);
     }
-    world_wait_pipes(w, rep, 2);
-    world_pass(w, 30 * SPOKE_MS);
+    world_wait_refused(w, rep);
     cr_assert_eq(node_stats(rep).pipes_current, 2);
-    cr_assert_geq(node_stats(rep).refused, 1);
     check_round_trip(reqs[0], rep, 1);
     check_round_trip(reqs[1], rep, 2);
     cr_assert_eq(node_close(reqs[0], NULL), 0);
@@ -332,10 +343,12 @@ WORLD_TEST(connecting, attempts_wait_longer_each_time_up_to_the_maximum, world_c
     cr_assert_eq(node_set_duration(eager, SPOKE_OPT_RECONNECT, 10 * SPOKE_MS), 0);
     cr_assert_eq(node_dial(patient, url, NULL, 0), 0);
     cr_assert_eq(node_dial(eager, url, NULL, 0), 0);
+    spoke_ns begin = world_now(w);
     world_pass(w, SPOKE_SECOND);
     uint64_t few = node_stats(patient).dials, many = node_stats(eager).dials;
+    uint64_t most = (uint64_t)((world_now(w) - begin) / (10 * SPOKE_MS)) + 10;
     cr_assert(few >= 3 && few <= 40, "patient: %llu attempts", (unsigned long long)few);
-    cr_assert(many >= 20 && many <= 110, "eager: %llu attempts", (unsigned long long)many);
+    cr_assert(many >= 20 && many <= most, "eager: %llu attempts", (unsigned long long)many);
     cr_assert_geq(node_stats(eager).dials_failed + 1, many);
     world_close(w);
 }

@@ -81,7 +81,7 @@ finish(void)
     if (engine != NULL)
         cr_assert_eq(spoke_engine_close(engine), 0);
     engine = NULL;
-    for (int i = 0; i < 5000 && messages_in_use() != 0; i++)
+    for (int i = 0; i < 5000 * SPOKE_TEST_SLOWDOWN && messages_in_use() != 0; i++)
         sleep_ms(1);
     cr_assert_eq(messages_in_use(), 0, "%llu messages are left",
                  (unsigned long long)messages_in_use());

@@ -435,6 +435,18 @@ world_wait_attached(struct world *w, struct node *n, uint64_t count)
               (unsigned long long)count);
 }
 
+static bool
+has_refused(void *ctx)
+{
+    return node_stats(ctx).refused > 0;
+}
+
+void
+world_wait_refused(struct world *w, struct node *n)
+{
+    cr_assert(world_until(w, has_refused, n, WORLD_PATIENCE), "nobody was turned away");
+}
+
 void
 world_connect(struct world *w, struct node *listener, struct node *dialer)
 {

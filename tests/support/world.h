@@ -86,6 +86,8 @@ void world_connect(struct world *w, struct node *listener, struct node *dialer);
  */
 void world_wait_pipes(struct world *w, struct node *n, uint64_t count);
 void world_wait_attached(struct world *w, struct node *n, uint64_t count);
+/* Wait until the node has turned at least one peer away. */
+void world_wait_refused(struct world *w, struct node *n);
 
 /* Run fn(n, ctx) where the node lives. */
 typedef int node_f(struct node *n, void *ctx);

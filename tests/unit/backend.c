@@ -1235,7 +1235,7 @@ ON_EVERY_BACKEND(answers_an_accept_without_descriptors_once)
 /* ---- waiting and waking ---- */
 
 /* Goal: a wait ends at its time: not before, and not twice as late because something was submitted
- * with it. */
+ * with it.  Method: on a busy machine many waits are late, but not all of them. */
 ON_EVERY_BACKEND(waits_as_long_as_it_is_told)
 {
     struct spk_engine *e = open_engine(*number);
@@ -1245,7 +1245,7 @@ ON_EVERY_BACKEND(waits_as_long_as_it_is_told)
 
     make_pair(ends);
     call_init(&call);
-    for (int round = 0; round < 5; round++) {
+    for (int round = 0; round < 100 && best >= 45 * SPOKE_MS; round++) {
         spoke_ns start = spk_engine_now(e), waited;
 
         spk_op_recv(e, &call.op, ends[0], NULL, 0);
