@@ -304,6 +304,7 @@ static void
 fini_side(struct side *s)
 {
     free(s->histogram);
+    bench_buffers_free(s->link->buffers);
     free(s->link->pattern);
     free(s->link);
 }

@@ -17,6 +17,9 @@ struct bench_link {
     enum bench_role side; /* BENCH_SERVER or BENCH_CLIENT, also in a process that is both */
     uint8_t *pattern;     /* a body to copy from */
     size_t size;
+    /* What open() made to lend, or NULL; freed when both sides are closed, since one may hold
+     * bodies of the other until then. */
+    struct bench_buffers *buffers;
 };
 
 struct bench_adapter {

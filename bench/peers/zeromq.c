@@ -16,7 +16,6 @@ enum { HIGH_WATER = 10000, LINGER_MS = 2000 };
 struct zeromq_link {
     struct bench_link link; /* first */
     void *socket;
-    struct bench_buffers *buffers; /* NULL for small bodies */
 };
 
 static void *context; /* inproc needs one for both sides */
@@ -42,8 +41,8 @@ set_options(struct zeromq_link *z)
     int water = HIGH_WATER, linger = LINGER_MS;
 
     /* Both sides' queues and what is between them stay below the number of bodies to lend. */
-    if (z->buffers != NULL)
-        water = (int)bench_buffers_count(z->buffers) / 4;
+    if (z->link.buffers != NULL)
+        water = (int)bench_buffers_count(z->link.buffers) / 4;
     if (zmq_setsockopt(z->socket, ZMQ_SNDHWM, &water, sizeof water) != 0 ||
         zmq_setsockopt(z->socket, ZMQ_RCVHWM, &water, sizeof water) != 0 ||
         zmq_setsockopt(z->socket, ZMQ_LINGER, &linger, sizeof linger) != 0)
@@ -70,7 +69,7 @@ zeromq_open(struct bench_link *l)
     if ((z->socket = zmq_socket(context, socket_type(l))) == NULL)
         return complain("zmq_socket");
     if (l->size >= BENCH_LEND_MIN)
-        z->buffers = bench_buffers_new(l->size, l->pattern);
+        l->buffers = bench_buffers_new(l->size, l->pattern);
     if (set_options(z) != 0)
         return -1;
     if (l->side == BENCH_CLIENT)
@@ -83,8 +82,7 @@ zeromq_open(struct bench_link *l)
     return 0;
 }
 
-/* In a process that is both, the client ends the context, which waits for the server, and bodies
- * that the other side may still hold end with the process. */
+/* In a process that is both, the client ends the context, which waits for the server. */
 static void
 zeromq_close(struct bench_link *l)
 {
@@ -93,8 +91,6 @@ zeromq_close(struct bench_link *l)
     zmq_close(z->socket);
     if (l->side == BENCH_CLIENT || l->options->role != BENCH_BOTH)
         zmq_ctx_term(context);
-    if (l->options->role != BENCH_BOTH)
-        bench_buffers_free(z->buffers);
 }
 
 static int
@@ -134,16 +130,16 @@ new_message(struct zeromq_link *z, zmq_msg_t *m, uint64_t number, enum bench_pha
     size_t size = z->link.size;
     void *body;
 
-    if (z->buffers == NULL) {
+    if (z->link.buffers == NULL) {
         if (zmq_msg_init_size(m, size) != 0)
             return complain("zmq_msg_init_size");
         bench_fill(zmq_msg_data(m), z->link.pattern, size, number, phase);
         return 0;
     }
-    while ((body = bench_buffers_take(z->buffers)) == NULL)
+    while ((body = bench_buffers_take(z->link.buffers)) == NULL)
         sched_yield();
     bench_stamp(body, size, number, phase);
-    if (zmq_msg_init_data(m, body, size, bench_buffers_give, z->buffers) != 0)
+    if (zmq_msg_init_data(m, body, size, bench_buffers_give, z->link.buffers) != 0)
         return complain("zmq_msg_init_data");
     return 0;
 }

@@ -14,7 +14,6 @@ struct spoke_link {
     struct bench_link link; /* first */
     spoke_engine *engine;   /* NULL: the shared one */
     spoke_socket *socket;
-    struct bench_buffers *buffers; /* NULL for small bodies */
     spoke_msg *batch[BATCH_MAX];
 };
 
@@ -50,19 +49,16 @@ spoke_link_open(struct bench_link *l)
     if (spoke_bench_open(&p->engine, &p->socket, socket_pattern(l), l->options) != 0)
         return -1;
     if (l->size >= BENCH_LEND_MIN)
-        p->buffers = bench_buffers_new(l->size, l->pattern);
+        l->buffers = bench_buffers_new(l->size, l->pattern);
     return connect_sides(p);
 }
 
-/* In a process that is both, bodies that the other side may still hold end with the process. */
 static void
 spoke_link_close(struct bench_link *l)
 {
     struct spoke_link *p = (struct spoke_link *)l;
 
     spoke_bench_close(p->engine, p->socket);
-    if (l->options->role != BENCH_BOTH)
-        bench_buffers_free(p->buffers);
 }
 
 static void
@@ -79,21 +75,21 @@ new_message(struct spoke_link *p, spoke_msg **m, uint64_t number, enum bench_pha
     void *body;
     int rc;
 
-    if (p->buffers == NULL) {
+    if (p->link.buffers == NULL) {
         if ((rc = spoke_msg_new(m, size)) != 0)
             return spoke_bench_complain("spoke_msg_new", rc);
         bench_fill(spoke_msg_body(*m), p->link.pattern, size, number, phase);
         return 0;
     }
     /* They come back when they have been written, which on an owned engine is our own work. */
-    while ((body = bench_buffers_take(p->buffers)) == NULL) {
+    while ((body = bench_buffers_take(p->link.buffers)) == NULL) {
         if (p->engine == NULL)
             sched_yield();
         else if ((rc = spoke_engine_poll(p->engine, SPOKE_MS)) < 0)
             return spoke_bench_complain("spoke_engine_poll", rc);
     }
     bench_stamp(body, size, number, phase);
-    rc = spoke_msg_wrap(m, body, size, give_body, p->buffers);
+    rc = spoke_msg_wrap(m, body, size, give_body, p->link.buffers);
     return rc == 0 ? 0 : spoke_bench_complain("spoke_msg_wrap", rc);
 }
 
@@ -128,7 +124,7 @@ batch_size(const struct spoke_link *p)
 {
     unsigned batch = p->link.options->batch;
 
-    return p->buffers != NULL && batch > LENT_BATCH_MAX ? LENT_BATCH_MAX : batch;
+    return p->link.buffers != NULL && batch > LENT_BATCH_MAX ? LENT_BATCH_MAX : batch;
 }
 
 static int
