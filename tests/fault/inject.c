@@ -14,6 +14,8 @@
 #include <sys/syscall.h>
 #include <ucontext.h>
 
+#include "tests/support/process.h"
+
 #define CALLS_MAX 64
 
 #if defined(__x86_64__)
@@ -82,6 +84,7 @@ install(const int *numbers, unsigned count, uint32_t listed, uint32_t others)
     struct sigaction action = {.sa_sigaction = on_caught, .sa_flags = SA_SIGINFO | SA_NODEFER};
     unsigned short size = 0;
 
+    child_is_confined();
     if (count > CALLS_MAX || sigaction(SIGSYS, &action, NULL) != 0)
         return false;
     filter[size++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, where);

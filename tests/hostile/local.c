@@ -337,6 +337,7 @@ be_nobody(void *ctx)
     CHILD_CHECK(setgroups(0, NULL) == 0);
     CHILD_CHECK(setgid(65534) == 0);
     CHILD_CHECK(setuid(65534) == 0);
+    child_is_confined();
     CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
     CHILD_CHECK(spoke_socket_open(&own, SPOKE_PAIR, e) == 0);
     snprintf(url, sizeof url, "ipc://%s/new.sock", paths[0]);

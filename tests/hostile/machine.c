@@ -178,6 +178,7 @@ without_locked_memory(void *ctx)
     if (geteuid() == 0) { /* whom limits do not concern */
         CHILD_CHECK(setgid(65534) == 0);
         CHILD_CHECK(setuid(65534) == 0);
+        child_is_confined();
     }
     return work_everywhere(ctx);
 }

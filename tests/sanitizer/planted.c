@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "tests/support/process.h"
 #include "tests/support/test.h"
 
 /* Volatile, so that the compiler knows nothing about the values. */
@@ -44,6 +45,20 @@ Test(planted, leak)
     hidden = malloc(100);
     cr_assert_not_null(hidden);
     hidden = NULL;
+}
+
+static int
+leak_in_child(void *ctx)
+{
+    (void)ctx;
+    hidden = malloc(100);
+    hidden = NULL;
+    return 0;
+}
+
+Test(planted, leak_in_child)
+{
+    (void)child_run(leak_in_child, NULL, 10);
 }
 
 Test(planted, overflow)

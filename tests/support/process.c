@@ -3,10 +3,15 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 #include "tests/support/test.h"
 
@@ -21,6 +26,24 @@ die_with(pid_t parent)
         _exit(1);
 }
 
+static bool confined;
+
+void
+child_is_confined(void)
+{
+    confined = true;
+}
+
+/* What exit() would do and _exit() does not: a child that leaked ends here. */
+static void
+check_leaks(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+    if (!confined)
+        __lsan_do_leak_check();
+#endif
+}
+
 pid_t
 child_start(int (*fn)(void *ctx), void *ctx)
 {
@@ -33,6 +56,8 @@ child_start(int (*fn)(void *ctx), void *ctx)
         die_with(parent);
         int code = fn(ctx);
         fflush(NULL);
+        if (code == 0)
+            check_leaks();
         _exit(code);
     }
     return pid;
