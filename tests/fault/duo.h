@@ -4,13 +4,20 @@
 #ifndef TESTS_FAULT_DUO_H
 #define TESTS_FAULT_DUO_H
 
+#include <stdbool.h>
+
 #include <spoke/spoke.h>
 
 struct duo {
     const char *url;
     spoke_engine *e;
     spoke_socket *req, *rep;
+    bool in_haste, fired_before; /* about the exchange that goes on */
 };
+
+/* How to learn whether the failure that a test has planned has happened.  What comes after it may
+ * be lost and is not waited for long; everything else has the time that a slow machine takes. */
+void duo_watch(bool (*function)(void));
 
 /* Open and connect; on failure nothing is left. */
 int duo_open(struct duo *d, const char *url);

@@ -27,12 +27,19 @@ fail_this_one(void *ctx)
     return true;
 }
 
+static bool
+has_fired(void)
+{
+    return fault.fired;
+}
+
 static void
 arm(long fail_at)
 {
     fault.count = 0;
     fault.fail_at = fail_at;
     fault.fired = false;
+    duo_watch(has_fired);
     spk_memory_set_fault(fail_this_one, NULL);
 }
 

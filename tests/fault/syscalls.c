@@ -139,6 +139,7 @@ fail_each_time(void *ctx)
     const struct failure *failure = job->failure;
     struct duo warm;
 
+    duo_watch(inject_fired);
     for (int u = 0; u < 2; u++) {
         CHILD_CHECK(duo_open(&warm, job->urls[u]) == 0);
         CHILD_CHECK(duo_close(&warm) == 0);
