@@ -14,19 +14,6 @@
 
 TestSuite(manual, .init = test_directory_make, .fini = test_directory_remove);
 
-/* The top of the source tree: this file is tests/tool/manual.c in it. */
-static const char *
-source_directory(void)
-{
-    static char path[4096];
-    char *at;
-
-    snprintf(path, sizeof path, "%s", __FILE__);
-    cr_assert_not_null(at = strstr(path, "/tests/tool/"));
-    *at = '\0';
-    return path;
-}
-
 /* All files that match, one after the other; the caller frees. */
 static char *
 read_files(const char *pattern)
@@ -35,7 +22,7 @@ read_files(const char *pattern)
     size_t used = 0;
     glob_t found;
 
-    snprintf(path, sizeof path, "%s/%s", source_directory(), pattern);
+    snprintf(path, sizeof path, "%s/%s", SPOKE_SOURCE_DIR, pattern);
     cr_assert_eq(glob(path, 0, NULL, &found), 0, "%s", path);
     for (size_t i = 0; i < found.gl_pathc; i++) {
         FILE *file = fopen(found.gl_pathv[i], "re");
@@ -186,7 +173,7 @@ Test(manual, first_example_compiles)
     fclose(file);
     snprintf(command, sizeof command,
              "cc -std=c11 -Wall -Werror -fsyntax-only -I'%s/include' $DIR/example.c",
-             source_directory());
+             SPOKE_SOURCE_DIR);
     shell(&p, command);
     cr_assert_eq(p.status, 0, "%s", p.err);
     program_clear(&p);
@@ -203,7 +190,7 @@ Test(manual, formats_without_a_warning)
     snprintf(command, sizeof command,
              "for page in '%s'/docs/man/*.[1-9]; do LC_ALL=C.UTF-8 man --warnings -E UTF-8 -l "
              "\"$page\" >/dev/null; done",
-             source_directory());
+             SPOKE_SOURCE_DIR);
     shell(&p, command);
     cr_assert_eq(p.status, 0);
     cr_assert_str_empty(p.err);

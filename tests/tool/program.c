@@ -119,15 +119,26 @@ become(struct program *p, int in, const char *const *argv)
     _exit(127);
 }
 
+/* A file in memory.  O_APPEND, because two programs of one shell share its offset: the kernel keeps
+ * writers of such a file apart no other way, and the later line would fall on the earlier one. */
+static int
+output_open(const char *name)
+{
+    int fd = memfd_create(name, MFD_CLOEXEC);
+
+    cr_assert(fd >= 0);
+    cr_assert_eq(fcntl(fd, F_SETFL, O_APPEND), 0);
+    return fd;
+}
+
 void
 program_start_argv(struct program *p, bool with_input, const char *const *argv)
 {
     int ends[2];
 
     *p = (struct program){.in = -1};
-    p->out_fd = memfd_create("out", MFD_CLOEXEC);
-    p->err_fd = memfd_create("err", MFD_CLOEXEC);
-    cr_assert(p->out_fd >= 0 && p->err_fd >= 0);
+    p->out_fd = output_open("out");
+    p->err_fd = output_open("err");
     if (with_input)
         cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
     else
