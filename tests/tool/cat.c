@@ -34,6 +34,19 @@ write_file(const char *path, const void *bytes, size_t size)
     cr_assert_eq(fclose(file), 0);
 }
 
+/* ---- the tests' own ground ---- */
+
+/* Goal: a missing line is the program's fault and never that of the file which catches it. */
+Test(program, keeps_every_line_of_two_that_print_at_once)
+{
+    struct program p;
+
+    shell(&p, "(for i in $(seq 20000); do echo a; done) & for i in $(seq 20000); do echo b; done; "
+              "wait");
+    cr_assert_eq(p.out_size, 80000, "%zu bytes", p.out_size);
+    program_clear(&p);
+}
+
 /* ---- formats ---- */
 
 static const char sample[] = "a\"b\\c\n\r\t\x01\xe9z";
@@ -456,6 +469,31 @@ Test(cat, interval_and_delay_take_their_time)
           "echo $(((end - start) / 1000000))");
     cr_assert_eq(strncmp(p.out, "r\nr\nr\n", 6), 0, "%s", p.out);
     cr_assert_geq(atoi(p.out + 6), 700);
+    program_clear(&p);
+}
+
+/* Goal: a peer that never stops does not keep the next message from being sent. */
+Test(cat, interval_passes_also_while_messages_pour_in)
+{
+    struct program p;
+
+    shell(&p, "yes $(head -c 20000 /dev/zero | tr '\\0' x) |"
+              "$SPOKE cat --pair -X $DIR/s --line >/dev/null & timeout 10"
+              " $SPOKE cat --pair -x $DIR/s -D tick -i 0.1 -C 3 --hex >/dev/null");
+    ASSERT_STATUS(p, 0);
+    program_clear(&p);
+}
+
+/* Goal: who has a reply may count on the request being printed, whatever becomes of the replier. */
+Test(cat, a_request_is_printed_before_it_is_answered)
+{
+    struct program p;
+
+    shell(&p, "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do "
+              "$SPOKE cat --rep -X $DIR/s$i -D r -A >$DIR/got & server=$!;"
+              "$SPOKE cat --req -x $DIR/s$i -D q$i; kill -KILL $server; wait $server;"
+              "grep -qx q$i $DIR/got || echo $i; done 2>/dev/null");
+    cr_assert_str_empty(p.out, "lost: %s", p.out);
     program_clear(&p);
 }
 

@@ -470,10 +470,8 @@ run_request(struct request *r)
     status = open_data(r);
     if (status == TOOL_OK)
         status = open_and_run(r);
-    if (status == TOOL_OK && (fflush(stdout) != 0 || ferror(stdout)) && stop_signal() == 0) {
-        tool_error("cannot write to standard output: %s", strerror(errno));
-        status = TOOL_FILE;
-    }
+    if (fflush(stdout) != 0 && status == TOOL_OK && stop_signal() == 0)
+        status = tool_output_error(errno);
     close_data(&r->cat);
     return status;
 }

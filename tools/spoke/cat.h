@@ -51,7 +51,8 @@ struct cat {
     int attached_fd; /* readable once a peer was attached */
     int recv_fd;     /* readable while a receive would not wait */
     int send_fd;
-    int status; /* the exit code; not 0 as soon as something failed */
+    int output_errno; /* why standard output failed, 0: it has not */
+    int status;       /* the exit code; not 0 as soon as something failed */
 };
 
 #endif

@@ -16,16 +16,26 @@
 /* How a wait ended: WAIT_END alone, or which descriptors are ready; 0 if the time passed. */
 enum { WAIT_TIMEOUT = 0, WAIT_FIRST = 1, WAIT_SECOND = 2, WAIT_END = 4 };
 
+/* The first error is the one to tell. */
+static void
+note_output_error(struct cat *c)
+{
+    if (c->output_errno == 0)
+        c->output_errno = errno;
+}
+
 /* Make what was printed visible.  False if nobody can see it any more: then it is over. */
 static bool
 flush_output(struct cat *c)
 {
-    if (fflush(stdout) == 0 && !ferror(stdout))
+    if (fflush(stdout) != 0)
+        note_output_error(c);
+    if (c->output_errno == 0)
         return true;
-    if (errno == EPIPE) {
+    if (c->output_errno == EPIPE) {
         stop_with(SIGPIPE);
     } else if (stop_signal() == 0) {
-        tool_error("cannot write to standard output: %s", strerror(errno));
+        tool_output_error(c->output_errno);
         c->status = TOOL_FILE;
     }
     return false;
@@ -72,12 +82,15 @@ fail(struct cat *c, const char *what, int error)
 }
 
 /* Receive one message before `deadline`.  Gives it, or SPOKE_ECANCELED when it is all over, or an
- * error. */
+ * error.  A peer that never lets it wait can keep neither a signal nor a closed output from ending
+ * it. */
 static int
 receive(struct cat *c, spoke_ns deadline, spoke_msg **m)
 {
     int rc, wait;
 
+    if (stop_signal() != 0 || (c->output_errno != 0 && !flush_output(c)))
+        return SPOKE_ECANCELED;
     while ((rc = spoke_recv(c->socket, m, SPOKE_DONTWAIT)) == SPOKE_EAGAIN) {
         if ((wait = wait_for(c, c->recv_fd, -1, deadline)) != WAIT_FIRST)
             return wait == WAIT_END ? SPOKE_ECANCELED : SPOKE_ETIMEDOUT;
@@ -89,6 +102,8 @@ static void
 print_message(struct cat *c, spoke_msg *m)
 {
     format_print(stdout, c->format, spoke_msg_body(m), spoke_msg_size(m));
+    if (ferror(stdout))
+        note_output_error(c);
     spoke_msg_free(m);
 }
 
@@ -116,6 +131,8 @@ print_until(struct cat *c, spoke_ns until, uint64_t limit)
         if (rc != 0)
             return received_enough(c, rc);
         print_message(c, m);
+        if (until != SPOKE_FOREVER && tool_now() >= until)
+            break;
     }
     return true;
 }
@@ -340,7 +357,8 @@ cat_answer(struct cat *c)
             return;
         }
         print_message(c, m);
-        if ((m = next_message(c)) == NULL || !send_message(c, m))
+        /* Whoever has the answer may count on the request being printed. */
+        if (!flush_output(c) || (m = next_message(c)) == NULL || !send_message(c, m))
             return;
     }
 }

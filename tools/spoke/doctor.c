@@ -274,8 +274,7 @@ doctor_main(int argc, char **argv)
         print_json(&machine);
     else
         print_text(&machine);
-    if (fflush(stdout) == 0)
-        return machine.engine_error == 0 ? TOOL_OK : TOOL_API;
-    tool_error("cannot write to standard output: look at where it goes");
-    return TOOL_FILE;
+    if (tool_finish_output() != TOOL_OK)
+        return TOOL_FILE;
+    return machine.engine_error == 0 ? TOOL_OK : TOOL_API;
 }

@@ -85,7 +85,7 @@ help_main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "help") != 0)
         return run_command(2, words);
     print_help(stdout);
-    return TOOL_OK;
+    return tool_finish_output();
 }
 
 /* A standard descriptor that is closed would be the next one that we open: then what is meant for
@@ -119,11 +119,11 @@ main(int argc, char **argv)
     }
     if (strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "--help") == 0) {
         print_help(stdout);
-        return TOOL_OK;
+        return tool_finish_output();
     }
     if (strcmp(argv[1], "--version") == 0) {
         printf("spoke %s\n", spoke_version());
-        return TOOL_OK;
+        return tool_finish_output();
     }
     if (argv[1][0] == '-') {
         tool_error("there is no option %s: options follow the command, see spoke --help", argv[1]);

@@ -108,6 +108,22 @@ tool_api_error(const char *what, const char *where, int error)
     return TOOL_API;
 }
 
+int
+tool_output_error(int error)
+{
+    tool_error("cannot write to standard output: %s: look at where it goes", strerror(error));
+    return TOOL_FILE;
+}
+
+int
+tool_finish_output(void)
+{
+    errno = 0;
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return TOOL_OK;
+    return tool_output_error(errno != 0 ? errno : EIO);
+}
+
 bool
 tool_seconds(const char *option, const char *text, spoke_ns *out)
 {
@@ -343,7 +359,7 @@ tool_next_option(struct tool_args *args)
         print_page(args->page);
     else
         printf("spoke %s\n", spoke_version());
-    args->status = fflush(stdout) == 0 ? TOOL_OK : TOOL_FILE;
+    args->status = tool_finish_output();
     return -1;
 }
 

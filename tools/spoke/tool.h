@@ -68,6 +68,12 @@ void tool_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
  */
 int tool_api_error(const char *what, const char *where, int error);
 
+/* End printing to standard output: gives TOOL_OK, or TOOL_FILE after saying what went wrong. */
+int tool_finish_output(void);
+
+/* Say that standard output failed, and give TOOL_FILE. */
+int tool_output_error(int error);
+
 /* What to do about an error of the library, one clause; NULL if there is nothing to say. */
 const char *tool_advice(int error, const char *url);
 
