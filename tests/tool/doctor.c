@@ -229,12 +229,40 @@ Test(doctor, says_what_the_environment_asks_for)
     struct program p;
 
     setenv("SPOKE_BACKEND", "poll", 1);
-    setenv("SPOKE_WAIT", "block\"\xff", 1);
+    setenv("SPOKE_WAIT", "block", 1);
     tool(&p, "doctor", "--json");
     cr_assert_eq(p.status, 0, "%s", p.err);
     cr_assert(is_json(p.out), "%s", p.out);
     cr_assert_not_null(strstr(p.out, "\"backend\": \"poll\""));
-    cr_assert_not_null(strstr(p.out, "\"policy\": \"block\\\"\\u00ff\""), "%s", p.out);
+    cr_assert_not_null(strstr(p.out, "\"policy\": \"block\""), "%s", p.out);
+    program_clear(&p);
+}
+
+Test(doctor, says_when_the_environment_asks_for_nonsense)
+{
+    struct program p;
+
+    setenv("SPOKE_WAIT", "block\"\xff", 1);
+    tool(&p, "doctor", "--json");
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    cr_assert(is_json(p.out), "%s", p.out);
+    cr_assert_not_null(strstr(p.out, "\"policy\": \"adaptive\""), "%s", p.out);
+    cr_assert_not_null(strstr(p.out, "SPOKE_WAIT is \\\"block\\\"\\u00ff\\\", which is no"), "%s",
+                       p.out);
+    program_clear(&p);
+    unsetenv("SPOKE_WAIT");
+    setenv("SPOKE_BACKEND", "epoll", 1);
+    tool(&p, "doctor");
+    cr_assert_eq(p.status, 3);
+    cr_assert_not_null(strstr(p.out, "SPOKE_BACKEND is \"epoll\", and there is no such backend: "
+                                     "unset SPOKE_BACKEND, or set it to uring or poll\n"),
+                       "%s", p.out);
+    cr_assert_null(strstr(p.out, "look at the limits"), "%s", p.out);
+    program_clear(&p);
+    tool(&p, "cat", "--pair", "-X", in_directory("s"));
+    cr_assert_eq(p.status, 3);
+    cr_assert_not_null(strstr(p.err, "unset SPOKE_BACKEND, or set it to uring or poll"), "%s",
+                       p.err);
     program_clear(&p);
 }
 
@@ -252,13 +280,18 @@ Test(doctor, one_cpu_means_no_spinning)
     program_clear(&p);
 }
 
-/* From here on this process, and what it starts, gets EPERM from io_uring_setup(). */
+#define ANY 0
+
+/* From here on this process, and what it starts, gets EPERM from this system call, if its second
+ * argument is `second`. */
 static void
-deny_io_uring(void)
+deny(unsigned call, unsigned second)
 {
     struct sock_filter filter[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | (second == ANY ? BPF_JGE : BPF_JEQ) | BPF_K, second, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -273,7 +306,7 @@ Test(doctor, names_the_seccomp_filter_that_denies_io_uring)
 {
     struct program p;
 
-    deny_io_uring();
+    deny(SYS_io_uring_setup, ANY);
     unsetenv("SPOKE_BACKEND");
     tool(&p, "doctor");
     cr_assert_eq(p.status, 0, "%s", p.err);
@@ -287,6 +320,50 @@ Test(doctor, names_the_seccomp_filter_that_denies_io_uring)
     program_clear(&p);
 }
 
+/* The backend that somebody chose does not hide what the machine has; what is missing has a reason.
+ */
+Test(doctor, tells_of_features_also_when_another_backend_runs)
+{
+    struct program p;
+
+    tool(&p, "doctor");
+    if (strstr(p.out, "available              yes") == NULL)
+        cr_skip_test("there is no io_uring here");
+    cr_assert_not_null(strstr(p.out, "provided_buffers       there: "), "%s", p.out);
+    program_clear(&p);
+    setenv("SPOKE_BACKEND", "poll", 1);
+    tool(&p, "doctor");
+    cr_assert_not_null(strstr(p.out, "provided_buffers       there: "), "%s", p.out);
+    program_clear(&p);
+    unsetenv("SPOKE_BACKEND");
+    deny(SYS_io_uring_register, 22); /* provided buffers */
+    tool(&p, "doctor");
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    cr_assert_not_null(strstr(p.out, "missing: this kernel has it, so a seccomp filter"), "%s",
+                       p.out);
+    cr_assert_not_null(strstr(p.out, "seccomp profile that allows io_uring_setup"), "%s", p.out);
+    program_clear(&p);
+}
+
+Test(tool, a_full_disk_is_told_by_every_page)
+{
+    static const char *const commands[] = {"--help",     "--version",       "help",  "help cat",
+                                           "cat --help", "bench --version", "doctor"};
+    char command[64];
+    struct program p;
+
+    if (access("/dev/full", W_OK) != 0)
+        cr_skip_test("there is no /dev/full");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        snprintf(command, sizeof command, "$SPOKE %s >/dev/full", commands[i]);
+        shell(&p, command);
+        cr_expect_eq(p.status, 2, "%s: %d", commands[i], p.status);
+        cr_expect_not_null(strstr(p.err, "cannot write to standard output: No space left"),
+                           "%s: %s", commands[i], p.err);
+        program_clear(&p);
+    }
+}
+
 Test(doctor, few_descriptors_are_a_problem_with_one_remedy)
 {
     struct program p;
@@ -295,6 +372,24 @@ Test(doctor, few_descriptors_are_a_problem_with_one_remedy)
     cr_assert_eq(p.status, 0, "%s", p.err);
     cr_assert_not_null(strstr(p.out, "only 256 descriptors"), "%s", p.out);
     cr_assert_not_null(strstr(p.out, "ulimit -n"), "%s", p.out);
+    program_clear(&p);
+}
+
+/* The limit holds for who may not lock memory at will, so root steps down. */
+Test(doctor, little_locked_memory_is_a_problem_with_one_remedy)
+{
+    struct program p;
+
+    shell(&p, "as=; test $(id -u) != 0 || as='setpriv --reuid 65534 --clear-groups';"
+              "$as test -x $SPOKE || exit 77; ulimit -l 8; $as $SPOKE doctor");
+    if (p.status == 77)
+        cr_skip_test("nobody but root can run the program here");
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    if (strstr(p.out, "chosen         uring") != NULL || strstr(p.out, "a filter") != NULL)
+        cr_skip_test("io_uring does not count as locked memory here, or is denied");
+    cr_assert_not_null(strstr(p.out, "chosen         poll: "), "%s", p.out);
+    cr_assert_not_null(strstr(p.out, "may lock: ulimit -l 8192 or more"), "%s", p.out);
+    cr_assert_null(strstr(p.out, "run Linux"), "%s", p.out);
     program_clear(&p);
 }
 

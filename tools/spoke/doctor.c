@@ -76,13 +76,16 @@ print_uring(const struct machine *m)
     }
     printf("  %-22s %s%s%s\n", "backend chosen", m->backend,
            m->why_not_uring[0] != '\0' ? ": " : "", m->why_not_uring);
-    if (strcmp(m->backend, "uring") != 0)
+    if (m->uring_engine_error != 0)
         return;
     for (size_t i = 0; i < machine_feature_count; i++) {
         const struct machine_feature *f = &machine_features[i];
-        bool has = m->features & f->bit;
-        printf("  %-22s %s: %s\n", f->name, has ? "used" : "not used",
-               has ? f->gives : f->otherwise);
+        char why[128];
+        machine_why_not(m, f, why);
+        if (m->features & f->bit)
+            printf("  %-22s there: %s\n", f->name, f->gives);
+        else
+            printf("  %-22s missing: %s; instead: %s\n", f->name, why, f->otherwise);
     }
     printf("  %-22s %s\n", "all of them masked", m->works_masked ? "works too" : "DOES NOT WORK");
 }

@@ -19,14 +19,17 @@
 #define MANY_DESCRIPTORS 4096 /* fewer than this is little for a server */
 #define SLOW_WAKE_US     15.0 /* a sleeping CPU of a virtual machine needs this or more */
 
+#define MORE_LOCKED_MEMORY                                                                         \
+    "ulimit -l 8192 or more (LimitMEMLOCK= of a service, --ulimit memlock= of a container)"
+
 const struct machine_feature machine_features[] = {
-    {SPOKE_FEATURE_DEFER_TASKRUN, "defer_taskrun", "completions only when the engine asks",
+    {SPOKE_FEATURE_DEFER_TASKRUN, "defer_taskrun", 6, 1, "completions only when the engine asks",
      "a plain ring"},
-    {SPOKE_FEATURE_PROVIDED_BUFFERS, "provided_buffers", "receives without a buffer each",
+    {SPOKE_FEATURE_PROVIDED_BUFFERS, "provided_buffers", 5, 19, "receives without a buffer each",
      "poll, then receive"},
-    {SPOKE_FEATURE_MULTISHOT_ACCEPT, "multishot_accept", "one request accepts them all",
+    {SPOKE_FEATURE_MULTISHOT_ACCEPT, "multishot_accept", 5, 19, "one request accepts them all",
      "one accept at a time"},
-    {SPOKE_FEATURE_REGISTERED_RING, "registered_ring", "no look-up of the ring's descriptor",
+    {SPOKE_FEATURE_REGISTERED_RING, "registered_ring", 5, 18, "no look-up of the ring's descriptor",
      "a look-up each time"},
 };
 const size_t machine_feature_count = sizeof machine_features / sizeof *machine_features;
@@ -149,6 +152,41 @@ examine_uring(struct machine *m)
                                                                                      : -1;
 }
 
+static bool
+is_older_than(const struct machine *m, unsigned major, unsigned minor)
+{
+    return m->kernel_major < major || (m->kernel_major == major && m->kernel_minor < minor);
+}
+
+void
+machine_why_not(const struct machine *m, const struct machine_feature *f, char text[128])
+{
+    if (is_older_than(m, f->since_major, f->since_minor))
+        snprintf(text, 128, "Linux %u.%u has it, this kernel is older", f->since_major,
+                 f->since_minor);
+    else if (m->seccomp_mode == 2)
+        snprintf(text, 128, "this kernel has it, so a seccomp filter or a limit denies it");
+    else
+        snprintf(text, 128, "this kernel has it, and a limit or a patch denies it");
+}
+
+/* Which features an engine on io_uring uses, also where another backend is asked for. */
+static void
+examine_features(struct machine *m)
+{
+    struct spoke_engine_info info;
+    spoke_engine_config config;
+    spoke_engine *e;
+
+    spoke_engine_config_init(&config);
+    config.backend = "uring";
+    if ((m->uring_engine_error = spoke_engine_open(&e, &config)) != 0)
+        return;
+    if ((m->uring_engine_error = spoke_engine_get_info(e, &info)) == 0)
+        m->features = info.features;
+    spoke_engine_close(e);
+}
+
 /* Does the library work without any of the features? */
 static bool
 works_masked(void)
@@ -176,10 +214,12 @@ examine_library(struct machine *m)
     spoke_engine *e;
 
     m->backend_wish = getenv("SPOKE_BACKEND");
+    if (m->backend_wish != NULL && *m->backend_wish == '\0')
+        m->backend_wish = NULL;
+    examine_features(m);
     if ((m->engine_error = spoke_engine_open(&e, NULL)) != 0)
         return;
     if ((m->engine_error = spoke_engine_get_info(e, &info)) == 0) {
-        m->features = info.features;
         snprintf(m->backend, sizeof m->backend, "%s", info.backend);
         snprintf(m->why_not_uring, sizeof m->why_not_uring, "%s",
                  info.why_not_uring != NULL ? info.why_not_uring : "");
@@ -198,15 +238,28 @@ explain_wait(struct machine *m, const char *format, ...)
     va_end(arguments);
 }
 
+/* As the library reads it. */
+static bool
+is_wait_policy(const char *text)
+{
+    return strcmp(text, "block") == 0 || strcmp(text, "poll") == 0 ||
+           strcmp(text, "adaptive") == 0 || strspn(text, "0123456789") == strlen(text);
+}
+
 static void
 examine_waiting(struct machine *m)
 {
     const struct measured *cost = &m->measured;
 
     m->wait_wish = getenv("SPOKE_WAIT");
+    if (m->wait_wish != NULL && *m->wait_wish == '\0')
+        m->wait_wish = NULL;
+    m->wait_is_unknown = m->wait_wish != NULL && !is_wait_policy(m->wait_wish);
     snprintf(m->wait_policy, sizeof m->wait_policy, "%s",
-             m->wait_wish != NULL ? m->wait_wish : "adaptive");
-    if (m->wait_wish != NULL && strcmp(m->wait_wish, "adaptive") != 0)
+             m->wait_wish != NULL && !m->wait_is_unknown ? m->wait_wish : "adaptive");
+    if (m->wait_is_unknown)
+        explain_wait(m, "SPOKE_WAIT asks for something unknown");
+    else if (m->wait_wish != NULL && strcmp(m->wait_wish, "adaptive") != 0)
         explain_wait(m, "SPOKE_WAIT asks for it");
     else if (m->cpus_allowed < 2)
         explain_wait(m, "with one CPU it never spins: who spins keeps the other side from running");
@@ -265,9 +318,16 @@ how_to_allow(const struct machine *m)
 static void
 advise_on_uring(struct machine *m)
 {
-    if (m->uring_works && m->backend_wish != NULL && strcmp(m->backend_wish, "uring") != 0)
+    if (m->backend_wish != NULL && strcmp(m->backend_wish, "uring") != 0 &&
+        strcmp(m->backend_wish, "poll") != 0)
+        advise(m, "unset SPOKE_BACKEND, or set it to uring or poll",
+               "SPOKE_BACKEND is \"%s\", and there is no such backend", m->backend_wish);
+    else if (m->uring_works && m->backend_wish != NULL && strcmp(m->backend_wish, "uring") != 0)
         advise(m, "unset SPOKE_BACKEND",
                "io_uring works here but SPOKE_BACKEND asks for another backend");
+    else if (m->uring_works && m->uring_engine_error == SPOKE_ENOMEM)
+        advise(m, MORE_LOCKED_MEMORY,
+               "io_uring works, but its buffers need more memory than this process may lock");
     else if (m->uring_works && m->engine_error == 0 && strcmp(m->backend, "uring") != 0)
         advise(m, m->seccomp_mode == 2 ? how_to_allow(m) : "run Linux 6.1 or newer", "%s",
                m->why_not_uring);
@@ -282,8 +342,7 @@ advise_on_uring(struct machine *m)
         advise(m, "run Linux 6.1 or newer, built with CONFIG_IO_URING",
                "this kernel has no io_uring");
     else if (m->uring_errno == ENOMEM)
-        advise(m, "raise ulimit -l (RLIMIT_MEMLOCK)",
-               "there is not enough locked memory for io_uring");
+        advise(m, MORE_LOCKED_MEMORY, "io_uring needs more memory than this process may lock");
     else
         advise(m, "look at the limits above", "io_uring cannot be opened: %s",
                strerror(m->uring_errno));
@@ -292,14 +351,20 @@ advise_on_uring(struct machine *m)
 static void
 advise_on_features(struct machine *m)
 {
-    bool is_old = m->kernel_major < 6 || (m->kernel_major == 6 && m->kernel_minor < 1);
+    char names[96] = "";
+    size_t used = 0;
 
-    /* On a newer kernel what is not used is the library's choice. */
-    for (size_t i = 0; is_old && i < machine_feature_count; i++) {
-        if (strcmp(m->backend, "uring") == 0 && !(m->features & machine_features[i].bit))
-            advise(m, "run Linux 6.1 or newer", "io_uring here lacks %s; instead: %s",
-                   machine_features[i].name, machine_features[i].otherwise);
+    for (size_t i = 0; m->uring_engine_error == 0 && i < machine_feature_count; i++) {
+        if (!(m->features & machine_features[i].bit) && used < sizeof names)
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
+                                     used > 0 ? ", " : "", machine_features[i].name);
     }
+    if (used > 0)
+        advise(m,
+               is_older_than(m, 6, 1) ? "run Linux 6.1 or newer"
+               : m->seccomp_mode == 2 ? how_to_allow(m)
+                                      : MORE_LOCKED_MEMORY,
+               "io_uring works here, but without %s", names);
 }
 
 static void
@@ -311,7 +376,7 @@ advise_on_limits(struct machine *m)
     if (m->engine_error == SPOKE_EPERM)
         advise(m, "unset SPOKE_BACKEND: the library then runs on epoll",
                "SPOKE_BACKEND asks for io_uring, which is denied");
-    else if (m->engine_error != 0)
+    else if (m->engine_error != 0 && m->engine_error != SPOKE_ENOTSUP)
         advise(m, advice != NULL ? advice : "look at the limits above",
                "no engine can be opened: %s", spoke_strerror(m->engine_error));
     if (m->nofile.rlim_cur >= MANY_DESCRIPTORS)
@@ -330,6 +395,9 @@ advise_on_waiting(struct machine *m)
 {
     const struct measured *cost = &m->measured;
 
+    if (m->wait_is_unknown)
+        advise(m, "set it to block, poll, adaptive or nanoseconds, or unset it",
+               "SPOKE_WAIT is \"%s\", which is no waiting policy", m->wait_wish);
     if (!m->clock_is_fast)
         advise(m, "boot with clocksource=tsc if the machine's TSC is stable",
                "reading the clock source %s is a system call", m->clock_source);

@@ -42,7 +42,8 @@ struct machine {
     int engine_error; /* of opening an engine; 0: the rest holds */
     char backend[16];
     char why_not_uring[192];  /* "" on uring */
-    uint32_t features;        /* SPOKE_FEATURE_… in use */
+    int uring_engine_error;   /* of opening an engine on io_uring; 0: the next one holds */
+    uint32_t features;        /* SPOKE_FEATURE_… that it uses */
     bool works_masked;        /* an engine opens with every feature masked, and uses none */
     const char *backend_wish; /* $SPOKE_BACKEND or NULL */
 
@@ -51,6 +52,7 @@ struct machine {
 
     /* Waiting. */
     const char *wait_wish; /* $SPOKE_WAIT or NULL */
+    bool wait_is_unknown;  /* … and the library takes adaptive instead */
     char wait_policy[32];  /* adaptive, block, poll, or nanoseconds */
     char wait_why[192];
     struct measured measured;
@@ -63,11 +65,15 @@ struct machine {
 struct machine_feature {
     uint32_t bit;
     const char *name;
+    unsigned since_major, since_minor; /* the first kernel that has it */
     const char *gives;
     const char *otherwise;
 };
 extern const struct machine_feature machine_features[];
 extern const size_t machine_feature_count;
+
+/* Why an engine on io_uring does not use a feature, in `text`. */
+void machine_why_not(const struct machine *m, const struct machine_feature *f, char text[128]);
 
 /* Look at everything.  Takes a second or so; never fails: what cannot be known is said to be
  * unknown. */
