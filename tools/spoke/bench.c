@@ -79,6 +79,23 @@ struct arguments {
 
 /* ---- values ---- */
 
+/* "--wait takes block, poll and adaptive, not …" */
+static bool
+refuse_word(const char *option, const char *word, const char *const *allowed)
+{
+    char names[96] = "";
+    size_t used = 0;
+
+    for (unsigned i = 0; allowed[i] != NULL && used < sizeof names; i++)
+        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s",
+                                 i == 0                   ? ""
+                                 : allowed[i + 1] == NULL ? " and "
+                                                          : ", ",
+                                 allowed[i]);
+    tool_error("--%s takes %s, with commas in between, not \"%s\"", option, names, word);
+    return false;
+}
+
 /* Cut `text`, which is changed, at its commas.  Each word must be in `allowed` unless that is NULL.
  */
 static bool
@@ -88,11 +105,13 @@ parse_list(struct bench_list *list, const char *option, char *text, const char *
 
     list->count = 0;
     while ((word = strsep(&rest, ",")) != NULL) {
-        bool is_known = allowed == NULL && *word != '\0';
-        for (unsigned i = 0; !is_known && allowed != NULL && allowed[i] != NULL; i++)
+        bool is_known = allowed == NULL;
+        for (unsigned i = 0; !is_known && allowed[i] != NULL; i++)
             is_known = strcmp(allowed[i], word) == 0;
-        if (!is_known || list->count == BENCH_LIST_MAX) {
-            tool_error("--%s does not know \"%s\": see %s --help", option, word, tool_name);
+        if (!is_known)
+            return refuse_word(option, word, allowed);
+        if (list->count == BENCH_LIST_MAX) {
+            tool_error("--%s takes at most %d at a time", option, BENCH_LIST_MAX);
             return false;
         }
         list->words[list->count++] = word;
@@ -251,7 +270,8 @@ parse_arguments(struct arguments *a, int argc, char **argv, int *status)
         if (!choose_work(&a->plan, argv[optind]))
             return -1;
         if (optind + 1 < argc) {
-            tool_error("measures one thing at a time, or all: not also \"%s\"", argv[optind + 1]);
+            tool_error("it measures one thing at a time, or all: not also \"%s\"",
+                       argv[optind + 1]);
             return -1;
         }
     }
@@ -271,14 +291,15 @@ bench_progress(const struct bench_plan *p, const char *text)
 
 /* Results go to a file that is opened before anything runs: a wrong path shows at once. */
 static bool
-open_file(FILE **f, const char *path)
+open_file(FILE **f, const char *option, const char *path)
 {
     *f = NULL;
     if (path == NULL)
         return true;
     *f = strcmp(path, "-") == 0 ? stdout : fopen(path, "we");
     if (*f == NULL)
-        tool_error("cannot write %s: %s", path, strerror(errno));
+        tool_error("cannot write %s: %s: check the path given with --%s", path, strerror(errno),
+                   option);
     return *f != NULL;
 }
 
@@ -393,7 +414,7 @@ bench_main(int argc, char **argv)
     a.plan.table = a.json != NULL && strcmp(a.json, "-") == 0 ? stderr : stdout;
     a.plan.is_terminal = isatty(STDERR_FILENO) == 1;
     status = TOOL_FILE;
-    if (open_file(&a.json_file, a.json) && open_file(&a.html_file, a.html))
+    if (open_file(&a.json_file, "json", a.json) && open_file(&a.html_file, "html", a.html))
         status = measure(&a);
     closed[0] = close_file(a.json_file, a.json);
     closed[1] = close_file(a.html_file, a.html);

@@ -49,6 +49,8 @@ enum {
     OPT_MAX_SIZE,
     OPT_NAME,
     OPT_TLS,
+    OPT_OTHER_TYPE,
+    OPT_SUBSCRIBE,
     OPT_VERBOSE,
     OPT_SILENT,
     OPT_PATTERN /* + index in `patterns` */
@@ -94,6 +96,15 @@ static const struct tool_option options[] = {
     {"key", 0, "FILE", NULL, OPT_TLS},
     {"cacert", 0, "FILE", NULL, OPT_TLS},
     {"insecure", 'k', NULL, NULL, OPT_TLS},
+    {"push", 0, NULL, NULL, OPT_OTHER_TYPE},
+    {"pull", 0, NULL, NULL, OPT_OTHER_TYPE},
+    {"pub", 0, NULL, NULL, OPT_OTHER_TYPE},
+    {"sub", 0, NULL, NULL, OPT_OTHER_TYPE},
+    {"surveyor", 0, NULL, NULL, OPT_OTHER_TYPE},
+    {"respondent", 0, NULL, NULL, OPT_OTHER_TYPE},
+    {"bus", 0, NULL, NULL, OPT_OTHER_TYPE},
+    {"star", 0, NULL, NULL, OPT_OTHER_TYPE},
+    {"subscribe", 0, "PREFIX", NULL, OPT_SUBSCRIBE},
     {0},
 };
 #define OPTION_COUNT (sizeof options / sizeof *options)
@@ -215,8 +226,23 @@ set_option(struct request *r, int id, const char *value)
     case OPT_VERBOSE: r->verbosity++; return true;
     case OPT_SILENT: r->verbosity--; return true;
     case OPT_TLS: return refuse_tls();
+    case OPT_OTHER_TYPE:
+        return usage_error("this version has --pair, --req and --rep, and no other socket type");
+    case OPT_SUBSCRIBE:
+        return usage_error("--subscribe is for SUB sockets, which this version does not have");
     default: return set_pattern(r, &patterns[id - OPT_PATTERN]);
     }
+}
+
+/* True if nobody else can ever be at one of the addresses. */
+static bool
+names_itself(const struct request *r)
+{
+    for (size_t i = 0; i < r->endpoint_count; i++) {
+        if (strncmp(r->endpoints[i].url, "inproc://", 9) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* What the options mean together. */
@@ -230,6 +256,9 @@ check_request(const struct request *r)
         return usage_error("give a socket type, such as --req");
     if (r->endpoint_count == 0)
         return usage_error("give an address, with --bind or --connect");
+    if (names_itself(r))
+        return usage_error("inproc:// reaches the sockets of one program, and this is the only "
+                           "one here: take an ipc:// or tcp:// address");
     if (r->data != NULL && r->file != NULL)
         return usage_error("give --data or --file, not both");
     if (r->data != NULL && c->use_lines)

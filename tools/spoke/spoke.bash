@@ -16,7 +16,7 @@ _spoke()
         return ;;
     --bind | --listen | --connect | --dial)
         compopt -o nospace
-        words="ipc:// tcp:// inproc://" ;;
+        words="ipc:// tcp://" ;;
     --format) words="ascii quoted hex msgpack raw no" ;;
     --transport | -t) words="inproc ipc tcp" ;;
     --mode | -m) words="owned shared" ;;

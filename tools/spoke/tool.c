@@ -37,8 +37,10 @@ struct advice {
 
 /* The first line that fits is taken. */
 static const struct advice advice_table[] = {
-    {SPOKE_EURL, NULL, "write it as tcp://HOST:PORT, ipc://PATH or inproc://NAME"},
-    {SPOKE_ESCHEME, NULL, "write it as tcp://HOST:PORT, ipc://PATH or inproc://NAME"},
+    {SPOKE_EURL, "tcp", "write it as tcp://HOST:PORT, with a port up to 65535"},
+    {SPOKE_EURL, "ipc", "write it as ipc://PATH or ipc://@NAME"},
+    {SPOKE_EURL, NULL, "write it as tcp://HOST:PORT or ipc://PATH"},
+    {SPOKE_ESCHEME, NULL, "this version has tcp://HOST:PORT and ipc://PATH"},
     {SPOKE_EADDRINUSE, "tcp",
      "stop the program that listens there (ss -ltnp shows it) or take another port"},
     {SPOKE_EADDRINUSE, "ipc",
@@ -57,6 +59,9 @@ static const struct advice advice_table[] = {
     {SPOKE_EMFILE, NULL, "raise the limit (ulimit -n) or close something"},
     {SPOKE_ENOMEM, NULL, "free some memory or raise the limit of this process"},
     {SPOKE_EPERM, NULL, "spoke doctor says why"},
+    {SPOKE_ENOTSUP, NULL,
+     "unset SPOKE_BACKEND, or set it to uring or poll; spoke doctor says what works here"},
+    {SPOKE_ELIMIT, NULL, "raise the limits on threads and memory (ulimit -u, ulimit -v)"},
     {SPOKE_EPEER, NULL,
      "the other side must be this one's counterpart: req and rep, pair and pair"},
     {SPOKE_EHANDSHAKE, NULL, "look at what listens at that address"},
@@ -149,8 +154,11 @@ tool_number(const char *option, const char *text, uint64_t max, uint64_t *out)
     errno = 0;
     number = strtoull(text, &end, 10);
     if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || number > max) {
-        tool_error("--%s wants a whole number from 0 to %llu, not \"%s\"", option,
-                   (unsigned long long)max, text);
+        if (max == UINT64_MAX)
+            tool_error("--%s wants a whole number, 0 or more, not \"%s\"", option, text);
+        else
+            tool_error("--%s wants a whole number from 0 to %llu, not \"%s\"", option,
+                       (unsigned long long)max, text);
         return false;
     }
     *out = number;
