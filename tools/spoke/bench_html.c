@@ -9,7 +9,8 @@
 #include "bench_rows.h"
 
 enum {
-    NAME_WIDTH = 190, /* of the labels left of the bars */
+    NAME_WIDTH = 190,  /* of the labels left of the bars */
+    NUMBER_WIDTH = 62, /* of the number between label and bar */
     PLOT_WIDTH = 620,
     BAR_HEIGHT = 16,
     BAR_STEP = 24,
@@ -34,7 +35,8 @@ static const char head[] =
     ".grid{stroke:var(--line)}.one{stroke:var(--ink);stroke-width:2;stroke-dasharray:4 3}\n"
     ".raw{fill:var(--raw);stroke:var(--raw)}.spoke{fill:var(--spoke);stroke:var(--spoke)}"
     ".peer{fill:var(--peer);stroke:var(--peer)}.bar{stroke:none}.faint{opacity:.3}"
-    ".path{fill:none;stroke-width:2}\n"
+    ".path{fill:none;stroke-width:2}"
+    ".soft{paint-order:stroke;stroke:var(--page);stroke-width:4px;stroke-linejoin:round}\n"
     ".key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .35em 0 1em}\n"
     "table{border-collapse:collapse;font-size:13px;width:100%}td,th{padding:.15rem "
     ".5rem;text-align:right;"
@@ -84,15 +86,16 @@ draw_text(FILE *f, double x, double y, const char *anchor, const char *class, co
             anchor, class, text);
 }
 
+/* A row's name, `room` left of the bars. */
 static void
-draw_name(FILE *f, int y, const struct bench_row *row)
+draw_name(FILE *f, int y, const struct bench_row *row, int room)
 {
     char text[80];
 
     snprintf(text, sizeof text, "%s%s%s%s%s", row->kind == BENCH_RAW ? "kernel" : row->impl,
              row->mode[0] != '\0' ? " " : "", row->mode, row->detail[0] != '\0' ? ", " : "",
              row->detail);
-    draw_text(f, NAME_WIDTH - 8, y + BAR_HEIGHT - 3, "end", "", text);
+    draw_text(f, NAME_WIDTH - 8 - room, y + BAR_HEIGHT - 3, "end", "", text);
 }
 
 static void
@@ -132,8 +135,23 @@ duration_text(char text[32], double us)
         snprintf(text, 32, "%g ns", us * 1e3);
     else if (us < 1e3)
         snprintf(text, 32, "%g µs", us);
-    else
+    else if (us < 1e6)
         snprintf(text, 32, "%g ms", us / 1e3);
+    else
+        snprintf(text, 32, "%g s", us / 1e6);
+}
+
+/* "1.85 k", "144 M": three digits. */
+static const char *
+scaled_text(char text[24], double value)
+{
+    static const char *const letters[] = {"", "k", "M", "G", "T"};
+    int step = 0;
+
+    for (; value >= 999.5 && step < 4; step++)
+        value /= 1000;
+    snprintf(text, 24, "%.*f %s", value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value, letters[step]);
+    return text;
 }
 
 static void
@@ -179,8 +197,14 @@ static void
 draw_latency_row(FILE *f, const struct log_scale *s, const struct bench_row *row, int y)
 {
     const char *class = class_of(row);
+    char text[32];
 
-    draw_name(f, y, row);
+    if (row->p50 < 999.5)
+        snprintf(text, sizeof text, "%.3g µs", row->p50);
+    else
+        snprintf(text, sizeof text, "%.3g ms", row->p50 / 1e3);
+    draw_name(f, y, row, NUMBER_WIDTH);
+    draw_text(f, NAME_WIDTH - 8, y + BAR_HEIGHT - 3, "end", "soft", text);
     draw_bar(f, y, 0, log_x(s, row->p50), class, "");
     draw_bar(f, y, log_x(s, row->p50), log_x(s, row->p99), class, "faint");
     draw_line(f, NAME_WIDTH + log_x(s, row->p999), y, y + BAR_HEIGHT, class);
@@ -238,7 +262,8 @@ draw_latency(FILE *f, const struct bench_rows *rows)
 
     fputs("<h2>Round trips</h2>\n<p>There and back again; shorter is better. A full bar ends where "
           "half of all round trips "
-          "were done, its pale end where 99 of 100 were, the tick where 999 of 1000 were. Each "
+          "were done, its pale end where 99 of 100 were, the tick where 999 of 1000 were; the "
+          "number is the first of these. Each "
           "line of the scale is ten "
           "times the one before.</p>\n",
           f);
@@ -267,7 +292,7 @@ draw_throughput_group(FILE *f, const struct bench_rows *rows, unsigned group)
             best = fmax(best, rows->rows[i].value.median);
     for (unsigned i = 0; i < rows->count; i++) {
         const struct bench_row *row = &rows->rows[i];
-        char text[48];
+        char text[64], rate[24], bytes[24];
         if (row->group != group || !is_throughput(row))
             continue;
         if (!is_open) {
@@ -275,10 +300,10 @@ draw_throughput_group(FILE *f, const struct bench_rows *rows, unsigned group)
             open_svg(f, bottom + 4, "messages per second, longer is better");
         }
         is_open = true;
-        draw_name(f, y, row);
+        draw_name(f, y, row, 0);
         draw_bar(f, y, 0, row->value.median / best * (PLOT_WIDTH - 170), class_of(row), "");
-        snprintf(text, sizeof text, "%.3g M msg/s, %.3g GB/s", row->value.median / 1e6,
-                 bytes_per_s(row) / 1e9);
+        snprintf(text, sizeof text, "%s msg/s, %sB/s", scaled_text(rate, row->value.median),
+                 scaled_text(bytes, bytes_per_s(row)));
         draw_text(f, NAME_WIDTH + row->value.median / best * (PLOT_WIDTH - 170) + 8,
                   y + BAR_HEIGHT - 3, "start", "soft", text);
         y += BAR_STEP;
@@ -480,8 +505,9 @@ draw_ratio_row(FILE *f, const struct bench_row *row, double value, double full, 
             NAME_WIDTH + 68, y, fmax(fmin(value / full, 1) * (PLOT_WIDTH - 240), 1), BAR_HEIGHT);
     snprintf(text, sizeof text, "%.2f ×, %s%s%s", value, row->mode,
              row->detail[0] != '\0' ? ", " : "", row->detail);
-    draw_text(f, NAME_WIDTH + 74 + fmin(value / full, 1) * (PLOT_WIDTH - 240), y + BAR_HEIGHT - 3,
-              "start", "soft", text);
+    /* Not under the dashed line, which is at 1. */
+    draw_text(f, NAME_WIDTH + 74 + fmin(fmax(value, 1) / full, 1) * (PLOT_WIDTH - 240),
+              y + BAR_HEIGHT - 3, "start", "soft", text);
 }
 
 static double
