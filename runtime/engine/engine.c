@@ -146,6 +146,7 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
     if (e->busy_poll_ns == SPOKE_WAIT_ADAPTIVE && usable_cpus() == 1)
         e->busy_poll_ns = SPOKE_WAIT_BLOCK; /* who spins keeps the other one from running */
     e->spin_credit = e->cork = 0;
+    e->tries_per_yield = 4; /* see yield() in loop.c */
     e->burst = 1;
     if (getrandom(&e->random, sizeof e->random, GRND_NONBLOCK) < 0)
         e->random = (uint64_t)spk_posix_now(NULL);
@@ -206,7 +207,6 @@ spk_engine_open_with(struct spk_engine **out, const struct spk_backend *backend,
     int rc;
 
     *out = NULL;
-    spk_fork_watch();
     if (config == NULL) {
         spoke_engine_config_init(&defaults);
         config = &defaults;
@@ -268,7 +268,6 @@ spk_engine_close(struct spk_engine *e)
 /* Held while the engine starts, which may call the user's log: so a fork does not wait for it.  The
  * child starts an engine of its own, whatever the parent's has come to. */
 static pthread_mutex_t default_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_once_t default_once = PTHREAD_ONCE_INIT;
 static struct spk_engine *default_engine;
 
 static void
@@ -278,7 +277,9 @@ forget_default(void)
     default_engine = NULL;
 }
 
-static void
+/* Before there is a thread that could fork meanwhile: a fork that has begun misses what is
+ * registered then. */
+__attribute__((constructor)) static void
 watch_default(void)
 {
     (void)pthread_atfork(NULL, NULL, forget_default);
@@ -353,8 +354,6 @@ spk_engine_default(struct spk_engine **out)
     int rc = 0;
 
     *out = NULL;
-    spk_fork_watch();
-    pthread_once(&default_once, watch_default);
     pthread_mutex_lock(&default_lock);
     if (default_engine == NULL) {
         spoke_engine_config_init(&config);

@@ -172,6 +172,7 @@ struct spk_engine {
     int cork;         /* above 0: sends are gathered until it is 0 again */
     atomic_bool sleeping;      /* in the kernel: who posts must poke */
     int spin_credit;           /* above 0: recent waits were short, spinning pays */
+    unsigned tries_per_yield;  /* of a spin */
     spoke_ns lease_until_ns;   /* until then hot receives are left to callers that spin */
     spoke_ns sleep_until_ns;   /* while asleep: when the thread wakes by itself */
     int foreign_fd, timer_fd;  /* for spoke_engine_fd(); -1: nobody asked */
@@ -271,9 +272,6 @@ int spk_error_from_errno(int error);
 /* ---- forks ---- */
 
 extern atomic_uint spk_fork_generation; /* +1 in every child */
-
-/* To be called before the first engine opens. */
-void spk_fork_watch(void);
 
 /* A child of fork() finds this static lock free, although another thread may have had it. */
 void spk_fork_add_lock(pthread_mutex_t *lock);

@@ -7,6 +7,7 @@
 #include <assert.h>
 
 #include "runtime/engine/engine.h"
+#include "runtime/memory/pool.h"
 
 #define LOCKS_MOST 8u
 
@@ -14,7 +15,6 @@ atomic_uint spk_fork_generation;
 
 static pthread_mutex_t *locks[LOCKS_MOST]; /* filled before main() */
 static unsigned lock_count;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void
 take_locks(void)
@@ -37,18 +37,13 @@ in_child(void)
     atomic_fetch_add_explicit(&spk_fork_generation, 1, memory_order_relaxed);
 }
 
-/* Later than the allocator, which does the same: its locks are then taken after ours, as everywhere
- * else. */
-static void
+/* Before there is a thread that could fork meanwhile, yet later than the allocator, which does the
+ * same when it is first used: its locks are then taken after ours, as everywhere else. */
+__attribute__((constructor)) static void
 watch(void)
 {
+    spk_free(spk_zalloc(1));
     (void)pthread_atfork(take_locks, give_locks, in_child);
-}
-
-void
-spk_fork_watch(void)
-{
-    pthread_once(&once, watch);
 }
 
 void
