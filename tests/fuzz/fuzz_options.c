@@ -18,7 +18,7 @@ enum command { SET, SET_ODD, GET, GET_ODD, CREATE, START, CLOSE, PASS, COMMANDS 
 
 /* ---- what include/spoke/option.h says ---- */
 
-enum { S = 1, D = 2, L = 4, P = 8, EARLY = 16, READ_ONLY = 32 };
+enum { S = 1, D = 2, L = 4, P = 8, EARLY = 16, READ_ONLY = 32, TCP_ONLY = 64, IPC_ONLY = 128 };
 
 static const struct option {
     const char *name;
@@ -47,9 +47,9 @@ static const struct option {
     {SPOKE_OPT_MAX_PIPES, SPOKE_INT, S, 0, 0, INT32_MAX, 0},
     {SPOKE_OPT_BUSY_POLL, SPOKE_DURATION, S, 0, SPOKE_WAIT_ADAPTIVE, SPOKE_FOREVER,
      SPOKE_WAIT_BLOCK},
-    {SPOKE_OPT_TCP_NODELAY, SPOKE_BOOL, S | D | L, 0, 0, 1, 1},
-    {SPOKE_OPT_TCP_KEEPALIVE, SPOKE_BOOL, S | D | L, 0, 0, 1, 1},
-    {SPOKE_OPT_IPC_MODE, SPOKE_INT, S | L, 0, -1, 0777, -1},
+    {SPOKE_OPT_TCP_NODELAY, SPOKE_BOOL, S | D | L | TCP_ONLY, 0, 0, 1, 1},
+    {SPOKE_OPT_TCP_KEEPALIVE, SPOKE_BOOL, S | D | L | TCP_ONLY, 0, 0, 1, 1},
+    {SPOKE_OPT_IPC_MODE, SPOKE_INT, S | L | IPC_ONLY, 0, -1, 0777, -1},
     {SPOKE_OPT_PROTOCOL, SPOKE_INT, S | READ_ONLY, 0, 0, 0, 0},
     {SPOKE_OPT_PEER, SPOKE_INT, S | READ_ONLY, 0, 0, 0, 0},
     {SPOKE_OPT_RECV_FD, SPOKE_INT, S | READ_ONLY, 0, 0, 0, 0},
@@ -63,6 +63,12 @@ static const struct option {
     {SPOKE_OPT_PEER_PID, SPOKE_INT, P | READ_ONLY, 0, 0, 0, 0},
     {SPOKE_OPT_PEER_UID, SPOKE_INT, P | READ_ONLY, 0, 0, 0, 0},
     {SPOKE_OPT_PEER_GID, SPOKE_INT, P | READ_ONLY, 0, 0, 0, 0},
+    {SPOKE_OPT_FAIL_NO_PEERS, SPOKE_BOOL, S, 0, 0, 1, 0},
+    {SPOKE_OPT_DIAL_ASYNC, SPOKE_BOOL, S | D, 0, 0, 1, 1},
+    {SPOKE_OPT_TCP_KEEPALIVE_TIME, SPOKE_DURATION, S | D | L | TCP_ONLY, 0, 0, 32767 * SPOKE_SECOND,
+     0},
+    {SPOKE_OPT_IPC_OWNER, SPOKE_INT, S | L | IPC_ONLY, 0, -1, INT32_MAX, -1},
+    {SPOKE_OPT_IPC_GROUP, SPOKE_INT, S | L | IPC_ONLY, 0, -1, INT32_MAX, -1},
 };
 enum { OPTIONS = sizeof options / sizeof options[0] };
 
@@ -98,12 +104,20 @@ size_of(enum spoke_type type)
     }
 }
 
+static bool
+has(const struct object *object, const struct option *o)
+{
+    int others = object->ipc ? TCP_ONLY : IPC_ONLY;
+
+    return (o->flags & object->kind) != 0 && (o->only == 0 || o->only == x.protocol) &&
+           (object->kind == S || (o->flags & others) == 0);
+}
+
 static const struct option *
-find(int kind, const char *name)
+find(const struct object *object, const char *name)
 {
     for (int i = 0; i < OPTIONS; i++)
-        if (strcmp(options[i].name, name) == 0 && (options[i].flags & kind) != 0 &&
-            (options[i].only == 0 || options[i].only == x.protocol))
+        if (strcmp(options[i].name, name) == 0 && has(object, &options[i]))
             return &options[i];
     return NULL;
 }
@@ -189,7 +203,7 @@ static void
 check_object(struct object *object)
 {
     for (int i = 0; i < OPTIONS && object->handle != NULL && !object->closed; i++)
-        if (find(object->kind, options[i].name) == &options[i])
+        if (has(object, &options[i]))
             check_option(object, &options[i]);
 }
 
@@ -219,7 +233,8 @@ may_give(const struct object *object, const struct option *o, enum spoke_type ty
             number = INT64_MAX;
         bad = number < o->least || number > o->most;
     }
-    late = (o->flags & EARLY) != 0 && x.started;
+    late = ((o->flags & EARLY) != 0 && x.started) ||
+           ((o->flags & IPC_ONLY) != 0 && object->kind == L && object->started);
     return (bad && rc == SPOKE_ERANGE) || (late && rc == SPOKE_ETOOLATE) ||
            (!bad && !late && rc == 0);
 }
@@ -228,7 +243,7 @@ static void
 try_set(struct object *object, const char *name, enum spoke_type type, const uint8_t *value,
         size_t size)
 {
-    const struct option *o = find(object->kind, name);
+    const struct option *o = find(object, name);
     uint8_t *exact = size > 0 ? malloc(size) : NULL;
     int rc;
 
@@ -344,7 +359,7 @@ may_get(const struct object *object, const struct option *o, enum spoke_type typ
 static void
 try_get(struct object *object, const char *name, enum spoke_type type, size_t room)
 {
-    const struct option *o = find(object->kind, name);
+    const struct option *o = find(object, name);
     char *value = room > 0 ? malloc(room) : NULL;
     size_t size = room;
     int rc;
@@ -384,7 +399,7 @@ get_of_pipe(struct input *in)
     const char *name = a_name(in, text);
     enum spoke_type type = (enum spoke_type)(input_byte(in) % 9);
     size_t room = input_byte(in), size = room;
-    const struct option *o = find(P, name);
+    const struct option *o = find(&(const struct object){.kind = P}, name);
     int rc;
 
     value = room > 0 ? malloc(room) : NULL;
