@@ -266,6 +266,22 @@ WORLD_TEST(waiting, the_receive_descriptor_may_be_asked_for_late, world_cases_re
     world_close(w);
 }
 
+/* Send whenever the descriptor says that there is room, which must then be true: tcp finds some
+ * more a little later.  Returns how many messages were taken before it stayed quiet. */
+static uint32_t
+send_until_quiet(struct world *w, struct node *n, int fd, size_t size)
+{
+    struct descriptor readable = {fd, true};
+    uint32_t sent = 0;
+
+    for (int quiet = 0; quiet < 100; quiet++) {
+        for (; is_as_wanted(&readable); quiet = 0)
+            cr_assert_eq(node_send_pattern(n, size, sent++, SPOKE_DONTWAIT), 0, "after %u", sent);
+        world_pass(w, SPOKE_MS);
+    }
+    return sent;
+}
+
 WORLD_TEST(waiting, the_send_descriptor_is_readable_while_there_is_room, world_cases_real,
            .timeout = 60)
 {
@@ -285,8 +301,7 @@ WORLD_TEST(waiting, the_send_descriptor_is_readable_while_there_is_room, world_c
     check_descriptor(w, fd, true);
     cr_assert_eq(node_expect(b, 100000, 0), 0);
     cr_assert_eq(node_expect(b, 100000, 1), 0);
-    uint32_t sent = send_until_full(w, a, 100000, 1);
-    check_descriptor(w, fd, false);
+    uint32_t sent = send_until_quiet(w, a, fd, 100000);
     for (uint32_t i = 0; i < sent; i++)
         cr_assert_eq(node_expect(b, 100000, i), 0);
     check_descriptor(w, fd, true);
