@@ -160,7 +160,8 @@ SPOKE_API int spoke_socket_on_writable(spoke_socket *s, spoke_writable_f *fn, vo
 /* What happens to a socket's connections, in order.  DETACHED follows each ATTACHING exactly once
  * unless that was refused, whoever was listening then.  When an event is told its pipe may be gone
  * already, and its dialer or listener closed; their handles and the number still say whose it was.
- */
+ * Where there is no memory to tell, ATTACHING refuses the peer, DETACHED is told all the same, and
+ * the others are left out. */
 enum spoke_event_type {
     SPOKE_EVENT_ATTACHING = 1, /* a peer shook hands; on_event may refuse it by returning an error:
                                   then nothing else is said of it */

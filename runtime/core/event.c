@@ -139,22 +139,40 @@ on_event_task(struct spk_task *task)
         spk_task_queue(s->e, &s->free_task);
 }
 
+static struct event *
+new_event(const struct spk_endpoint *endpoint)
+{
+    size_t size = strlen(endpoint->url.text) + 1;
+    struct event *ev = spk_zalloc(sizeof *ev + size);
+
+    if (ev != NULL)
+        memcpy(ev->url, endpoint->url.text, size);
+    return ev;
+}
+
 void
 spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct spk_pipe *p,
           struct spk_endpoint *endpoint)
 {
-    size_t size;
-    struct event *ev;
+    struct event *ev = NULL;
 
     if (s->on_event == NULL)
         return;
-    size = strlen(endpoint->url.text) + 1;
-    if ((ev = spk_zalloc(sizeof *ev + size)) == NULL) {
-        if (type == SPOKE_EVENT_ATTACHING) /* cannot ask, so refuse */
-            spk_pipe_shut(p, SPOKE_ENOMEM);
+    if (type == SPOKE_EVENT_DETACHED && p->farewell != NULL) {
+        ev = p->farewell;
+        p->farewell = NULL;
+    } else {
+        ev = new_event(endpoint);
+    }
+    /* Who hears of a peer shall hear of its end, whatever memory there is by then. */
+    if (type == SPOKE_EVENT_ATTACHING &&
+        (ev == NULL || (p->farewell = new_event(endpoint)) == NULL)) {
+        spk_free(ev);
+        spk_pipe_shut(p, SPOKE_ENOMEM);
         return;
     }
-    memcpy(ev->url, endpoint->url.text, size);
+    if (ev == NULL)
+        return;
     ev->event = (struct spoke_event){
         .type = type,
         .reason = reason,

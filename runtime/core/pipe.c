@@ -179,6 +179,7 @@ spk_pipe_closed(struct spk_pipe *p)
     p->state = SPK_PIPE_CLOSED;
     if (p->announced)
         spk_event(s, SPOKE_EVENT_DETACHED, reason, p, endpoint);
+    spk_free(p->farewell);
     spk_list_remove(&p->link);
     spk_idmap_remove(&s->by_id, p->id);
     give_id(p->id);

@@ -168,6 +168,7 @@ struct spk_pipe {
     spoke_pipe_id id;
     enum spk_pipe_state state;
     int reason; /* why it left ATTACHED: the first one */
+    void *farewell;     /* event.c's: memory to tell that in */
     bool writable;
     bool announced;     /* ATTACHING was said and not refused: DETACHED must follow */
     bool added;         /* the protocol has it */

@@ -4,6 +4,7 @@
 #include "tests/fault/duo.h"
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "runtime/memory/pool.h"
 #include "tests/support/endpoints.h"
@@ -224,6 +225,52 @@ Test(memory, a_close_needs_none, .timeout = 60)
         cr_assert_eq(rc, 0, "allocation %ld: %s", n, spoke_error_name(rc));
         resources_settle(&before);
     }
+}
+
+static int
+count_ends(spoke_socket *s, const struct spoke_event *event, void *ctx)
+{
+    int *open = ctx;
+
+    (void)s;
+    if (event->type == SPOKE_EVENT_ATTACHING)
+        ++*open;
+    else if (event->type == SPOKE_EVENT_DETACHED)
+        --*open;
+    return 0;
+}
+
+/* Goal: who has heard of a peer hears of its end.  Method: from the moment that the peer's socket
+ * closes there is no memory at all. */
+Test(memory, the_end_of_a_pipe_is_told_without_any, .timeout = 60)
+{
+    static struct resources before;
+    char url[ENDPOINT_MAX];
+    int open = 0;
+    struct duo d;
+
+    endpoint_fresh(url, IPC);
+    resources_take(&before);
+    memset(&d, 0, sizeof d);
+    cr_assert_eq(spoke_engine_open(&d.e, NULL), 0);
+    cr_assert_eq(spoke_socket_open(&d.rep, SPOKE_REP, d.e), 0);
+    cr_assert_eq(spoke_socket_open(&d.req, SPOKE_REQ, d.e), 0);
+    cr_assert_eq(spoke_socket_on_event(d.rep, count_ends, &open), 0);
+    cr_assert_eq(spoke_listen(d.rep, url, NULL, 0), 0);
+    cr_assert_eq(spoke_dial(d.req, url, NULL, SPOKE_WAIT_FIRST), 0);
+    cr_assert_eq(duo_exchange(&d, 100), 0);
+    cr_assert_eq(open, 1);
+    arm(1);
+    spk_memory_set_fault(fail_from_here_on, NULL);
+    int rc = spoke_socket_close(d.req);
+    for (int i = 0; i < 1000 && open > 0; i++)
+        spoke_engine_poll(d.e, SPOKE_MS);
+    disarm();
+    cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
+    cr_assert_eq(open, 0, "DETACHED was not told");
+    cr_assert_eq(spoke_socket_close(d.rep), 0);
+    cr_assert_eq(spoke_engine_close(d.e), 0);
+    resources_settle(&before);
 }
 
 /* The other switch, which counts by itself. */
