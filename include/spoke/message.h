@@ -31,8 +31,9 @@ extern "C" {
 #define SPOKE_HEADER_MAX ((size_t)1028) /* bytes */
 
 /* Give a message with a body of `size` bytes, contents undefined, header empty.  There is spare
- * room in front of and behind the body, so that a short prepend or append copies nothing. Errors:
- * SPOKE_EMSGSIZE, SPOKE_ENOMEM; then *out is NULL.  Any thread. */
+ * room around the body, so that a short append or prepend copies nothing (a prepend to a body of up
+ * to 128 bytes: nothing but, once, that body).  Errors: SPOKE_EMSGSIZE, SPOKE_ENOMEM; then *out is
+ * NULL.  Any thread. */
 SPOKE_API int spoke_msg_new(spoke_msg **out, size_t size);
 
 /* The same, filled with a copy of `data`.  SPOKE_EINVAL: `data` is NULL and `size` is not 0. */

@@ -293,7 +293,7 @@ send_request(struct spk_socket *s, struct req_context *c, spoke_msg *m)
     int rc = spk_sp_put_header(&request, m, word, sizeof word);
     if (rc != 0)
         return rc;
-    request->expires_ns = 0; /* else it could not be sent again */
+    request->expires = false; /* else it could not be sent again */
     struct spk_pipe *p = spk_socket_next_writable(s);
     if (p != NULL && (rc = hand_over(p, request)) != 0)
         return spk_sp_settle(m, request, rc);

@@ -239,7 +239,7 @@ spk_pipe_send(struct spk_pipe *p, spoke_msg *m)
         p->want_writable = true;
         return SPOKE_EAGAIN;
     }
-    if (m->expires_ns != 0 && spk_engine_now(p->socket->e) >= m->expires_ns) {
+    if (m->expires && spk_engine_now(p->socket->e) >= m->expires_ns) {
         p->socket->stats.dropped_expired++;
         spoke_msg_free(m);
         return 0;

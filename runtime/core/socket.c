@@ -10,6 +10,8 @@
 
 #include "runtime/core/core.h"
 
+#define AHEAD 4 /* in a batch, a message is fetched into the cache so many before its turn */
+
 /* ---- readiness ---- */
 
 static void
@@ -413,10 +415,9 @@ send_one(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
 
     if (has_nobody(s))
         return SPOKE_ENOPEER;
-    if (s->send_expiry_ns > 0)
+    m->expires = s->send_expiry_ns > 0;
+    if (m->expires)
         m->expires_ns = spk_later(spk_engine_now(s->e), s->send_expiry_ns);
-    else
-        m->expires_ns = 0;
     while ((rc = s->protocol->send(s, m)) == SPOKE_EAGAIN) {
         s->writable_wanted = true;
         if (has_nobody(s)) /* any more */
@@ -455,7 +456,11 @@ spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
         goto leave;
     }
     e->cork++;
-    while (done < count && (rc = send_one(s, messages[done], flags, &deadline)) == 0)
+    while (done < count) {
+        if (count - done > AHEAD)
+            spk_msg_prefetch(messages[done + AHEAD]);
+        if ((rc = send_one(s, messages[done], flags, &deadline)) != 0)
+            break;
         done++;
     e->cork--;
     if (rc != SPOKE_ECLOSED)

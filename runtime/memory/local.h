@@ -18,6 +18,8 @@
 #define SPK_SIZE_CLASSES 30u
 #define SPK_LIST_BLOCKS  64u
 #define SPK_CACHE_LINE   64
+#define SPK_BLOCKS_AHEAD                                                                           \
+    8u /* a block is fetched into the cache so many allocations before its own */
 
 struct spk_pool;
 
@@ -130,6 +132,12 @@ spk_local_take(struct spk_pool *pool, uint32_t size_class)
     if (count == 0 || atomic_load_explicit(&spk_memory_faults, memory_order_relaxed))
         return NULL;
     atomic_store_explicit(&list->count, count - 1, memory_order_relaxed);
+    if (count > SPK_BLOCKS_AHEAD) { /* whoever freed it may have been another CPU */
+        uint8_t *ahead = list->blocks[count - 1 - SPK_BLOCKS_AHEAD];
+
+        __builtin_prefetch(ahead - sizeof(struct spk_block), 1);
+        __builtin_prefetch(ahead - sizeof(struct spk_block) + SPK_CACHE_LINE, 1);
+    }
     return list->blocks[count - 1];
 }
 

@@ -13,10 +13,14 @@
 #include "runtime/memory/local.h"
 #include "runtime/memory/pool.h"
 
-#define MAGIC          UINT32_C(0x73704d67)
-#define MAGIC_FREED    UINT32_C(0x64656164)
-#define CHUNK_HEADROOM ((size_t)64)
-#define CHUNK_TAILROOM ((size_t)32)
+#define MAGIC           0x4d67
+#define MAGIC_FREED     0x6465
+#define CHUNK_HEADROOM  ((size_t)64)
+#define CHUNK_TAILROOM  ((size_t)32)
+#define INLINE_HEADROOM ((size_t)32) /* of a small body that had to move */
+
+_Static_assert(sizeof(struct spk_block) + offsetof(struct spoke_msg, inline_body) == SPK_CACHE_LINE,
+               "a small body begins on a cache line of its own");
 
 static void
 copy_bytes(uint8_t *to, const void *from, size_t size)
@@ -39,13 +43,13 @@ init_message(spoke_msg *m, size_t size)
 {
     atomic_init(&m->refs, 1);
     m->magic = MAGIC;
-    m->body = m->inline_body + SPK_HEADROOM;
+    m->body = m->inline_body;
     m->size = size;
     m->chunk = NULL;
     m->header = m->inline_header;
     m->header_size = 0;
     m->pipe = 0;
-    m->expires_ns = 0;
+    m->expires = false;
 }
 
 /* Give a message with an empty header and the body inline. */
@@ -228,8 +232,8 @@ move_body_inline(spoke_msg *m, size_t front, size_t back)
     size_t start = sizeof m->inline_body - m->size - back; /* as far back as it can be … */
     struct spk_chunk *old = m->chunk;
 
-    if (start > SPK_HEADROOM) /* … but not farther than is of use */
-        start = front > SPK_HEADROOM ? front : SPK_HEADROOM;
+    if (start > INLINE_HEADROOM) /* … but not farther than is of use */
+        start = front > INLINE_HEADROOM ? front : INLINE_HEADROOM;
     if (m->size > 0)
         memmove(m->inline_body + start, m->body, m->size);
     m->body = m->inline_body + start;
@@ -314,7 +318,9 @@ copy_rest(spoke_msg *to, const spoke_msg *from)
     copy_bytes(to->header, from->header, from->header_size);
     to->header_size = from->header_size;
     to->pipe = from->pipe;
-    to->expires_ns = from->expires_ns;
+    to->expires = from->expires;
+    if (from->expires)
+        to->expires_ns = from->expires_ns;
     return 0;
 }
 
@@ -471,7 +477,7 @@ spoke_msg_header_append(spoke_msg *m, const void *data, size_t size)
     if (rc != 0)
         return rc;
     copy_bytes(m->header + m->header_size, data, size);
-    m->header_size += (uint32_t)size;
+    m->header_size = (uint16_t)(m->header_size + size);
     return 0;
 }
 
@@ -484,7 +490,7 @@ spoke_msg_header_prepend(spoke_msg *m, const void *data, size_t size)
         return rc;
     memmove(m->header + size, m->header, m->header_size);
     copy_bytes(m->header, data, size);
-    m->header_size += (uint32_t)size;
+    m->header_size = (uint16_t)(m->header_size + size);
     return 0;
 }
 
@@ -495,7 +501,7 @@ spoke_msg_header_trim_front(spoke_msg *m, size_t size)
         return SPOKE_ESHARED;
     if (size > m->header_size)
         return SPOKE_EINVAL;
-    m->header_size -= (uint32_t)size;
+    m->header_size = (uint16_t)(m->header_size - size);
     memmove(m->header, m->header + size, m->header_size);
     return 0;
 }
@@ -507,7 +513,7 @@ spoke_msg_header_trim_back(spoke_msg *m, size_t size)
         return SPOKE_ESHARED;
     if (size > m->header_size)
         return SPOKE_EINVAL;
-    m->header_size -= (uint32_t)size;
+    m->header_size = (uint16_t)(m->header_size - size);
     return 0;
 }
 

@@ -9,6 +9,7 @@
 #define SLOTS_MIN  8u
 #define SLOTS_KEPT 1024u /* while empty */
 #define SLOTS_MAX  (1u << 31)
+#define AHEAD      4u /* a message is fetched into the cache so many before its turn */
 
 size_t
 spk_queue_cost(const spoke_msg *m)
@@ -92,6 +93,8 @@ spk_queue_pop(struct spk_queue *q)
     if (q->count == 0)
         return NULL;
     spoke_msg *m = q->slots[q->head];
+    if (q->count > AHEAD) /* whoever put it there may have been another CPU */
+        spk_msg_prefetch(q->slots[(q->head + AHEAD) & q->mask]);
     q->head = (q->head + 1) & q->mask;
     q->count--;
     q->bytes -= spk_queue_cost(m);

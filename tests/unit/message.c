@@ -86,7 +86,7 @@ Test(message, new_gives_a_writable_body_of_the_size_and_an_empty_header)
         cr_expect_eq(spoke_msg_size(m), sizes[i]);
         cr_expect_eq(spoke_msg_header_size(m), 0);
         cr_expect_eq(spoke_msg_pipe(m), 0);
-        cr_expect_eq(m->expires_ns, 0);
+        cr_expect_not(m->expires);
         cr_expect(spoke_msg_is_unique(m));
         cr_expect(is_filled(spoke_msg_body(m), sizes[i], (unsigned)i));
         spoke_msg_free(m);
@@ -285,11 +285,13 @@ Test(message, make_unique_copies_header_pipe_and_expiry)
     fill(words, sizeof words, 9);
     cr_assert_eq(spoke_msg_header_append(m, words, sizeof words), 0);
     m->pipe = 7;
+    m->expires = true;
     m->expires_ns = 8;
     spoke_msg_dup(m);
     cr_assert_eq(spoke_msg_make_unique(&copy), 0);
     cr_expect_neq(copy, m);
     cr_expect_eq(spoke_msg_pipe(copy), 7);
+    cr_expect(copy->expires);
     cr_expect_eq(copy->expires_ns, 8);
     cr_expect_eq(spoke_msg_header_size(copy), sizeof words);
     cr_expect_arr_eq(spoke_msg_header(copy), words, sizeof words);
@@ -342,18 +344,31 @@ Test(message, append_and_prepend_keep_order)
     spoke_msg_free(m);
 }
 
-Test(message, short_prepends_and_appends_copy_nothing)
+Test(message, short_appends_and_prepends_leave_the_bytes_where_they_are)
 {
     for (size_t i = 0; i < SIZES; i++) {
         spoke_msg *m = filled_message(sizes[i], 1);
         uint8_t *body = spoke_msg_body(m);
-        cr_assert_eq(spoke_msg_prepend(m, "12345678", 8), 0);
-        cr_expect_eq((uint8_t *)spoke_msg_body(m) + 8, body, "%zu", sizes[i]);
-        if (sizes[i] != 128) /* an inline body has spare room in front only, once it is full */
-            cr_assert_eq(spoke_msg_append(m, NULL, sizes[i] < 128 ? 1 : 32), 0);
-        cr_expect_eq((uint8_t *)spoke_msg_body(m) + 8, body, "%zu", sizes[i]);
+        cr_assert_eq(spoke_msg_append(m, NULL, 32), 0);
+        cr_expect_eq((uint8_t *)spoke_msg_body(m), body, "%zu", sizes[i]);
+        if (sizes[i] > SPK_BODY_INLINE) { /* a small body makes room in front once it is needed */
+            cr_assert_eq(spoke_msg_prepend(m, "12345678", 8), 0);
+            cr_expect_eq((uint8_t *)spoke_msg_body(m) + 8, body, "%zu", sizes[i]);
+        }
         spoke_msg_free(m);
     }
+}
+
+Test(message, a_small_body_moves_once_for_a_series_of_short_prepends)
+{
+    spoke_msg *m = filled_message(64, 1);
+
+    cr_assert_eq(spoke_msg_prepend(m, "12345678", 8), 0);
+    uint8_t *body = spoke_msg_body(m);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(spoke_msg_prepend(m, "12345678", 8), 0);
+    cr_expect_eq((uint8_t *)spoke_msg_body(m) + 24, body);
+    spoke_msg_free(m);
 }
 
 /* Method: a plain array does the same, through every border between inline, chunk and large. */
