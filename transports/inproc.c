@@ -20,14 +20,19 @@
           */
 #define STALLED_MOST 4u /* … while that has room; else so many */
 #define BYTES_MOST   ((size_t)1 << 20)
+#define AHEAD        8u /* a message comes from the other CPU's cache so many before it is needed */
 
-/* One writer, one reader.  Positions only grow. */
+/* One writer, one reader.  Positions only grow.  Each side looks at the other's only when what it
+ * has seen of them is used up, so that the two seldom touch the same memory. */
 struct ring {
     _Alignas(64) atomic_uint head; /* the reader's */
     atomic_size_t bytes_out;
+    unsigned seen_tail;
     _Alignas(64) atomic_uint tail; /* the writer's */
     atomic_size_t bytes_in;
-    spoke_msg *slots[RING_SIZE];
+    unsigned seen_head;
+    size_t seen_bytes_out;
+    _Alignas(64) spoke_msg *slots[RING_SIZE];
 };
 
 struct inproc_pipe;
@@ -64,6 +69,7 @@ struct inproc_pipe {
     struct link *link;
     int side;
     struct spk_task drain_task;
+    struct spk_flush flush; /* to tell the other end of messages that were sent together */
 };
 
 /* ---- names ---- */
@@ -133,9 +139,14 @@ ring_pop(struct ring *r)
     unsigned head = atomic_load_explicit(&r->head, memory_order_relaxed);
     spoke_msg *m;
 
-    /* Pairs with the release in ring_push(): the message before its position. */
-    if (head == atomic_load_explicit(&r->tail, memory_order_acquire))
-        return NULL;
+    if (head == r->seen_tail) {
+        /* Pairs with the release in ring_push(): the message before its position. */
+        r->seen_tail = atomic_load_explicit(&r->tail, memory_order_acquire);
+        if (head == r->seen_tail)
+            return NULL;
+    }
+    if (r->seen_tail - head > AHEAD)
+        spk_msg_prefetch(r->slots[(head + AHEAD) % RING_SIZE]);
     m = r->slots[head % RING_SIZE];
     atomic_store_explicit(&r->bytes_out,
                           atomic_load_explicit(&r->bytes_out, memory_order_relaxed) + m->size,
@@ -198,19 +209,32 @@ writable_again(struct link *link, int side)
         spk_pipe_set_writable(&link->end[side].pipe->pipe, true);
 }
 
-/* May the other end put another message into the ring of `end`? */
+/* Is there room for another message, by what the writer has seen of the reader?  There may be
+ * more. */
 static bool
-has_room(struct end *end)
+has_room_as_seen(const struct end *end)
 {
+    const struct ring *r = &end->ring;
     unsigned most = atomic_load_explicit(&end->length, memory_order_relaxed),
-             count = ring_count(&end->ring);
+             count = atomic_load_explicit(&r->tail, memory_order_relaxed) - r->seen_head;
 
     if (most > STALLED_MOST && atomic_load(&end->stalled))
         most = STALLED_MOST;
-    return count < most &&
-           (count == 0 || atomic_load_explicit(&end->ring.bytes_in, memory_order_relaxed) -
-                                  atomic_load_explicit(&end->ring.bytes_out, memory_order_relaxed) <
-                              BYTES_MOST);
+    return count < most && (count == 0 || atomic_load_explicit(&r->bytes_in, memory_order_relaxed) -
+                                                  r->seen_bytes_out <
+                                              BYTES_MOST);
+}
+
+/* May the other end, whose engine we are on, put another message into the ring of `end`? */
+static bool
+has_room(struct end *end)
+{
+    struct ring *r = &end->ring;
+
+    /* Pairs with the release in ring_pop(). */
+    r->seen_head = atomic_load(&r->head);
+    r->seen_bytes_out = atomic_load_explicit(&r->bytes_out, memory_order_relaxed);
+    return has_room_as_seen(end);
 }
 
 /* Tell the other end when there is room again, and enough of it to be worth the call. */
@@ -241,7 +265,8 @@ drain(struct inproc_pipe *ip, int most)
                (m = ring_pop(&mine->ring)) != NULL) {
             most = spk_pipe_received(&ip->pipe, m) ? most - 1 : 0;
         }
-        atomic_store(&mine->stalled, ip->pipe.held != NULL);
+        if (atomic_load_explicit(&mine->stalled, memory_order_relaxed) != (ip->pipe.held != NULL))
+            atomic_store(&mine->stalled, ip->pipe.held != NULL);
         tell_of_room(link, mine, ip->side);
         if (ip->pipe.state != SPK_PIPE_ATTACHED)
             return;
@@ -323,11 +348,31 @@ notify(struct link *link, int side)
     }
 }
 
+/* Wake the other end if it has found its ring empty. */
+static void
+tell_of_message(struct inproc_pipe *ip)
+{
+    struct end *theirs = &ip->link->end[!ip->side];
+
+    /* Push, then look: pairs with arm, then look, in drain(). */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load_explicit(&theirs->armed, memory_order_relaxed) &&
+        atomic_exchange(&theirs->armed, false))
+        notify(ip->link, !ip->side);
+}
+
+static void
+on_flush(struct spk_flush *flush)
+{
+    tell_of_message(SPK_OWNER(flush, struct inproc_pipe, flush));
+}
+
 static int
 inproc_send(struct spk_pipe *p, spoke_msg *m)
 {
     struct inproc_pipe *ip = inproc_of(p);
     struct end *theirs = &ip->link->end[!ip->side];
+    struct spk_engine *e = ip->link->end[ip->side].e;
     int rc;
 
     if (atomic_load_explicit(&m->refs, memory_order_acquire) >
@@ -340,17 +385,17 @@ inproc_send(struct spk_pipe *p, spoke_msg *m)
         m = copy;
     }
     ring_push(&theirs->ring, m);
-    if (theirs->e == ip->link->end[ip->side].e) {
+    if (theirs->e == e) {
         if (theirs->pipe != NULL)
             spk_task_queue(theirs->e, &theirs->pipe->drain_task);
-    } else {
-        atomic_thread_fence(
-            memory_order_seq_cst); /* push, then look: pairs with arm, then look, in drain() */
-        if (atomic_load_explicit(&theirs->armed, memory_order_relaxed) &&
-            atomic_exchange(&theirs->armed, false))
-            notify(ip->link, !ip->side);
+    } else if (spk_list_empty(&ip->flush.link)) {
+        /* Of several that are sent together the first, so that the other end is awake by the time
+         * of the last. */
+        tell_of_message(ip);
+        if (e->cork > 0)
+            spk_list_append(&e->flushes, &ip->flush.link);
     }
-    if (!has_room(theirs)) {
+    if (!has_room_as_seen(theirs) && !has_room(theirs)) {
         spk_pipe_set_writable(p, false);
         atomic_store(
             &theirs->want_room,
@@ -381,6 +426,7 @@ inproc_close(struct spk_pipe *p)
     struct inproc_pipe *ip = inproc_of(p);
 
     spk_task_cancel(&ip->drain_task);
+    spk_list_remove(&ip->flush.link);
     ip->link->end[ip->side].pipe = NULL;
     atomic_store(&ip->link->end[ip->side].closed, true);
     notify(ip->link, !ip->side);
@@ -432,6 +478,8 @@ make_pipe(struct link *link, int side, struct spk_endpoint *ep)
     ip->side = side;
     ip->link = link;
     spk_task_init(&ip->drain_task, on_drain_task);
+    spk_list_init(&ip->flush.link);
+    ip->flush.fn = on_flush;
     if ((rc = spk_pipe_init(&ip->pipe, ep, &inproc_pipe_ops)) != 0) {
         spk_free(ip);
         return rc;
