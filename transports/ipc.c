@@ -172,7 +172,6 @@ const struct spoke_transport spoke_transport_ipc = {
     .scheme = "ipc",
     .message_type_byte = true,
     .options = SPK_OPTIONS_IPC,
-    .flush_bytes = 16 * 1024,
     .dial = ipc_dial,
     .dial_cancel = spk_fd_dial_cancel,
     .listen = ipc_listen,

@@ -444,7 +444,6 @@ const struct spoke_transport spoke_transport_tcp = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "tcp",
     .options = SPK_OPTIONS_TCP,
-    .flush_bytes = 64 * 1024,
     .check = tcp_check,
     .dial = tcp_dial,
     .dial_cancel = tcp_dial_cancel,

@@ -20,7 +20,9 @@
 #define DIRECT_LEAST                                                                               \
     ((size_t)16 * 1024) /* receive the rest of a body straight into it from here on */
 #define GATHER_MOST  ((size_t)4 * 1024) /* larger bodies go out by reference */
+#define SMALL_MOST   ((size_t)512)      /* written from the stack, header and body together */
 #define GATHER_SIZE  ((size_t)64 * 1024)
+#define FLUSH_BYTES  GATHER_SIZE          /* gathered bytes that are worth a write */
 #define PENDING_MOST ((size_t)256 * 1024) /* bytes taken before the pipe says that it is full */
 #define SEGMENTS     64
 
@@ -52,7 +54,6 @@ struct framing {
     struct spk_flush flush;
     struct out *out;
     uint64_t burst; /* the engine's burst in which we last wrote at once */
-    uint32_t flush_bytes;
     bool type_byte, closing;
 
     uint8_t head[HEAD_MOST]; /* of the message that is arriving */
@@ -217,8 +218,15 @@ on_sent(struct spk_op *op, int result)
         after_write(f);
 }
 
-static size_t
-make_head(const struct framing *f, uint8_t *head, size_t length)
+static inline size_t
+head_size_of(const struct framing *f)
+{
+    return f->type_byte ? 9 : 8;
+}
+
+/* The bytes in front of a message; returns how many there are. */
+static inline size_t
+put_head(const struct framing *f, uint8_t *head, size_t length)
 {
     size_t at = 0;
 
@@ -276,8 +284,7 @@ gathered(struct out *out, uint8_t *data, size_t size)
 static int
 queue_message(struct framing *f, spoke_msg *m, size_t skip)
 {
-    uint8_t head[HEAD_MOST];
-    size_t length = m->header_size + m->size, head_size = make_head(f, head, length);
+    size_t length = m->header_size + m->size, head_size = head_size_of(f);
     bool small = m->size <= GATHER_MOST;
     size_t front = head_size + m->header_size, copied = front + (small ? m->size : 0);
     struct out *out = get_out(f);
@@ -285,8 +292,9 @@ queue_message(struct framing *f, spoke_msg *m, size_t skip)
 
     if (out == NULL || (room = gather_room(out, copied)) == NULL)
         return SPOKE_ENOMEM;
-    memcpy(room, head, head_size);
-    memcpy(room + head_size, m->header, m->header_size);
+    put_head(f, room, length);
+    if (m->header_size > 0)
+        memcpy(room + head_size, m->header, m->header_size);
     if (small)
         memcpy(room + front, m->body, m->size);
     if (skip < copied)
@@ -308,20 +316,31 @@ queue_message(struct framing *f, spoke_msg *m, size_t skip)
     return 0;
 }
 
+/* The system call for one message: a small one from one place, which the kernel takes faster than
+ * three. */
+static int64_t
+write_message(struct framing *f, const spoke_msg *m)
+{
+    uint8_t front[HEAD_MOST + SMALL_MOST];
+    size_t size = put_head(f, front, m->header_size + m->size);
+    struct iovec iov[3] = {{front, size}, {m->header, m->header_size}, {m->body, m->size}};
+
+    if (m->header_size + m->size > SMALL_MOST)
+        return f->st->ops->send_now(f->st, iov, 3);
+    memcpy(front + size, m->header, m->header_size);
+    memcpy(front + size + m->header_size, m->body, m->size);
+    iov[0].iov_len += m->header_size + m->size;
+    return f->st->ops->send_now(f->st, iov, 1);
+}
+
 /* Write one message at once, as far as it goes. */
 static int
 send_at_once(struct framing *f, spoke_msg *m)
 {
-    uint8_t head[HEAD_MOST];
-    size_t head_size = make_head(f, head, m->header_size + m->size),
-           all = head_size + m->header_size + m->size;
-    struct iovec iov[3] = {{head, head_size}, {m->header, m->header_size}, {m->body, m->size}};
-    int64_t n;
+    size_t all = head_size_of(f) + m->header_size + m->size;
+    int64_t n = write_message(f, m);
     int rc;
 
-    if (m->header_size == 0)
-        iov[1] = iov[2];
-    n = f->st->ops->send_now(f->st, iov, m->header_size == 0 ? 2 : 3);
     if (n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS)
         n = 0;
     if (n < 0) { /* the message dies with the connection */
@@ -357,14 +376,14 @@ framing_send(struct spk_pipe *p, spoke_msg *m)
     int rc;
 
     /* A second message in the same burst waits for the others; on a shared engine its thread, or
-     * the sixteen kilobytes, write them. */
+     * FLUSH_BYTES of them, write them. */
     if (idle && e->cork == 0 && !(e->shared && f->burst == e->burst))
         return send_at_once(f, m);
     if ((rc = queue_message(f, m, 0)) != 0)
         return rc;
     if (spk_op_busy(&f->send_op))
         return 0;
-    if (f->out->bytes >= f->flush_bytes)
+    if (f->out->bytes >= FLUSH_BYTES)
         flush_now(f);
     else if (spk_list_empty(&f->flush.link))
         spk_list_append(&e->flushes, &f->flush.link);
@@ -453,7 +472,6 @@ begin_body(struct framing *f, uint64_t length, const uint8_t *data, size_t have)
     f->body_size = (size_t)length;
     memcpy(f->body->body, data, have);
     f->body->size = have;
-    f->head_have = 0;
     return true;
 }
 
@@ -471,27 +489,28 @@ whole_message(struct spk_chunk *chunk, uint8_t *data, size_t size)
     return m;
 }
 
-/* The bytes in front of a message, from wherever they are.  Returns how many of `size` were used;
- * *length when complete (else it stays). */
-static size_t
-take_head(struct framing *f, const uint8_t *data, size_t size, uint64_t *length, bool *complete)
+/* The bytes in front of the next message: where they are, once they are complete, in `data` or put
+ * together in f->head; NULL before that, or if they are bad.  *at moves behind them. */
+static const uint8_t *
+take_head(struct framing *f, const uint8_t *data, size_t size, size_t *at)
 {
-    size_t whole = f->type_byte ? 9 : 8, n = whole - f->head_have;
+    size_t whole = head_size_of(f), n = whole - f->head_have;
+    const uint8_t *head = data + *at;
 
-    if (n > size)
-        n = size;
-    memcpy(f->head + f->head_have, data, n);
-    f->head_have = (uint8_t)(f->head_have + n);
-    *complete = f->head_have == whole;
-    if (f->type_byte && f->head_have > 0 && f->head[0] != 1) {
+    if (n > size - *at)
+        n = size - *at;
+    *at += n;
+    if (n < whole) {
+        memcpy(f->head + f->head_have, head, n);
+        f->head_have = (uint8_t)(f->head_have + n);
+        head = f->head;
+    }
+    if (f->type_byte && head[0] != 1) {
         f->pipe.socket->stats.garbled++;
         spk_pipe_shut(&f->pipe, SPOKE_EPROTO);
-        *complete = false;
-        return n;
+        return NULL;
     }
-    if (*complete)
-        *length = spk_get64(f->head + (whole - 8));
-    return n;
+    return n == whole || f->head_have == whole ? head : NULL;
 }
 
 /* Continue a body with what has come. */
@@ -529,8 +548,8 @@ parse(struct framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size, in
     bool go_on = f->pipe.state == SPK_PIPE_ATTACHED;
 
     while (at < size && go_on && most > 0) {
-        uint64_t length = 0;
-        bool complete;
+        const uint8_t *head;
+        uint64_t length;
 
         if (f->body != NULL) {
             at += continue_body(f, data + at, size - at);
@@ -542,15 +561,15 @@ parse(struct framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size, in
             most--;
             continue;
         }
-        at += take_head(f, data + at, size - at, &length, &complete);
-        if (!complete || !length_is_fine(f, length)) {
+        if ((head = take_head(f, data, size, &at)) == NULL ||
+            !length_is_fine(f, length = spk_get64(head + (f->type_byte ? 1 : 0)))) {
             go_on = f->pipe.state == SPK_PIPE_ATTACHED;
             continue;
         }
+        f->head_have = 0;
         if (length <= size - at) {
             spoke_msg *m = whole_message(chunk, data + at, (size_t)length);
 
-            f->head_have = 0;
             at += (size_t)length;
             if (m == NULL) {
                 spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
@@ -837,7 +856,6 @@ spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
         goto close_stream;
     f->st = st;
     f->type_byte = endpoint->transport->message_type_byte;
-    f->flush_bytes = endpoint->transport->flush_bytes;
     spk_op_init(&f->recv_op, on_received);
     spk_op_init(&f->send_op, on_sent);
     spk_timer_init(&f->timer, on_handshake_time);

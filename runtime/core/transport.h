@@ -51,8 +51,6 @@ struct spoke_transport {
     bool message_type_byte; /* stream face: each message starts with a 0x01 (ipc) */
     bool message_face;      /* makes pipes by itself (inproc) instead of streams */
     unsigned options;       /* SPK_OPTIONS_…: of its endpoints, besides those that all have */
-    uint32_t
-        flush_bytes; /* stream face: gathered messages are written when there are so many bytes */
 
     int (*check)(const struct spk_url *url); /* beyond its syntax; NULL: nothing to check */
     /* One attempt.  Answers later, always, with spk_dialer_connected() or spk_dialer_failed();
@@ -168,9 +166,9 @@ struct spk_pipe {
     spoke_pipe_id id;
     enum spk_pipe_state state;
     int reason; /* why it left ATTACHED: the first one */
-    void *farewell;     /* event.c's: memory to tell that in */
     bool writable;
     bool announced;     /* ATTACHING was said and not refused: DETACHED must follow */
+    void *farewell;     /* event.c's: memory to tell that in */
     bool added;         /* the protocol has it */
     bool want_writable; /* the protocol is to be told when it becomes writable */
     struct spk_task close_task, writable_task;

@@ -132,7 +132,8 @@ int64_t
 spk_posix_send_now(struct spk_engine *e, int handle, const struct iovec *iov, int count)
 {
     struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
-    ssize_t n = sendmsg(handle, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n = count == 1 ? send(handle, iov->iov_base, iov->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
+                           : sendmsg(handle, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 
     (void)e;
     return n >= 0 ? n : spk_error_from_errno(errno);
