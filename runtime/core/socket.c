@@ -401,7 +401,8 @@ wait_for(struct spk_socket *s, struct spk_link *list, spoke_ns *deadline, spoke_
     if (timeout_ns == 0)
         return SPOKE_ETIMEDOUT;
     if (*deadline == 0)
-        *deadline = spk_later(spk_engine_now(s->e), timeout_ns);
+        *deadline = timeout_ns == SPOKE_FOREVER ? SPOKE_FOREVER
+                                                : spk_later(spk_engine_now(s->e), timeout_ns);
     s->callers++;
     rc = spk_engine_wait(s->e, list, *deadline, s->busy_poll_ns);
     return still_open(s) ? rc : SPOKE_ECLOSED;
@@ -462,6 +463,7 @@ spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
         if ((rc = send_one(s, messages[done], flags, &deadline)) != 0)
             break;
         done++;
+    }
     e->cork--;
     if (rc != SPOKE_ECLOSED)
         spk_socket_check_ready(s);

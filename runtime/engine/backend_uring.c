@@ -238,6 +238,9 @@ fill_receive(struct spk_engine *e, struct io_uring_sqe *entry, struct spk_op *op
         io_uring_prep_recv(entry, op->handle, NULL, CHUNK_SIZE, 0);
         entry->flags |= IOSQE_BUFFER_SELECT;
         entry->buf_group = BUFFER_GROUP;
+        /* What is there at once has mostly been received by plain calls, so the kernel's first try
+         * would find nothing. */
+        entry->ioprio |= IORING_RECVSEND_POLL_FIRST;
     } else {
         op->backend[1] = BY_READINESS;
         io_uring_prep_poll_add(entry, op->handle, POLLIN);

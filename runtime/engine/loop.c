@@ -29,6 +29,13 @@
 #define CREDIT_MOST 16
 #define LEASE       (2 * SPOKE_MS)
 
+/* Tries of a spin between two looks at the clock; and between two yields, which begin often and
+ * become seldom while they show that nobody else wants the CPU. */
+#define TRIES_PER_LOOK  4u
+#define TRIES_PER_YIELD 4u
+#define YIELD_SELDOM    64u
+#define YIELD_SHORT     (2 * SPOKE_US)
+
 /* ---- operations ---- */
 
 void
@@ -513,6 +520,19 @@ credit(struct spk_engine *e, spoke_ns waited, bool slept)
         e->spin_credit = e->spin_credit > 4 ? e->spin_credit - 4 : 0;
 }
 
+/* Whoever has our message may wait for this very CPU.  Returns how many tries to make before the
+ * next yield. */
+static unsigned
+yield(struct spk_engine *e, unsigned tries)
+{
+    spoke_ns start = spk_engine_now(e);
+
+    sched_yield();
+    if (spk_engine_now(e) - start > YIELD_SHORT)
+        return TRIES_PER_YIELD;
+    return tries < YIELD_SELDOM ? tries * 2 : tries;
+}
+
 static spoke_ns
 spin_budget(const struct spk_engine *e)
 {
@@ -541,9 +561,9 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
             spk_engine_give_way(e);
         if (e->spinning) /* a caller looks for itself */
             return false;
-        if (tries % 4 == 0) /* whoever has our message may wait for this very CPU */
-            sched_yield();
-        if (tries % 4 == 0) {
+        if (tries % e->tries_per_yield == 0)
+            e->tries_per_yield = yield(e, e->tries_per_yield);
+        if (tries % TRIES_PER_LOOK == 0 && (until != SPOKE_FOREVER || e->timers.count > 0)) {
             spoke_ns now = spk_engine_now(e);
 
             if (now >= until || now >= spk_timers_next(&e->timers)) /* set by others meanwhile */
@@ -629,7 +649,7 @@ turn(struct spk_engine *e, spoke_ns deadline)
     any = run_tasks(e);
     spk_engine_flush(e);
     end = spk_engine_now(e);
-    if (n > 0 && slept)
+    if (slept && (n > 0 || work_waits(e))) /* another thread's post counts as an arrival too */
         credit(e, end - start, true);
     if (n == SPOKE_EDEADLK)
         e->stuck = true;
@@ -819,6 +839,7 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
             spoke_ns budget)
 {
     spoke_ns until = spk_later(start, budget), now = start;
+    unsigned per_yield;
 
     if (until > deadline)
         until = deadline;
@@ -831,13 +852,15 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
         run_tasks(e);
         if (w->chosen)
             break;
+        per_yield = e->tries_per_yield;
         spk_engine_leave(e);
-        if (tries % 4 == 0) /* whoever has our message may wait for this very CPU */
-            sched_yield();
+        if (tries % per_yield == 0)
+            per_yield = yield(e, per_yield);
         else
             __builtin_ia32_pause();
         lock(e);
-        if (tries % 4 == 0)
+        e->tries_per_yield = per_yield;
+        if (tries % TRIES_PER_LOOK == 0)
             now = spk_engine_now(e);
     }
     e->spinning = false;
