@@ -35,7 +35,7 @@ static const struct tool_option options[] = {
     {"size", 's', "LIST", "bytes per message, also 16K, 1M (64; one-way also 1M)", ID_SIZE},
     {"mode", 'm', "LIST", "owned, shared (both)", ID_MODE},
     {"wait", 'w', "LIST", "block, poll, adaptive (all; one-way: block, adaptive)", ID_WAIT},
-    {"batch", 0, "LIST", "one-way: messages per call (shared 1, owned 1 and 64)", ID_BATCH},
+    {"batch", 0, "LIST", "one-way: messages per call (shared 1, owned 1 and 256)", ID_BATCH},
     {"connections", 0, "N", "how many idle ones (10000)", ID_IDLE},
     {"peers", 'p', NULL, "also other libraries: ZeroMQ, NNG, nanomsg, where installed", ID_PEERS},
     {NULL, 0, NULL, "How long", 0},

@@ -139,7 +139,7 @@ add_spokes(struct group *g)
         } else {
             add_spoke(g, mode, "1");
             if (strcmp(mode, "owned") == 0)
-                add_spoke(g, mode, "64");
+                add_spoke(g, mode, "256");
         }
     }
 }
