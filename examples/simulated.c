@@ -144,7 +144,7 @@ main(int argc, char **argv)
     }
     printf("%llu runs of %u parcels: %llu connections died, %llu parcels came more than once, "
            "none was lost or out of order\n",
-           (unsigned long long)(last - first + 1), PARCELS, (unsigned long long)resets,
-           (unsigned long long)repeats);
+           (unsigned long long)last - (unsigned long long)first + 1, PARCELS,
+           (unsigned long long)resets, (unsigned long long)repeats);
     return 0;
 }

@@ -9,6 +9,7 @@
  * Out: an idle pipe writes at once, on the caller's thread.  What is sent while that is not
  * possible, or in a burst, is gathered: small messages in a chunk, large bodies by reference, and
  * goes out together.  One write at a time is outstanding. */
+#include <assert.h>
 #include <string.h>
 
 #include "runtime/core/core.h"
@@ -547,6 +548,7 @@ parse(struct framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size, in
     size_t at = 0;
     bool go_on = f->pipe.state == SPK_PIPE_ATTACHED;
 
+    assert(data != NULL);
     while (at < size && go_on && most > 0) {
         const uint8_t *head;
         uint64_t length;
