@@ -52,7 +52,7 @@ clean:
 
 help:
 	@echo 'make            build everything into $(BUILD)/'
-	@echo 'make demo       two processes talk, a stranger answers, and what it costs'
+	@echo 'make demo       two processes talk, a nanomsg program answers, and what it costs'
 	@echo 'make test       build and run all tests'
 	@echo 'make bench      measure beside the raw kernel and every peer library installed'
 	@echo 'make interop    only the tests against nanomsg and NNG'
