@@ -416,9 +416,10 @@ send_one(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
 
     if (has_nobody(s))
         return SPOKE_ENOPEER;
-    m->expires = s->send_expiry_ns > 0;
-    if (m->expires)
+    if (s->send_expiry_ns > 0 || m->expires) { /* else others may send what shares it with us */
+        m->expires = s->send_expiry_ns > 0;
         m->expires_ns = spk_later(spk_engine_now(s->e), s->send_expiry_ns);
+    }
     while ((rc = s->protocol->send(s, m)) == SPOKE_EAGAIN) {
         s->writable_wanted = true;
         if (has_nobody(s)) /* any more */

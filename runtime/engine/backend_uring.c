@@ -17,7 +17,7 @@
  * A receive without memory of its own takes a provided buffer, a chunk of ours.  The chunk goes
  * back to the kernel right after the callback if nobody kept a slice of it, otherwise a new one
  * takes its place.  When the buffers are used up, or there are none, the kernel only tells when
- * there is something to read, and a plain call receives it.  docs/architecture.md, "The engine". */
+ * there is something to read, and a plain call receives it.  docs/architecture.md, "Operations". */
 #include <errno.h>
 #include <poll.h>
 #include <sys/eventfd.h>

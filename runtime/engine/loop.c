@@ -2,7 +2,7 @@
 /* The loop: what an engine does in one turn, how long it looks for work itself before it sleeps,
  * and how threads that share an engine wait for it.  The order within a turn: posted work, tasks,
  * timers, callbacks, held-back writes, hot receives, then the backend (which submits everything and
- * waits, in one system call).  docs/architecture.md, "The engine". */
+ * waits, in one system call).  docs/architecture.md, "Waiting". */
 #include <errno.h>
 #include <linux/futex.h>
 #include <sched.h>
@@ -520,6 +520,16 @@ credit(struct spk_engine *e, spoke_ns waited, bool slept)
         e->spin_credit = e->spin_credit > 4 ? e->spin_credit - 4 : 0;
 }
 
+static void
+relax(void)
+{
+#ifdef __x86_64__
+    __builtin_ia32_pause();
+#elif defined __aarch64__
+    __asm__ volatile("yield");
+#endif
+}
+
 /* Whoever has our message may wait for this very CPU.  Returns how many tries to make before the
  * next yield. */
 static unsigned
@@ -803,11 +813,14 @@ spk_engine_wake_all(struct spk_engine *e, struct spk_link *list)
         spk_engine_wake_one(e, list);
 }
 
+/* For as long as this wait the loop waits as its socket wants it. */
 static int
-wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline)
+wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_ns busy_poll_ns)
 {
+    spoke_ns of_the_engine = e->busy_poll_ns;
     int rc = 0;
 
+    e->busy_poll_ns = busy_poll_ns;
     while (!w->chosen) {
         if (e->stuck) {
             e->stuck = false;
@@ -820,6 +833,7 @@ wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline)
         }
         spk_engine_turn(e, deadline);
     }
+    e->busy_poll_ns = of_the_engine;
     return w->chosen ? 0 : rc;
 }
 
@@ -857,7 +871,7 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
         if (tries % per_yield == 0)
             per_yield = yield(e, per_yield);
         else
-            __builtin_ia32_pause();
+            relax();
         lock(e);
         e->tries_per_yield = per_yield;
         if (tries % TRIES_PER_LOOK == 0)
@@ -914,7 +928,8 @@ spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
     spk_list_init(&w.wake);
     spk_list_append(list, &w.link);
     atomic_init(&w.woken, 0);
-    rc = e->shared ? wait_shared(e, &w, deadline, busy_poll_ns) : wait_owned(e, &w, deadline);
+    rc = e->shared ? wait_shared(e, &w, deadline, busy_poll_ns)
+                   : wait_owned(e, &w, deadline, busy_poll_ns);
     spk_list_remove(&w.link);
     spk_list_remove(&w.wake);
     return rc;

@@ -413,6 +413,32 @@ Test(engine, nonsense_in_its_configuration_is_refused)
     cr_assert_eq(spoke_engine_open(&other, &config), SPOKE_EINVAL);
 }
 
+Test(engine, a_socket_may_wait_in_its_own_way, .timeout = 30)
+{
+    struct spoke_engine_info early, late;
+    spoke_engine_config config;
+    spoke_engine *own;
+    spoke_socket *s;
+    spoke_msg *m;
+
+    spoke_engine_config_init(&config);
+    config.busy_poll_ns = SPOKE_WAIT_BLOCK;
+    cr_assert_eq(spoke_engine_open(&own, &config), 0);
+    cr_assert_eq(spoke_socket_open(&s, SPOKE_PAIR, own), 0);
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 20 * SPOKE_MS), 0);
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_BUSY_POLL, SPOKE_WAIT_POLL), 0);
+    cr_assert_eq(spoke_engine_get_info(own, &early), 0);
+    cr_assert_eq(spoke_recv(s, &m, 0), SPOKE_ETIMEDOUT);
+    cr_assert_eq(spoke_engine_get_info(own, &late), 0);
+    cr_assert_gt(late.spins, early.spins);
+    cr_assert_eq(late.sleeps, early.sleeps);
+    cr_assert_eq(spoke_engine_poll(own, SPOKE_MS), 0);
+    cr_assert_eq(spoke_engine_get_info(own, &early), 0);
+    cr_assert_eq(early.spins, late.spins, "the engine itself does not spin");
+    cr_assert_eq(spoke_socket_close(s), 0);
+    cr_assert_eq(spoke_engine_close(own), 0);
+}
+
 /* Each waiting policy carries messages; between two processes, so that there is something to wait
  * for. */
 static int
