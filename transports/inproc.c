@@ -202,13 +202,6 @@ inproc_of(struct spk_pipe *p)
     return SPK_OWNER(p, struct inproc_pipe, pipe);
 }
 
-static void
-writable_again(struct link *link, int side)
-{
-    if (link->end[side].pipe != NULL)
-        spk_pipe_set_writable(&link->end[side].pipe->pipe, true);
-}
-
 /* Is there room for another message, by what the writer has seen of the reader?  There may be
  * more. */
 static bool
@@ -237,6 +230,25 @@ has_room(struct end *end)
     return has_room_as_seen(end);
 }
 
+/* The end `side`, whose engine we are on, goes on writing, or asks to be told of room. */
+static void
+look_for_room(struct link *link, int side)
+{
+    struct inproc_pipe *ip = link->end[side].pipe;
+    struct end *theirs = &link->end[!side];
+
+    if (ip == NULL || ip->pipe.writable)
+        return;
+    if (has_room(theirs)) {
+        spk_pipe_set_writable(&ip->pipe, true);
+        return;
+    }
+    /* Ask, then look once more: the reader takes first and looks at `want_room` then. */
+    atomic_store(&theirs->want_room, true);
+    if (has_room(theirs) && atomic_exchange(&theirs->want_room, false))
+        spk_pipe_set_writable(&ip->pipe, true);
+}
+
 /* Tell the other end when there is room again, and enough of it to be worth the call. */
 static void
 tell_of_room(struct link *link, struct end *mine, int side)
@@ -244,6 +256,8 @@ tell_of_room(struct link *link, struct end *mine, int side)
     unsigned length = atomic_load_explicit(&mine->length, memory_order_relaxed);
     unsigned enough = atomic_load_explicit(&mine->stalled, memory_order_relaxed) ? 0 : length / 2;
 
+    /* Take, then look at `want_room`: pairs with ask, then look, in look_for_room(). */
+    atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load(&mine->want_room) && ring_count(&mine->ring) <= enough &&
         atomic_exchange(&mine->want_room, false))
         notify(link, !side);
@@ -304,8 +318,7 @@ on_notice(struct link *link, int side)
 
     if (ip == NULL)
         return;
-    if (has_room(&link->end[!side]))
-        writable_again(link, side);
+    look_for_room(link, side);
     if (ip->pipe.state == SPK_PIPE_ATTACHED && spk_list_empty(&ip->pipe.stalled))
         drain(ip, INT32_MAX);
 }
@@ -336,8 +349,7 @@ notify(struct link *link, int side)
     struct end *end = &link->end[side];
 
     if (end->e == link->end[!side].e) {
-        if (has_room(&link->end[!side]))
-            writable_again(link, side);
+        look_for_room(link, side);
         if (end->pipe != NULL)
             spk_task_queue(end->e, &end->pipe->drain_task);
     } else if (!atomic_exchange(&end->noticed, true) &&
@@ -397,11 +409,7 @@ inproc_send(struct spk_pipe *p, spoke_msg *m)
     }
     if (!has_room_as_seen(theirs) && !has_room(theirs)) {
         spk_pipe_set_writable(p, false);
-        atomic_store(
-            &theirs->want_room,
-            true); /* then look once more: the reader takes first and looks at `want_room` then */
-        if (has_room(theirs) && atomic_exchange(&theirs->want_room, false))
-            spk_pipe_set_writable(p, true);
+        look_for_room(ip->link, ip->side);
     }
     return 0;
 }

@@ -320,7 +320,6 @@ void
 spk_socket_refill(struct spk_socket *s)
 {
     struct spk_link *last = s->stalled.prev, *link = NULL;
-    int most = takes_turns(s) ? 1 : INT32_MAX;
 
     while (link != last && !spk_queue_full(&s->recv_queue) &&
            (link = spk_list_take(&s->stalled)) != NULL) {
@@ -332,7 +331,9 @@ spk_socket_refill(struct spk_socket *s)
             spk_socket_deliver(s, p, m);
         if (p->held != NULL) /* no memory to queue it: whoever takes next gets it as it is */
             break;
-        p->ops->resume(p, m != NULL ? most - 1 : most);
+        /* It stops by itself after a message that was queued; those that the pattern drops do not
+         * count. */
+        p->ops->resume(p, m != NULL && takes_turns(s) ? 0 : INT32_MAX);
         if (takes_turns(s) && spk_list_empty(&p->stalled))
             s->look = true;
     }
@@ -349,7 +350,7 @@ take_held(struct spk_socket *s, spoke_msg **m)
             *m = p->held;
             p->held = NULL;
             spk_list_remove(&p->stalled);
-            p->ops->resume(p, 1);
+            p->ops->resume(p, INT32_MAX); /* until the next one is held */
             return 0;
         }
     }

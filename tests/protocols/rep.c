@@ -559,6 +559,78 @@ ON_EVERY_STREAM(rep, takes_one_message_from_each_peer_at_a_time)
     clear_scene(&scene, PEERS);
 }
 
+/* What is dropped is nobody's turn: what follows it in the same read comes at the next. */
+static void
+expect_to_go_on(struct scene *scene, int peers)
+{
+    raw_ask(&scene->peers[0], ID, "one");
+    raw_ask_from_afar(&scene->peers[0], 9, "too far");
+    raw_ask_from_afar(&scene->peers[0], 9, "too far");
+    raw_ask_from_afar(&scene->peers[0], 9, "too far");
+    raw_ask(&scene->peers[0], ID, "two");
+    sleep_ms(5);
+    expect_text(scene->s, "one");
+    expect_text(scene->s, "two");
+    expect_service(scene, &scene->peers[0]);
+    clear_scene(scene, peers);
+}
+
+ON_EVERY_STREAM(rep, goes_on_behind_what_it_drops_where_peers_take_turns)
+{
+    struct scene scene;
+
+    own_engine();
+    set_scene(&scene, *t, 2);
+    expect_to_go_on(&scene, 2);
+}
+
+ON_EVERY_STREAM(rep, goes_on_behind_what_it_drops_without_a_queue)
+{
+    struct scene scene;
+
+    own_engine();
+    spoke_socket *s = open_socket(SPOKE_REP);
+    cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, 0), 0);
+    set_scene_with(&scene, s, *t, 1);
+    expect_to_go_on(&scene, 1);
+}
+
+/* Goal: who was told of room and found none asks again.  Method: one neighbour's second message
+ * fills the ring with its bytes; it can send once that is taken. */
+Test(rep, takes_more_from_a_neighbour_whose_large_message_waited_its_turn)
+{
+    enum { LARGE = 2 << 20 };
+    spoke_socket *rep, *req[2];
+    const uint32_t id = ID;
+    char url[ENDPOINT_MAX];
+    spoke_msg *m;
+
+    own_engine();
+    rep = open_socket(SPOKE_REP);
+    listen_on(rep, INPROC, url);
+    for (int i = 0; i < 2; i++) {
+        req[i] = open_raw(SPOKE_REQ);
+        cr_assert_eq(spoke_socket_set_int(req[i], SPOKE_OPT_SEND_QUEUE, 0), 0);
+        dial(req[i], url);
+    }
+    wait_pipes(rep, 2);
+    for (int round = 0; round < 3; round++) {
+        spoke_msg *both[2];
+
+        for (int k = 0; k < 2; k++) {
+            cr_assert_eq(spoke_msg_new(&both[k], k == 0 ? 1 : LARGE), 0);
+            uint8_t words[4] = {id >> 24, id >> 16 & 0xff, id >> 8 & 0xff, id & 0xff};
+            cr_assert_eq(spoke_msg_header_append(both[k], words, sizeof words), 0);
+        }
+        cr_assert_eq(spoke_sendv(req[0], both, 2, 0), 2, "round %d", round);
+        for (int k = 0; k < 2; k++) {
+            cr_assert_eq(spoke_recv(rep, &m, 0), 0, "round %d, message %d", round, k);
+            spoke_msg_free(m);
+        }
+    }
+    finish();
+}
+
 /* The same inside the process, where a ring takes the place of the kernel's buffers: two engines of
  * one thread, so that what one says waits until the other looks. */
 Test(rep, takes_one_message_from_each_neighbour_at_a_time)
