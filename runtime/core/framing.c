@@ -334,6 +334,21 @@ write_message(struct framing *f, const spoke_msg *m)
     return f->st->ops->send_now(f->st, iov, 1);
 }
 
+/* A message that was taken dies with its connection. */
+static void
+lose(struct framing *f, spoke_msg *m, int reason)
+{
+    struct spk_socket *s = f->pipe.socket;
+
+    spk_pipe_shut(&f->pipe, reason);
+    s->stats.dropped_lost++;
+    if (s->state_now == SPK_SOCKET_LINGERING) {
+        s->report.messages++;
+        s->report.bytes += m->header_size + m->size;
+    }
+    spoke_msg_free(m);
+}
+
 /* Write one message at once, as far as it goes. */
 static int
 send_at_once(struct framing *f, spoke_msg *m)
@@ -344,10 +359,8 @@ send_at_once(struct framing *f, spoke_msg *m)
 
     if (n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS)
         n = 0;
-    if (n < 0) { /* the message dies with the connection */
-        spk_pipe_shut(&f->pipe, (int)n);
-        f->pipe.socket->stats.dropped_lost++;
-        spoke_msg_free(m);
+    if (n < 0) {
+        lose(f, m, (int)n);
         return 0;
     }
     f->burst = engine_of(f)->burst;
@@ -358,10 +371,7 @@ send_at_once(struct framing *f, spoke_msg *m)
     if ((rc = queue_message(f, m, (size_t)n)) != 0) {
         if (n == 0)
             return rc;
-        spk_pipe_shut(&f->pipe,
-                      rc); /* half a message is out: this connection is of no use any more */
-        f->pipe.socket->stats.dropped_lost++;
-        spoke_msg_free(m);
+        lose(f, m, rc); /* half a message is out: this connection is of no use any more */
         return 0;
     }
     write_more(f);

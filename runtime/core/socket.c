@@ -409,17 +409,11 @@ wait_for(struct spk_socket *s, struct spk_link *list, spoke_ns *deadline, spoke_
 }
 
 static int
-send_one(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
+send_as_it_is(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
 {
     size_t size = m->size;
     int rc;
 
-    if (has_nobody(s))
-        return SPOKE_ENOPEER;
-    if (s->send_expiry_ns > 0 || m->expires) { /* else others may send what shares it with us */
-        m->expires = s->send_expiry_ns > 0;
-        m->expires_ns = spk_later(spk_engine_now(s->e), s->send_expiry_ns);
-    }
     while ((rc = s->protocol->send(s, m)) == SPOKE_EAGAIN) {
         s->writable_wanted = true;
         if (has_nobody(s)) /* any more */
@@ -437,6 +431,29 @@ send_one(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
         s->stats.messages_sent++;
         s->stats.bytes_sent += size;
     }
+    return rc;
+}
+
+/* With an expiry, or without the one that it has had; a message that others hold too stays as it
+ * is, and another goes out with the same bytes. */
+static int
+send_one(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
+{
+    spoke_msg *own = m;
+    int rc;
+
+    if (has_nobody(s))
+        return SPOKE_ENOPEER;
+    if (s->send_expiry_ns == 0 && !m->expires)
+        return send_as_it_is(s, m, flags, deadline);
+    if (atomic_load_explicit(&m->refs, memory_order_acquire) > 1 &&
+        (rc = spk_msg_clone(&own, m)) != 0)
+        return rc;
+    own->expires = s->send_expiry_ns > 0;
+    own->expires_ns = spk_later(spk_engine_now(s->e), s->send_expiry_ns);
+    rc = send_as_it_is(s, own, flags, deadline);
+    if (own != m)
+        spoke_msg_free(rc == 0 ? m : own);
     return rc;
 }
 

@@ -145,8 +145,10 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
     e->busy_poll_ns = config->busy_poll_ns;
     if (e->busy_poll_ns == SPOKE_WAIT_ADAPTIVE && usable_cpus() == 1)
         e->busy_poll_ns = SPOKE_WAIT_BLOCK; /* who spins keeps the other one from running */
+    e->wait_ns = e->busy_poll_ns;
     e->spin_credit = e->cork = 0;
     e->tries_per_yield = 4; /* see yield() in loop.c */
+    e->tries = 0;
     e->burst = 1;
     if (getrandom(&e->random, sizeof e->random, GRND_NONBLOCK) < 0)
         e->random = (uint64_t)spk_posix_now(NULL);
@@ -279,7 +281,7 @@ forget_default(void)
 
 /* Before there is a thread that could fork meanwhile: a fork that has begun misses what is
  * registered then. */
-__attribute__((constructor)) static void
+__attribute__((constructor(101))) static void
 watch_default(void)
 {
     (void)pthread_atfork(NULL, NULL, forget_default);

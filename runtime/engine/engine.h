@@ -159,27 +159,28 @@ struct spk_engine {
     struct spk_chunk *scratch; /* where plain receives go */
     size_t scratch_used;
 
-    spoke_ns busy_poll_ns;
-    bool asleep;      /* shared: the thread is in the kernel, a poke is needed to move it */
-    bool poke;        /* … and is wanted when the lock is left */
-    bool stoppable;   /* in spoke_engine_run() or spoke_engine_poll(): `stop` means us */
-    atomic_bool stop; /* spoke_engine_run() is to return */
-    bool stuck;       /* sim: nothing can ever happen again */
-    bool spinning;    /* some thread waits actively: the only one that may */
-    uint64_t random;  /* state of spk_engine_random(); sim's open() sets it */
-    uint64_t burst;   /* changes whenever somebody waits or the loop turns: sends in between are one
-                         burst */
-    int cork;         /* above 0: sends are gathered until it is 0 again */
-    atomic_bool sleeping;      /* in the kernel: who posts must poke */
-    int spin_credit;           /* above 0: recent waits were short, spinning pays */
-    unsigned tries_per_yield;  /* of a spin */
-    spoke_ns lease_until_ns;   /* until then hot receives are left to callers that spin */
-    spoke_ns sleep_until_ns;   /* while asleep: when the thread wakes by itself */
-    int foreign_fd, timer_fd;  /* for spoke_engine_fd(); -1: nobody asked */
-    uint64_t number;           /* of this engine among all ever opened; under post_lock */
-    pthread_mutex_t post_lock; /* guards posted and closed */
-    struct spk_link posted;    /* from any thread */
-    atomic_bool has_posted;    /* a hint that spares the lock */
+    spoke_ns busy_poll_ns; /* as configured */
+    spoke_ns wait_ns;      /* … or as the socket wants it that waits now */
+    bool asleep;           /* shared: the thread is in the kernel, a poke is needed to move it */
+    bool poke;             /* … and is wanted when the lock is left */
+    bool stoppable;        /* in spoke_engine_run() or spoke_engine_poll(): `stop` means us */
+    atomic_bool stop;      /* spoke_engine_run() is to return */
+    bool stuck;            /* sim: nothing can ever happen again */
+    bool spinning;         /* some thread waits actively: the only one that may */
+    uint64_t random;       /* state of spk_engine_random(); sim's open() sets it */
+    uint64_t burst; /* changes whenever somebody waits or the loop turns: sends in between are one
+                       burst */
+    int cork;       /* above 0: sends are gathered until it is 0 again */
+    atomic_bool sleeping;            /* in the kernel: who posts must poke */
+    int spin_credit;                 /* above 0: recent waits were short, spinning pays */
+    unsigned tries, tries_per_yield; /* of spins, since the last yield */
+    spoke_ns lease_until_ns;         /* until then hot receives are left to callers that spin */
+    spoke_ns sleep_until_ns;         /* while asleep: when the thread wakes by itself */
+    int foreign_fd, timer_fd;        /* for spoke_engine_fd(); -1: nobody asked */
+    uint64_t number;                 /* of this engine among all ever opened; under post_lock */
+    pthread_mutex_t post_lock;       /* guards posted and closed */
+    struct spk_link posted;          /* from any thread */
+    atomic_bool has_posted;          /* a hint that spares the lock */
     bool closed;
     struct spk_link waiters; /* to wake when the lock is left */
     spoke_engine_config config;

@@ -37,9 +37,10 @@ in_child(void)
     atomic_fetch_add_explicit(&spk_fork_generation, 1, memory_order_relaxed);
 }
 
-/* Before there is a thread that could fork meanwhile, yet later than the allocator, which does the
+/* Before the program's own, also where the library is linked into it: handlers that lock run in the
+ * opposite order.  Before there is a thread that could fork meanwhile, yet later than the allocator, which does the
  * same when it is first used: its locks are then taken after ours, as everywhere else. */
-__attribute__((constructor)) static void
+__attribute__((constructor(101))) static void
 watch(void)
 {
     spk_free(spk_zalloc(1));

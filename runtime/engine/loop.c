@@ -79,7 +79,7 @@ spinning_pays(const struct spk_engine *e)
 {
     if (e->backend->is_virtual) /* its time would stand still */
         return false;
-    return e->busy_poll_ns == SPOKE_WAIT_ADAPTIVE ? e->spin_credit > 0 : e->busy_poll_ns > 0;
+    return e->wait_ns == SPOKE_WAIT_ADAPTIVE ? e->spin_credit > 0 : e->wait_ns > 0;
 }
 
 void
@@ -546,7 +546,7 @@ yield(struct spk_engine *e, unsigned tries)
 static spoke_ns
 spin_budget(const struct spk_engine *e)
 {
-    return e->busy_poll_ns == SPOKE_WAIT_ADAPTIVE ? SPIN_BUDGET : e->busy_poll_ns;
+    return e->wait_ns == SPOKE_WAIT_ADAPTIVE ? SPIN_BUDGET : e->wait_ns;
 }
 
 /* Look for work for a while without sleeping.  Returns true if some was found. */
@@ -571,8 +571,10 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
             spk_engine_give_way(e);
         if (e->spinning) /* a caller looks for itself */
             return false;
-        if (tries % e->tries_per_yield == 0)
+        if (++e->tries >= e->tries_per_yield) {
             e->tries_per_yield = yield(e, e->tries_per_yield);
+            e->tries = 0;
+        }
         if (tries % TRIES_PER_LOOK == 0 && (until != SPOKE_FOREVER || e->timers.count > 0)) {
             spoke_ns now = spk_engine_now(e);
 
@@ -817,10 +819,9 @@ spk_engine_wake_all(struct spk_engine *e, struct spk_link *list)
 static int
 wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_ns busy_poll_ns)
 {
-    spoke_ns of_the_engine = e->busy_poll_ns;
     int rc = 0;
 
-    e->busy_poll_ns = busy_poll_ns;
+    e->wait_ns = busy_poll_ns;
     while (!w->chosen) {
         if (e->stuck) {
             e->stuck = false;
@@ -833,7 +834,7 @@ wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_
         }
         spk_engine_turn(e, deadline);
     }
-    e->busy_poll_ns = of_the_engine;
+    e->wait_ns = e->busy_poll_ns;
     return w->chosen ? 0 : rc;
 }
 
@@ -854,6 +855,7 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
 {
     spoke_ns until = spk_later(start, budget), now = start;
     unsigned per_yield;
+    bool yields;
 
     if (until > deadline)
         until = deadline;
@@ -867,13 +869,17 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
         if (w->chosen)
             break;
         per_yield = e->tries_per_yield;
+        yields = ++e->tries >= per_yield;
         spk_engine_leave(e);
-        if (tries % per_yield == 0)
+        if (yields)
             per_yield = yield(e, per_yield);
         else
             relax();
         lock(e);
-        e->tries_per_yield = per_yield;
+        if (yields) {
+            e->tries_per_yield = per_yield;
+            e->tries = 0;
+        }
         if (tries % TRIES_PER_LOOK == 0)
             now = spk_engine_now(e);
     }

@@ -413,6 +413,20 @@ Test(engine, nonsense_in_its_configuration_is_refused)
     cr_assert_eq(spoke_engine_open(&other, &config), SPOKE_EINVAL);
 }
 
+struct opened {
+    spoke_engine *e;
+    spoke_socket *s;
+    int rc;
+};
+
+static void
+open_socket_there(void *ctx)
+{
+    struct opened *opened = ctx;
+
+    opened->rc = spoke_socket_open(&opened->s, SPOKE_PAIR, opened->e);
+}
+
 Test(engine, a_socket_may_wait_in_its_own_way, .timeout = 30)
 {
     struct spoke_engine_info early, late;
@@ -427,8 +441,15 @@ Test(engine, a_socket_may_wait_in_its_own_way, .timeout = 30)
     cr_assert_eq(spoke_socket_open(&s, SPOKE_PAIR, own), 0);
     cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 20 * SPOKE_MS), 0);
     cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_BUSY_POLL, SPOKE_WAIT_POLL), 0);
+    struct opened other = {.e = own, .rc = -1};
+    spoke_ns policy = -7;
+    cr_assert_eq(spoke_engine_after(own, SPOKE_MS, open_socket_there, &other, NULL), 0);
     cr_assert_eq(spoke_engine_get_info(own, &early), 0);
     cr_assert_eq(spoke_recv(s, &m, 0), SPOKE_ETIMEDOUT);
+    cr_assert_eq(other.rc, 0);
+    cr_assert_eq(spoke_socket_get_duration(other.s, SPOKE_OPT_BUSY_POLL, &policy), 0);
+    cr_assert_eq(policy, SPOKE_WAIT_BLOCK, "a socket opened meanwhile waits as the engine does");
+    cr_assert_eq(spoke_socket_close(other.s), 0);
     cr_assert_eq(spoke_engine_get_info(own, &late), 0);
     cr_assert_gt(late.spins, early.spins);
     cr_assert_eq(late.sleeps, early.sleeps);

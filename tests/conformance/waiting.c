@@ -193,6 +193,29 @@ WORLD_TEST(waiting, messages_that_waited_too_long_are_dropped, world_cases, .tim
     world_close(w);
 }
 
+/* One message, sent on a socket with an expiry and on one without: neither knows of the other's. */
+WORLD_TEST(waiting, an_expiry_is_not_shared, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR),
+                *x = world_add(w, SPOKE_PAIR), *y = world_add(w, SPOKE_PAIR);
+    spoke_msg *m;
+
+    cr_assert_eq(node_set_duration(x, SPOKE_OPT_SEND_EXPIRY, 10 * SPOKE_MS), 0);
+    cr_assert_eq(spoke_msg_from(&m, "long-lived", 10), 0);
+    cr_assert_eq(node_send(a, spoke_msg_dup(m), 0), 0);
+    cr_assert_eq(node_send(x, m, 0), 0);
+    world_pass(w, 40 * SPOKE_MS);
+    world_connect(w, a, b);
+    world_connect(w, x, y);
+    cr_assert_eq(node_recv(b, &m, 0), 0);
+    cr_expect_eq(spoke_msg_size(m), 10);
+    spoke_msg_free(m);
+    cr_assert_eq(node_stats(a).dropped_expired, 0);
+    cr_assert_eq(node_stats(x).dropped_expired, 1);
+    world_close(w);
+}
+
 struct descriptor {
     int fd;
     bool ready;
