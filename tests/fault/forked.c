@@ -127,6 +127,7 @@ be_a_child(void *ctx)
     struct spoke_engine_info info;
     uint64_t id;
 
+    child_is_confined(); /* what the parent's other threads held is nobody's here */
     CHILD_CHECK(spoke_send_bytes(parent->s, "x", 1, 0) == SPOKE_EFORKED);
     CHILD_CHECK(spoke_socket_close(parent->s) == SPOKE_EFORKED);
     CHILD_CHECK(spoke_engine_post(parent->e, nothing, NULL) == SPOKE_EFORKED);

@@ -20,8 +20,8 @@
 /* Fork; the child runs fn(ctx) and exits with what it returns.  Under AddressSanitizer it looks for
  * leaks before. */
 pid_t child_start(int (*fn)(void *ctx), void *ctx);
-/* To be called in a child that may not do so: some system calls are caught, or it has become
- * another user. */
+/* To be called in a child that may not do so: some system calls are caught, it has become another
+ * user, or it has memory of threads that only its parent has. */
 void child_is_confined(void);
 
 /* Wait for a child and give its exit code, -1 if it died of a signal; one that needs longer than
