@@ -256,8 +256,6 @@ tell_of_room(struct link *link, struct end *mine, int side)
     unsigned length = atomic_load_explicit(&mine->length, memory_order_relaxed);
     unsigned enough = atomic_load_explicit(&mine->stalled, memory_order_relaxed) ? 0 : length / 2;
 
-    /* Take, then look at `want_room`: pairs with ask, then look, in look_for_room(). */
-    atomic_thread_fence(memory_order_seq_cst);
     if (atomic_load(&mine->want_room) && ring_count(&mine->ring) <= enough &&
         atomic_exchange(&mine->want_room, false))
         notify(link, !side);
@@ -279,8 +277,9 @@ drain(struct inproc_pipe *ip, int most)
                (m = ring_pop(&mine->ring)) != NULL) {
             most = spk_pipe_received(&ip->pipe, m) ? most - 1 : 0;
         }
-        if (atomic_load_explicit(&mine->stalled, memory_order_relaxed) != (ip->pipe.held != NULL))
-            atomic_store(&mine->stalled, ip->pipe.held != NULL);
+        /* Always, and in this order: take, store, then look at `want_room`.  Pairs with ask, then
+         * look, in look_for_room(). */
+        atomic_store(&mine->stalled, ip->pipe.held != NULL);
         tell_of_room(link, mine, ip->side);
         if (ip->pipe.state != SPK_PIPE_ATTACHED)
             return;
