@@ -33,6 +33,19 @@ get_text(struct node *n, spoke_pipe_id pipe, const char *name, char text[ENDPOIN
     cr_assert_eq(size, strlen(text) + 1);
 }
 
+static bool
+is_known(void *ctx)
+{
+    return atomic_load((_Atomic spoke_pipe_id *)ctx) != 0;
+}
+
+/* What is told of a pipe comes after it counts. */
+static void
+wait_known(struct world *w, _Atomic spoke_pipe_id *id)
+{
+    cr_assert(world_until(w, is_known, id, WORLD_PATIENCE), "no event");
+}
+
 WORLD_TEST(addresses, a_pipe_knows_both_ends, world_cases, .timeout = 30)
 {
     struct world *w = world_open(c);
@@ -48,6 +61,8 @@ WORLD_TEST(addresses, a_pipe_knows_both_ends, world_cases, .timeout = 30)
     cr_assert_eq(node_dial(b, url, NULL, 0), 0);
     world_wait_pipes(w, a, 1);
     world_wait_pipes(w, b, 1);
+    wait_known(w, &here);
+    wait_known(w, &there);
     cr_assert_neq(atomic_load(&here), atomic_load(&there), "numbers are the process's");
 
     const char *place = strstr(url, "://") + 3;
@@ -97,6 +112,8 @@ WORLD_TEST(addresses, an_ipc_pipe_knows_who_its_peer_is, world_cases_files, .tim
     cr_assert_eq(node_on_event(a, remember_pipe, &here), 0);
     cr_assert_eq(node_on_event(b, remember_pipe, &there), 0);
     world_connect(w, a, b);
+    wait_known(w, &here);
+    wait_known(w, &there);
     for (int side = 0; side < 2; side++) {
         struct node *n = side == 0 ? a : b;
         spoke_pipe_id pipe = side == 0 ? here : there;
@@ -624,6 +641,7 @@ WORLD_TEST(addresses, only_ipc_knows_its_peers_process, world_cases_direct, .tim
 
     cr_assert_eq(node_on_event(a, remember_pipe, &here), 0);
     world_connect(w, a, b);
+    wait_known(w, &here);
     for (int i = 0; i < 3; i++) {
         size_t size = sizeof value;
         int rc = node_pipe_get(a, here, names[i], SPOKE_INT, &value, &size);
