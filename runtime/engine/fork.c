@@ -38,8 +38,9 @@ in_child(void)
 }
 
 /* Before the program's own, also where the library is linked into it: handlers that lock run in the
- * opposite order.  Before there is a thread that could fork meanwhile, yet later than the allocator, which does the
- * same when it is first used: its locks are then taken after ours, as everywhere else. */
+ * opposite order.  Before there is a thread that could fork meanwhile, yet later than the
+ * allocator, which does the same when it is first used: its locks are then taken after ours, as
+ * everywhere else. */
 __attribute__((constructor(101))) static void
 watch(void)
 {
