@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "runtime/core/transport.h"
+#include "runtime/engine/probe.h"
 
 #define RING_SIZE                                                                                    \
     256u /* messages on their way, each direction, and no more than the receiver's queue is long … \
@@ -21,6 +22,7 @@
 #define STALLED_MOST 4u /* … while that has room; else so many */
 #define BYTES_MOST   ((size_t)1 << 20)
 #define AHEAD        8u /* a message comes from the other CPU's cache so many before it is needed */
+#define RUN_MOST     32u /* messages that are put into the ring, or taken from it, together */
 
 /* One writer, one reader.  Positions only grow.  Each side looks at the other's only when what it
  * has seen of them is used up, so that the two seldom touch the same memory. */
@@ -68,6 +70,7 @@ struct inproc_pipe {
     struct spk_pipe pipe;
     struct link *link;
     int side;
+    struct spk_op watch; /* of the ring, while the engine looks for work anyway */
     struct spk_task drain_task;
     struct spk_flush flush; /* to tell the other end of messages that were sent together */
 };
@@ -133,26 +136,52 @@ ref_link(struct link *link)
     return link;
 }
 
+/* Messages that the reader can take. */
+static unsigned
+ring_waiting(struct ring *r)
+{
+    unsigned head = atomic_load_explicit(&r->head, memory_order_relaxed);
+
+    if (head == r->seen_tail)
+        /* Pairs with the release in ring_push_many(): the messages before their position. */
+        r->seen_tail = atomic_load_explicit(&r->tail, memory_order_acquire);
+    return r->seen_tail - head;
+}
+
+/* Take up to `most` of those that wait, no more after the one that makes their cost reach `cost`; one with a
+ * header comes alone. */
+static unsigned
+ring_pop_many(struct ring *r, spoke_msg **messages, unsigned most, size_t cost)
+{
+    unsigned head = atomic_load_explicit(&r->head, memory_order_relaxed), count = 0;
+    size_t bytes = atomic_load_explicit(&r->bytes_out, memory_order_relaxed);
+
+    while (count < most && cost > 0) {
+        spoke_msg *m = r->slots[(head + count) % RING_SIZE];
+        if (m->header_size > 0 && count > 0)
+            break;
+        if (m->header_size > 0)
+            most = 1;
+        if (r->seen_tail - (head + count) > AHEAD)
+            spk_msg_prefetch(r->slots[(head + count + AHEAD) % RING_SIZE]);
+        bytes += m->size;
+        cost -= spk_queue_cost(m) < cost ? spk_queue_cost(m) : cost;
+        messages[count++] = m;
+    }
+    atomic_store_explicit(&r->bytes_out, bytes, memory_order_relaxed);
+    /* Pairs with the acquire in ring_count(): read before the slots are given back. */
+    atomic_store_explicit(&r->head, head + count, memory_order_release);
+    return count;
+}
+
 static spoke_msg *
 ring_pop(struct ring *r)
 {
-    unsigned head = atomic_load_explicit(&r->head, memory_order_relaxed);
     spoke_msg *m;
 
-    if (head == r->seen_tail) {
-        /* Pairs with the release in ring_push(): the message before its position. */
-        r->seen_tail = atomic_load_explicit(&r->tail, memory_order_acquire);
-        if (head == r->seen_tail)
-            return NULL;
-    }
-    if (r->seen_tail - head > AHEAD)
-        spk_msg_prefetch(r->slots[(head + AHEAD) % RING_SIZE]);
-    m = r->slots[head % RING_SIZE];
-    atomic_store_explicit(&r->bytes_out,
-                          atomic_load_explicit(&r->bytes_out, memory_order_relaxed) + m->size,
-                          memory_order_relaxed);
-    /* Pairs with the acquire in ring_count(): read before the slot is given back. */
-    atomic_store_explicit(&r->head, head + 1, memory_order_release);
+    if (ring_waiting(r) == 0)
+        return NULL;
+    ring_pop_many(r, &m, 1, SIZE_MAX);
     return m;
 }
 
@@ -165,15 +194,16 @@ ring_count(struct ring *r)
 }
 
 static void
-ring_push(struct ring *r, spoke_msg *m)
+ring_push_many(struct ring *r, spoke_msg **messages, unsigned count, size_t bytes)
 {
     unsigned tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
 
-    r->slots[tail % RING_SIZE] = m;
+    for (unsigned i = 0; i < count; i++)
+        r->slots[(tail + i) % RING_SIZE] = messages[i];
     atomic_store_explicit(&r->bytes_in,
-                          atomic_load_explicit(&r->bytes_in, memory_order_relaxed) + m->size,
+                          atomic_load_explicit(&r->bytes_in, memory_order_relaxed) + bytes,
                           memory_order_relaxed);
-    atomic_store_explicit(&r->tail, tail + 1, memory_order_release);
+    atomic_store_explicit(&r->tail, tail + count, memory_order_release);
 }
 
 static void
@@ -202,20 +232,30 @@ inproc_of(struct spk_pipe *p)
     return SPK_OWNER(p, struct inproc_pipe, pipe);
 }
 
-/* Is there room for another message, by what the writer has seen of the reader?  There may be
- * more. */
-static bool
-has_room_as_seen(const struct end *end)
+/* Room for how many messages, by what the writer has seen of the reader?  There may be more.  The
+ * last of them is the one whose bytes reach *bytes. */
+static unsigned
+room_as_seen(const struct end *end, size_t *bytes)
 {
     const struct ring *r = &end->ring;
     unsigned most = atomic_load_explicit(&end->length, memory_order_relaxed),
              count = atomic_load_explicit(&r->tail, memory_order_relaxed) - r->seen_head;
+    size_t used = atomic_load_explicit(&r->bytes_in, memory_order_relaxed) - r->seen_bytes_out;
 
     if (most > STALLED_MOST && atomic_load(&end->stalled))
         most = STALLED_MOST;
-    return count < most && (count == 0 || atomic_load_explicit(&r->bytes_in, memory_order_relaxed) -
-                                                  r->seen_bytes_out <
-                                              BYTES_MOST);
+    if (count >= most || (count > 0 && used >= BYTES_MOST))
+        return 0;
+    *bytes = used >= BYTES_MOST ? 1 : BYTES_MOST - used;
+    return most - count;
+}
+
+static bool
+has_room_as_seen(const struct end *end)
+{
+    size_t bytes;
+
+    return room_as_seen(end, &bytes) > 0;
 }
 
 /* May the other end, whose engine we are on, put another message into the ring of `end`? */
@@ -261,29 +301,90 @@ tell_of_room(struct link *link, struct end *mine, int side)
         notify(link, !side);
 }
 
+/* Take messages from the ring and deliver them, together if the core takes them so.  Returns how
+ * many, 0: there are none; TURN_OVER: the pipe has to stop; BEHIND: … as the reader has enough. */
+enum { BEHIND = -1, TURN_OVER = INT32_MAX };
+
+static int
+take_run(struct inproc_pipe *ip, int most)
+{
+    struct ring *r = &ip->link->end[ip->side].ring;
+    spoke_msg *messages[RUN_MOST];
+    unsigned count = ring_waiting(r);
+    size_t cost = SIZE_MAX;
+    int room;
+
+    if (ip->pipe.state != SPK_PIPE_ATTACHED || ip->pipe.held != NULL)
+        return TURN_OVER;
+    if (count == 0)
+        return 0;
+    if ((room = spk_pipe_room(&ip->pipe, UINT32_MAX, &cost)) == 0)
+        return BEHIND;
+    if (count > RUN_MOST)
+        count = RUN_MOST;
+    if (count > (unsigned)most)
+        count = (unsigned)most;
+    if (room == SPK_ONE_BY_ONE)
+        count = 1;
+    else if (count > (unsigned)room)
+        count = (unsigned)room;
+    count = ring_pop_many(r, messages, count, cost);
+    if (room == SPK_ONE_BY_ONE || messages[0]->header_size > 0)
+        return spk_pipe_received(&ip->pipe, messages[0]) ? 1 : TURN_OVER;
+    spk_pipe_received_many(&ip->pipe, messages, (int)count);
+    return (int)count;
+}
+
+/* Is there a message, or the end, for who watches? */
+static bool
+something_came(struct spk_op *op)
+{
+    struct inproc_pipe *ip = SPK_OWNER(op, struct inproc_pipe, watch);
+    struct ring *r = &ip->link->end[ip->side].ring;
+
+    /* Sequentially consistent, as the store before it in ask_to_be_told() and the fence of
+     * tell_of_message(). */
+    return atomic_load(&r->tail) != atomic_load_explicit(&r->head, memory_order_relaxed) ||
+           atomic_load(&ip->link->end[!ip->side].closed);
+}
+
+/* The ring is empty.  Say so, look once more: the writer pushes first and looks at `armed` then.
+ * False: something has come, and nobody will tell. */
+static bool
+ask_to_be_told(struct spk_op *op)
+{
+    struct inproc_pipe *ip = SPK_OWNER(op, struct inproc_pipe, watch);
+    struct end *mine = &ip->link->end[ip->side];
+
+    atomic_store(&mine->armed, true);
+    if (!something_came(op))
+        return true;
+    return !atomic_exchange(&mine->armed, false); /* taken: it saw us, a notice is on its way */
+}
+
 /* Take what has come, at most `most` messages. */
 static void
 drain(struct inproc_pipe *ip, int most)
 {
     struct link *link = ip->link;
     struct end *mine = &link->end[ip->side], *theirs = &link->end[!ip->side];
-    spoke_msg *m = NULL;
+    int n = 0;
 
     for (;;) {
+        bool behind;
         bool last_words = atomic_load(
             &theirs->closed); /* looked at first: what was pushed before it is seen below */
 
-        while (ip->pipe.state == SPK_PIPE_ATTACHED && ip->pipe.held == NULL && most > 0 &&
-               (m = ring_pop(&mine->ring)) != NULL) {
-            most = spk_pipe_received(&ip->pipe, m) ? most - 1 : 0;
-        }
+        while (most > 0 && (n = take_run(ip, most)) > 0)
+            most = n <= most ? most - n : 0;
+        behind = ip->pipe.held != NULL || n == BEHIND;
         /* Always, and in this order: take, store, then look at `want_room`.  Pairs with ask, then
          * look, in look_for_room(). */
-        atomic_store(&mine->stalled, ip->pipe.held != NULL);
+        atomic_store(&mine->stalled, behind);
         tell_of_room(link, mine, ip->side);
         if (ip->pipe.state != SPK_PIPE_ATTACHED)
             return;
-        if (ip->pipe.held != NULL || (most <= 0 && ring_count(&mine->ring) > 0)) {
+        if (behind || (most <= 0 && ring_count(&mine->ring) > 0)) {
             spk_pipe_stall(&ip->pipe);
             return;
         }
@@ -291,12 +392,12 @@ drain(struct inproc_pipe *ip, int most)
             spk_pipe_shut(&ip->pipe, SPOKE_EOF);
             return;
         }
-        /* Empty.  Say so, look once more: the writer pushes first and looks at `armed` then. */
-        atomic_store(&mine->armed, true);
-        if (ring_count(&mine->ring) == 0 && !atomic_load(&theirs->closed))
+        if (spk_op_busy(&ip->watch) ||
+            (mine->e != theirs->e &&
+             spk_op_watch(mine->e, &ip->watch, something_came, ask_to_be_told)))
             return;
-        if (!atomic_exchange(&mine->armed, false))
-            return; /* it saw us, and a notice is on its way */
+        if (ask_to_be_told(&ip->watch))
+            return;
     }
 }
 
@@ -306,6 +407,16 @@ on_drain_task(struct spk_task *task)
     struct inproc_pipe *ip = SPK_OWNER(task, struct inproc_pipe, drain_task);
 
     if (spk_list_empty(&ip->pipe.stalled)) /* else it waits for its turn */
+        drain(ip, INT32_MAX);
+}
+
+static void
+on_watch(struct spk_op *op, int result)
+{
+    struct inproc_pipe *ip = SPK_OWNER(op, struct inproc_pipe, watch);
+
+    (void)result;
+    if (spk_list_empty(&ip->pipe.stalled))
         drain(ip, INT32_MAX);
 }
 
@@ -378,24 +489,13 @@ on_flush(struct spk_flush *flush)
     tell_of_message(SPK_OWNER(flush, struct inproc_pipe, flush));
 }
 
-static int
-inproc_send(struct spk_pipe *p, spoke_msg *m)
+/* Something is in the ring that was not there before. */
+static void
+after_push(struct inproc_pipe *ip)
 {
-    struct inproc_pipe *ip = inproc_of(p);
     struct end *theirs = &ip->link->end[!ip->side];
     struct spk_engine *e = ip->link->end[ip->side].e;
-    int rc;
 
-    if (atomic_load_explicit(&m->refs, memory_order_acquire) >
-        1) { /* the sender keeps it: the receiver gets its own, with the same bytes */
-        spoke_msg *copy;
-
-        if ((rc = spk_msg_clone(&copy, m)) != 0)
-            return rc;
-        spoke_msg_free(m);
-        m = copy;
-    }
-    ring_push(&theirs->ring, m);
     if (theirs->e == e) {
         if (theirs->pipe != NULL)
             spk_task_queue(theirs->e, &theirs->pipe->drain_task);
@@ -407,10 +507,67 @@ inproc_send(struct spk_pipe *p, spoke_msg *m)
             spk_list_append(&e->flushes, &ip->flush.link);
     }
     if (!has_room_as_seen(theirs) && !has_room(theirs)) {
-        spk_pipe_set_writable(p, false);
+        spk_pipe_set_writable(&ip->pipe, false);
         look_for_room(ip->link, ip->side);
     }
+}
+
+static int
+inproc_send(struct spk_pipe *p, spoke_msg *m)
+{
+    struct inproc_pipe *ip = inproc_of(p);
+    struct end *theirs = &ip->link->end[!ip->side];
+    int rc;
+
+    if (atomic_load_explicit(&m->refs, memory_order_acquire) >
+        1) { /* the sender keeps it: the receiver gets its own, with the same bytes */
+        spoke_msg *copy;
+
+        if ((rc = spk_msg_clone(&copy, m)) != 0)
+            return rc;
+        spoke_msg_free(m);
+        m = copy;
+    }
+    ring_push_many(&theirs->ring, &m, 1, m->size);
+    after_push(ip);
     return 0;
+}
+
+/* Those that only the sender holds, as they are. */
+static int
+inproc_send_many(struct spk_pipe *p, spoke_msg **messages, int count, uint64_t *bytes)
+{
+    struct inproc_pipe *ip = inproc_of(p);
+    struct end *theirs = &ip->link->end[!ip->side];
+    int done = 0;
+
+    while (done < count && spk_pipe_can_send(p)) {
+        unsigned n = 0, most;
+        size_t size = 0, room;
+
+        if ((most = room_as_seen(theirs, &room)) == 0) /* look_for_room() saw some */
+            (void)(has_room(theirs) && (most = room_as_seen(theirs, &room)));
+        if (most > RUN_MOST)
+            most = RUN_MOST;
+        if (most > (unsigned)(count - done))
+            most = (unsigned)(count - done);
+        while (n < most && size < room) {
+            spoke_msg *m = messages[done + (int)n];
+            if (m->header_size > 0 || m->expires ||
+                atomic_load_explicit(&m->refs, memory_order_acquire) > 1)
+                break;
+            SPK_PROBE(send, p->id, m->size);
+            size += m->size;
+            n++;
+        }
+        if (n == 0)
+            break;
+        ring_push_many(&theirs->ring, messages + done, n, size);
+        done += (int)n;
+        *bytes += size;
+        after_push(ip);
+    }
+    return done;
 }
 
 /* ---- pipes ---- */
@@ -433,6 +590,7 @@ inproc_close(struct spk_pipe *p)
     struct inproc_pipe *ip = inproc_of(p);
 
     spk_task_cancel(&ip->drain_task);
+    spk_op_unwatch(ip->link->end[ip->side].e, &ip->watch);
     spk_list_remove(&ip->flush.link);
     ip->link->end[ip->side].pipe = NULL;
     atomic_store(&ip->link->end[ip->side].closed, true);
@@ -464,6 +622,7 @@ inproc_address(struct spk_pipe *p, bool local, char *text, size_t size)
 
 static const struct spk_pipe_ops inproc_pipe_ops = {
     .send = inproc_send,
+    .send_many = inproc_send_many,
     .start = inproc_start,
     .resume = inproc_resume,
     .close = inproc_close,
@@ -484,6 +643,7 @@ make_pipe(struct link *link, int side, struct spk_endpoint *ep)
         return SPOKE_ENOMEM;
     ip->side = side;
     ip->link = link;
+    spk_op_init(&ip->watch, on_watch);
     spk_task_init(&ip->drain_task, on_drain_task);
     spk_list_init(&ip->flush.link);
     ip->flush.fn = on_flush;

@@ -51,8 +51,10 @@ struct spoke_protocol {
                       struct spk_pipe *p); /* an error refuses the peer: it is closed */
     void (*pipe_removed)(struct spk_socket *s, struct spk_pipe *p); /* once for each one added */
 
-    /* A message arrived; takes it, whatever happens.  An error closes the pipe with that reason. */
-    int (*received)(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m); /* required */
+    /* A message arrived; takes it, whatever happens.  An error closes the pipe with that reason.
+     * NULL: the user gets messages as they come (spk_socket_deliver(), what is left of a header in
+     * front of the body), which the core then does for many at once; recv is NULL too. */
+    int (*received)(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m);
     /* The pipe, whose spk_pipe_send() gave SPOKE_EAGAIN or which has just been added, can take a
      * message. */
     void (*writable)(struct spk_socket *s, struct spk_pipe *p);
@@ -61,7 +63,12 @@ struct spoke_protocol {
      * waits for spk_socket_wake() and tries again), or the user's error.  A failure changes
      * nothing. */
     int (*send)(struct spk_socket *s, spoke_msg *m);
-    int (*recv)(struct spk_socket *s, spoke_msg **m);
+    int (*recv)(struct spk_socket *s, spoke_msg **m); /* NULL: spk_socket_take() */
+
+    /* The pipe that send() would give the next messages to, one after the other, as long as they
+     * have no header and it can take them; the core then gives it many at once.  NULL: ask send()
+     * for each, as it does if this slot is NULL. */
+    struct spk_pipe *(*send_to)(struct spk_socket *s);
 
     /* SPK_READABLE | SPK_WRITABLE as far as recv() and send() would not give SPOKE_EAGAIN. */
     unsigned (*ready)(struct spk_socket *s); /* required */
@@ -101,6 +108,9 @@ bool spk_socket_recv_full(const struct spk_socket *s);
  * it. A message taken may still be lost with its pipe. */
 bool spk_pipe_can_send(const struct spk_pipe *p);
 int spk_pipe_send(struct spk_pipe *p, spoke_msg *m);
+/* Takes the first of many as far as that is simple and returns how many, perhaps none: what stopped
+ * it goes to spk_pipe_send().  Adds the size of the bodies that it took to *bytes. */
+int spk_pipe_send_many(struct spk_pipe *p, spoke_msg **messages, int count, uint64_t *bytes);
 /* The pipe whose turn it is among those that can send, round robin in the order of attachment; NULL
  * if there is none. */
 struct spk_pipe *spk_socket_next_writable(struct spk_socket *s);

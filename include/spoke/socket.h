@@ -9,8 +9,9 @@
  *
  * Waiting: a call that waits returns SPOKE_ETIMEDOUT when its time is up, SPOKE_ECLOSED when the
  * socket is closed meanwhile, and SPOKE_EDEADLK if it would have to wait inside a callback of its
- * own engine.  On an owned engine it drives the engine meanwhile, callbacks included.  A call that
- * is not said to wait never does.  A call that fails changes nothing.
+ * own engine.  On an owned engine it drives the engine meanwhile, callbacks included; a send or
+ * receive that may wait does so now and then also when it need not.  A call that is not said to
+ * wait never does.  A call that fails changes nothing.
  *
  * Every call may give SPOKE_ECLOSED, SPOKE_EWRONGTHREAD, SPOKE_EFORKED, and SPOKE_EINVAL for a NULL
  * that is not allowed or an unknown flag; they are not repeated below.

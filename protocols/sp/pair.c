@@ -60,24 +60,12 @@ pair_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
     spk_socket_wake(s, SPK_WRITABLE); /* it may be writable no longer */
 }
 
-static int
-pair_received(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
-{
-    int rc;
-
-    if (m->header_size > 0 && (rc = spk_msg_flatten(m)) != 0)
-        return spk_sp_reject(s, m, rc);
-    spk_socket_deliver(s, p, m);
-    return 0;
-}
-
 static void
 pair_writable(struct spk_socket *s, struct spk_pipe *p)
 {
     struct pair *pair = spk_socket_state(s);
 
-    while (pair->waiting.count > 0 && spk_pipe_can_send(p))
-        spk_sp_send_next(s, &pair->waiting, p);
+    spk_sp_send_waiting(s, &pair->waiting, p);
     spk_socket_wake(s, SPK_WRITABLE | SPK_ALL);
 }
 
@@ -108,10 +96,12 @@ pair_send(struct spk_socket *s, spoke_msg *m)
     return rc != 0 ? rc : spk_sp_settle(m, bare, send_or_queue(s, bare));
 }
 
-static int
-pair_recv(struct spk_socket *s, spoke_msg **m)
+static struct spk_pipe *
+pair_send_to(struct spk_socket *s)
 {
-    return spk_socket_take(s, m);
+    struct pair *pair = spk_socket_state(s);
+
+    return pair->waiting.count == 0 ? pair->peer : NULL;
 }
 
 static unsigned
@@ -145,10 +135,9 @@ const struct spoke_protocol spoke_protocol_pair = {
     .options_changed = pair_options_changed,
     .pipe_added = pair_pipe_added,
     .pipe_removed = pair_pipe_removed,
-    .received = pair_received,
     .writable = pair_writable,
     .send = pair_send,
-    .recv = pair_recv,
+    .send_to = pair_send_to,
     .ready = pair_ready,
     .pending = pair_pending,
 };

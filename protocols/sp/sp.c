@@ -108,3 +108,19 @@ spk_sp_send_next(struct spk_socket *s, struct spk_queue *q, struct spk_pipe *p)
     spoke_msg_free(m);
     spk_pipe_shut(p, rc);
 }
+
+void
+spk_sp_send_waiting(struct spk_socket *s, struct spk_queue *q, struct spk_pipe *p)
+{
+    while (q->count > 0 && spk_pipe_can_send(p)) {
+        uint32_t run;
+        uint64_t bytes = 0;
+        spoke_msg **messages = spk_queue_front(q, &run);
+        int n = spk_pipe_send_many(p, messages, (int)run, &bytes);
+
+        if (n > 0)
+            spk_queue_drop(q, (uint32_t)n, bytes + (uint64_t)n * sizeof(spoke_msg));
+        else
+            spk_sp_send_next(s, q, p);
+    }
+}

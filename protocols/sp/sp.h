@@ -36,7 +36,8 @@ int spk_sp_enqueue(struct spk_socket *s, struct spk_queue *q, spoke_msg *m);
 size_t spk_sp_queued(const struct spk_queue *q, uint64_t *bytes);
 
 /* Give a pipe the next message of a queue that is not empty; a pipe that fails to take it is
- * closed, and the message is lost with it. */
+ * closed, and the message is lost with it.  And all that it takes. */
 void spk_sp_send_next(struct spk_socket *s, struct spk_queue *q, struct spk_pipe *p);
+void spk_sp_send_waiting(struct spk_socket *s, struct spk_queue *q, struct spk_pipe *p);
 
 #endif

@@ -41,7 +41,10 @@ struct spk_socket {
     struct spk_idmap by_id;
     uint32_t pipe_count; /* not yet freed */
     struct spk_queue recv_queue;
-    bool look; /* a pipe has given all that was read of it, and more may be there */
+    uint32_t low; /* so many in it, or fewer, and the stalled pipes go on */
+    uint32_t
+        unlooked; /* messages sent while no pipe could take any, since the last look for room */
+    bool look;    /* a pipe has given all that was read of it, and more may be there */
     struct spk_link recv_waiters, send_waiters, close_waiters;
     uint64_t recv_epoch; /* + 1 at each spk_socket_fail_recv(): who began to wait before returns
                             recv_error */
@@ -80,6 +83,8 @@ struct spk_socket {
 /* ---- socket.c ---- */
 void spk_socket_check_ready(
     struct spk_socket *s); /* callbacks and descriptors follow what the protocol can do now */
+int spk_socket_recv_some(struct spk_socket *s, spoke_msg **messages, int count); /* without waiting:
+                                                                       how many, or why none */
 void spk_socket_advance_close(struct spk_socket *s);
 void spk_socket_refill(struct spk_socket *s);
 void spk_socket_start_close(struct spk_socket *s);
@@ -94,6 +99,8 @@ void spk_events_fini(struct spk_socket *s);
 
 /* ---- pipe.c ---- */
 void spk_pipe_attach(struct spk_pipe *p, int verdict); /* what the user said */
+/* As many as there are without waiting, except those of spk_socket_take(). */
+int spk_socket_take_many(struct spk_socket *s, spoke_msg **messages, int count);
 
 /* ---- framing.c ---- */
 /* Make a pipe of a stream, which is taken: handshake, then frames. */

@@ -42,10 +42,8 @@ on_message_task(struct spk_task *task)
         spoke_message_f *fn = s->on_message;
         void *ctx = s->on_message_ctx;
 
-        if (s->state_now != SPK_SOCKET_OPEN || fn == NULL || s->protocol->recv(s, &m) != 0)
+        if (s->state_now != SPK_SOCKET_OPEN || fn == NULL || spk_socket_recv_some(s, &m, 1) != 1)
             return;
-        s->stats.messages_received++;
-        s->stats.bytes_received += m->size;
         begin(s);
         fn(s->handle, m, ctx);
         if (!end(s))

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "runtime/core/core.h"
+#include "runtime/engine/probe.h"
 
 #define HANDSHAKE_SIZE 8u
 #define HEAD_MOST      9u                    /* type byte and length */
@@ -23,9 +24,11 @@
 #define GATHER_MOST  ((size_t)4 * 1024) /* larger bodies go out by reference */
 #define SMALL_MOST   ((size_t)512)      /* written from the stack, header and body together */
 #define GATHER_SIZE  ((size_t)64 * 1024)
-#define FLUSH_BYTES  GATHER_SIZE          /* gathered bytes that are worth a write */
+#define FLUSH_BYTES  (GATHER_SIZE - GATHER_MOST) /* gathered bytes that are worth a write */
 #define PENDING_MOST ((size_t)256 * 1024) /* bytes taken before the pipe says that it is full */
 #define SEGMENTS     64
+#define RUN_MOST     64 /* small messages that are made together … */
+#define AHEAD        4  /* … or written, each fetched into the cache so many before its turn */
 
 /* What has to be let go when a segment is written, and which messages then are. */
 struct segment_owner {
@@ -317,6 +320,62 @@ queue_message(struct framing *f, spoke_msg *m, size_t skip)
     return 0;
 }
 
+/* Gather the first of many that are small and have nothing but a body; returns how many. */
+static int
+gather_run(struct framing *f, spoke_msg **messages, int count, uint64_t *bytes)
+{
+    size_t head_size = head_size_of(f);
+    spoke_msg *m = messages[0];
+    struct out *out;
+    uint8_t *start, *at, *end;
+    int n = 0;
+
+    if (m->size > GATHER_MOST || m->header_size > 0 || m->expires || (out = get_out(f)) == NULL)
+        return 0;
+    if ((at = start = gather_room(out, head_size + m->size)) == NULL)
+        return 0;
+    end = out->gather->data + out->gather->size;
+    do {
+        if (count - n > AHEAD)
+            spk_msg_prefetch(messages[n + AHEAD]);
+        SPK_PROBE(send, f->pipe.id, m->size);
+        at += put_head(f, at, m->size);
+        memcpy(at, m->body, m->size);
+        at += m->size;
+        *bytes += m->size;
+    } while (++n < count && (m = messages[n])->size <= GATHER_MOST && m->header_size == 0 &&
+             !m->expires && head_size + m->size <= (size_t)(end - at));
+    gathered(out, start, (size_t)(at - start));
+    if (out->owner[out->count - 1].start == NULL)
+        out->owner[out->count - 1].start = start;
+    out->owner[out->count - 1].ends += (uint32_t)n;
+    spk_msg_free_many(messages, n);
+    if (out->bytes >= PENDING_MOST || out->count >= SEGMENTS - 2)
+        spk_pipe_set_writable(&f->pipe, false);
+    return n;
+}
+
+static int
+framing_send_many(struct spk_pipe *p, spoke_msg **messages, int count, uint64_t *bytes)
+{
+    struct framing *f = framing_of(p);
+    struct spk_engine *e = engine_of(f);
+    int done = 0, n = 1;
+
+    while (n > 0 && done < count && spk_pipe_can_send(p)) {
+        done += n = gather_run(f, messages + done, count - done, bytes);
+        if (f->out != NULL && f->out->bytes >= FLUSH_BYTES)
+            flush_now(f);
+    }
+    if (done == 0 || f->out == NULL || spk_op_busy(&f->send_op))
+        return done;
+    if (e->cork == 0 && !e->shared) /* nobody else would */
+        flush_now(f);
+    else if (spk_list_empty(&f->flush.link))
+        spk_list_append(&e->flushes, &f->flush.link);
+    return done;
+}
+
 /* The system call for one message: a small one from one place, which the kernel takes faster than
  * three. */
 static int64_t
@@ -550,6 +609,40 @@ deliver_body(struct framing *f)
     return spk_pipe_received(&f->pipe, m);
 }
 
+/* Small messages that are there as a whole, at most `most` of them, delivered together.  Returns
+ * how many; *at moves behind them.  Whatever is not as simple stops it and is for parse() to see.
+ */
+static int
+parse_run(struct framing *f, const uint8_t *data, size_t size, size_t *at, int most, size_t cost)
+{
+    size_t limit = f->pipe.endpoint->options.max_recv_size, head_size = head_size_of(f), next = *at;
+    struct iovec bodies[RUN_MOST];
+    spoke_msg *messages[RUN_MOST];
+    int count = 0, made;
+
+    if (limit == 0 || limit > SPK_BODY_INLINE)
+        limit = SPK_BODY_INLINE;
+    if (most > RUN_MOST)
+        most = RUN_MOST;
+    while (count < most && size - next >= head_size) {
+        const uint8_t *head = data + next;
+        uint64_t length = spk_get64(head + (head_size - 8));
+        if ((f->type_byte && head[0] != 1) || length > limit || length > size - next - head_size)
+            break;
+        bodies[count++] = (struct iovec){(void *)(uintptr_t)(data + next + head_size),
+                                         (size_t)length};
+        next += head_size + (size_t)length;
+        if (length + sizeof(spoke_msg) >= cost)
+            break;
+        cost -= length + sizeof(spoke_msg);
+    }
+    if ((made = spk_msg_from_many(messages, bodies, count)) == 0)
+        return 0;
+    *at = (size_t)((uint8_t *)bodies[made - 1].iov_base + bodies[made - 1].iov_len - data);
+    spk_pipe_received_many(&f->pipe, messages, made);
+    return made;
+}
+
 /* Turn bytes into messages, at most `most`.  Returns how many bytes were used; less than all when
  * the pipe is held back or closing. */
 static size_t
@@ -562,7 +655,16 @@ parse(struct framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size, in
     while (at < size && go_on && most > 0) {
         const uint8_t *head;
         uint64_t length;
+        size_t cost;
+        int room = spk_pipe_room(&f->pipe, SPK_READ_AHEAD, &cost), n;
 
+        if (room == 0)
+            break;
+        if (room != SPK_ONE_BY_ONE && f->body == NULL && f->head_have == 0 &&
+            (n = parse_run(f, data, size, &at, room < most ? room : most, cost)) > 0) {
+            most -= n;
+            continue;
+        }
         if (f->body != NULL) {
             at += continue_body(f, data + at, size - at);
             if (f->body->size < f->body_size) {
@@ -766,12 +868,41 @@ maybe_closed(struct framing *f)
     spk_pipe_closed(&f->pipe);
 }
 
+/* What arrived whole is the user's, also if nobody has asked for it yet: as much as the queue
+ * takes. */
+static void
+deliver_left(struct framing *f)
+{
+    size_t at = 0, cost, head_size = head_size_of(f);
+    int room;
+
+    while (f->left != NULL && f->body == NULL && f->head_have == 0 &&
+           f->left_size - at >= head_size &&
+           (room = spk_pipe_room(&f->pipe, UINT32_MAX, &cost)) > 0) {
+        const uint8_t *head = f->left_data + at;
+        uint64_t length;
+        spoke_msg *m;
+
+        if (parse_run(f, f->left_data, f->left_size, &at, room, cost) > 0)
+            continue;
+        length = spk_get64(head + (head_size - 8));
+        if (length > f->left_size - at - head_size || !length_is_fine(f, length) ||
+            (m = whole_message(f->left, f->left_data + at + head_size, (size_t)length)) == NULL)
+            break;
+        spk_pipe_received(&f->pipe, m);
+        at += head_size + (size_t)length;
+    }
+    forget_left(f);
+}
+
 static void
 framing_close(struct spk_pipe *p)
 {
     struct framing *f = framing_of(p);
     struct spk_engine *e = engine_of(f);
 
+    if (p->added)
+        deliver_left(f);
     if (f->hello_have < HANDSHAKE_SIZE || p->reason == SPOKE_EHANDSHAKE || p->reason == SPOKE_EPEER)
         p->socket->stats.handshakes_failed += p->reason != SPOKE_ECLOSED;
     f->closing = true;
@@ -812,6 +943,7 @@ framing_flush(struct spk_pipe *p)
 
 static const struct spk_pipe_ops framing_ops = {
     .send = framing_send,
+    .send_many = framing_send_many,
     .flush = framing_flush,
     .start = framing_start,
     .resume = framing_resume,

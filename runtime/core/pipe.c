@@ -163,8 +163,6 @@ on_close_task(struct spk_task *task)
         if (s->fail_no_peers && s->stats.pipes_current == 0)
             spk_socket_wake(s, SPK_READABLE | SPK_WRITABLE | SPK_ALL);
     }
-    spoke_msg_free(p->held);
-    p->held = NULL;
     p->ops->close(p);
 }
 
@@ -179,6 +177,7 @@ spk_pipe_closed(struct spk_pipe *p)
     p->state = SPK_PIPE_CLOSED;
     if (p->announced)
         spk_event(s, SPOKE_EVENT_DETACHED, reason, p, endpoint);
+    spoke_msg_free(p->held);
     spk_free(p->farewell);
     spk_list_remove(&p->link);
     spk_idmap_remove(&s->by_id, p->id);
@@ -248,6 +247,14 @@ spk_pipe_send(struct spk_pipe *p, spoke_msg *m)
     return p->ops->send(p, m);
 }
 
+int
+spk_pipe_send_many(struct spk_pipe *p, spoke_msg **messages, int count, uint64_t *bytes)
+{
+    if (!spk_pipe_can_send(p) || p->ops->send_many == NULL)
+        return 0;
+    return p->ops->send_many(p, messages, count, bytes);
+}
+
 bool
 spk_socket_can_send(const struct spk_socket *s)
 {
@@ -277,6 +284,57 @@ takes_turns(const struct spk_socket *s)
     return s->stats.pipes_current > 1;
 }
 
+/* The user gets what comes, and from one peer only. */
+static bool
+is_plain(const struct spk_socket *s)
+{
+    return s->protocol->received == NULL && !takes_turns(s);
+}
+
+int
+spk_pipe_room(struct spk_pipe *p, uint32_t most, size_t *cost)
+{
+    struct spk_socket *s = p->socket;
+    struct spk_queue *q = &s->recv_queue;
+
+    if (most > q->max_messages)
+        most = q->max_messages;
+    if (!is_plain(s) || s->state_now != SPK_SOCKET_OPEN || p->held != NULL ||
+        (q->count == 0 && spk_queue_full(q)))
+        return SPK_ONE_BY_ONE;
+    if (q->count >= most || spk_queue_full(q))
+        return 0;
+    *cost = q->max_bytes - q->bytes;
+    most -= q->count;
+    if (most > SPK_READ_AHEAD)
+        most = SPK_READ_AHEAD;
+    return spk_queue_reserve(q, most) == 0 ? (int)most : SPK_ONE_BY_ONE;
+}
+
+void
+spk_pipe_received_many(struct spk_pipe *p, spoke_msg **messages, int count)
+{
+    for (int i = 0; i < count; i++) {
+        messages[i]->pipe = p->id;
+        SPK_PROBE(deliver, p->id, messages[i]->size);
+    }
+    spk_queue_force_many(&p->socket->recv_queue, messages, (uint32_t)count);
+    spk_socket_wake(p->socket, SPK_READABLE);
+}
+
+/* What is left of a header is the user's. */
+static int
+received_as_it_is(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
+{
+    int rc = m->header_size > 0 ? spk_msg_flatten(m) : 0;
+
+    if (rc != 0)
+        spoke_msg_free(m);
+    else
+        spk_socket_deliver(s, p, m);
+    return rc;
+}
+
 int
 spk_pipe_received(struct spk_pipe *p, spoke_msg *m)
 {
@@ -289,18 +347,32 @@ spk_pipe_received(struct spk_pipe *p, spoke_msg *m)
         return true;
     }
     m->pipe = p->id;
-    rc = s->protocol->received(s, p, m);
+    if (s->protocol->received == NULL)
+        rc = received_as_it_is(s, p, m);
+    else
+        rc = s->protocol->received(s, p, m);
     if (rc != 0)
         spk_pipe_shut(p, rc);
     return p->state == SPK_PIPE_ATTACHED && p->held == NULL &&
            !(takes_turns(s) && s->recv_queue.count > queued);
 }
 
+/* Who stopped because the queue is full goes on at half of it, so that it is not run dry by the
+ * time that the peer has been told; who only has not made messages of its bytes yet has time. */
 void
 spk_pipe_stall(struct spk_pipe *p)
 {
-    if (spk_list_empty(&p->stalled) && p->state == SPK_PIPE_ATTACHED)
-        spk_list_append(&p->socket->stalled, &p->stalled);
+    struct spk_socket *s = p->socket;
+    uint32_t low = s->recv_queue.max_messages / 2;
+
+    if (!spk_list_empty(&p->stalled) || p->state != SPK_PIPE_ATTACHED)
+        return;
+    if (is_plain(s) && p->held == NULL && !spk_queue_full(&s->recv_queue) &&
+        low > SPK_READ_AHEAD / 2)
+        low = SPK_READ_AHEAD / 2;
+    if (spk_list_empty(&s->stalled) || low > s->low)
+        s->low = low;
+    spk_list_append(&s->stalled, &p->stalled);
 }
 
 void
@@ -358,18 +430,25 @@ take_held(struct spk_socket *s, spoke_msg **m)
 }
 
 int
+spk_socket_take_many(struct spk_socket *s, spoke_msg **messages, int count)
+{
+    uint32_t done = 0, most = (uint32_t)count, n;
+
+    do {
+        n = spk_queue_pop_many(&s->recv_queue, messages + done, most - done);
+        done += n;
+        if (!spk_list_empty(&s->stalled) && s->recv_queue.count <= s->low)
+            spk_socket_refill(s);
+    } while (done < most && s->recv_queue.count > 0);
+    return (int)done;
+}
+
+int
 spk_socket_take(struct spk_socket *s, spoke_msg **m)
 {
-    *m = spk_queue_pop(&s->recv_queue);
-    if (*m == NULL && !spk_list_empty(&s->stalled)) {
-        spk_socket_refill(s);
-        *m = spk_queue_pop(&s->recv_queue);
-    }
-    if (*m == NULL) /* a queue of no length at all, or no memory for one */
-        return take_held(s, m);
-    if (!spk_list_empty(&s->stalled) && s->recv_queue.count <= s->recv_queue.max_messages / 2)
-        spk_socket_refill(s);
-    return 0;
+    if (spk_socket_take_many(s, m, 1) == 1)
+        return 0;
+    return take_held(s, m); /* a queue of no length at all, or no memory for one */
 }
 
 bool

@@ -41,8 +41,10 @@ transport_is_sound(const struct spoke_transport *t)
 static bool
 protocol_is_sound(const struct spoke_protocol *p)
 {
-    return p->abi == SPOKE_PROTOCOL_ABI && p->name != NULL && p->received != NULL &&
-           p->ready != NULL && (!p->sends || p->send != NULL) && (!p->receives || p->recv != NULL);
+    bool as_it_comes = p->receives && p->recv == NULL;
+
+    return p->abi == SPOKE_PROTOCOL_ABI && p->name != NULL && p->ready != NULL &&
+           (p->received != NULL || as_it_comes) && (!p->sends || p->send != NULL);
 }
 
 const struct spoke_protocol *

@@ -10,7 +10,8 @@
 
 #include "runtime/core/core.h"
 
-#define AHEAD 4 /* in a batch, a message is fetched into the cache so many before its turn */
+#define LOOK_EVERY 64 /* messages sent into a queue between two looks for room */
+#define AHEAD      4  /* in a batch, a message is fetched into the cache so many before its turn */
 
 /* ---- readiness ---- */
 
@@ -457,6 +458,41 @@ send_one(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
     return rc;
 }
 
+/* What a pipe has no room for waits in the send queue.  On an owned engine nothing would tell of
+ * room before the queue is full and a send waits: it looks now and then. */
+static int
+look_for_room(struct spk_socket *s, int flags, int count)
+{
+    struct spk_engine *e = s->e;
+
+    if (e->shared || e->in_callback > 0 || e->turning > 0 || spk_socket_can_send(s) ||
+        spk_list_empty(&s->pipes))
+        return 0;
+    s->unlooked += (uint32_t)count;
+    if (s->unlooked < LOOK_EVERY || (flags & SPOKE_DONTWAIT) != 0 || s->send_timeout_ns == 0)
+        return 0;
+    s->unlooked = 0;
+    s->callers++;
+    spk_engine_turn(e, 0);
+    return still_open(s) ? 0 : SPOKE_ECLOSED;
+}
+
+/* The first of many, as far as they need no care of their own. */
+static int
+send_plain(struct spk_socket *s, spoke_msg **messages, int count)
+{
+    struct spk_pipe *p = NULL;
+    uint64_t bytes = 0;
+    int n;
+
+    if (s->protocol->send_to != NULL && s->send_expiry_ns == 0)
+        p = s->protocol->send_to(s);
+    n = p == NULL ? 0 : spk_pipe_send_many(p, messages, count, &bytes);
+    s->stats.messages_sent += (uint64_t)n;
+    s->stats.bytes_sent += bytes;
+    return n;
+}
+
 int
 spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
 {
@@ -474,8 +510,13 @@ spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
         rc = SPOKE_ENOTSUP;
         goto leave;
     }
+    if ((rc = look_for_room(s, flags, count)) != 0)
+        goto leave;
     e->cork++;
     while (done < count) {
+        done += send_plain(s, messages + done, count - done);
+        if (done == count)
+            break;
         if (count - done > AHEAD)
             spk_msg_prefetch(messages[done + AHEAD]);
         if ((rc = send_one(s, messages[done], flags, &deadline)) != 0)
@@ -509,6 +550,8 @@ spoke_send(spoke_socket *handle, spoke_msg *m, int flags)
         rc = SPOKE_ENOTSUP;
         goto leave;
     }
+    if ((rc = look_for_room(s, flags, 1)) != 0)
+        goto leave;
     e->cork += (flags & SPOKE_MORE) != 0;
     rc = send_one(s, m, flags, &deadline);
     e->cork -= (flags & SPOKE_MORE) != 0;
@@ -521,26 +564,43 @@ leave:
     return rc;
 }
 
+/* Without waiting: how many, or why none. */
+int
+spk_socket_recv_some(struct spk_socket *s, spoke_msg **messages, int count)
+{
+    int rc = 0, done = 0;
+
+    *messages = NULL;
+    if (s->protocol->recv == NULL)
+        done = spk_socket_take_many(s, messages, count);
+    while (done < count) {
+        rc = s->protocol->recv == NULL ? spk_socket_take(s, messages + done)
+                                       : s->protocol->recv(s, messages + done);
+        if (rc != 0)
+            break;
+        done++;
+    }
+    for (int i = 0; i < done; i++)
+        s->stats.bytes_received += messages[i]->size;
+    s->stats.messages_received += (uint64_t)done;
+    return done > 0 ? done : rc;
+}
+
+/* Waits for the first. */
 static int
-recv_one(struct spk_socket *s, spoke_msg **m, int flags, spoke_ns *deadline)
+recv_many(struct spk_socket *s, spoke_msg **messages, int count, int flags)
 {
     uint64_t epoch = s->recv_epoch;
+    spoke_ns deadline = 0;
     int rc;
 
-    *m = NULL;
-    while ((rc = s->protocol->recv(s, m)) == SPOKE_EAGAIN) {
-        if (flags == -1)
-            return rc;
+    while ((rc = spk_socket_recv_some(s, messages, count)) == SPOKE_EAGAIN) {
         if (has_nobody(s))
             return SPOKE_ENOPEER;
-        if ((rc = wait_for(s, &s->recv_waiters, deadline, s->recv_timeout_ns, flags)) != 0)
+        if ((rc = wait_for(s, &s->recv_waiters, &deadline, s->recv_timeout_ns, flags)) != 0)
             return rc;
         if (s->recv_epoch != epoch)
             return s->recv_error;
-    }
-    if (rc == 0) {
-        s->stats.messages_received++;
-        s->stats.bytes_received += (*m)->size;
     }
     return rc;
 }
@@ -566,8 +626,7 @@ spoke_recvv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
 {
     struct spk_socket *s;
     struct spk_engine *e;
-    spoke_ns deadline = 0;
-    int rc, done = 0;
+    int rc;
 
     if (messages == NULL || count <= 0 || (flags & ~SPOKE_DONTWAIT) != 0)
         return SPOKE_EINVAL;
@@ -579,15 +638,13 @@ spoke_recvv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
     else if (s->on_message != NULL)
         rc = SPOKE_ESTATE;
     else if ((rc = look_for_more(s, flags)) == 0)
-        while (done < count &&
-               (rc = recv_one(s, &messages[done], done == 0 ? flags : -1, &deadline)) == 0)
-            done++;
+        rc = recv_many(s, messages, count, flags);
     if (rc != SPOKE_ECLOSED)
         spk_socket_check_ready(s);
-    if (done > 0 && spk_socket_has_message(s)) /* whoever else waits was woken for what we took */
+    if (rc > 0 && spk_socket_has_message(s)) /* whoever else waits was woken for what we took */
         spk_socket_wake(s, SPK_READABLE);
     spk_engine_leave(e);
-    return done > 0 ? done : rc;
+    return rc;
 }
 
 int

@@ -17,6 +17,7 @@
 #include "runtime/engine/engine.h"
 #include "runtime/memory/message.h"
 #include "runtime/memory/pool.h"
+#include "runtime/memory/queue.h"
 
 struct spk_socket;
 struct spk_endpoint;
@@ -131,12 +132,18 @@ struct spk_endpoint {
 struct spk_pipe_ops {
     int (*send)(struct spk_pipe *p,
                 spoke_msg *m); /* takes m; called while p->writable only; an error leaves m */
+    /* The same for the first of many, as far as that is simple: messages without header or expiry,
+     * and while p->writable.  Takes them and returns how many; what stops it goes to send().  Adds
+     * the size of their bodies to *bytes.  May be NULL. */
+    int (*send_many)(struct spk_pipe *p, spoke_msg **messages, int count, uint64_t *bytes);
     void (*flush)(struct spk_pipe *p); /* write what is held back */
     void (*start)(struct spk_pipe *p); /* the pipe is attached: deliver */
     void (*resume)(
         struct spk_pipe *p,
         int most); /* deliver again after having been held back, at most so many messages */
-    void (*close)(struct spk_pipe *p); /* stop everything, then spk_pipe_closed() */
+    void (*close)(
+        struct spk_pipe *p); /* stop everything, then spk_pipe_closed().  What is whole and
+                                has room may be delivered still, unless p->held is there */
     void (*free)(struct spk_pipe *p);
     uint64_t (*pending)(struct spk_pipe *p,
                         uint64_t *bytes); /* messages not completely handed over */
@@ -184,7 +191,16 @@ int spk_pipe_init(struct spk_pipe *p, struct spk_endpoint *endpoint,
 void spk_pipe_shook_hands(struct spk_pipe *p); /* STARTING ─▶ ATTACHING */
 void spk_pipe_set_writable(struct spk_pipe *p, bool writable);
 int spk_pipe_received(struct spk_pipe *p,
-                      spoke_msg *m);      /* takes m.  False: the pipe is to stop delivering */
+                      spoke_msg *m); /* takes m.  False: the pipe is to stop delivering */
+/* How many messages the pipe may deliver together, so that no more than `most` wait to be taken.
+ * SPK_ONE_BY_ONE: each by spk_pipe_received(); 0: none now, the reader is behind; else so many by
+ * spk_pipe_received_many(), the last of which is the one whose spk_queue_cost() makes the sum reach
+ * *cost, after which it asks again.  SPK_READ_AHEAD are few enough to be in the cache still when
+ * somebody takes them: a transport that makes messages of bytes, which take less memory, asks for
+ * so many. */
+enum { SPK_ONE_BY_ONE = -1, SPK_READ_AHEAD = 64 };
+int spk_pipe_room(struct spk_pipe *p, uint32_t most, size_t *cost);
+void spk_pipe_received_many(struct spk_pipe *p, spoke_msg **messages, int count);
 void spk_pipe_closed(struct spk_pipe *p); /* nothing is outstanding: frees it */
 void spk_pipe_stall(struct spk_pipe *p);
 

@@ -34,7 +34,8 @@ enum spk_op_kind {
     SPK_OP_CONNECT,
     SPK_OP_RECV, /* result: bytes, 0 at the end of the stream.  buffer NULL: into the engine's
                     memory, see `chunk` */
-    SPK_OP_SEND  /* result: bytes, at least 1 */
+    SPK_OP_SEND, /* result: bytes, at least 1 */
+    SPK_OP_WATCH /* of memory that other threads write: see spk_op_watch() */
 };
 enum spk_op_state { SPK_OP_IDLE, SPK_OP_QUEUED, SPK_OP_IN_FLIGHT };
 
@@ -61,6 +62,10 @@ struct spk_op {
         struct {
             struct msghdr *msg; /* lives until completion, with its iovec */
         } send;
+        struct {
+            bool (*changed)(struct spk_op *op);
+            bool (*arm)(struct spk_op *op);
+        } watch;
     } u;
     /* After a receive without a buffer: the bytes, in a chunk of the engine's.  Borrowed for the
      * callback: whoever keeps a slice adds a reference. */
@@ -78,6 +83,15 @@ void spk_op_connect(struct spk_engine *e, struct spk_op *op, int handle,
                     const struct sockaddr *address, socklen_t size);
 void spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, size_t size);
 void spk_op_send(struct spk_engine *e, struct spk_op *op, int handle, struct msghdr *msg);
+
+/* Look at memory for as long as the loop looks for work by itself: completes, with 0, when
+ * changed() is true.  Before the loop sleeps it calls arm() instead, from which on somebody else
+ * has to wake it and complete what is to be done; arm() gives false if there was a change, which
+ * then completes after all.  False: the loop does not look by itself, nothing was done.
+ * spk_op_unwatch() ends it at once, without a completion. */
+bool spk_op_watch(struct spk_engine *e, struct spk_op *op, bool (*changed)(struct spk_op *op),
+                  bool (*arm)(struct spk_op *op));
+void spk_op_unwatch(struct spk_engine *e, struct spk_op *op);
 
 /* Ask for an early end: the final completion follows, usually with SPOKE_ECANCELED.  Harmless on an
  * idle operation. */
@@ -146,7 +160,8 @@ struct spk_engine {
     atomic_uint wanted;   /* threads that wait for it */
 
     struct spk_link queued; /* operations to hand to the backend at the next turn */
-    struct spk_link hot;    /* receives that are tried by plain calls before they are armed */
+    struct spk_link hot;    /* receives that are tried by plain calls before they are armed, and
+                               watches */
     struct spk_link tasks, callbacks, flushes;
     struct spk_link afters; /* spoke_engine_after() */
     struct spk_idmap afters_by_id;

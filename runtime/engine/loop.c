@@ -82,20 +82,68 @@ spinning_pays(const struct spk_engine *e)
     return e->wait_ns == SPOKE_WAIT_ADAPTIVE ? e->spin_credit > 0 : e->wait_ns > 0;
 }
 
+static bool
+can_be_hot(const struct spk_engine *e)
+{
+    return e->hot_count < HOT_MOST && (e->spinning || spinning_pays(e));
+}
+
+/* A queued operation that is tried by the loop instead. */
+static void
+make_hot(struct spk_engine *e, struct spk_op *op)
+{
+    spk_list_remove(&op->link);
+    spk_list_append(&e->hot, &op->link);
+    e->hot_count++;
+    /* The engine's thread has to know of it, unless it wakes by itself when the lease of who spins
+     * is over. */
+    e->poke |= e->asleep && (!e->spinning || e->sleep_until_ns > e->lease_until_ns);
+}
+
+static void
+make_cold(struct spk_engine *e, struct spk_op *op)
+{
+    spk_list_remove(&op->link);
+    e->hot_count--;
+}
+
 void
 spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, size_t size)
 {
     op->u.recv.buffer = buffer;
     op->u.recv.size = size;
     queue_op(e, op, SPK_OP_RECV, handle);
-    if (e->hot_count < HOT_MOST && (e->spinning || spinning_pays(e))) {
-        spk_list_remove(&op->link);
-        spk_list_append(&e->hot, &op->link);
-        e->hot_count++;
-        /* The engine's thread has to know of it, unless it wakes by itself when the lease of who
-         * spins is over. */
-        e->poke |= e->asleep && (!e->spinning || e->sleep_until_ns > e->lease_until_ns);
+    if (can_be_hot(e))
+        make_hot(e, op);
+}
+
+bool
+spk_op_watch(struct spk_engine *e, struct spk_op *op, bool (*changed)(struct spk_op *op),
+             bool (*arm)(struct spk_op *op))
+{
+    if (!can_be_hot(e))
+        return false;
+    op->u.watch.changed = changed;
+    op->u.watch.arm = arm;
+    queue_op(e, op, SPK_OP_WATCH, -1);
+    make_hot(e, op);
+    return true;
+}
+
+void
+spk_op_unwatch(struct spk_engine *e, struct spk_op *op)
+{
+    if (op->state == SPK_OP_IDLE)
+        return;
+    SPK_LIST_EACH(link, &e->hot)
+    {
+        if (link == &op->link) {
+            e->hot_count--;
+            break;
+        }
     }
+    spk_list_remove(&op->link);
+    op->state = SPK_OP_IDLE;
 }
 
 void
@@ -372,6 +420,8 @@ spk_engine_flush(struct spk_engine *e)
 uint8_t *
 spk_scratch_room(struct spk_engine *e, size_t *size)
 {
+    if (e->scratch != NULL && spk_chunk_alone(e->scratch)) /* what was kept of it is gone */
+        e->scratch_used = 0;
     if (e->scratch != NULL && e->scratch->size - e->scratch_used < SCRATCH_LEAST) {
         spk_chunk_unref(e->scratch);
         e->scratch = NULL;
@@ -399,8 +449,6 @@ spk_scratch_complete(struct spk_engine *e, struct spk_op *op, int64_t result)
         e->scratch_used = used + (((size_t)result + 15) & ~(size_t)15);
         spk_op_complete(e, op, (int)result);
         spk_chunk_unref(chunk);
-        if (e->scratch == chunk && spk_chunk_alone(chunk))
-            e->scratch_used = 0; /* nobody kept anything */
         return;
     }
     spk_op_complete(e, op, (int)result);
@@ -420,12 +468,21 @@ try_recv(struct spk_engine *e, struct spk_op *op)
     if (n == SPOKE_EAGAIN)
         return false;
     e->info.direct++;
-    spk_list_remove(&op->link);
-    e->hot_count--;
+    make_cold(e, op);
     if (op->u.recv.buffer == NULL)
         spk_scratch_complete(e, op, n);
     else
         spk_op_complete(e, op, (int)n);
+    return true;
+}
+
+static bool
+try_watch(struct spk_engine *e, struct spk_op *op)
+{
+    if (!op->u.watch.changed(op))
+        return false;
+    make_cold(e, op);
+    spk_op_complete(e, op, 0);
     return true;
 }
 
@@ -440,15 +497,25 @@ try_hot(struct spk_engine *e)
         spk_list_remove(&op->link);
         spk_list_append(&e->hot, &op->link);
         if (op->cancelled) {
-            spk_list_remove(&op->link);
-            e->hot_count--;
+            make_cold(e, op);
             spk_op_complete(e, op, SPOKE_ECANCELED);
             any = true;
-        } else if (try_recv(e, op)) {
+        } else if (op->kind == SPK_OP_WATCH ? try_watch(e, op) : try_recv(e, op)) {
             any = true;
         }
     }
     return any;
+}
+
+/* From here on somebody else wakes the engine for a watch, unless there is a change already. */
+static bool
+arm_watch(struct spk_engine *e, struct spk_op *op)
+{
+    op->state = SPK_OP_IDLE;
+    if (op->u.watch.arm(op))
+        return true;
+    spk_op_complete(e, op, 0);
+    return false;
 }
 
 static bool
@@ -465,11 +532,37 @@ submit_queued(struct spk_engine *e)
             any = true;
             continue;
         }
+        if (op->kind == SPK_OP_WATCH) {
+            any |= !arm_watch(e, op);
+            continue;
+        }
         op->state = SPK_OP_IN_FLIGHT;
         e->ops_in_flight++;
         e->backend->submit(e, op);
     }
     return any;
+}
+
+/* A caller that looked for its message by itself stops; it may have looked for others' too. */
+static void
+arm_watches(struct spk_engine *e)
+{
+    struct spk_link all, *link;
+
+    spk_list_init(&all);
+    spk_list_splice(&all, &e->hot);
+    e->hot_count = 0;
+    while ((link = spk_list_take(&all)) != NULL) {
+        struct spk_op *op = SPK_OWNER(link, struct spk_op, link);
+
+        if (op->kind == SPK_OP_WATCH) {
+            arm_watch(e, op);
+        } else {
+            spk_list_append(&e->hot, &op->link);
+            e->hot_count++;
+        }
+    }
+    run_tasks(e);
 }
 
 static void
@@ -884,6 +977,7 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
             now = spk_engine_now(e);
     }
     e->spinning = false;
+    arm_watches(e);
     let_go_of_scratch(e);
     if (w->chosen)
         e->info.spin_hits++;

@@ -16,7 +16,7 @@
 /* Two size classes for each power of two: itself, and a quarter more for what a power of two with
  * its overhead needs. 64, 80, 128, 160, 256, 320, … 1 MiB, 1.25 MiB; the prefix is included. */
 #define SPK_SIZE_CLASSES 30u
-#define SPK_LIST_BLOCKS  64u
+#define SPK_LIST_BLOCKS  256u
 #define SPK_CACHE_LINE   64
 #define SPK_BLOCKS_AHEAD                                                                           \
     8u /* a block is fetched into the cache so many allocations before its own */
@@ -122,6 +122,15 @@ spk_usable_bytes(uint32_t size_class, size_t size)
     return spk_class_bytes(size_class) - sizeof(struct spk_block);
 }
 
+/* Fetch its first two lines into the cache, to be written: whoever freed it may have been another
+ * CPU. */
+static inline void
+spk_block_prefetch(void *memory)
+{
+    __builtin_prefetch(spk_block_of(memory), 1);
+    __builtin_prefetch((uint8_t *)spk_block_of(memory) + SPK_CACHE_LINE, 1);
+}
+
 /* Take an idle block at hand; NULL: it needs spk_local_alloc_slow(). */
 static inline void *
 spk_local_take(struct spk_pool *pool, uint32_t size_class)
@@ -132,12 +141,8 @@ spk_local_take(struct spk_pool *pool, uint32_t size_class)
     if (count == 0 || atomic_load_explicit(&spk_memory_faults, memory_order_relaxed))
         return NULL;
     atomic_store_explicit(&list->count, count - 1, memory_order_relaxed);
-    if (count > SPK_BLOCKS_AHEAD) { /* whoever freed it may have been another CPU */
-        uint8_t *ahead = list->blocks[count - 1 - SPK_BLOCKS_AHEAD];
-
-        __builtin_prefetch(ahead - sizeof(struct spk_block), 1);
-        __builtin_prefetch(ahead - sizeof(struct spk_block) + SPK_CACHE_LINE, 1);
-    }
+    if (count > SPK_BLOCKS_AHEAD)
+        spk_block_prefetch(list->blocks[count - 1 - SPK_BLOCKS_AHEAD]);
     return list->blocks[count - 1];
 }
 

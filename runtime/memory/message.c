@@ -203,6 +203,53 @@ spoke_msg_free(spoke_msg *m)
     spk_count_own(pool, SPK_COUNT_MESSAGES, -1);
 }
 
+/* ---- many at once: what is above in loops, and counted together ---- */
+
+int
+spk_msg_from_many(spoke_msg **out, const struct iovec *bodies, int count)
+{
+    struct spk_pool *pool = spk_pool_mine;
+    uint32_t size_class = spk_size_class(sizeof **out);
+    int taken = 0, made = 0;
+
+    for (; made < count; made++) {
+        spoke_msg *m = spk_local_take(pool, size_class);
+        if (m != NULL) {
+            taken++;
+        } else if ((m = new_message(0)) == NULL) {
+            break;
+        } else {
+            pool = spk_pool_mine; /* the first one that it ever took may have given it its own */
+        }
+        init_message(m, bodies[made].iov_len);
+        memcpy(m->inline_body, bodies[made].iov_base, bodies[made].iov_len);
+        out[made] = m;
+    }
+    if (taken > 0)
+        spk_count_own(pool, SPK_COUNT_MESSAGES, taken);
+    return made;
+}
+
+void
+spk_msg_free_many(spoke_msg **messages, int count)
+{
+    struct spk_pool *pool = spk_pool_mine;
+    int gone = 0;
+
+    for (int i = 0; i < count; i++) {
+        spoke_msg *m = messages[i];
+        if (one_reference(m) && m->chunk == NULL && m->header == m->inline_header &&
+            spk_local_give(pool, m)) {
+            m->magic = MAGIC_FREED;
+            gone++;
+        } else {
+            spoke_msg_free(m);
+        }
+    }
+    if (gone > 0)
+        spk_count_own(pool, SPK_COUNT_MESSAGES, -gone);
+}
+
 /* ---- the body's place ---- */
 
 /* The bytes around the body may be written: nobody else can see them. */

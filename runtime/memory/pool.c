@@ -360,20 +360,28 @@ next_batch(struct spk_pool *pool, uint32_t size_class)
     return batch;
 }
 
-/* Unpack a batch into the empty list. */
+/* Unpack batches into the empty list: as many as leave room for what this thread frees. */
 static void
 refill(struct spk_pool *pool, uint32_t size_class)
 {
     struct spk_pool_list *list = &pool->lists[size_class];
-    struct spk_batch *batch = next_batch(pool, size_class);
+    struct spk_batch *batch;
+    uint32_t count = 0, first;
 
-    if (batch == NULL)
-        return;
-    count_batched(size_class, -(int)batch->count);
-    uint32_t count = batch->count;
-    memcpy(list->blocks, batch->others, (count - 1) * sizeof batch->others[0]);
-    list->blocks[count - 1] = batch;
+    do {
+        if ((batch = next_batch(pool, size_class)) == NULL)
+            break;
+        uint32_t more = batch->count;
+        count_batched(size_class, -(int)more);
+        memcpy(list->blocks + count, batch->others, (more - 1) * sizeof batch->others[0]);
+        count += more;
+        list->blocks[count - 1] = batch;
+    } while (count <= list->limit / 4);
     atomic_store_explicit(&list->count, count, memory_order_relaxed);
+    /* spk_local_take() fetches those below. */
+    first = count > SPK_BLOCKS_AHEAD ? count - SPK_BLOCKS_AHEAD : 0;
+    for (uint32_t i = first; i < count; i++)
+        spk_block_prefetch(list->blocks[i]);
 }
 
 /* Pack the oldest blocks of the full list into a batch. */

@@ -87,21 +87,75 @@ spk_queue_push(struct spk_queue *q, spoke_msg *m)
     return spk_queue_full(q) ? SPOKE_EAGAIN : spk_queue_force(q, m);
 }
 
+int
+spk_queue_reserve(struct spk_queue *q, uint32_t count)
+{
+    while (slot_count(q) - q->count < count) {
+        int rc = grow(q);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
+
+void
+spk_queue_force_many(struct spk_queue *q, spoke_msg **messages, uint32_t count)
+{
+    uint32_t tail = q->head + q->count;
+
+    for (uint32_t i = 0; i < count; i++) {
+        q->slots[(tail + i) & q->mask] = messages[i];
+        q->bytes += spk_queue_cost(messages[i]);
+    }
+    q->count += count;
+    if (q->count > q->high)
+        q->high = q->count;
+}
+
 spoke_msg *
 spk_queue_pop(struct spk_queue *q)
 {
-    if (q->count == 0)
-        return NULL;
-    spoke_msg *m = q->slots[q->head];
-    if (q->count > AHEAD) /* whoever put it there may have been another CPU */
-        spk_msg_prefetch(q->slots[(q->head + AHEAD) & q->mask]);
-    q->head = (q->head + 1) & q->mask;
-    q->count--;
-    q->bytes -= spk_queue_cost(m);
+    spoke_msg *m = NULL;
+
+    spk_queue_pop_many(q, &m, 1);
+    return m;
+}
+
+spoke_msg **
+spk_queue_front(const struct spk_queue *q, uint32_t *run)
+{
+    uint32_t to_the_end = slot_count(q) - q->head;
+
+    *run = q->count < to_the_end ? q->count : to_the_end;
+    return q->slots + q->head;
+}
+
+void
+spk_queue_drop(struct spk_queue *q, uint32_t count, size_t cost)
+{
+    q->bytes -= cost;
+    q->head = (q->head + count) & q->mask;
+    q->count -= count;
     if (q->count == 0 && q->mask >= SLOTS_KEPT) {
         spk_free(q->slots);
         q->slots = NULL;
         q->mask = q->head = 0;
     }
-    return m;
+}
+
+uint32_t
+spk_queue_pop_many(struct spk_queue *q, spoke_msg **messages, uint32_t count)
+{
+    size_t cost = 0;
+
+    if (count > q->count)
+        count = q->count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (q->count - i > AHEAD) /* whoever put it there may have been another CPU */
+            spk_msg_prefetch(q->slots[(q->head + i + AHEAD) & q->mask]);
+        messages[i] = q->slots[(q->head + i) & q->mask];
+        cost += spk_queue_cost(messages[i]);
+    }
+    spk_queue_drop(q, count, cost);
+    return count;
 }

@@ -24,6 +24,17 @@ int spk_queue_push(struct spk_queue *q,
 int spk_queue_force(struct spk_queue *q, spoke_msg *m); /* the same without regard to the bounds */
 spoke_msg *spk_queue_pop(struct spk_queue *q);          /* NULL when empty */
 
+/* The same for several: memory for `count` more, then put them in, whatever the bounds say; take up
+ * to `count` of the oldest, returns how many. */
+int spk_queue_reserve(struct spk_queue *q, uint32_t count);
+void spk_queue_force_many(struct spk_queue *q, spoke_msg **messages, uint32_t count);
+uint32_t spk_queue_pop_many(struct spk_queue *q, spoke_msg **messages, uint32_t count);
+
+/* The oldest where they lie, the first *run of them next to each other; and away with `count` of
+ * these, which somebody has taken and which counted for `cost`. */
+spoke_msg **spk_queue_front(const struct spk_queue *q, uint32_t *run);
+void spk_queue_drop(struct spk_queue *q, uint32_t count, size_t cost);
+
 /* What a message counts for: body, header and a share for the object itself. */
 size_t spk_queue_cost(const spoke_msg *m);
 

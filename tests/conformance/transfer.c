@@ -315,6 +315,86 @@ WORLD_TEST(transfer, sendv_and_recvv_keep_order, world_cases, .timeout = 30)
     world_close(w);
 }
 
+/* Small, of all the ways a body goes out and comes in, and some that the sender keeps too. */
+static const size_t mixed_sizes[] = {64, 64,   64, 0,    128,  1,  129,
+                                     64, 4096, 64, 4097, 9000, 64, 70000};
+
+static size_t
+mixed_size(uint32_t i)
+{
+    return mixed_sizes[i % (sizeof mixed_sizes / sizeof mixed_sizes[0])];
+}
+
+/* Receive up to `most` of those that are sent so far. */
+static void
+receive_mixed(struct node *n, uint32_t *received, uint32_t sent, int most)
+{
+    spoke_msg *messages[100];
+    int count = node_recvv(n, messages, most, SPOKE_DONTWAIT);
+
+    cr_assert(count == SPOKE_EAGAIN || (count > 0 && count <= most), "recvv: %d", count);
+    for (int k = 0; k < count; k++, ++*received) {
+        cr_assert_lt(*received, sent);
+        cr_assert_eq(spoke_msg_size(messages[k]), mixed_size(*received), "message %u", *received);
+        cr_assert(pattern_holds(spoke_msg_body(messages[k]), mixed_size(*received), *received),
+                  "message %u", *received);
+        cr_assert_eq(spoke_msg_header_size(messages[k]), 0);
+        cr_assert_neq(spoke_msg_pipe(messages[k]), 0);
+        spoke_msg_free(messages[k]);
+    }
+}
+
+WORLD_TEST(transfer, batches_of_all_kinds_of_messages_keep_order_and_bounds, world_cases,
+           .timeout = 60)
+{
+    static const int queues[] = {0, 1, 3, 128, 5000};
+    enum { BATCH = 100, ALL = 700 };
+
+    for (unsigned q = 0; q < sizeof queues / sizeof queues[0]; q++) {
+        struct world *w = world_open(c);
+        struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+        uint32_t sent = 0, received = 0;
+        uint64_t bytes = 0;
+        spoke_ns end = world_now(w) + WORLD_PATIENCE;
+
+        cr_assert_eq(node_set_int(b, SPOKE_OPT_RECV_QUEUE, queues[q]), 0);
+        cr_assert_eq(node_set_int(a, SPOKE_OPT_SEND_QUEUE, queues[q]), 0);
+        world_connect(w, a, b);
+        while (received < ALL) {
+            spoke_msg *messages[BATCH], *kept[BATCH];
+            int count = sent + BATCH <= ALL ? BATCH : (int)(ALL - sent), done = 0;
+
+            cr_assert_eq(
+                node_set_duration(a, SPOKE_OPT_SEND_EXPIRY, sent % 3 == 0 ? WORLD_PATIENCE : 0), 0);
+            for (int k = 0; k < count; k++) {
+                uint32_t i = sent + (uint32_t)k;
+                messages[k] = pattern_message(mixed_size(i), i);
+                kept[k] = i % 5 == 0 ? spoke_msg_dup(messages[k]) : NULL;
+            }
+            if (count > 0)
+                done = node_sendv(a, messages, count, SPOKE_DONTWAIT);
+            cr_assert(done >= 0 || done == SPOKE_EAGAIN, "sendv: %d", done);
+            for (int k = 0; k < count; k++) {
+                spoke_msg_free(kept[k]);
+                if (k >= done)
+                    spoke_msg_free(messages[k]);
+                else
+                    bytes += mixed_size(sent + (uint32_t)k);
+            }
+            sent += done > 0 ? (uint32_t)done : 0;
+            receive_mixed(b, &received, sent, 1 + (int)(sent % BATCH));
+            world_pass(w, SPOKE_US);
+            cr_assert_lt(world_now(w), end, "%u sent, %u received", sent, received);
+        }
+        cr_assert_eq(node_stats(a).messages_sent, ALL);
+        cr_assert_eq(node_stats(a).bytes_sent, bytes);
+        cr_assert_eq(node_stats(b).messages_received, ALL);
+        cr_assert_eq(node_stats(b).bytes_received, bytes);
+        cr_assert_leq(node_stats(b).recv_queue_high, (uint64_t)queues[q] + 1);
+        world_close(w);
+    }
+}
+
 WORLD_TEST(transfer, sendv_takes_what_fits_and_leaves_the_rest, world_cases, .timeout = 30)
 {
     enum { BATCH = 16, ROOM = 10 };

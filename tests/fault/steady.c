@@ -108,6 +108,35 @@ count_memory(void *ctx)
     return 0;
 }
 
+/* A receive queue that may become long has no memory for that while it is short. */
+static int
+exchange_with_long_queue(void *ctx)
+{
+    const char *url = ctx;
+    spoke_engine *e;
+    spoke_socket *from, *to;
+    uint64_t large = 0;
+
+    CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
+    CHILD_CHECK(spoke_socket_open(&from, SPOKE_PAIR, e) == 0);
+    CHILD_CHECK(spoke_socket_open(&to, SPOKE_PAIR, e) == 0);
+    CHILD_CHECK(spoke_socket_set_int(to, SPOKE_OPT_RECV_QUEUE, 1 << 20) == 0);
+    CHILD_CHECK(spoke_listen(to, url, NULL, 0) == 0);
+    CHILD_CHECK(spoke_dial(from, url, NULL, SPOKE_WAIT_FIRST) == 0);
+    for (int i = 0; i < 1000; i++) {
+        char byte;
+        size_t size = sizeof byte;
+
+        if (i == 100)
+            large = large_allocs();
+        CHILD_CHECK(spoke_send_bytes(from, "x", 1, 0) == 0);
+        CHILD_CHECK(spoke_recv_bytes(to, &byte, &size, 0) == 0 && size == 1);
+    }
+    CHILD_CHECK(large_allocs() == large);
+    CHILD_CHECK(spoke_engine_close(e) == 0);
+    return 0;
+}
+
 /* What an engine may call while messages flow. */
 static const int engine_calls[] = {
     SYS_io_uring_enter, SYS_recvfrom,   SYS_recvmsg,       SYS_sendto,
@@ -168,6 +197,16 @@ Test(steady, larger_requests_take_no_memory, .timeout = 110)
     check_steady(TCP, 60000, count_memory, 50);
     check_steady(IPC, 300000, count_memory, 500);
     check_steady(INPROC, 300000, count_memory, 50);
+}
+
+Test(steady, a_long_queue_takes_no_memory_while_it_is_short, .timeout = 60)
+{
+    for (int t = INPROC; t <= TCP; t++) {
+        char url[ENDPOINT_MAX];
+
+        endpoint_fresh(url, (enum transport)t);
+        cr_assert_eq(child_run(exchange_with_long_queue, url, 50), 0);
+    }
 }
 
 Test(steady, requests_make_no_system_call_but_the_engines_own, .timeout = 110)

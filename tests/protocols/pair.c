@@ -213,12 +213,66 @@ ON_EVERY_TRANSPORT(pair, lets_the_next_dialer_take_over_when_the_peer_leaves)
     send_text(first, "first");
     expect_text(s, "first");
     cr_assert_eq(spoke_socket_close(first), 0);
-    wait_counter(s, pipes_attached, 2); /* what is sent before may go to a pipe that is being refused */
+    wait_counter(s, pipes_attached,
+                 2); /* what is sent before may go to a pipe that is being refused */
     send_text(second, "second");
     expect_text(s, "second");
     send_text(s, "welcome");
     expect_text(second, "welcome");
     finish();
+}
+
+/* What was read is not lost with its connection, also if nobody has asked for it yet.  All comes by
+ * one write, so that the first message is not there before the last. */
+static void
+send_hundred(struct raw_peer *p, const char *large)
+{
+    uint8_t bytes[16384];
+    size_t size = 0;
+
+    for (int i = 0; i < 100; i++) {
+        char text[16];
+        const char *body = i % 30 == 29 ? large : text;
+        snprintf(text, sizeof text, "%d", i);
+        size += raw_prefix(p, bytes + size, strlen(body));
+        memcpy(bytes + size, body, strlen(body));
+        size += strlen(body);
+    }
+    cr_assert_eq(raw_send_bytes(p, bytes, size, RAW_LIMIT_MS), RAW_OK);
+}
+
+ON_EVERY_STREAM(pair, what_has_arrived_outlives_a_connection_that_breaks)
+{
+    for (int hang_up = 0; hang_up < 2; hang_up++) {
+        spoke_socket *s = open_socket(SPOKE_PAIR);
+        char url[ENDPOINT_MAX], text[16], large[600];
+        struct raw_peer peer;
+        spoke_msg *m;
+
+        listen_on(s, *t, url);
+        join(&peer, s, url, 1);
+        memset(large, 'l', sizeof large);
+        large[sizeof large - 1] = 0;
+        send_hundred(&peer, large);
+        cr_assert_eq(spoke_recv(s, &m, 0), 0);
+        spoke_pipe_id pipe = spoke_msg_pipe(m);
+        spoke_msg_free(m);
+        if (hang_up == 0) {
+            cr_assert_eq(spoke_pipe_close(s, pipe), 0);
+        } else {
+            raw_close(&peer);
+            while (stats_of(s).pipes_current > 0)
+                (void)spoke_send_bytes(s, "anyone?", 7, SPOKE_DONTWAIT);
+        }
+        wait_pipes(s, 0);
+        for (int i = 1; i < 100; i++) {
+            snprintf(text, sizeof text, "%d", i);
+            expect_text(s, i % 30 == 29 ? large : text);
+        }
+        if (hang_up == 0)
+            raw_close(&peer);
+        finish();
+    }
 }
 
 /* ---- the queue ---- */

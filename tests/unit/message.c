@@ -840,6 +840,48 @@ let_go(void *messages)
     return NULL;
 }
 
+Test(message, many_are_made_and_freed_as_one_by_one)
+{
+    enum { MANY = 300 };
+    uint8_t bytes[SPK_BODY_INLINE];
+    struct iovec bodies[MANY];
+    spoke_msg *messages[MANY], *kept;
+
+    for (unsigned i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 7);
+    for (unsigned i = 0; i < MANY; i++)
+        bodies[i] = (struct iovec){bytes + i % 3, i % (sizeof bytes - 2)};
+    cr_assert_eq(spk_msg_from_many(messages, bodies, MANY), MANY);
+    for (unsigned i = 0; i < MANY; i++) {
+        cr_assert_eq(spoke_msg_size(messages[i]), bodies[i].iov_len);
+        cr_assert_eq(memcmp(spoke_msg_body(messages[i]), bodies[i].iov_base, bodies[i].iov_len), 0);
+        cr_assert_eq(spoke_msg_header_size(messages[i]), 0);
+    }
+    kept = spoke_msg_dup(messages[5]);
+    spoke_msg_free(messages[7]);
+    cr_assert_eq(spoke_msg_new(&messages[7], 5000), 0);
+    spk_msg_free_many(messages, MANY);
+    cr_assert_eq(spoke_msg_size(kept), bodies[5].iov_len);
+    spoke_msg_free(kept);
+}
+
+Test(message, of_many_those_are_made_that_there_is_memory_for)
+{
+    struct iovec bodies[400];
+    spoke_msg *messages[400];
+    int made;
+
+    for (int i = 0; i < 400; i++)
+        bodies[i] = (struct iovec){"x", 1};
+    for (uint64_t n = 1; n < 4; n++) {
+        spk_memory_fail_after(n);
+        made = spk_msg_from_many(messages, bodies, 400);
+        spk_memory_fail_after(0);
+        cr_assert_eq(made, (int)n - 1);
+        spk_msg_free_many(messages, made);
+    }
+}
+
 Test(message, the_last_of_many_threads_frees)
 {
     static spoke_msg *messages[SHARED];

@@ -174,6 +174,60 @@ Test(queue, without_memory_the_message_stays_the_callers_and_the_queue_works_on)
     spk_queue_fini(&q);
 }
 
+/* Against one at a time, at every place of a ring that wraps. */
+Test(queue, many_at_once_are_as_one_after_the_other)
+{
+    struct spk_queue q;
+    uint32_t in = 0, out = 0;
+
+    spk_queue_init(&q, 1000, SIZE_MAX);
+    for (uint32_t round = 0; round < 200; round++) {
+        spoke_msg *messages[16];
+        uint32_t more = round * 7 % 16, fewer = round * 5 % 16, taken;
+
+        for (uint32_t i = 0; i < more; i++)
+            messages[i] = numbered(in++);
+        cr_assert_eq(spk_queue_reserve(&q, more), 0);
+        spk_queue_force_many(&q, messages, more);
+        cr_assert_eq(q.count, in - out);
+        cr_assert_geq(q.high, q.count);
+        taken = spk_queue_pop_many(&q, messages, fewer);
+        cr_assert_eq(taken, fewer < in - out ? fewer : in - out);
+        for (uint32_t i = 0; i < taken; i++)
+            cr_assert_eq(number_of(messages[i]), out++);
+        cr_assert_eq(q.bytes, (size_t)q.count * (sizeof(uint32_t) + sizeof(spoke_msg)));
+    }
+    cr_assert_gt(out, 1000);
+    spk_queue_fini(&q);
+}
+
+Test(queue, the_oldest_can_be_taken_where_they_lie)
+{
+    struct spk_queue q;
+    uint32_t in = 0, out = 0, runs = 0;
+
+    spk_queue_init(&q, 1000, SIZE_MAX);
+    while (out < 1000) {
+        uint32_t run;
+
+        for (int i = 0; i < 5; i++)
+            cr_assert_eq(spk_queue_push(&q, numbered(in++)), 0);
+        spoke_msg **messages = spk_queue_front(&q, &run);
+        cr_assert_gt(run, 0);
+        cr_assert_leq(run, q.count);
+        if (run > 3) /* leave some, so that the ring wraps */
+            run -= 2;
+        for (uint32_t i = 0; i < run; i++)
+            cr_assert_eq(number_of(messages[i]), out++);
+        spk_queue_drop(&q, run, run * (sizeof(uint32_t) + sizeof(spoke_msg)));
+        cr_assert_eq(q.count, in - out);
+        runs++;
+    }
+    cr_assert_gt(runs, 100);
+    spk_queue_fini(&q);
+    cr_assert_eq(q.bytes, 0);
+}
+
 Test(queue, a_large_ring_is_given_back_when_it_runs_empty)
 {
     struct spk_queue q;
