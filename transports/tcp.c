@@ -7,7 +7,6 @@
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,24 +216,6 @@ resolve_thread(void *argument)
 }
 
 static int
-start_thread(struct resolve *r)
-{
-    pthread_attr_t attributes;
-    pthread_t thread;
-    sigset_t all, old;
-    int rc;
-
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the application's */
-    rc = pthread_create(&thread, &attributes, resolve_thread, r);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attributes);
-    return rc == 0 ? 0 : SPOKE_ELIMIT;
-}
-
-static int
 start_resolving(struct spk_endpoint *ep, struct addresses *a)
 {
     struct resolve *r = spk_zalloc(sizeof *r);
@@ -248,7 +229,7 @@ start_resolving(struct spk_endpoint *ep, struct addresses *a)
     r->flags = ep->is_dialer ? AI_ADDRCONFIG : 0;
     snprintf(r->host, sizeof r->host, "%s", ep->url.host);
     snprintf(r->port, sizeof r->port, "%u", ep->url.port);
-    if ((rc = start_thread(r)) != 0)
+    if ((rc = spk_thread_start(resolve_thread, r)) != 0)
         spk_free(r);
     else
         a->resolving = r;

@@ -5,7 +5,6 @@
  * thread that holds a stale handle can still look at it safely (handle.h). */
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -327,20 +326,10 @@ start_shared(struct spk_engine *e)
 {
     struct start start = {
         .lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER, .e = e};
-    pthread_attr_t attributes;
-    pthread_t thread;
-    sigset_t all, old;
-    int rc;
+    int rc = spk_thread_start(run_shared, &start);
 
-    pthread_attr_init(&attributes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the application's */
-    rc = pthread_create(&thread, &attributes, run_shared, &start);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attributes);
     if (rc != 0)
-        return SPOKE_ELIMIT;
+        return rc;
     pthread_mutex_lock(&start.lock);
     while (!start.done)
         pthread_cond_wait(&start.cond, &start.lock);

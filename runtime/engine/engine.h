@@ -285,6 +285,12 @@ uint64_t spk_engine_random(struct spk_engine *e);
 /* SPOKE_E… for an errno. */
 int spk_error_from_errno(int error);
 
+/* ---- threads ---- */
+
+/* Start a thread of the library's, which nobody joins and no signal reaches.  SPOKE_ELIMIT: there
+ * can be no more. */
+int spk_thread_start(void *(*fn)(void *argument), void *argument);
+
 /* ---- forks ---- */
 
 extern atomic_uint spk_fork_generation; /* +1 in every child */
