@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* tcp: version 4 and 6.  Names are resolved at each attempt, on a thread of their own, so that the
- * engine never waits for a name server; the addresses that come back are tried in order.  Engine's
- * thread, except resolve_thread(). */
+/* tcp: version 4 and 6.  Names are resolved at each attempt, aside, so that the engine never waits
+ * for a name server; the addresses that come back are tried in order.  Engine's thread, except
+ * look_up(). */
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <net/if.h>
@@ -24,9 +24,10 @@ struct addresses {
     struct resolve *resolving;
 };
 
-/* A name that is being looked up.  Shared by the thread and the engine: the endpoint may be gone
- * when the answer comes, and so may the engine. */
+/* A name that is to be looked up.  Shared by the thread that does it and the engine: the endpoint
+ * may be gone when the answer comes, and so may the engine. */
 struct resolve {
+    struct spk_aside work;
     struct spk_engine *e;
     uint64_t number;         /* of that engine */
     struct spk_endpoint *ep; /* NULL: nobody wants to know any more */
@@ -203,16 +204,15 @@ add_found(struct addresses *a, const struct resolve *r, int family)
 
 static void on_resolved(void *ctx);
 
-static void *
-resolve_thread(void *argument)
+static void
+look_up(struct spk_aside *work)
 {
-    struct resolve *r = argument;
+    struct resolve *r = SPK_OWNER(work, struct resolve, work);
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | r->flags};
 
     r->error = getaddrinfo(r->host, r->port, &hints, &r->found);
     if (spk_engine_post_embedded(r->e, r->number, &r->post, on_resolved, r) != 0)
         free_resolve(r); /* the engine has closed, and waits for nobody */
-    return NULL;
 }
 
 static int
@@ -229,23 +229,27 @@ start_resolving(struct spk_endpoint *ep, struct addresses *a)
     r->flags = ep->is_dialer ? AI_ADDRCONFIG : 0;
     snprintf(r->host, sizeof r->host, "%s", ep->url.host);
     snprintf(r->port, sizeof r->port, "%u", ep->url.port);
-    if ((rc = spk_thread_start(resolve_thread, r)) != 0)
+    if ((rc = spk_aside_start(&r->work, look_up)) != 0)
         spk_free(r);
     else
         a->resolving = r;
     return rc;
 }
 
-/* The thread goes on by itself; its answer finds nobody.  False if there is none. */
+/* A look-up that has begun goes on by itself; its answer finds nobody.  False if there is none. */
 static bool
 stop_resolving(struct spk_endpoint *ep)
 {
     struct addresses *a = ep->private;
+    struct resolve *r = a == NULL ? NULL : a->resolving;
 
-    if (a == NULL || a->resolving == NULL)
+    if (r == NULL)
         return false;
-    a->resolving->ep = NULL;
     a->resolving = NULL;
+    if (spk_aside_withdraw(&r->work))
+        spk_free(r);
+    else
+        r->ep = NULL;
     return true;
 }
 

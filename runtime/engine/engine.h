@@ -291,6 +291,17 @@ int spk_error_from_errno(int error);
  * can be no more. */
 int spk_thread_start(void *(*fn)(void *argument), void *argument);
 
+/* What would block is done aside: fn(work) runs on one of a few threads, after what was started
+ * earlier.  `work` lives until then.  Any thread.  SPOKE_ELIMIT: there is no thread for it. */
+#define SPK_ASIDE_THREADS 8u /* at most, in a process */
+struct spk_aside {
+    struct spk_link link;
+    void (*fn)(struct spk_aside *work);
+};
+int spk_aside_start(struct spk_aside *work, void (*fn)(struct spk_aside *work));
+/* True: it had not begun, and will not.  False: fn runs, or has run. */
+bool spk_aside_withdraw(struct spk_aside *work);
+
 /* ---- forks ---- */
 
 extern atomic_uint spk_fork_generation; /* +1 in every child */

@@ -2,8 +2,8 @@
 /* What a fork leaves the child: a number that tells it which engines are the parent's, and the
  * library's global locks free, with what they guard in one piece.  The child has no thread but the
  * one that forked; what another one was in the middle of would stay so for ever.  So a fork waits
- * until nobody holds one of these locks.  They are held for a few instructions, and never while the
- * user is called. */
+ * until nobody holds one of these locks.  They are held for a few instructions, or while a thread
+ * starts, and never while the user is called. */
 #include <assert.h>
 
 #include "runtime/engine/engine.h"

@@ -11,10 +11,13 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "tests/support/process.h"
+#include "tests/support/resources.h"
+
 /* ---- the resolver ---- */
 
 static atomic_bool resolver_held; /* slow.test gets its answer when this is false */
-static atomic_int lookups, answers, unmasked;
+static atomic_int lookups, answers, unmasked, most_at_once;
 
 typedef int resolve_f(const char *host, const char *port, const struct addrinfo *hints,
                       struct addrinfo **found);
@@ -46,6 +49,16 @@ look_at_signals(void)
         atomic_fetch_add(&unmasked, 1);
 }
 
+static void
+count_lookup(void)
+{
+    int at_once = atomic_fetch_add(&lookups, 1) + 1 - atomic_load(&answers);
+    int most = atomic_load(&most_at_once);
+
+    while (at_once > most && !atomic_compare_exchange_weak(&most_at_once, &most, at_once))
+        ;
+}
+
 int
 getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
             struct addrinfo **found)
@@ -56,7 +69,7 @@ getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
     plain.ai_flags &= ~AI_ADDRCONFIG; /* a machine without a network has 127.0.0.1 too */
     if (host == NULL || strstr(host, ".test") == NULL)
         return look_up(host, port, &plain, found);
-    atomic_fetch_add(&lookups, 1);
+    count_lookup();
     look_at_signals();
     while (strcmp(host, "slow.test") == 0 && atomic_load(&resolver_held))
         usleep(1000);
@@ -90,6 +103,14 @@ wait_for_lookup(int count)
 {
     while (atomic_load(&lookups) < count)
         usleep(1000);
+}
+
+/* Let `e` go on until `count` names have been looked up. */
+static void
+poll_until_answered(spoke_engine *e, int count)
+{
+    while (atomic_load(&answers) < count)
+        cr_assert_geq(spoke_engine_poll(e, SPOKE_MS), 0);
 }
 
 /* ---- what becomes of names ---- */
@@ -332,3 +353,97 @@ Test(names, an_engine_may_close_during_a_lookup, .timeout = 30)
     }
     usleep(20000); /* the last of the threads ends */
 }
+
+/* ---- many at once ---- */
+
+#define THREADS 8  /* that look up names, of a process: runtime/engine/engine.h */
+#define DIALERS 40 /* that ask for one, each once: what is refused waits for an hour */
+
+static spoke_socket *
+dial_slow_names(spoke_engine *e)
+{
+    spoke_socket *s;
+
+    cr_assert_eq(spoke_socket_open(&s, SPOKE_REQ, e), 0);
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_RECONNECT, 3600 * SPOKE_SECOND), 0);
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_HANDSHAKE_TIME, 3600 * SPOKE_SECOND), 0);
+    for (int i = 0; i < DIALERS; i++)
+        cr_assert_eq(spoke_dial(s, "tcp://slow.test:1", NULL, 0), 0);
+    return s;
+}
+
+Test(names, a_few_are_looked_up_at_a_time_and_the_others_wait_for_their_turn, .timeout = 30)
+{
+    struct resources before;
+    spoke_engine *e;
+
+    resources_take(&before);
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    hold_resolver();
+    dial_slow_names(e);
+    wait_for_lookup(THREADS);
+    usleep(20000);
+    cr_assert_eq(atomic_load(&lookups), THREADS);
+    release_resolver();
+    poll_until_answered(e, DIALERS);
+    cr_assert_leq(atomic_load(&most_at_once), THREADS);
+    cr_assert_eq(spoke_engine_close(e), 0);
+    resources_settle(&before);
+}
+
+/* Whoever waits in vain for those before it is not looked up later, for nobody. */
+Test(names, what_nobody_waits_for_any_more_has_no_turn, .timeout = 30)
+{
+    struct resources before;
+    spoke_engine *e;
+    spoke_socket *s, *other;
+
+    resources_take(&before);
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    hold_resolver();
+    s = dial_slow_names(e);
+    wait_for_lookup(THREADS);
+    cr_assert_eq(spoke_socket_open(&other, SPOKE_REQ, e), 0);
+    cr_assert_eq(spoke_dial(other, "tcp://fast.test:1", NULL, 0), 0);
+    cr_assert_eq(spoke_socket_close(s), 0);
+    release_resolver();
+    poll_until_answered(e, THREADS + 1);
+    cr_assert_eq(spoke_engine_close(e), 0);
+    resources_settle(&before); /* the threads have ended, so they have nothing to do */
+    cr_assert_eq(atomic_load(&lookups), THREADS + 1);
+}
+
+/* The threads that look up are the parent's, and so are the names that wait for them.  (Under
+ * ThreadSanitizer a child may not start threads.) */
+#ifndef SPOKE_TINY_RUNNER
+static int
+look_up_in_a_child(void *ctx)
+{
+    spoke_engine *e;
+    spoke_socket *s;
+    int before = atomic_load(&lookups);
+
+    (void)ctx;
+    child_is_confined(); /* to what other threads of its parent had in hand */
+    CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
+    CHILD_CHECK(spoke_socket_open(&s, SPOKE_PAIR, e) == 0);
+    CHILD_CHECK(spoke_listen(s, "tcp://fast.test:0", NULL, 0) == 0);
+    CHILD_CHECK(spoke_engine_close(e) == 0);
+    CHILD_CHECK(atomic_load(&lookups) == before + 1);
+    return 0;
+}
+
+Test(names, a_child_has_threads_of_its_own_for_them, .timeout = 60)
+{
+    spoke_engine *e;
+
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    hold_resolver();
+    dial_slow_names(e);
+    wait_for_lookup(THREADS);
+    cr_assert_eq(child_run(look_up_in_a_child, NULL, 20), 0);
+    release_resolver();
+    poll_until_answered(e, DIALERS);
+    cr_assert_eq(spoke_engine_close(e), 0);
+}
+#endif
