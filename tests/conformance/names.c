@@ -162,10 +162,8 @@ WORLD_TEST(names, one_that_nobody_knows_has_its_own_error, world_cases_tcp, .tim
 }
 
 /* A dialer to whom nobody listens goes on asking: the name may appear one day. */
-WORLD_TEST(names, a_dialer_asks_again_at_each_attempt, world_cases_tcp, .timeout = 30)
+WORLD_TEST(names, a_dialer_asks_again_at_each_attempt, world_cases_tcp_real, .timeout = 30)
 {
-    if (c->mode == SIM)
-        cr_skip("a simulated world has no resolver");
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
 
@@ -178,10 +176,8 @@ WORLD_TEST(names, a_dialer_asks_again_at_each_attempt, world_cases_tcp, .timeout
     world_close(w);
 }
 
-WORLD_TEST(names, all_addresses_of_one_are_tried, world_cases_tcp, .timeout = 30)
+WORLD_TEST(names, all_addresses_of_one_are_tried, world_cases_tcp_real, .timeout = 30)
 {
-    if (c->mode == SIM)
-        cr_skip("a simulated world has no resolver");
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
     char url[ENDPOINT_MAX], named[ENDPOINT_MAX];
@@ -199,10 +195,8 @@ WORLD_TEST(names, all_addresses_of_one_are_tried, world_cases_tcp, .timeout = 30
 }
 
 WORLD_TEST(names, a_listener_takes_one_address_of_several_and_no_other_when_it_is_taken,
-           world_cases_tcp, .timeout = 30)
+           world_cases_tcp_real, .timeout = 30)
 {
-    if (c->mode == SIM)
-        cr_skip("a simulated world has no resolver");
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
     char url[ENDPOINT_MAX], named[ENDPOINT_MAX];
@@ -295,10 +289,8 @@ Test(names, a_callback_may_not_wait_for_one, .timeout = 30)
     cr_assert_eq(spoke_engine_close(e), 0);
 }
 
-WORLD_TEST(names, a_lookup_has_the_time_of_a_handshake, world_cases_tcp, .timeout = 30)
+WORLD_TEST(names, a_lookup_has_the_time_of_a_handshake, world_cases_tcp_real, .timeout = 30)
 {
-    if (c->mode == SIM)
-        cr_skip("a simulated world has no resolver");
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
 

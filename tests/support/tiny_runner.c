@@ -44,7 +44,7 @@ static struct {
     int jobs_max;
     struct job jobs[JOBS_MAX];
     int jobs_count;
-    unsigned tested, passed, failed, crashed, skipped;
+    unsigned tested, passed, failed, crashed, skipped, disabled;
 } runner = {.last = &runner.tests, .jobs_max = 1};
 
 /* Of the process that runs a test. */
@@ -255,12 +255,12 @@ judge(const struct job *job, int status)
 static void
 tell(const struct job *job, enum verdict verdict, int status)
 {
-    static const char *const words[] = {"PASS", "FAIL", "FAIL", "SKIP"};
+    static const char *const words[] = {"PASS", "FAIL", "FAIL"};
     double took_s = (double)(now_ns() - job->start_ns) / 1e9;
     char why[64] = "";
 
-    if (verdict == PASSED && !runner.verbose)
-        return;
+    if (verdict == SKIPPED || (verdict == PASSED && !runner.verbose))
+        return; /* tiny_skip() has said why */
     if (job->timed_out)
         snprintf(why, sizeof why, ": timed out");
     else if (verdict == CRASHED)
@@ -294,7 +294,7 @@ finish_job(struct job *job)
     enum verdict verdict = judge(job, status);
     runner.tested += verdict != SKIPPED;
     runner.passed += verdict == PASSED;
-    runner.failed += verdict == FAILED;
+    runner.failed += verdict == FAILED || verdict == CRASHED;
     runner.crashed += verdict == CRASHED;
     runner.skipped += verdict == SKIPPED;
     tell(job, verdict, status);
@@ -341,7 +341,7 @@ static void
 run_test(const struct tiny_test *test)
 {
     if (test->options.disabled) {
-        runner.skipped++;
+        runner.disabled++;
         return;
     }
     if (test->parameters == NULL) {
@@ -423,14 +423,15 @@ main(int argc, char **argv)
     }
     while (runner.jobs_count > 0)
         wait_for_jobs();
+    fprintf(stderr, "[====] Skipped: %u\n", runner.skipped);
     fprintf(stderr, "[====] Synthesis: Tested: %u | Passing: %u | Failing: %u | Crashing: %u\n",
             runner.tested, runner.passed, runner.failed, runner.crashed);
-    if (runner.tested + runner.skipped == 0) {
+    if (runner.tested + runner.skipped + runner.disabled == 0) {
         fprintf(stderr, "no test matches%s%s\n", runner.filter != NULL ? " " : "",
                 runner.filter != NULL ? runner.filter : "");
         return 2;
     }
-    return runner.failed + runner.crashed > 0;
+    return runner.failed > 0;
 }
 
 #endif

@@ -96,6 +96,12 @@ world_cases_direct(void)
 }
 
 struct criterion_test_params
+world_cases_direct_real(void)
+{
+    return list_cases(EVERY_TRANSPORT, REAL & ~BIT(OWNED_TWO));
+}
+
+struct criterion_test_params
 world_cases_owned(void)
 {
     return list_cases(EVERY_TRANSPORT, BIT(OWNED_ONE));
@@ -120,9 +126,27 @@ world_cases_tcp(void)
 }
 
 struct criterion_test_params
+world_cases_tcp_real(void)
+{
+    return list_cases(BIT(TCP), REAL);
+}
+
+struct criterion_test_params
 world_cases_streams(void)
 {
     return list_cases(BIT(IPC) | BIT(TCP), EVERY_MODE);
+}
+
+struct criterion_test_params
+world_cases_streams_real(void)
+{
+    return list_cases(BIT(IPC) | BIT(TCP), REAL);
+}
+
+struct criterion_test_params
+world_cases_streams_threaded(void)
+{
+    return list_cases(BIT(IPC) | BIT(TCP), BIT(OWNED_TWO) | BIT(SHARED));
 }
 
 /* ---- lanes ---- */

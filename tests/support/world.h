@@ -32,7 +32,8 @@ struct world_case {
     enum mode mode;
 };
 
-/* Lists for ParameterizedTestParameters.  Simulated worlds do not depend on SPOKE_BACKEND: they are
+/* Lists for ParameterizedTestParameters.  A test that needs a kernel, its files or its processes
+ * takes one without SIM.  Simulated worlds do not depend on SPOKE_BACKEND: they are
  * left out where that is "poll", and where features are masked, so that they run once. */
 struct criterion_test_params world_cases(void);      /* everything */
 struct criterion_test_params world_cases_real(void); /* not SIM */
@@ -40,11 +41,15 @@ struct criterion_test_params world_cases_threaded(
     void); /* OWNED_TWO, SHARED: two nodes can wait at once */
 struct criterion_test_params world_cases_direct(
     void); /* not OWNED_TWO: calls on the test's thread */
-struct criterion_test_params world_cases_owned(void);   /* OWNED_ONE */
-struct criterion_test_params world_cases_shared(void);  /* SHARED */
-struct criterion_test_params world_cases_files(void);   /* ipc, not SIM */
-struct criterion_test_params world_cases_tcp(void);     /* tcp */
-struct criterion_test_params world_cases_streams(void); /* ipc and tcp */
+struct criterion_test_params world_cases_direct_real(void);      /* the same, not SIM */
+struct criterion_test_params world_cases_owned(void);            /* OWNED_ONE */
+struct criterion_test_params world_cases_shared(void);           /* SHARED */
+struct criterion_test_params world_cases_files(void);            /* ipc, not SIM */
+struct criterion_test_params world_cases_tcp(void);              /* tcp */
+struct criterion_test_params world_cases_tcp_real(void);         /* … not SIM */
+struct criterion_test_params world_cases_streams(void);          /* ipc and tcp */
+struct criterion_test_params world_cases_streams_real(void);     /* … not SIM */
+struct criterion_test_params world_cases_streams_threaded(void); /* … OWNED_TWO, SHARED */
 
 /* ParameterizedTest over a list of cases.  The body follows and finds its case in `c`. */
 #define WORLD_TEST(Suite, Name, List, ...)                                                         \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Gives every Criterion test a time limit, and more time under a sanitizer (tests/support/test.h).
- * Runs in the runner's process, before the first test.
+/* Gives every Criterion test a time limit, and more time under a sanitizer (tests/support/test.h),
+ * before the first test; and says which were skipped, and at the end how many: Criterion leaves
+ * them out.  Runs in the runner's process.
  *
  * Criterion now and then forgets a time limit of a test that ended early: 48 bytes, in the runner's
  * process.  Its frames have no names, and the same library is in the stack of every leak of ours,
@@ -9,6 +10,8 @@
 #include "tests/support/test.h"
 
 #ifndef SPOKE_TINY_RUNNER
+
+#include <stdio.h>
 
 #include <criterion/hooks.h>
 #ifdef __SANITIZE_ADDRESS__
@@ -45,6 +48,23 @@ ReportHook(PRE_ALL)(struct criterion_test_set *set)
             limit(test->data);
         }
     }
+}
+
+static unsigned skipped;
+
+ReportHook(POST_TEST)(struct criterion_test_stats *stats)
+{
+    if (stats->test_status != CR_STATUS_SKIPPED)
+        return;
+    skipped++;
+    fprintf(stderr, "[SKIP] %s::%s: %s\n", stats->test->category, stats->test->name,
+            stats->message != NULL ? stats->message : "");
+}
+
+ReportHook(POST_ALL)(struct criterion_global_stats *stats)
+{
+    (void)stats;
+    fprintf(stderr, "[====] Skipped: %u\n", skipped);
 }
 
 #endif

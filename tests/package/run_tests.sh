@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# run_tests.sh SOURCE-DIRECTORY: the last lines of scripts/run-tests are the sums of what the test programs say.
+set -euo pipefail
+source=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# program NAME EXIT-CODE LINE…: a test program that says these lines.
+program() {
+    local name=$1 code=$2
+    shift 2
+    printf '%s\n' "$@" >"$work/$name"
+    echo "add_test($name sh -c \"cat $work/$name; exit $code\")" >>"$work/CTestTestfile.cmake"
+}
+ends_with() {
+    local output
+    output=$("$source/scripts/run-tests" "$work" | tail -n "$(wc -l <<<"$1")") || true
+    [ "$(sed 's/,  *Total.*//' <<<"$output")" = "$1" ] || { echo "run-tests ends with: $output"; exit 1; }
+}
+colour=$'\x1b[0;34m' plain=$'\x1b[0m'
+
+program one 0 '[SKIP] a::b: no such thing here' '[SKIP] a::b: no such thing here' '[====] Skipped: 2' \
+    "[$colour====$plain] Synthesis: Tested: ${colour}10$plain | Passing: ${colour}10$plain | Failing: 0 | Crashing: 0 "
+program two 0 'no test case' '[SKIP] a::c: nor this' '[====] Skipped: 1' \
+    '[====] Synthesis: Tested: 5 | Passing: 5 | Failing: 0 | Crashing: 0 '
+ends_with '[SKIP] a::b: no such thing here (2 times)
+[SKIP] a::c: nor this (1 times)
+15 test cases run, 15 passed, 3 skipped
+100% tests passed, 0 tests failed out of 2'
+
+program three 1 '[====] Skipped: 0' '[====] Synthesis: Tested: 7 | Passing: 4 | Failing: 3 | Crashing: 1 '
+ends_with '22 test cases run, 19 passed, 3 skipped
+67% tests passed, 1 tests failed out of 3'
+"$source/scripts/run-tests" "$work" >/dev/null && { echo "run-tests: a failure passed"; exit 1; }
+
+echo "run_tests: the sums are right"
