@@ -34,7 +34,9 @@ struct world_case {
 
 /* Lists for ParameterizedTestParameters.  A test that needs a kernel, its files or its processes
  * takes one without SIM.  Simulated worlds do not depend on SPOKE_BACKEND: they are
- * left out where that is "poll", and where features are masked, so that they run once. */
+ * left out where that is "poll", and where features are masked, so that they run once.  Where one
+ * feature of io_uring is masked, inproc is left out: no ring carries its messages; it runs where
+ * all are. */
 struct criterion_test_params world_cases(void);      /* everything */
 struct criterion_test_params world_cases_real(void); /* not SIM */
 struct criterion_test_params world_cases_threaded(
