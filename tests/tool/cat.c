@@ -407,6 +407,23 @@ Test(cat, verbose_tells_of_connections)
     program_clear(&server);
 }
 
+Test(cat, verbose_twice_tells_what_was_counted)
+{
+    struct program server, client;
+
+    spoke_cat_start(&server, "--rep", "-X", in_directory("s"), "-D", "reply", "-v", "-C", "1");
+    spoke_cat(&client, "--req", "-x", in_directory("s"), "-D", "q", "-v", "-v");
+    ASSERT_STATUS(client, 0);
+    ASSERT_SAID(client, "connected to ipc://");
+    ASSERT_SAID(client, "messages_sent: 1 messages that send took\n");
+    ASSERT_SAID(client, "bytes_received: 5 ");
+    cr_assert_null(strstr(client.err, "garbled"), "only what happened: %s", client.err);
+    cr_assert_eq(program_wait(&server, 10), 0);
+    cr_assert_null(strstr(server.err, "messages_sent"), "%s", server.err);
+    program_clear(&client);
+    program_clear(&server);
+}
+
 /* ---- what the socket types do ---- */
 
 Test(cat, one_request_one_reply)

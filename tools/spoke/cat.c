@@ -90,7 +90,7 @@ static const struct tool_option options[] = {
     {"recv-maxsz", 'Z', "BYTES", "largest message accepted; 1048576; 0: no limit", OPT_MAX_SIZE},
     {NULL, 0, NULL, "Other", 0},
     {"socket-name", 0, "NAME", "the socket's name in messages and statistics", OPT_NAME},
-    {"verbose", 'v', NULL, "say what happens; twice: more", OPT_VERBOSE},
+    {"verbose", 'v', NULL, "say what happens; twice: what was counted, at the end", OPT_VERBOSE},
     {"silent", 'q', NULL, "print no errors", OPT_SILENT},
     {"cert", 'E', "FILE", NULL, OPT_TLS},
     {"key", 0, "FILE", NULL, OPT_TLS},
@@ -430,6 +430,8 @@ open_and_run(struct request *r)
         status = tool_api_error("open a socket", NULL, rc);
     } else {
         status = run_socket(r, &w);
+        if (r->verbosity > 1)
+            watcher_tell_counters(c->socket);
         status = close_socket(c, status);
     }
     watcher_fini();

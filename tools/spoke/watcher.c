@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What `spoke cat` tells about connections.  Runs on the library's threads: it prints, sets bits
- * and writes to an eventfd, and calls nothing of the library but spoke_strerror(). */
+ * and writes to an eventfd, and calls nothing of the library but spoke_strerror(); but for the
+ * counters, which are the caller's. */
 #include "watcher.h"
 
 #include <stdio.h>
@@ -91,6 +92,20 @@ watcher_on_event(spoke_socket *s, const struct spoke_event *event, void *ctx)
     default: break;
     }
     return 0;
+}
+
+void
+watcher_tell_counters(spoke_socket *s)
+{
+    struct spoke_stats stats;
+
+    if (spoke_socket_stats(s, &stats) != 0)
+        return;
+#define STAT(name, help)                                                                           \
+    if (stats.name > 0)                                                                            \
+        tool_error("%s: %llu %s", #name, (unsigned long long)stats.name, help);
+#include <spoke/stats.def>
+#undef STAT
 }
 
 void

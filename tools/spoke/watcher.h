@@ -19,6 +19,9 @@ struct watcher {
 void watcher_init(struct watcher *w, int attached_fd, int verbosity);
 void watcher_fini(void);
 
+/* What the socket has counted, without what is 0. */
+void watcher_tell_counters(spoke_socket *s);
+
 /* The socket's event callback; its context is the watcher, which must outlive the socket. */
 spoke_event_f watcher_on_event;
 
