@@ -60,17 +60,17 @@ SPOKE_API int spoke_socket_close(spoke_socket *s);
 SPOKE_API int spoke_socket_close_report(spoke_socket *s, struct spoke_close_report *report);
 
 /* Reach out to `url`, now and again whenever the connection is lost, waiting between attempts as
- * SPOKE_OPT_RECONNECT says (at least 1 ms; doubled after each failure up to
- * SPOKE_OPT_RECONNECT_MAX, with full jitter above the first).  An attempt fails as well if the pipe
- * is refused, by whichever end, or ends sooner than the first wait; names are looked up anew at
- * each attempt, aside, at most eight at a time in a process.  Returns at once; only the URL can be
- * wrong.  `out` (may be NULL) gets the dialer, the socket's: it lives until spoke_dialer_close() or
- * the socket's close. Flags: SPOKE_WAIT_FIRST, or SPOKE_OPT_DIAL_ASYNC set to false, waits for the
- * first attempt (at most SPOKE_OPT_HANDSHAKE_TIME to connect and as long again to shake hands) and
- * fails with its error: then nothing is left behind.  That can be any reason of
- * SPOKE_EVENT_DIAL_FAILED. Errors: SPOKE_EURL, SPOKE_ESCHEME, SPOKE_ENAMETOOLONG (4 096 bytes; 107
- * of an ipc path), SPOKE_ENODEV no such interface, SPOKE_ENOMEM, SPOKE_ELIMIT no handles.  *out is
- * NULL then. */
+ * SPOKE_OPT_RECONNECT says (at least 1 ms; if SPOKE_OPT_RECONNECT_MAX is more: random between that
+ * and twice as long, a limit that doubles with each failure up to SPOKE_OPT_RECONNECT_MAX).  An
+ * attempt fails as well if the pipe is refused, by whichever end, or ends sooner than the first
+ * wait; names are looked up anew at each attempt, aside, at most eight at a time in a process.
+ * Returns at once; only the URL can be wrong.  `out` (may be NULL) gets the dialer, the socket's:
+ * it lives until spoke_dialer_close() or the socket's close. Flags: SPOKE_WAIT_FIRST, or
+ * SPOKE_OPT_DIAL_ASYNC set to false, waits for the first attempt (at most SPOKE_OPT_HANDSHAKE_TIME
+ * to connect and as long again to shake hands) and fails with its error: then nothing is left
+ * behind.  That can be any reason of SPOKE_EVENT_DIAL_FAILED. Errors: SPOKE_EURL, SPOKE_ESCHEME,
+ * SPOKE_ENAMETOOLONG (4 096 bytes; 107 of an ipc path), SPOKE_ENODEV no such interface,
+ * SPOKE_ENOMEM, SPOKE_ELIMIT no handles.  *out is NULL then. */
 #define SPOKE_WAIT_FIRST 2
 SPOKE_API int spoke_dial(spoke_socket *s, const char *url, spoke_dialer **out, int flags);
 

@@ -117,14 +117,12 @@ wait_and_dial(struct spk_endpoint *d)
     struct spk_engine *e = d->e;
     spoke_ns least = shortest_wait(d), most = d->options.reconnect_max_ns, wait = least;
 
-    if (d->backoff_ns > least)
-        wait += (spoke_ns)(spk_engine_random(e) %
-                           (uint64_t)(d->backoff_ns - least +
-                                      1)); /* so that not all come back at once */
-    if (d->backoff_ns == 0)
-        d->backoff_ns = least;
-    if (most > least)
-        d->backoff_ns = d->backoff_ns > most / 2 ? most : d->backoff_ns * 2;
+    if (most > least) {
+        spoke_ns step = d->backoff_ns > least ? d->backoff_ns : least;
+        d->backoff_ns = step > most / 2 ? most : step * 2;
+        /* Not all who lost the same peer come back at once, not even the first time. */
+        wait += (spoke_ns)(spk_engine_random(e) % (uint64_t)(d->backoff_ns - least + 1));
+    }
     d->state = SPK_WAITING;
     if (spk_timer_set(e, &d->timer, spk_later(spk_engine_now(e), wait)) != 0)
         dial(d);

@@ -296,6 +296,13 @@ end_listening(struct spk_endpoint *l)
     spk_listener_closed(l);
 }
 
+/* Half as long to half as long again: of several listeners not always the same one is the first. */
+static spoke_ns
+accept_wait(struct spk_engine *e)
+{
+    return ACCEPT_BACKOFF / 2 + (spoke_ns)(spk_engine_random(e) % (ACCEPT_BACKOFF + 1));
+}
+
 static void
 on_accepted(struct spk_op *op, int result)
 {
@@ -327,7 +334,7 @@ on_accepted(struct spk_op *op, int result)
      * time. */
     spk_listener_failed(l, result);
     if (!spk_op_busy(op) &&
-        spk_timer_set(e, &l->accept_timer, spk_engine_now(e) + ACCEPT_BACKOFF) != 0)
+        spk_timer_set(e, &l->accept_timer, spk_engine_now(e) + accept_wait(e)) != 0)
         accept_more(l);
 }
 
