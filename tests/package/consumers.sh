@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# consumers.sh SOURCE BUILD LIBDIR CC CXX: installs the build into a fresh prefix, moves that prefix (nothing in it
-# may remember where it was made), and builds and runs consumer/main.c from there as C99, C11, C17 and
-# C++17: with pkg-config and with find_package, against the shared and the static library.
+# consumers.sh SOURCE BUILD LIBDIR CC CXX: installs the build as a packager does (make install DESTDIR=…), moves the
+# prefix (nothing in it may remember where it was made), and builds and runs consumer/main.c from there as C99, C11,
+# C17 and C++17: with pkg-config and with find_package, against the shared and the static library.
 set -euo pipefail
 source=$1 build=$2 libdir=$3 cc=$4 cxx=$5
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "consumers: $*"; exit 1; }
 
-cmake --install "$build" --prefix "$work/made" >"$work/install.log" || fail "$(cat "$work/install.log")"
+made=/nowhere/made
+env -u MAKEFLAGS make -C "$source" install BUILD="$build" DESTDIR="$work/root" PREFIX="$made" >"$work/install.log" 2>&1 ||
+    fail "$(cat "$work/install.log")"
+[ ! -e "$made" ] || fail "DESTDIR was not heeded"
 prefix=$work/moved
-mv "$work/made" "$prefix"
+mv "$work/root$made" "$prefix"
+[ -z "$(find "$work/root" ! -type d)" ] || fail "not below PREFIX: $(find "$work/root" ! -type d)"
 
 diff <(cd "$source/include/spoke" && ls) <(cd "$prefix/include/spoke" && ls) || fail "headers are missing"
 for file in "$prefix/$libdir/pkgconfig/spoke.pc" "$prefix/$libdir"/cmake/spoke/*.cmake; do
-    ! grep -nF -e "$work/made" -e "$build" -e "$source" "$file" || fail "$file remembers where it was built"
+    ! grep -nF -e "$work/root" -e "$made" -e "$build" -e "$source" "$file" || fail "$file remembers where it was built"
 done
 
 # ---- pkg-config ----
