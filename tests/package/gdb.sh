@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # gdb.sh PRINTERS EXAMPLES: what scripts/gdb/spoke.py says about programs that stand still in the middle of a
-# message.  Exit code 77, skipped, where there is no gdb or it may not run a program.
+# message, and about a core of such a one.  Exit code 77, skipped, where there is no gdb or it may not run a program.
 set -euo pipefail
 printers=$1 examples=$2
 skip() { echo "gdb: skipped: $*"; exit 77; }
@@ -10,6 +10,9 @@ command -v gdb >/dev/null || skip "gdb is not installed"
 gdb -batch -nx -ex 'python print(1)' 2>/dev/null | grep -qx 1 || skip "this gdb has no Python"
 gdb -batch -nx -ex run --args /bin/true 2>/dev/null | grep -q 'exited normally' ||
     skip "gdb may not run programs here"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
 # at FUNCTION PROGRAM COMMAND…: runs the program to the first call of a function, then the commands, then to its end.
 at() {
@@ -25,7 +28,7 @@ shows() {
 }
 
 at spk_pipe_received "$examples/callbacks" 'print *m' 'print *p' 'print *p->endpoint' 'print *p->socket' \
-    'print *p->socket->e' spoke
+    'print *p->socket->e' spoke "gcore $work/core"
 shows '= message\{refs 1, .*header 4 \[.*\], body 10 inline \[71 75 .*\] "question 1"\}$'
 shows '= pipe\{[0-9]+, SPK_PIPE_ATTACHED, inproc://callbacks, writable\}$'
 shows '= listener\{inproc://callbacks, SPK_LISTENING\}$'
@@ -36,7 +39,15 @@ shows '^0x[0-9a-f]+ socket\{req "req-[0-9]+", '
 shows '^    dialer\{inproc://callbacks, SPK_CONNECTED\}$'
 shows '^reply: question 3'
 
+# The same is in the core, where nothing runs any more.
+output=$(timeout 100 gdb -batch -nx -iex 'set debuginfod enabled off' -ex "source $printers" -ex 'print *m' \
+    -ex 'print *p' -ex spoke "$examples/callbacks" "$work/core" 2>&1) || { echo "$output"; exit 1; }
+shows '= message\{refs 1, .*"question 1"\}$'
+shows '= pipe\{[0-9]+, SPK_PIPE_ATTACHED, inproc://callbacks, writable\}$'
+shows '^0x[0-9a-f]+ socket\{req "req-[0-9]+", '
+shows '^    dialer\{inproc://callbacks, SPK_CONNECTED\}$'
+
 at on_received "$examples/pair" 'print *op'
 shows '= op\{SPK_OP_RECV SPK_OP_IDLE, handle [0-9]+, answers on_received\}$'
 
-echo "gdb: messages, pipes, operations, endpoints, sockets and engines are readable"
+echo "gdb: messages, pipes, operations, endpoints, sockets and engines are readable, alive and in a core"
