@@ -148,8 +148,8 @@ ring_waiting(struct ring *r)
     return r->seen_tail - head;
 }
 
-/* Take up to `most` of those that wait, no more after the one that makes their cost reach `cost`; one with a
- * header comes alone. */
+/* Take up to `most` of those that wait, no more after the one that makes their cost reach `cost`;
+ * one with a header comes alone. */
 static unsigned
 ring_pop_many(struct ring *r, spoke_msg **messages, unsigned most, size_t cost)
 {
