@@ -8,8 +8,9 @@
  *
  * A message with one reference may be changed.  spoke_msg_dup() adds a reference and copies
  * nothing; from then on the calls that change a message refuse with SPOKE_ESHARED until
- * spoke_msg_make_unique().  The bytes of a received body may be shared with the process that sent
- * it (inproc): write to them after spoke_msg_make_unique() only.
+ * spoke_msg_make_unique().  The bytes of a received body may be shared, with the process that sent
+ * it (inproc) or with what is passed on to others (STAR): write to them after
+ * spoke_msg_make_unique() only.
  *
  * Any thread may make any of these calls; none waits.  A message argument is never NULL (but for
  * spoke_msg_free()), nor is `out`, and *out is NULL after an error.

@@ -39,8 +39,10 @@ struct spk_option {
 struct spoke_protocol {
     uint32_t abi; /* SPOKE_PROTOCOL_ABI */
     uint16_t number, peer;
-    const char *name;              /* "req" */
-    bool sends, receives;          /* else spoke_send / spoke_recv give SPOKE_ENOTSUP */
+    const char *name;     /* "req" */
+    bool sends, receives; /* else spoke_send / spoke_recv give SPOKE_ENOTSUP */
+    bool drops; /* received() drops what the receive queue has no room for: pipes never wait for
+                   the user, so they do not take turns either */
     size_t socket_size, pipe_size; /* state, zeroed, allocated by the core */
 
     int (*open)(struct spk_socket *s);   /* 0 or an error; may be NULL, like every slot below unless

@@ -37,6 +37,41 @@ spk_sp_reject(struct spk_socket *s, spoke_msg *m, int error)
     return error;
 }
 
+/* A queue of no length gives what one pipe holds to who takes it; all else is dropped. */
+void
+spk_sp_deliver_or_drop(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
+{
+    if (spk_socket_recv_full(s) && spk_socket_has_message(s)) {
+        spk_socket_counters(s)->dropped_recv_full++;
+        spoke_msg_free(m);
+    } else {
+        spk_socket_deliver(s, p, m);
+    }
+}
+
+/* ---- options ---- */
+
+int
+spk_sp_set_ttl(int *ttl, const void *value)
+{
+    const int *wanted = value;
+
+    if (*wanted < 1 || *wanted > SPK_SP_TTL_MOST)
+        return SPOKE_ERANGE;
+    *ttl = *wanted;
+    return 0;
+}
+
+int
+spk_sp_get_ttl(int ttl, void *value, size_t *size)
+{
+    int *out = value;
+
+    *out = ttl;
+    *size = sizeof ttl;
+    return 0;
+}
+
 /* ---- the user's messages ---- */
 
 static bool

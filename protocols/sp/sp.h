@@ -21,6 +21,16 @@ int spk_sp_parse(spoke_msg *m, size_t words_most);
 /* Make all of the header but its first `size` bytes a part of the body again. */
 int spk_sp_return_tail(spoke_msg *m, size_t size);
 
+/* SPOKE_OPT_TTL, where a protocol has it: value of the option, from and to the user. */
+#define SPK_SP_TTL_DEFAULT 8
+#define SPK_SP_TTL_MOST    255
+int spk_sp_set_ttl(int *ttl, const void *value); /* SPOKE_ERANGE */
+int spk_sp_get_ttl(int ttl, void *value, size_t *size);
+
+/* For those who never hold a peer up: deliver m, or drop and count it if the receive queue is full.
+ * Takes m. */
+void spk_sp_deliver_or_drop(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m);
+
 /* Free a message that cannot be used, and give `error` back; SPOKE_EPROTO counts as garbled. */
 int spk_sp_reject(struct spk_socket *s, spoke_msg *m, int error);
 

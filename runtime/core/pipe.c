@@ -281,7 +281,7 @@ spk_socket_next_writable(struct spk_socket *s)
 static bool
 takes_turns(const struct spk_socket *s)
 {
-    return s->stats.pipes_current > 1;
+    return s->stats.pipes_current > 1 && !s->protocol->drops;
 }
 
 /* The user gets what comes, and from one peer only. */
