@@ -50,7 +50,7 @@ enum spoke_type {
 #define SPOKE_OPT_RECV_QUEUE_BYTES "recv-queue-bytes" /* size 8 MiB, S */
 #define SPOKE_OPT_MAX_RECV_SIZE  "max-recv-size"  /* size 1 MiB, S*DL: larger messages close the pipe (not inproc); 0: no limit but SPOKE_MSG_MAX; counts header words. = MAX-RCV-SIZE */
 #define SPOKE_OPT_RETRY_TIME     "retry-time"     /* duration 60 s, S (REQ): resend after; 0: never. = RETRY-TIME, NN_REQ_RESEND_IVL */
-#define SPOKE_OPT_TTL            "ttl"            /* int 8, 1–255, S (REP, STAR …): hops accepted. = TTL, NN_MAXTTL */
+#define SPOKE_OPT_TTL            "ttl"            /* int 8, 1–255, S (REP, STAR, PAIR1 …): hops accepted. = TTL, NN_MAXTTL */
 #define SPOKE_OPT_RECONNECT      "reconnect-time" /* duration 100 ms, S*D: first wait before dialing again; at least 1 ms. = RECONNECT-TIME */
 #define SPOKE_OPT_RECONNECT_MAX  "reconnect-time-max" /* duration 0 = no growth, S*D: longest wait; no growth either if not above the first. = MAX-RECONNECT-TIME */
 #define SPOKE_OPT_DIAL_ASYNC     "dial-async"     /* bool true, S*D; false: dialing waits for the first attempt, as with SPOKE_WAIT_FIRST. = DIAL-ASYNCH */

@@ -32,11 +32,12 @@ extern "C" {
 #endif
 
 /* Patterns, by their numbers on the wire. */
-#define SPOKE_PAIR 16
-#define SPOKE_REQ  48
-#define SPOKE_REP  49
-#define SPOKE_BUS  112
-#define SPOKE_STAR 1600
+#define SPOKE_PAIR  16
+#define SPOKE_PAIR1 17 /* what NNG calls a pair */
+#define SPOKE_REQ   48
+#define SPOKE_REP   49
+#define SPOKE_BUS   112
+#define SPOKE_STAR  1600
 
 /* Open a socket for `pattern` on `engine`, or on the library's shared engine, whose thread the
  * first such call starts, if that is NULL.  It lives until spoke_socket_close() or, on an owned
@@ -118,8 +119,8 @@ SPOKE_API int spoke_listener_close(spoke_listener *l);
  * for room at most SPOKE_OPT_SEND_TIMEOUT.
  * Errors: SPOKE_EAGAIN (SPOKE_DONTWAIT), SPOKE_ETIMEDOUT, SPOKE_ESTATE (REP: there is no request to
  * answer), SPOKE_ENOTSUP a receive-only pattern, SPOKE_EMSGSIZE, SPOKE_ENOPEER
- * (SPOKE_OPT_FAIL_NO_PEERS), SPOKE_EINVAL (raw BUS, STAR: the header is not the word that it must
- * be), SPOKE_ENOMEM. */
+ * (SPOKE_OPT_FAIL_NO_PEERS), SPOKE_EINVAL (raw BUS, STAR, PAIR1: the header is not the word that it
+ * must be), SPOKE_ENOMEM. */
 SPOKE_API int spoke_send(spoke_socket *s, spoke_msg *m, int flags);
 
 /* Receive: gives a message, the caller's.  Waits for one at most SPOKE_OPT_RECV_TIMEOUT.
