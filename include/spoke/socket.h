@@ -125,9 +125,9 @@ SPOKE_API int spoke_send(spoke_socket *s, spoke_msg *m, int flags);
 
 /* Receive: gives a message, the caller's.  Waits for one at most SPOKE_OPT_RECV_TIMEOUT.
  * Errors: SPOKE_EAGAIN (SPOKE_DONTWAIT), SPOKE_ETIMEDOUT, SPOKE_ESTATE (REQ: there is no request;
- * there is an on_message callback), SPOKE_ENOTSUP a send-only pattern, SPOKE_ECANCELED (REQ:
- * another request took this one's place), SPOKE_ECONNRESET (REQ without retry: the peer is gone),
- * SPOKE_ENOPEER (SPOKE_OPT_FAIL_NO_PEERS).  *out is NULL then. */
+ * there is an on_message callback, or the socket is in a device), SPOKE_ENOTSUP a send-only
+ * pattern, SPOKE_ECANCELED (REQ: another request took this one's place), SPOKE_ECONNRESET (REQ
+ * without retry: the peer is gone), SPOKE_ENOPEER (SPOKE_OPT_FAIL_NO_PEERS).  *out is NULL then. */
 SPOKE_API int spoke_recv(spoke_socket *s, spoke_msg **out, int flags);
 
 /* Send `count` messages, none of them NULL, in order.  Waits (unless SPOKE_DONTWAIT) until all are

@@ -66,7 +66,8 @@ struct spk_socket {
     void *on_writable_ctx;
     spoke_event_f *on_event;
     void *on_event_ctx;
-    bool writable_wanted; /* a send gave SPOKE_EAGAIN since the last on_writable */
+    struct spk_device_end *device; /* NULL: in none */
+    bool writable_wanted;          /* a send gave SPOKE_EAGAIN since the last on_writable */
     struct spk_task message_task, writable_task, event_task, free_task;
     struct spk_link events;
 
@@ -90,6 +91,12 @@ void spk_socket_refill(struct spk_socket *s);
 void spk_socket_start_close(struct spk_socket *s);
 void spk_socket_lost(struct spk_socket *s,
                      struct spk_pipe *p); /* while it lingers: what `p` still has will not arrive */
+
+int spk_socket_try_send(struct spk_socket *s, spoke_msg *m); /* as the user's, without waiting */
+
+/* ---- device.c ---- */
+void spk_device_look(struct spk_device_end *end); /* its socket can do something */
+void spk_device_end(struct spk_device_end *end);  /* its socket closes */
 
 /* ---- event.c ---- */
 void spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct spk_pipe *p,

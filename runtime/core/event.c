@@ -226,7 +226,9 @@ spoke_socket_on_message(spoke_socket *handle, spoke_message_f *fn, void *ctx)
 
     if (rc != 0)
         return rc;
-    if (s->protocol->receives) {
+    if (s->device != NULL) {
+        rc = SPOKE_ESTATE;
+    } else if (s->protocol->receives) {
         s->on_message = fn;
         s->on_message_ctx = ctx;
         spk_engine_wake_all(e, &s->recv_waiters);

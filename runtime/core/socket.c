@@ -33,6 +33,8 @@ spk_socket_check_ready(struct spk_socket *s)
 {
     unsigned ready;
 
+    if (s->device != NULL)
+        spk_device_look(s->device);
     if (s->on_message == NULL && s->on_writable == NULL && s->recv_fd < 0 && s->send_fd < 0)
         return;
     if (s->state_now != SPK_SOCKET_OPEN)
@@ -299,6 +301,8 @@ spk_socket_start_close(struct spk_socket *s)
             end_everything(s);
         return;
     }
+    if (s->device != NULL)
+        spk_device_end(s->device);
     spk_handle_free(s->handle);
     s->state_now = SPK_SOCKET_LINGERING;
     spk_engine_wake_all(s->e, &s->recv_waiters);
@@ -635,7 +639,7 @@ spoke_recvv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
     e = s->e;
     if (!s->protocol->receives)
         rc = SPOKE_ENOTSUP;
-    else if (s->on_message != NULL)
+    else if (s->on_message != NULL || s->device != NULL)
         rc = SPOKE_ESTATE;
     else if ((rc = look_for_more(s, flags)) == 0)
         rc = recv_many(s, messages, count, flags);
@@ -645,6 +649,14 @@ spoke_recvv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
         spk_socket_wake(s, SPK_READABLE);
     spk_engine_leave(e);
     return rc;
+}
+
+int
+spk_socket_try_send(struct spk_socket *s, spoke_msg *m)
+{
+    spoke_ns deadline = 0;
+
+    return send_one(s, m, SPOKE_DONTWAIT, &deadline);
 }
 
 int
