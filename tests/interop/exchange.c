@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Ours and theirs: every pattern that we share, over ipc and tcp, whoever listens, owned and
  * shared. */
+#include <unistd.h>
+
 #include "tests/interop/stranger.h"
 #include "tests/support/process.h"
 #include "tests/support/resources.h"
@@ -243,6 +245,81 @@ MEETING_TEST(a_pair_of_ours_and_theirs_echoes, all_meetings)
     host_open(&h, meeting, SPOKE_PAIR, false);
     host_meet(&h, ECHO_PAIR, 0, false);
     we_ask(&h, ROUNDS);
+    host_close(&h);
+}
+
+MEETING_TEST(a_pair1_of_ours_and_theirs_echoes, all_meetings)
+{
+    struct host h;
+
+    if (meeting->library == NANOMSG)
+        cr_skip("nanomsg has no version 1 of it");
+    host_open(&h, meeting, SPOKE_PAIR1, false);
+    host_meet(&h, ECHO_PAIR1, 0, false);
+    we_ask(&h, ROUNDS);
+    host_close(&h);
+}
+
+/* What a BUS sends before it is connected goes nowhere. */
+static void
+host_await_pipes(struct host *h, spoke_socket *s, uint64_t count)
+{
+    struct spoke_stats stats = {.pipes_current = 0};
+
+    for (int i = 0; i < 15000 * SPOKE_TEST_SLOWDOWN && stats.pipes_current < count; i++) {
+        if (h->e != NULL)
+            cr_assert_geq(spoke_engine_poll(h->e, SPOKE_MS), 0);
+        else
+            usleep(1000);
+        cr_assert_eq(spoke_socket_stats(s, &stats), 0);
+    }
+    cr_assert_geq(stats.pipes_current, count);
+}
+
+MEETING_TEST(a_bus_of_theirs_echoes_ours, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_BUS, false);
+    host_meet(&h, ECHO_BUS, 0, false);
+    host_await_pipes(&h, h.s, 1);
+    we_ask(&h, ROUNDS);
+    host_close(&h);
+}
+
+MEETING_TEST(a_bus_of_ours_echoes_theirs, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_BUS, false);
+    host_meet(&h, ASK_BUS, ROUNDS, false);
+    host_await_pipes(&h, h.s, 1);
+    cr_assert_eq(spoke_send_bytes(h.s, "go", 2, 0), 0);
+    they_ask(&h, ROUNDS);
+    host_close(&h);
+}
+
+/* Goal: a device on one raw BUS of ours is a hub for theirs.  Method: a member of ours sends
+ * through it to theirs, which answers the same way. */
+MEETING_TEST(a_hub_of_ours_connects_their_bus, all_meetings)
+{
+    struct host h, member;
+    char url[ENDPOINT_MAX];
+    spoke_device *d;
+
+    host_open(&h, meeting, SPOKE_BUS, true);
+    cr_assert_eq(spoke_device_start(&d, h.s, NULL), 0);
+    host_meet(&h, ECHO_BUS, 0, false);
+    member = h;
+    cr_assert_eq(spoke_socket_open(&member.s, SPOKE_BUS, h.e), 0);
+    cr_assert_eq(spoke_socket_set_duration(member.s, SPOKE_OPT_RECV_TIMEOUT, PATIENCE), 0);
+    endpoint_fresh(url, INPROC);
+    cr_assert_eq(spoke_listen(h.s, url, NULL, 0), 0);
+    cr_assert_eq(spoke_dial(member.s, url, NULL, 0), 0);
+    host_await_pipes(&h, h.s, 2);
+    host_await_pipes(&h, member.s, 1);
+    we_ask(&member, ROUNDS);
+    cr_assert_eq(spoke_socket_close(member.s), 0);
     host_close(&h);
 }
 

@@ -5,6 +5,7 @@
 #ifdef SPOKE_HAVE_NANOMSG
 
 #include <endian.h>
+#include <nanomsg/bus.h>
 #include <nanomsg/nn.h>
 #include <nanomsg/pair.h>
 #include <nanomsg/reqrep.h>
@@ -139,6 +140,14 @@ ask(int s, const struct errand *e)
 }
 
 static int
+ask_when_told(int s, const struct errand *e)
+{
+    char word[8];
+
+    return nn_recv(s, word, sizeof word, 0) < 0 ? 1 : ask(s, e);
+}
+
+static int
 source(int s, const struct errand *e)
 {
     char word[8];
@@ -174,6 +183,9 @@ open_socket(const struct errand *e)
     case ECHO_PAIR:
     case SOURCE:
     case SINK: return nn_socket(domain, NN_PAIR);
+    case ECHO_BUS:
+    case ASK_BUS: return nn_socket(domain, NN_BUS);
+    case ECHO_PAIR1: return -1;
     }
     return -1;
 }
@@ -187,7 +199,10 @@ nanomsg_run(const struct errand *e)
         return 3;
     switch (e->deed) {
     case ECHO_REP:
-    case ECHO_PAIR: return echo_for_ever(s, false);
+    case ECHO_PAIR:
+    case ECHO_PAIR1:
+    case ECHO_BUS: return echo_for_ever(s, false);
+    case ASK_BUS: return ask_when_told(s, e);
     case ECHO_RAW_REP: return echo_for_ever(s, true);
     case ASK:
     case ASK_RAW: return ask(s, e);

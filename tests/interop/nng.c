@@ -5,7 +5,9 @@
 #ifdef SPOKE_HAVE_NNG
 
 #include <nng/nng.h>
+#include <nng/protocol/bus0/bus.h>
 #include <nng/protocol/pair0/pair.h>
+#include <nng/protocol/pair1/pair.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <string.h>
@@ -65,6 +67,17 @@ ask(nng_socket s, const struct errand *e)
 }
 
 static int
+ask_when_told(nng_socket s, const struct errand *e)
+{
+    nng_msg *m;
+
+    if (nng_recvmsg(s, &m, 0) != 0)
+        return 1;
+    nng_msg_free(m);
+    return ask(s, e);
+}
+
+static int
 source(nng_socket s, const struct errand *e)
 {
     nng_msg *m;
@@ -100,6 +113,9 @@ open_socket(nng_socket *s, const struct errand *e)
     case ECHO_PAIR:
     case SOURCE:
     case SINK: return nng_pair0_open(s);
+    case ECHO_PAIR1: return nng_pair1_open(s);
+    case ECHO_BUS:
+    case ASK_BUS: return nng_bus0_open(s);
     }
     return -1;
 }
@@ -118,7 +134,10 @@ nng_run(const struct errand *e)
     switch (e->deed) {
     case ECHO_REP:
     case ECHO_RAW_REP:
-    case ECHO_PAIR: return echo_for_ever(s);
+    case ECHO_PAIR:
+    case ECHO_PAIR1:
+    case ECHO_BUS: return echo_for_ever(s);
+    case ASK_BUS: return ask_when_told(s, e);
     case ASK:
     case ASK_RAW: return ask(s, e);
     case SOURCE: return source(s, e);

@@ -16,8 +16,11 @@ enum deed {
     ECHO_REP,     /* answers every request with itself, until it is killed */
     ECHO_RAW_REP, /* the same on a raw socket */
     ECHO_PAIR,
+    ECHO_PAIR1, /* NNG alone has it */
+    ECHO_BUS,
     ASK,     /* REQ: so many requests, each answer must be the request; exits with 0 */
     ASK_RAW, /* the same on a raw socket */
+    ASK_BUS, /* BUS: waits for a message, then as ASK */
     SOURCE,  /* PAIR: sends so many messages, and waits for one; exits with 0 */
     SINK     /* PAIR: receives so many, checks them, sends "good" or "bad", until it is killed */
 };
