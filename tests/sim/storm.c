@@ -27,7 +27,7 @@ remember_replay(const char *test, uint64_t seed)
 
     program[size > 0 ? size : 0] = '\0';
     snprintf(replay, sizeof replay,
-             "replay: SPOKE_SIM_SEED=%" PRIu64 " %s --filter 'sim_protocols/%s'\n", seed, program,
+             "replay: SPOKE_SIM_SEED=%" PRIu64 " %s --filter 'sim_*/%s'\n", seed, program,
              test);
 }
 
