@@ -20,6 +20,8 @@ offers() {
 }
 offers cat c
 offers doctor ''
+offers device de
+offers --star device --st
 offers --req cat --r
 offers --connect cat --req --con
 offers --transport bench --t

@@ -154,6 +154,7 @@ Test(manual, explains_every_option_of_the_tool)
     check_options("bench");
     check_options("cat");
     check_options("demo");
+    check_options("device");
     check_options("doctor");
 }
 

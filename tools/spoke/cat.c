@@ -18,6 +18,9 @@
 
 static const struct cat_pattern patterns[] = {
     {"pair", SPOKE_PAIR, cat_talk, cat_print, "one peer, both ways"},
+    {"pair1", SPOKE_PAIR1, cat_talk, cat_print, "the same as NNG's programs have it"},
+    {"bus", SPOKE_BUS, cat_talk, cat_print, "send to all peers, print what they send"},
+    {"star", SPOKE_STAR, cat_talk, cat_print, "the same, and pass on what one sends to the others"},
     {"req", SPOKE_REQ, cat_ask, NULL, "send requests, print the replies"},
     {"rep", SPOKE_REP, cat_answer, cat_print,
      "print requests, reply with the data if there is some"},
@@ -102,8 +105,6 @@ static const struct tool_option options[] = {
     {"sub", 0, NULL, NULL, OPT_OTHER_TYPE},
     {"surveyor", 0, NULL, NULL, OPT_OTHER_TYPE},
     {"respondent", 0, NULL, NULL, OPT_OTHER_TYPE},
-    {"bus", 0, NULL, NULL, OPT_OTHER_TYPE},
-    {"star", 0, NULL, NULL, OPT_OTHER_TYPE},
     {"subscribe", 0, "PREFIX", NULL, OPT_SUBSCRIBE},
     {0},
 };
@@ -227,7 +228,8 @@ set_option(struct request *r, int id, const char *value)
     case OPT_SILENT: r->verbosity--; return true;
     case OPT_TLS: return refuse_tls();
     case OPT_OTHER_TYPE:
-        return usage_error("this version has --pair, --req and --rep, and no other socket type");
+        return usage_error("this version does not have this socket type: spoke cat --help lists "
+                           "those that there are");
     case OPT_SUBSCRIBE:
         return usage_error("--subscribe is for SUB sockets, which this version does not have");
     default: return set_pattern(r, &patterns[id - OPT_PATTERN]);
@@ -465,7 +467,7 @@ set_pattern_by_name(struct request *r)
             return set_pattern(r, &patterns[i]);
     }
     return usage_error(
-        "there is no socket type of this name: call the program nn_req, nn_rep or nn_pair");
+        "there is no socket type of this name: call the program nn_req, nn_bus or the like");
 }
 
 /* Read the command line.  False: end with args->status. */

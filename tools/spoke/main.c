@@ -19,6 +19,7 @@ static const struct command commands[] = {
     {"bench", bench_main, "measure it beside the raw kernel and other libraries"},
     {"cat", cat_main, "send and receive messages from the shell"},
     {"demo", demo_main, "see it work in less than two minutes"},
+    {"device", device_main, "pass messages on between two addresses"},
     {"doctor", doctor_main, "say what this machine offers, and what to change"},
     {"help", help_main, "explain one command: spoke help cat"},
 };

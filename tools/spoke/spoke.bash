@@ -23,9 +23,9 @@ _spoke()
     --wait | -w) words="block poll adaptive" ;;
     *)
         if [[ -z $command ]]; then
-            words="bench cat demo doctor help --help --version"
+            words="bench cat demo device doctor help --help --version"
         elif [[ $command == help ]]; then
-            words="bench cat demo doctor"
+            words="bench cat demo device doctor"
         else
             words=$("${COMP_WORDS[0]}" "$command" --help 2>/dev/null </dev/null |
                 grep -oE -- '(^|[ ,])--[a-z][a-z-]*' | tr -d ' ,')

@@ -57,6 +57,7 @@ stop_hold(void)
     sigemptyset(&set);
     for (size_t i = 0; i < SIGNAL_COUNT; i++)
         sigaddset(&set, signals[i]);
+    sigaddset(&set, SIGUSR1); /* for those who have a use for it */
     pthread_sigmask(SIG_BLOCK, &set, &before_hold);
 }
 

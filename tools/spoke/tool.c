@@ -63,7 +63,8 @@ static const struct advice advice_table[] = {
      "unset SPOKE_BACKEND, or set it to uring or poll; spoke doctor says what works here"},
     {SPOKE_ELIMIT, NULL, "raise the limits on threads and memory (ulimit -u, ulimit -v)"},
     {SPOKE_EPEER, NULL,
-     "the other side must be this one's counterpart: req and rep, pair and pair"},
+     "the other side must be this one's counterpart: req and rep, pair and pair (which NNG calls "
+     "pair0: its pair is pair1)"},
     {SPOKE_EHANDSHAKE, NULL, "look at what listens at that address"},
     {SPOKE_EMSGSIZE, NULL, "allow more with --recv-maxsz where it is received, or send less"},
     {0},

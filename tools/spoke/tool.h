@@ -17,6 +17,7 @@ enum tool_status { TOOL_OK = 0, TOOL_USAGE = 1, TOOL_FILE = 2, TOOL_API = 3 };
 int bench_main(int argc, char **argv);
 int cat_main(int argc, char **argv);
 int demo_main(int argc, char **argv);
+int device_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 
 #define TOOL_FIRST_ID 256 /* below it are letters */
