@@ -67,6 +67,8 @@ struct counters {
 struct spk_device_end {
     struct spk_device *device;
     struct spk_device_end *other; /* itself, if there is one socket */
+    spoke_socket *handle;
+    int protocol;
     struct spk_engine *e;
     uint64_t number;        /* of that engine: it may be closed before we know */
     struct spk_socket *s;   /* NULL before and after */
@@ -207,6 +209,12 @@ drop(struct spk_device_end *to, spoke_msg *m)
     spoke_msg_free(m);
 }
 
+static bool
+try_again(struct spk_device_end *end)
+{
+    return spk_timer_set(end->e, &end->again, spk_engine_now(end->e) + AGAIN_NS) == 0;
+}
+
 /* On its engine, while nothing is held.  Takes m. */
 static void
 send_on(struct spk_device_end *to, spoke_msg *m)
@@ -216,10 +224,7 @@ send_on(struct spk_device_end *to, spoke_msg *m)
 
     if (rc == 0)
         count(&to->to, size);
-    else if (rc == SPOKE_EAGAIN || rc == SPOKE_ENOPEER)
-        to->held = m;
-    else if (rc == SPOKE_ENOMEM &&
-             spk_timer_set(to->e, &to->again, spk_engine_now(to->e) + AGAIN_NS) == 0)
+    else if (rc == SPOKE_EAGAIN || rc == SPOKE_ENOPEER || (rc == SPOKE_ENOMEM && try_again(to)))
         to->held = m;
     else
         drop(to, m);
@@ -402,28 +407,28 @@ check(const struct spk_socket *s)
 
 /* What there is to know of a socket before anything changes. */
 static int
-look_at(spoke_socket *handle, struct spk_device_end *end, int *protocol)
+look_at(struct spk_device_end *end)
 {
     struct spk_socket *s;
     struct spk_engine *e;
-    int rc = enter_socket(handle, &s, &e);
+    int rc = enter_socket(end->handle, &s, &e);
 
     if (rc != 0)
         return rc;
     end->e = e;
     end->number = e->number;
-    *protocol = s->protocol->number;
+    end->protocol = s->protocol->number;
     rc = check(s);
     spk_engine_leave(e);
     return rc;
 }
 
 static int
-attach(spoke_socket *handle, struct spk_device_end *end)
+attach(struct spk_device_end *end)
 {
     struct spk_socket *s;
     struct spk_engine *e;
-    int rc = enter_socket(handle, &s, &e);
+    int rc = enter_socket(end->handle, &s, &e);
 
     if (rc != 0)
         return rc;
@@ -472,11 +477,12 @@ detach(struct spk_device *d)
 }
 
 static void
-init_end(struct spk_device *d, int index)
+init_end(struct spk_device *d, int index, spoke_socket *handle)
 {
     struct spk_device_end *end = &d->ends[index];
 
     end->device = d;
+    end->handle = handle;
     end->other = &d->ends[d->count - 1 - index];
     spk_task_init(&end->task, on_task);
     spk_timer_init(&end->again, on_again);
@@ -484,15 +490,15 @@ init_end(struct spk_device *d, int index)
 
 /* Look at the sockets, which are one or two, and refuse what does not go together. */
 static int
-check_sockets(struct spk_device *d, spoke_socket *const *sockets)
+check_sockets(struct spk_device *d)
 {
-    int protocols[2], rc;
     const struct match *match;
+    int rc;
 
     for (int i = 0; i < d->count; i++)
-        if ((rc = look_at(sockets[i], &d->ends[i], &protocols[i])) != 0)
+        if ((rc = look_at(&d->ends[i])) != 0)
             return rc;
-    match = find_match(protocols[0], protocols[d->count - 1]);
+    match = find_match(d->ends[0].protocol, d->ends[d->count - 1].protocol);
     if (match == NULL || (d->count == 1 && !match->alone))
         return SPOKE_ENOTSUP;
     d->drains = d->count == 1 && match->does_itself;
@@ -503,7 +509,6 @@ check_sockets(struct spk_device *d, spoke_socket *const *sockets)
 int
 spoke_device_start(spoke_device **out, spoke_socket *a, spoke_socket *b)
 {
-    spoke_socket *sockets[2] = {a != NULL ? a : b, b};
     struct spk_device *d;
     int rc;
 
@@ -512,17 +517,18 @@ spoke_device_start(spoke_device **out, spoke_socket *a, spoke_socket *b)
     *out = NULL;
     if ((d = spk_zalloc(sizeof *d)) == NULL)
         return SPOKE_ENOMEM;
-    d->count = b == NULL || b == sockets[0] ? 1 : 2;
+    d->count = a == NULL || b == NULL || a == b ? 1 : 2;
     atomic_init(&d->refs, 1); /* this call */
     pthread_mutex_init(&d->lock, NULL);
-    for (int i = 0; i < d->count; i++)
-        init_end(d, i);
-    if ((rc = check_sockets(d, sockets)) != 0)
+    init_end(d, 0, a != NULL ? a : b);
+    if (d->count == 2)
+        init_end(d, 1, b);
+    if ((rc = check_sockets(d)) != 0)
         goto unref;
     if ((rc = spk_handle_new(SPK_HANDLE_DEVICE, d, d->ends[d->home].e, &d->handle)) != 0)
         goto unref;
     for (int i = 0; i < d->count && rc == 0; i++)
-        rc = attach(sockets[i], &d->ends[i]);
+        rc = attach(&d->ends[i]);
     if (rc != 0)
         goto detach;
     *out = d->handle;

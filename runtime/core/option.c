@@ -287,8 +287,7 @@ set_socket(struct spk_socket *s, const char *name, enum spoke_type type, const v
     int rc;
 
     if ((field = find_field(socket_fields, COUNT(socket_fields), name)) != NULL) {
-        if ((rc = set_field(s, field, type, value, size,
-                            s->started || s->device != NULL)) != 0)
+        if ((rc = set_field(s, field, type, value, size, s->started || s->device != NULL)) != 0)
             return rc;
         s->recv_queue.max_messages = (uint32_t)s->recv_queue_most;
         s->recv_queue.max_bytes = s->recv_queue_bytes;

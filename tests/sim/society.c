@@ -184,9 +184,10 @@ take_note(struct society *x, int index)
     storm_holds(storm, hears(x, index, (int)label.from) || may_echo(x, index, (int)label.from),
                 "member %d gets a note of member %u", index, label.from);
     storm_holds(storm, label.number < NUMBERS, "%u", label.number);
-    storm_holds(storm, !m->seen[label.from][label.number] || may_repeat(x),
-                "member %d gets note %u of %u twice", index, label.number, label.from);
-    m->seen[label.from][label.number] = true;
+    bool *seen = &m->seen[label.from][label.number % NUMBERS];
+    storm_holds(storm, !*seen || may_repeat(x), "member %d gets note %u of %u twice", index,
+                label.number, label.from);
+    *seen = true;
     /* Where connections are lost, what an old one still had comes after what a new one has. */
     storm_holds(storm, !storm->lossless || label.number > m->last[label.from],
                 "note %u of member %u after its %u", label.number, label.from, m->last[label.from]);

@@ -26,9 +26,8 @@ remember_replay(const char *test, uint64_t seed)
     ssize_t size = readlink("/proc/self/exe", program, sizeof program - 1);
 
     program[size > 0 ? size : 0] = '\0';
-    snprintf(replay, sizeof replay,
-             "replay: SPOKE_SIM_SEED=%" PRIu64 " %s --filter 'sim_*/%s'\n", seed, program,
-             test);
+    snprintf(replay, sizeof replay, "replay: SPOKE_SIM_SEED=%" PRIu64 " %s --filter 'sim_*/%s'\n",
+             seed, program, test);
 }
 
 static void
