@@ -301,6 +301,14 @@ on_task(struct spk_task *task)
         spk_task_queue_callback(e, &end->task);
 }
 
+/* One end may have let go of its socket a moment before the other does. */
+static void
+queue_task(struct spk_device_end *end)
+{
+    if (end->s != NULL)
+        spk_task_queue_callback(end->e, &end->task);
+}
+
 static void
 on_again(struct spk_timer *timer)
 {
@@ -315,17 +323,16 @@ on_posted(void *ctx)
     struct spk_device_end *end = ctx;
 
     atomic_store(&end->posted, false); /* first: what comes now is told again */
-    if (end->s != NULL)
-        spk_task_queue_callback(end->e, &end->task);
+    queue_task(end);
     unref(end->device);
 }
 
 void
 spk_device_look(struct spk_device_end *end)
 {
-    spk_task_queue_callback(end->e, &end->task);
+    queue_task(end);
     if (!crosses(end))
-        spk_task_queue_callback(end->e, &end->other->task);
+        queue_task(end->other);
 }
 
 /* ---- the end ---- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Devices: what goes together, that everything comes through once and nothing else does, and that
  * it ends well. */
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -781,6 +782,70 @@ Test(device, can_be_stopped_in_a_callback)
         sleep_ms(1);
     while (spoke_device_start((spoke_device **)&d, echo, NULL) == SPOKE_EBUSY)
         sleep_ms(1);
+    finish();
+}
+
+/* Goal: whatever goes on meanwhile, a device can start and stop, and nothing is lost in between.
+ * Method: one thread sends, one receives, this one starts and stops. */
+enum { NUMBERS = 20000 };
+
+struct stream {
+    spoke_socket *s;
+    int rc;
+    atomic_bool done;
+};
+
+static void *
+send_numbers(void *ctx)
+{
+    struct stream *stream = ctx;
+
+    for (uint32_t i = 0; i < NUMBERS && stream->rc == 0; i++)
+        stream->rc = spoke_send_bytes(stream->s, &i, sizeof i, 0);
+    return NULL;
+}
+
+static void *
+receive_numbers(void *ctx)
+{
+    struct stream *stream = ctx;
+
+    for (uint32_t i = 0, number = 0; i < NUMBERS && stream->rc == 0; i++) {
+        size_t size = sizeof number;
+
+        stream->rc = spoke_recv_bytes(stream->s, &number, &size, 0);
+        if (stream->rc == 0 && number != i)
+            stream->rc = SPOKE_EPROTO;
+    }
+    atomic_store(&stream->done, true);
+    return NULL;
+}
+
+ON_EVERY_TRANSPORT(device, loses_nothing_when_it_starts_and_stops_in_the_middle_of_traffic)
+{
+    struct stream out = {.rc = 0}, in = {.rc = 0};
+    pthread_t sender, receiver;
+    struct relay r;
+    uint64_t passed = 0;
+
+    open_relay(&r, *t, SPOKE_PAIR, SPOKE_PAIR);
+    out.s = join_relay(SPOKE_PAIR, r.url_a);
+    in.s = join_relay(SPOKE_PAIR, r.url_b);
+    cr_assert_eq(pthread_create(&sender, NULL, send_numbers, &out), 0);
+    cr_assert_eq(pthread_create(&receiver, NULL, receive_numbers, &in), 0);
+    while (!atomic_load(&in.done)) {
+        struct spoke_device_stats stats = stop(r.d);
+
+        cr_assert_eq(stats.there.dropped, 0);
+        passed += stats.there.messages;
+        r.d = start(r.a, r.b);
+        sched_yield();
+    }
+    pthread_join(sender, NULL);
+    pthread_join(receiver, NULL);
+    cr_assert_eq(out.rc, 0, "%s", spoke_strerror(out.rc));
+    cr_assert_eq(in.rc, 0, "%s", spoke_strerror(in.rc));
+    cr_assert_eq(passed + stop(r.d).there.messages, NUMBERS);
     finish();
 }
 
