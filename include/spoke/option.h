@@ -30,7 +30,7 @@ enum spoke_type {
     SPOKE_SIZE,     /* size_t */
     SPOKE_DURATION, /* spoke_ns */
     SPOKE_STRING,   /* const char *, ends with NUL; read into a buffer */
-    SPOKE_BYTES,    /* any bytes with a length */
+    SPOKE_BYTES,    /* any bytes with a length; a SPOKE_STRING may be given for them */
     SPOKE_POINTER   /* void * */
 };
 
@@ -50,6 +50,14 @@ enum spoke_type {
 #define SPOKE_OPT_RECV_QUEUE_BYTES "recv-queue-bytes" /* size 8 MiB, S */
 #define SPOKE_OPT_MAX_RECV_SIZE  "max-recv-size"  /* size 1 MiB, S*DL: larger messages close the pipe (not inproc); 0: no limit but SPOKE_MSG_MAX; counts header words. = MAX-RCV-SIZE */
 #define SPOKE_OPT_RETRY_TIME     "retry-time"     /* duration 60 s, S (REQ): resend after; 0: never. = RETRY-TIME, NN_REQ_RESEND_IVL */
+#define SPOKE_OPT_SUBSCRIBE      "subscribe"      /* bytes or string, S (SUB), write-only: receive messages whose body starts so; "" all of them. Again: no effect. = SUBSCRIBE, NN_SUB_SUBSCRIBE */
+#define SPOKE_OPT_UNSUBSCRIBE    "unsubscribe"    /* bytes or string, S (SUB), write-only: no longer, also what is queued; SPOKE_ENOENT: not subscribed. = UNSUBSCRIBE, NN_SUB_UNSUBSCRIBE */
+#define SPOKE_OPT_LOSS           "loss"           /* int SPOKE_LOSS_NEWEST, S*DL (PUB, SUB): what becomes of a message that a queue has no room for */
+#define SPOKE_OPT_TOPIC_SIZE     "topic-size"     /* size 0, S (PUB): so many bytes of a body, from its front, are its topic … */
+#define SPOKE_OPT_TOPIC_END      "topic-end"      /* int -1 = none, 0–255, S (PUB): … but only those before the first such byte. For SPOKE_LOSS_CONFLATE */
+#define SPOKE_OPT_LOSS_TOPIC     "loss-topic"     /* bytes or string of at most 255 bytes, "" = none, S (PUB), before the first dial or listen: tell subscribers with messages of this topic how many they missed */
+#define SPOKE_OPT_SEND_PRIORITY  "send-priority"  /* int 8, 1–16, S*DL: where a message goes to one of many, to those of the lowest number that can take it. = NN_SNDPRIO */
+#define SPOKE_OPT_RECV_PRIORITY  "recv-priority"  /* int 8, 1–16, S*DL: what came through those of the lowest number is received first. = NN_RCVPRIO */
 #define SPOKE_OPT_TTL            "ttl"            /* int 8, 1–255, S (REP, STAR, PAIR1 …): hops accepted. = TTL, NN_MAXTTL */
 #define SPOKE_OPT_RECONNECT      "reconnect-time" /* duration 100 ms, S*D: first wait before dialing again; at least 1 ms. = RECONNECT-TIME */
 #define SPOKE_OPT_RECONNECT_MAX  "reconnect-time-max" /* duration 0 = no growth, S*D: longest wait; no growth either if not above the first. = MAX-RECONNECT-TIME */
@@ -78,6 +86,17 @@ enum spoke_type {
 #define SPOKE_OPT_PEER_GID       "peer-gid"       /* int, P (ipc), read-only */
 
 /* clang-format on */
+
+/* Values of SPOKE_OPT_LOSS.  For a PUB: whose connection takes no more and whose send queue is full
+ * loses something, or everybody waits.  For a SUB (the first three): what to do when the receive
+ * queue is full. */
+enum spoke_loss {
+    SPOKE_LOSS_NEWEST,    /* the message that is being sent, or has just arrived */
+    SPOKE_LOSS_OLDEST,    /* the one that has waited longest */
+    SPOKE_LOSS_BLOCK,     /* none: a send waits, a connection is read no further */
+    SPOKE_LOSS_CONFLATE,  /* of those that wait, all but the latest of each topic */
+    SPOKE_LOSS_DISCONNECT /* the connection: its peer may come back */
+};
 
 /* Set an option.  `value` points to a value of that type (SPOKE_STRING: to the characters,
  * SPOKE_BYTES: to the bytes) and `size` is its size in bytes; it is copied.  The typed calls below

@@ -5,8 +5,8 @@
  * runtime/core/modules.def.  It knows sockets, pipes and messages, never a transport or a backend.
  * All its functions run with the engine entered, one at a time for all sockets of the engine; they
  * never wait, and never call the user.  The core calls them from its own events or from the user's
- * calls, never from inside one another on the same socket, except that spk_socket_take() may lead
- * to received() for what had been held back. */
+ * calls, never from inside one another on the same socket, except that spk_socket_take() and
+ * spk_socket_filter() may lead to received() for what had been held back. */
 #ifndef SPOKE_PROTOCOL_H
 #define SPOKE_PROTOCOL_H
 
@@ -43,6 +43,7 @@ struct spoke_protocol {
     bool sends, receives; /* else spoke_send / spoke_recv give SPOKE_ENOTSUP */
     bool drops; /* received() drops what the receive queue has no room for: pipes never wait for
                    the user, so they do not take turns either */
+    int losses;           /* how many of enum spoke_loss it knows; 0: it has no SPOKE_OPT_LOSS */
     size_t socket_size, pipe_size; /* state, zeroed, allocated by the core */
 
     int (*open)(struct spk_socket *s);   /* 0 or an error; may be NULL, like every slot below unless
@@ -95,6 +96,8 @@ uint32_t spk_socket_random(struct spk_socket *s);
 
 void *spk_pipe_state(struct spk_pipe *p);
 spoke_pipe_id spk_pipe_id(const struct spk_pipe *p);
+struct spoke_pipe_stats *spk_pipe_counters(struct spk_pipe *p);
+enum spoke_loss spk_pipe_loss(const struct spk_pipe *p); /* SPOKE_OPT_LOSS, now */
 /* The live pipe of this socket with that number, or NULL. */
 struct spk_pipe *spk_socket_pipe(struct spk_socket *s, spoke_pipe_id id);
 
@@ -105,6 +108,13 @@ void spk_socket_deliver(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m);
 int spk_socket_take(struct spk_socket *s, spoke_msg **m);
 bool spk_socket_has_message(const struct spk_socket *s);
 bool spk_socket_recv_full(const struct spk_socket *s);
+/* Free the oldest message of the receive queue; false if there is none. */
+bool spk_socket_drop_oldest(struct spk_socket *s);
+/* Free what has arrived and keep() does not want (any more); returns how many. */
+uint64_t spk_socket_filter(struct spk_socket *s, bool (*keep)(void *s, const spoke_msg *m));
+/* This pipe is read on whether or not others have had their turn: what there is no room for is
+ * dropped. */
+void spk_pipe_keep_reading(struct spk_pipe *p);
 
 /* Sending.  A pipe takes messages while it can send; send() takes m on success, SPOKE_EAGAIN leaves
  * it. A message taken may still be lost with its pipe. */
@@ -113,11 +123,15 @@ int spk_pipe_send(struct spk_pipe *p, spoke_msg *m);
 /* Takes the first of many as far as that is simple and returns how many, perhaps none: what stopped
  * it goes to spk_pipe_send().  Adds the size of the bodies that it took to *bytes. */
 int spk_pipe_send_many(struct spk_pipe *p, spoke_msg **messages, int count, uint64_t *bytes);
-/* The pipe whose turn it is among those that can send, round robin in the order of attachment; NULL
- * if there is none. */
+/* The pipe whose turn it is among those of the best priority that can send, round robin in the
+ * order of attachment; NULL if there is none. */
 struct spk_pipe *spk_socket_next_writable(struct spk_socket *s);
 /* Whether there is one; its turn stays as it is. */
 bool spk_socket_can_send(const struct spk_socket *s);
+
+/* Messages that the protocol took and kept for a pipe are lost with it: count them, in the report
+ * of a close that lingers too. */
+void spk_socket_lose(struct spk_socket *s, uint64_t messages, uint64_t bytes);
 
 /* Close a pipe soon (pipe_removed follows later, not inside this call). */
 void spk_pipe_shut(struct spk_pipe *p, int reason);

@@ -34,8 +34,12 @@ extern "C" {
 /* Patterns, by their numbers on the wire. */
 #define SPOKE_PAIR  16
 #define SPOKE_PAIR1 17 /* what NNG calls a pair */
+#define SPOKE_PUB   32
+#define SPOKE_SUB   33
 #define SPOKE_REQ   48
 #define SPOKE_REP   49
+#define SPOKE_PUSH  80
+#define SPOKE_PULL  81
 #define SPOKE_BUS   112
 #define SPOKE_STAR  1600
 
@@ -181,8 +185,9 @@ enum spoke_event_type {
 struct spoke_event {
     enum spoke_event_type type;
     int reason;           /* 0 or a SPOKE_E…: SPOKE_EOF the peer ended it, SPOKE_ECLOSED we did,
-                             SPOKE_EREFUSED, SPOKE_ELIMIT (SPOKE_OPT_MAX_PIPES), SPOKE_EMSGSIZE,
-                             SPOKE_EPROTO, SPOKE_EHANDSHAKE, SPOKE_EPEER, SPOKE_ETIMEDOUT, … */
+                             SPOKE_EREFUSED, SPOKE_ELIMIT (SPOKE_OPT_MAX_PIPES, or a subscriber was
+                             too slow: SPOKE_OPT_LOSS), SPOKE_EMSGSIZE, SPOKE_EPROTO, SPOKE_EHANDSHAKE,
+                             SPOKE_EPEER, SPOKE_ETIMEDOUT, … */
     spoke_pipe_id pipe;   /* 0 if there is none (yet) */
     spoke_dialer *dialer; /* whose it is: one of the two, or both NULL */
     spoke_listener *listener;
@@ -198,6 +203,8 @@ SPOKE_API int spoke_pipe_close(spoke_socket *s, spoke_pipe_id pipe);
 
 /* A snapshot of the counters of a socket, which only grow, but for pipes_current.  stats.h */
 SPOKE_API int spoke_socket_stats(spoke_socket *s, struct spoke_stats *out);
+/* The same for one pipe: SPOKE_ENOENT when it is gone.  On error *out is all 0. */
+SPOKE_API int spoke_pipe_stats(spoke_socket *s, spoke_pipe_id pipe, struct spoke_pipe_stats *out);
 
 #ifdef __cplusplus
 }

@@ -15,6 +15,13 @@ struct spoke_stats {
 #undef STAT
 };
 
+/* Of one pipe, while it lives. */
+struct spoke_pipe_stats {
+#define PIPE_STAT(name, help) uint64_t name;
+#include <spoke/pipe_stats.def>
+#undef PIPE_STAT
+};
+
 #ifdef __cplusplus
 }
 #endif

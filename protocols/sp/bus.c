@@ -29,7 +29,7 @@ bus_open(struct spk_socket *s)
 static int
 bus_pipe_added(struct spk_socket *s, struct spk_pipe *p)
 {
-    spk_fanout_add(peers_of(s), p);
+    spk_fanout_add(s, peers_of(s), p);
     return 0;
 }
 
@@ -43,6 +43,7 @@ static void
 bus_writable(struct spk_socket *s, struct spk_pipe *p)
 {
     spk_fanout_writable(s, peers_of(s), p);
+    spk_socket_wake(s, SPK_WRITABLE); /* a lingering close may have waited for it */
 }
 
 static int
@@ -129,7 +130,7 @@ const struct spoke_protocol spoke_protocol_bus = {
     .receives = true,
     .drops = true,
     .socket_size = sizeof(struct bus),
-    .pipe_size = sizeof(struct spk_fanout_peer),
+    .pipe_size = sizeof(struct spk_target),
     .open = bus_open,
     .pipe_added = bus_pipe_added,
     .pipe_removed = bus_pipe_removed,

@@ -1,112 +1,277 @@
 /* SPDX-License-Identifier: MIT */
-/* One message for many: see fanout.h. */
+/* fanout.h.  A message goes to its pipe directly only while nothing waits for that, so each pipe
+ * gets its messages in the order of the sends. */
 #include "protocols/sp/fanout.h"
+
+#include <string.h>
 
 void
 spk_fanout_init(struct spk_fanout *f)
 {
-    spk_list_init(&f->peers);
+    spk_list_init(&f->targets);
+    f->topic_end = -1;
 }
 
 void
-spk_fanout_add(struct spk_fanout *f, struct spk_pipe *p)
+spk_fanout_add(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p)
 {
-    struct spk_fanout_peer *peer = spk_pipe_state(p);
+    struct spk_target *t = spk_pipe_state(p);
 
-    peer->pipe = p;
-    spk_list_append(&f->peers, &peer->link);
+    t->pipe = p;
+    t->loss = spk_pipe_loss(p);
+    spk_sp_bound_queue(s, &t->waiting);
+    spk_latest_init(&t->latest, t->waiting.max_messages, t->waiting.max_bytes);
+    f->blocking += t->loss == SPOKE_LOSS_BLOCK;
+    spk_list_append(&f->targets, &t->link);
     f->count++;
+}
+
+static size_t
+queued(const struct spk_target *t, uint64_t *bytes)
+{
+    size_t count = spk_sp_queued(&t->waiting, bytes) + t->latest.count;
+
+    *bytes += t->latest.bytes - t->latest.count * sizeof(spoke_msg);
+    return count;
 }
 
 void
 spk_fanout_remove(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p)
 {
-    struct spk_fanout_peer *peer = spk_pipe_state(p);
+    struct spk_target *t = spk_pipe_state(p);
     uint64_t bytes;
+    size_t count = queued(t, &bytes);
 
-    f->waiting -= spk_sp_queued(&peer->waiting, &bytes);
-    f->waiting_bytes -= bytes;
-    spk_socket_counters(s)->dropped_lost += peer->waiting.count;
-    spk_queue_fini(&peer->waiting);
-    spk_list_remove(&peer->link);
+    spk_socket_lose(s, count, bytes);
+    f->blocking -= t->loss == SPOKE_LOSS_BLOCK;
+    spk_list_remove(&t->link);
     f->count--;
+    spk_queue_fini(&t->waiting);
+    spk_latest_fini(&t->latest);
 }
 
-static size_t
-cost(const spoke_msg *m)
+/* ---- losses ---- */
+
+static void
+drop_full(struct spk_socket *s, struct spk_target *t, spoke_msg *m)
 {
-    return m->size + m->header_size;
+    spk_socket_counters(s)->dropped_peer_full++;
+    spk_pipe_counters(t->pipe)->dropped_full++;
+    spoke_msg_free(m);
+}
+
+static void
+drop_conflated(struct spk_socket *s, struct spk_target *t, spoke_msg *m)
+{
+    if (m == NULL)
+        return;
+    spk_socket_counters(s)->dropped_conflated++;
+    spk_pipe_counters(t->pipe)->dropped_conflated++;
+    spoke_msg_free(m);
+}
+
+/* What it misses cannot be made good: the connection ends, as it does when a message is lost on its
+ * way. */
+static void
+fail(struct spk_socket *s, struct spk_target *t, spoke_msg *m, int error)
+{
+    spk_socket_lose(s, 1, m->size + m->header_size);
+    spoke_msg_free(m);
+    spk_pipe_shut(t->pipe, error);
+}
+
+static uint64_t
+losses(struct spk_target *t)
+{
+    const struct spoke_pipe_stats *stats = spk_pipe_counters(t->pipe);
+
+    return stats->dropped_full + stats->dropped_conflated + stats->dropped_expired;
+}
+
+/* Make the message that tells of losses: the topic, how many since the last one, how many ever.
+ * NULL: there is nothing to tell, or no memory for it now. */
+static spoke_msg *
+make_receipt(struct spk_fanout *f, struct spk_target *t)
+{
+    uint8_t bytes[SPK_LOSS_TOPIC_MOST + 16];
+    uint64_t ever = losses(t);
+    spoke_msg *m;
+
+    if (f->loss_topic_size == 0 || ever == t->told)
+        return NULL;
+    memcpy(bytes, f->loss_topic, f->loss_topic_size);
+    spk_put64(bytes + f->loss_topic_size, ever - t->told);
+    spk_put64(bytes + f->loss_topic_size + 8, ever);
+    return spoke_msg_from(&m, bytes, f->loss_topic_size + 16u) == 0 ? m : NULL;
+}
+
+/* ---- what waits ---- */
+
+static size_t
+topic_of(const struct spk_fanout *f, const spoke_msg *m)
+{
+    size_t size = m->size < f->topic_size ? m->size : f->topic_size;
+    const uint8_t *end = f->topic_end >= 0 && size > 0 ? memchr(m->body, f->topic_end, size) : NULL;
+
+    return end != NULL ? (size_t)(end - m->body) : size;
+}
+
+static void
+conflate(struct spk_socket *s, struct spk_fanout *f, struct spk_target *t, spoke_msg *m)
+{
+    size_t topic = topic_of(f, m);
+    spoke_msg *oldest;
+    int rc;
+
+    drop_conflated(s, t, spk_latest_replace(&t->latest, m, topic));
+    while (spk_latest_full(&t->latest) && (oldest = spk_latest_pop(&t->latest)) != NULL)
+        drop_full(s, t, oldest);
+    if (spk_latest_full(&t->latest)) /* it has no length */
+        drop_full(s, t, m);
+    else if ((rc = spk_latest_push(&t->latest, m, topic)) != 0)
+        fail(s, t, m, rc);
+}
+
+static void
+enqueue(struct spk_socket *s, struct spk_fanout *f, struct spk_target *t, spoke_msg *m)
+{
+    spoke_msg *other;
+    int rc;
+
+    if (t->loss == SPOKE_LOSS_CONFLATE) {
+        conflate(s, f, t, m);
+        return;
+    }
+    while (t->loss == SPOKE_LOSS_OLDEST && spk_queue_full(&t->waiting) &&
+           (other = spk_queue_pop(&t->waiting)) != NULL)
+        drop_full(s, t, other);
+    if (spk_queue_full(&t->waiting)) {
+        if (t->loss == SPOKE_LOSS_DISCONNECT) {
+            spk_socket_counters(s)->disconnected_slow++;
+            spk_pipe_shut(t->pipe, SPOKE_ELIMIT);
+            t->loss = SPOKE_LOSS_NEWEST; /* once is enough */
+        }
+        drop_full(s, t, m);
+        return;
+    }
+    /* Newest lost: that was behind what waits, and in front of this one. */
+    if (t->loss == SPOKE_LOSS_NEWEST && (other = make_receipt(f, t)) != NULL) {
+        if (spk_queue_force(&t->waiting, other) == 0)
+            t->told = losses(t);
+        else
+            spoke_msg_free(other);
+    }
+    if ((rc = spk_sp_enqueue(s, &t->waiting, m)) == SPOKE_EAGAIN)
+        rc = spk_queue_force(&t->waiting, m); /* the receipt took the last place */
+    if (rc != 0)
+        fail(s, t, m, rc);
+}
+
+static bool
+has_waiting(const struct spk_target *t)
+{
+    return t->waiting.count + t->latest.count > 0;
+}
+
+/* Tell of losses that were in front of what comes next.  False: the pipe can take no more. */
+static bool
+send_receipt(struct spk_fanout *f, struct spk_target *t)
+{
+    spoke_msg *m = make_receipt(f, t);
+
+    if (m == NULL)
+        return true;
+    if (spk_pipe_send(t->pipe, m) == 0)
+        t->told = losses(t);
+    else
+        spoke_msg_free(m);
+    return spk_pipe_can_send(t->pipe);
+}
+
+/* ---- sending ---- */
+
+/* Can it take a message, or else lose one? */
+static bool
+is_blocked(const struct spk_target *t)
+{
+    return t->loss == SPOKE_LOSS_BLOCK && spk_queue_full(&t->waiting) &&
+           (t->waiting.count > 0 || !spk_pipe_can_send(t->pipe));
+}
+
+bool
+spk_fanout_can_send(const struct spk_fanout *f)
+{
+    if (f->blocking == 0)
+        return true;
+    SPK_LIST_EACH(link, &f->targets)
+    if (is_blocked(SPK_OWNER(link, struct spk_target, link)))
+        return false;
+    return true;
+}
+
+static void
+send_to(struct spk_socket *s, struct spk_fanout *f, struct spk_target *t, spoke_msg *m)
+{
+    int rc = SPOKE_EAGAIN;
+
+    if (!has_waiting(t) && send_receipt(f, t))
+        rc = spk_pipe_send(t->pipe, m);
+    if (rc == SPOKE_EAGAIN)
+        enqueue(s, f, t, m);
+    else if (rc != 0)
+        fail(s, t, m, rc);
+}
+
+/* The last one gets our own reference: with one target nothing is shared at all. */
+void
+spk_fanout_send(struct spk_socket *s, struct spk_fanout *f, spoke_msg *m,
+                const struct spk_pipe *except)
+{
+    struct spk_target *last = NULL;
+
+    SPK_LIST_EACH(link, &f->targets)
+    {
+        struct spk_target *t = SPK_OWNER(link, struct spk_target, link);
+
+        if (t->pipe == except)
+            continue;
+        if (last != NULL)
+            send_to(s, f, last, spoke_msg_dup(m));
+        last = t;
+    }
+    if (last != NULL)
+        send_to(s, f, last, m);
+    else
+        spoke_msg_free(m);
 }
 
 void
 spk_fanout_writable(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p)
 {
-    struct spk_queue *q = &((struct spk_fanout_peer *)spk_pipe_state(p))->waiting;
+    struct spk_target *t = spk_pipe_state(p);
+    spoke_msg *m;
+    int rc;
 
-    if (q->count == 0)
-        return;
-    while (q->count > 0 && spk_pipe_can_send(p)) {
-        f->waiting--;
-        f->waiting_bytes -= cost(q->slots[q->head]);
-        spk_sp_send_next(s, q, p);
+    while (has_waiting(t) && spk_pipe_can_send(p)) {
+        if (t->loss != SPOKE_LOSS_NEWEST && !send_receipt(f, t))
+            return;
+        m = t->latest.count > 0 ? spk_latest_pop(&t->latest) : spk_queue_pop(&t->waiting);
+        if ((rc = spk_pipe_send(p, m)) != 0)
+            fail(s, t, m, rc);
     }
-    spk_socket_wake(s, SPK_WRITABLE); /* a lingering close may have waited for it */
-}
-
-static int
-enqueue(struct spk_socket *s, struct spk_fanout *f, struct spk_queue *q, spoke_msg *m)
-{
-    size_t size = cost(m);
-
-    spk_sp_bound_queue(s, q);
-    int rc = spk_sp_enqueue(s, q, m);
-    if (rc == 0) {
-        f->waiting++;
-        f->waiting_bytes += size;
-    }
-    return rc;
-}
-
-/* Takes m. */
-static void
-give(struct spk_socket *s, struct spk_fanout *f, struct spk_fanout_peer *peer, spoke_msg *m)
-{
-    int rc = peer->waiting.count == 0 ? spk_pipe_send(peer->pipe, m) : SPOKE_EAGAIN;
-
-    if (rc == SPOKE_EAGAIN)
-        rc = enqueue(s, f, &peer->waiting, m);
-    if (rc != 0) {
-        spk_socket_counters(s)->dropped_peer_full++;
-        spoke_msg_free(m);
-    }
-}
-
-/* The last one gets our own reference: a message for one peer is not shared at all. */
-void
-spk_fanout_send(struct spk_socket *s, struct spk_fanout *f, spoke_msg *m,
-                const struct spk_pipe *except)
-{
-    struct spk_fanout_peer *last = NULL;
-
-    SPK_LIST_EACH(link, &f->peers)
-    {
-        struct spk_fanout_peer *peer = SPK_OWNER(link, struct spk_fanout_peer, link);
-
-        if (peer->pipe == except)
-            continue;
-        if (last != NULL)
-            give(s, f, last, spoke_msg_dup(m));
-        last = peer;
-    }
-    if (last != NULL)
-        give(s, f, last, m);
-    else
-        spoke_msg_free(m);
 }
 
 size_t
 spk_fanout_pending(const struct spk_fanout *f, uint64_t *bytes)
 {
-    *bytes = f->waiting_bytes;
-    return f->waiting;
+    size_t count = 0;
+    uint64_t some;
+
+    *bytes = 0;
+    SPK_LIST_EACH(link, &f->targets)
+    {
+        count += queued(SPK_OWNER(link, struct spk_target, link), &some);
+        *bytes += some;
+    }
+    return count;
 }

@@ -1,39 +1,44 @@
 /* SPDX-License-Identifier: MIT */
-/* Sending to everybody: each peer gets the same message, shared, and has a queue of its own for
- * what its pipe cannot take.  What does not fit there is dropped for that peer alone and counted,
- * so that nobody waits for a slow one and memory is bounded. */
+/* One message to many pipes: each shares the body by reference, has a queue of its own for what it
+ * cannot take at once, and loses messages in its own way (SPOKE_OPT_LOSS) when that is full.  Each
+ * loss is counted, by socket and by pipe. */
 #ifndef SPK_SP_FANOUT_H
 #define SPK_SP_FANOUT_H
 
+#include "protocols/sp/latest.h"
 #include "protocols/sp/sp.h"
-#include "runtime/memory/list.h"
 
-/* In the state of the socket. */
+#define SPK_LOSS_TOPIC_MOST 255u /* bytes */
+
 struct spk_fanout {
-    struct spk_link peers; /* in the order of attachment */
-    size_t count;
-    size_t waiting; /* messages in all their queues */
-    uint64_t waiting_bytes;
+    struct spk_link targets;  /* in the order of attachment */
+    uint32_t count, blocking; /* targets, and those for which a send waits */
+    size_t topic_size;        /* what a topic is: SPOKE_OPT_TOPIC_SIZE, SPOKE_OPT_TOPIC_END */
+    int topic_end;
+    uint8_t loss_topic[SPK_LOSS_TOPIC_MOST]; /* SPOKE_OPT_LOSS_TOPIC */
+    uint8_t loss_topic_size;                 /* 0: nobody is told */
 };
 
-/* The state of each pipe, or the first thing in it. */
-struct spk_fanout_peer {
+/* The state of a pipe. */
+struct spk_target {
     struct spk_link link;
     struct spk_pipe *pipe;
-    struct spk_queue waiting;
+    enum spoke_loss loss;
+    struct spk_queue waiting; /* … or, with SPOKE_LOSS_CONFLATE, … */
+    struct spk_latest latest;
+    uint64_t told; /* losses that it has been told of */
 };
 
 void spk_fanout_init(struct spk_fanout *f);
-/* From pipe_added(), pipe_removed() and writable(). */
-void spk_fanout_add(struct spk_fanout *f, struct spk_pipe *p);
+void spk_fanout_add(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p);
 void spk_fanout_remove(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p);
-void spk_fanout_writable(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p);
 
-/* Send `m` as it is to every peer but `except` (may be NULL).  Takes it, whatever happens. */
+/* False while a target without room does not want to lose anything. */
+bool spk_fanout_can_send(const struct spk_fanout *f);
+/* Takes m, always; spk_fanout_can_send() was true. */
 void spk_fanout_send(struct spk_socket *s, struct spk_fanout *f, spoke_msg *m,
-                     const struct spk_pipe *except);
-
-/* What waits in the queues. */
+                     const struct spk_pipe *except); /* may be NULL */
+void spk_fanout_writable(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p);
 size_t spk_fanout_pending(const struct spk_fanout *f, uint64_t *bytes);
 
 #endif

@@ -72,6 +72,17 @@ spk_sp_get_ttl(int ttl, void *value, size_t *size)
     return 0;
 }
 
+/* ---- what does not belong here ---- */
+
+int
+spk_sp_discard(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
+{
+    (void)p;
+    spk_socket_counters(s)->dropped_unwanted++;
+    spoke_msg_free(m);
+    return 0;
+}
+
 /* ---- the user's messages ---- */
 
 static bool

@@ -34,6 +34,16 @@ void spk_sp_deliver_or_drop(struct spk_socket *s, struct spk_pipe *p, spoke_msg 
 /* Free a message that cannot be used, and give `error` back; SPOKE_EPROTO counts as garbled. */
 int spk_sp_reject(struct spk_socket *s, spoke_msg *m, int error);
 
+/* For those that put no words in front: make all that has come the body. */
+static inline int
+spk_sp_no_words(spoke_msg *m)
+{
+    return m->header_size > 0 ? spk_msg_flatten(m) : 0;
+}
+
+/* For those that only send: what a peer says all the same. */
+int spk_sp_discard(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m);
+
 /* A user's message in two steps, so that a send that fails leaves it as it was.  First give a
  * message with the same body and these words as its only header: `m` itself, or a clone where
  * others see `m`. Then say how it went: 0 = *out was taken. */

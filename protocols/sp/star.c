@@ -59,7 +59,7 @@ get_ttl(void *owner, void *value, size_t *size)
 static int
 star_pipe_added(struct spk_socket *s, struct spk_pipe *p)
 {
-    spk_fanout_add(peers_of(s), p);
+    spk_fanout_add(s, peers_of(s), p);
     return 0;
 }
 
@@ -73,6 +73,7 @@ static void
 star_writable(struct spk_socket *s, struct spk_pipe *p)
 {
     spk_fanout_writable(s, peers_of(s), p);
+    spk_socket_wake(s, SPK_WRITABLE); /* a lingering close may have waited for it */
 }
 
 /* To everybody but `source`.  They share another message, so that ours can be changed. */
@@ -182,7 +183,7 @@ const struct spoke_protocol spoke_protocol_star = {
     .receives = true,
     .drops = true,
     .socket_size = sizeof(struct star),
-    .pipe_size = sizeof(struct spk_fanout_peer),
+    .pipe_size = sizeof(struct spk_target),
     .open = star_open,
     .options = star_options,
     .pipe_added = star_pipe_added,

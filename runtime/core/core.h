@@ -24,6 +24,9 @@
 
 /* ---- sockets ---- */
 
+#define SPK_PRIORITIES       16 /* 1 is the best; index = priority - 1 */
+#define SPK_PRIORITY_DEFAULT 8
+
 /* OPEN ─▶ LINGERING (no new work; what is queued goes out) ─▶ CLOSING (endpoints and pipes end) ─▶
  * freed */
 enum spk_socket_state { SPK_SOCKET_OPEN, SPK_SOCKET_LINGERING, SPK_SOCKET_CLOSING };
@@ -37,10 +40,14 @@ struct spk_socket {
     enum spk_socket_state state_now;
     bool started;     /* it has dialed or listened */
     uint32_t callers; /* inside a call that waits: the last one frees a closing socket */
-    struct spk_link endpoints, pipes, ready, stalled;
+    struct spk_link endpoints, pipes;
+    struct spk_link ready[SPK_PRIORITIES]; /* pipes that can send, by priority … */
+    unsigned ready_priorities;             /* … and a bit for each list that is not empty */
+    struct spk_link stalled;               /* pipes that are held back, best priority first */
     struct spk_idmap by_id;
     uint32_t pipe_count; /* not yet freed */
     struct spk_queue recv_queue;
+    bool ranked;  /* some pipe has had another receive priority than the default */
     uint32_t low; /* so many in it, or fewer, and the stalled pipes go on */
     uint32_t
         unlooked; /* messages sent while no pipe could take any, since the last look for room */

@@ -14,6 +14,8 @@ spk_endpoint_options_init(struct spk_endpoint_options *o)
         .reconnect_ns = 100 * SPOKE_MS,
         .handshake_ns = 10 * SPOKE_SECOND,
         .dial_async = true,
+        .send_priority = SPK_PRIORITY_DEFAULT,
+        .recv_priority = SPK_PRIORITY_DEFAULT,
         .tcp_nodelay = true,
         .tcp_keepalive = true,
         .ipc_mode = -1,
@@ -103,6 +105,9 @@ static const struct field endpoint_fields[] = {
     ENDPOINT_FIELD(SPOKE_OPT_RECONNECT_MAX, DIALERS, SPOKE_DURATION, reconnect_max_ns, 0,
                    INT64_MAX / 4),
     ENDPOINT_FIELD(SPOKE_OPT_HANDSHAKE_TIME, BOTH, SPOKE_DURATION, handshake_ns, 1, INT64_MAX / 4),
+    ENDPOINT_FIELD(SPOKE_OPT_SEND_PRIORITY, BOTH, SPOKE_INT, send_priority, 1, SPK_PRIORITIES),
+    ENDPOINT_FIELD(SPOKE_OPT_RECV_PRIORITY, BOTH, SPOKE_INT, recv_priority, 1, SPK_PRIORITIES),
+    ENDPOINT_FIELD(SPOKE_OPT_LOSS, BOTH, SPOKE_INT, loss, 0, SPOKE_LOSS_DISCONNECT),
     ENDPOINT_FIELD(SPOKE_OPT_DIAL_ASYNC, DIALERS, SPOKE_BOOL, dial_async, 0, 1),
     TCP_FIELD(SPOKE_OPT_TCP_NODELAY, SPOKE_BOOL, tcp_nodelay, 0, 1),
     TCP_FIELD(SPOKE_OPT_TCP_KEEPALIVE, SPOKE_BOOL, tcp_keepalive, 0, 1),
@@ -155,6 +160,8 @@ as_number(enum spoke_type type, const void *value)
 static int
 check_type(enum spoke_type is, enum spoke_type given, size_t size)
 {
+    if (is == SPOKE_BYTES && given == SPOKE_STRING) /* its characters are bytes too */
+        return 0;
     return is != given || (size_of(is) != 0 && size != size_of(is)) ? SPOKE_ETYPE : 0;
 }
 
@@ -183,6 +190,27 @@ get_field(const void *owner, const struct field *field, enum spoke_type type, vo
     if (field->type != type || *size < size_of(type))
         return SPOKE_ETYPE;
     return give(value, size, (const char *)owner + field->offset, size_of(type));
+}
+
+/* Not every protocol loses messages, and not all of those in every way. */
+static const struct field *
+find_field_of_endpoints(const struct spk_socket *s, const char *name)
+{
+    if (strcmp(name, SPOKE_OPT_LOSS) == 0 && s->protocol->losses == 0)
+        return NULL;
+    return find_field(endpoint_fields, COUNT(endpoint_fields), name);
+}
+
+static int
+set_field_of_endpoints(const struct spk_socket *s, struct spk_endpoint_options *options,
+                       const struct field *field, enum spoke_type type, const void *value,
+                       size_t size, bool started)
+{
+    struct field bounded = *field;
+
+    if (field->offset == offsetof(struct spk_endpoint_options, loss))
+        bounded.most = s->protocol->losses - 1;
+    return set_field(options, &bounded, type, value, size, started);
 }
 
 /* ---- what is not a plain field of a socket ---- */
@@ -295,8 +323,8 @@ set_socket(struct spk_socket *s, const char *name, enum spoke_type type, const v
             s->protocol->options_changed(s);
         return 0;
     }
-    if ((field = find_field(endpoint_fields, COUNT(endpoint_fields), name)) != NULL)
-        return set_field(&s->defaults, field, type, value, size, false);
+    if ((field = find_field_of_endpoints(s, name)) != NULL)
+        return set_field_of_endpoints(s, &s->defaults, field, type, value, size, false);
     if ((option = find_option(s->protocol->options, name)) == NULL &&
         (option = find_option(socket_options, name)) == NULL)
         return SPOKE_EOPTION;
@@ -317,7 +345,7 @@ get_socket(struct spk_socket *s, const char *name, enum spoke_type type, void *v
 
     if ((field = find_field(socket_fields, COUNT(socket_fields), name)) != NULL)
         return get_field(s, field, type, value, size);
-    if ((field = find_field(endpoint_fields, COUNT(endpoint_fields), name)) != NULL)
+    if ((field = find_field_of_endpoints(s, name)) != NULL)
         return get_field(&s->defaults, field, type, value, size);
     if ((option = find_option(s->protocol->options, name)) == NULL &&
         (option = find_option(socket_options, name)) == NULL)
@@ -372,7 +400,7 @@ spoke_socket_get(spoke_socket *handle, const char *name, enum spoke_type type, v
 static const struct field *
 find_endpoint_field(const struct spk_endpoint *ep, const char *name)
 {
-    const struct field *field = find_field(endpoint_fields, COUNT(endpoint_fields), name);
+    const struct field *field = find_field_of_endpoints(ep->socket, name);
 
     if (field == NULL || (field->whose & (ep->is_dialer ? DIALERS : LISTENERS)) == 0)
         return NULL;
@@ -402,7 +430,8 @@ set_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spo
         return rc;
     ep = object;
     if ((field = find_endpoint_field(ep, name)) != NULL)
-        rc = set_field(&ep->options, field, type, value, size, ep->state != SPK_CREATED);
+        rc = set_field_of_endpoints(ep->socket, &ep->options, field, type, value, size,
+                                    ep->state != SPK_CREATED);
     else
         rc = is_property(ep, name) ? SPOKE_EREADONLY : SPOKE_EOPTION;
     spk_engine_leave(e);

@@ -42,6 +42,27 @@ give_id(spoke_pipe_id id)
     pthread_mutex_unlock(&ids_lock);
 }
 
+/* ---- whose turn it is to send ---- */
+
+static void
+become_ready(struct spk_pipe *p)
+{
+    struct spk_socket *s = p->socket;
+
+    spk_list_append(&s->ready[p->send_priority - 1], &p->ready);
+    s->ready_priorities |= 1u << (p->send_priority - 1);
+}
+
+static void
+cease_to_be_ready(struct spk_pipe *p)
+{
+    struct spk_socket *s = p->socket;
+
+    spk_list_remove(&p->ready);
+    if (spk_list_empty(&s->ready[p->send_priority - 1]))
+        s->ready_priorities &= ~(1u << (p->send_priority - 1));
+}
+
 /* ---- life ---- */
 
 static void on_close_task(struct spk_task *task);
@@ -57,6 +78,8 @@ spk_pipe_init(struct spk_pipe *p, struct spk_endpoint *endpoint, const struct sp
     p->endpoint = endpoint;
     p->ops = ops;
     p->state = SPK_PIPE_STARTING;
+    p->send_priority = (uint8_t)endpoint->options.send_priority;
+    p->recv_priority = (uint8_t)endpoint->options.recv_priority;
     spk_list_init(&p->link);
     spk_list_init(&p->ready);
     spk_list_init(&p->stalled);
@@ -70,6 +93,7 @@ spk_pipe_init(struct spk_pipe *p, struct spk_endpoint *endpoint, const struct sp
     if ((rc = spk_idmap_set(&s->by_id, p->id, p)) != 0)
         goto give_id;
     spk_list_append(&s->pipes, &p->link);
+    s->ranked |= p->recv_priority != SPK_PRIORITY_DEFAULT;
     s->pipe_count++;
     endpoint->refs++;
     return 0;
@@ -141,7 +165,7 @@ spk_pipe_shut(struct spk_pipe *p, int reason)
         spk_socket_lost(p->socket, p);
     p->state = SPK_PIPE_CLOSING;
     p->reason = reason;
-    spk_list_remove(&p->ready);
+    cease_to_be_ready(p);
     spk_task_queue(p->socket->e, &p->close_task);
 }
 
@@ -217,10 +241,10 @@ spk_pipe_set_writable(struct spk_pipe *p, bool writable)
     if (p->state != SPK_PIPE_ATTACHED)
         return;
     if (!writable) {
-        spk_list_remove(&p->ready);
+        cease_to_be_ready(p);
         p->want_writable = true;
     } else {
-        spk_list_append(&p->socket->ready, &p->ready);
+        become_ready(p);
         spk_task_queue(p->socket->e, &p->writable_task);
     }
 }
@@ -240,11 +264,14 @@ spk_pipe_send(struct spk_pipe *p, spoke_msg *m)
     }
     if (m->expires && spk_engine_now(p->socket->e) >= m->expires_ns) {
         p->socket->stats.dropped_expired++;
+        p->stats.dropped_expired++;
         spoke_msg_free(m);
         return 0;
     }
     SPK_PROBE(send, p->id, m->size);
-    return p->ops->send(p, m);
+    int rc = p->ops->send(p, m);
+    p->stats.messages_sent += rc == 0;
+    return rc;
 }
 
 int
@@ -252,25 +279,26 @@ spk_pipe_send_many(struct spk_pipe *p, spoke_msg **messages, int count, uint64_t
 {
     if (!spk_pipe_can_send(p) || p->ops->send_many == NULL)
         return 0;
-    return p->ops->send_many(p, messages, count, bytes);
+    int taken = p->ops->send_many(p, messages, count, bytes);
+    p->stats.messages_sent += (uint64_t)(taken > 0 ? taken : 0);
+    return taken;
 }
 
 bool
 spk_socket_can_send(const struct spk_socket *s)
 {
-    return !spk_list_empty(&s->ready);
+    return s->ready_priorities != 0;
 }
 
 struct spk_pipe *
 spk_socket_next_writable(struct spk_socket *s)
 {
-    struct spk_link *first = s->ready.next;
-
-    if (first == &s->ready)
+    if (s->ready_priorities == 0)
         return NULL;
-    if (first->next != &s->ready) { /* to the end: its turn is over */
+    struct spk_link *ready = &s->ready[__builtin_ctz(s->ready_priorities)], *first = ready->next;
+    if (first->next != ready) { /* to the end: its turn is over */
         spk_list_remove(first);
-        spk_list_append(&s->ready, first);
+        spk_list_append(ready, first);
     }
     return SPK_OWNER(first, struct spk_pipe, ready);
 }
@@ -284,11 +312,11 @@ takes_turns(const struct spk_socket *s)
     return s->stats.pipes_current > 1 && !s->protocol->drops;
 }
 
-/* The user gets what comes, and from one peer only. */
+/* The user gets what comes, in the order in which it comes, and from one peer only. */
 static bool
 is_plain(const struct spk_socket *s)
 {
-    return s->protocol->received == NULL && !takes_turns(s);
+    return s->protocol->received == NULL && !takes_turns(s) && !s->ranked;
 }
 
 int
@@ -316,8 +344,10 @@ spk_pipe_received_many(struct spk_pipe *p, spoke_msg **messages, int count)
 {
     for (int i = 0; i < count; i++) {
         messages[i]->pipe = p->id;
+        messages[i]->priority = p->recv_priority;
         SPK_PROBE(deliver, p->id, messages[i]->size);
     }
+    p->stats.messages_received += (uint64_t)count;
     spk_queue_force_many(&p->socket->recv_queue, messages, (uint32_t)count);
     spk_socket_wake(p->socket, SPK_READABLE);
 }
@@ -347,6 +377,8 @@ spk_pipe_received(struct spk_pipe *p, spoke_msg *m)
         return true;
     }
     m->pipe = p->id;
+    m->priority = p->recv_priority;
+    p->stats.messages_received++;
     if (s->protocol->received == NULL)
         rc = received_as_it_is(s, p, m);
     else
@@ -354,7 +386,7 @@ spk_pipe_received(struct spk_pipe *p, spoke_msg *m)
     if (rc != 0)
         spk_pipe_shut(p, rc);
     return p->state == SPK_PIPE_ATTACHED && p->held == NULL &&
-           !(takes_turns(s) && s->recv_queue.count > queued);
+           (p->keeps_reading || !takes_turns(s) || s->recv_queue.count <= queued);
 }
 
 /* Who stopped because the queue is full goes on at half of it, so that it is not run dry by the
@@ -363,6 +395,7 @@ void
 spk_pipe_stall(struct spk_pipe *p)
 {
     struct spk_socket *s = p->socket;
+    struct spk_link *list = &s->stalled, *before = list->prev;
     uint32_t low = s->recv_queue.max_messages / 2;
 
     if (!spk_list_empty(&p->stalled) || p->state != SPK_PIPE_ATTACHED)
@@ -372,14 +405,19 @@ spk_pipe_stall(struct spk_pipe *p)
         low = SPK_READ_AHEAD / 2;
     if (spk_list_empty(&s->stalled) || low > s->low)
         s->low = low;
-    spk_list_append(&s->stalled, &p->stalled);
+    while (before != list &&
+           SPK_OWNER(before, struct spk_pipe, stalled)->recv_priority > p->recv_priority)
+        before = before->prev;
+    spk_list_append(before->next, &p->stalled); /* in front of whoever comes after */
 }
 
 void
 spk_socket_deliver(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
     SPK_PROBE(deliver, p->id, m->size);
-    if (spk_queue_push(&s->recv_queue, m) != 0) {
+    int rc = s->ranked ? spk_queue_push_ranked(&s->recv_queue, m)
+                       : spk_queue_push(&s->recv_queue, m);
+    if (rc != 0) {
         p->held = m;
         spk_pipe_stall(p);
     }
@@ -463,7 +501,53 @@ spk_socket_recv_full(const struct spk_socket *s)
     return spk_queue_full(&s->recv_queue);
 }
 
+bool
+spk_socket_drop_oldest(struct spk_socket *s)
+{
+    spoke_msg *m = spk_queue_pop(&s->recv_queue);
+
+    spoke_msg_free(m);
+    return m != NULL;
+}
+
+uint64_t
+spk_socket_filter(struct spk_socket *s, bool (*keep)(void *s, const spoke_msg *m))
+{
+    uint64_t count = spk_queue_filter(&s->recv_queue, keep, s);
+
+    SPK_LIST_EACH(link, &s->stalled)
+    {
+        struct spk_pipe *p = SPK_OWNER(link, struct spk_pipe, stalled);
+
+        if (p->held != NULL && !keep(s, p->held)) { /* it reads on in its turn */
+            spoke_msg_free(p->held);
+            p->held = NULL;
+            count++;
+        }
+    }
+    spk_socket_refill(s);
+    return count;
+}
+
 /* ---- small things for protocols ---- */
+
+enum spoke_loss
+spk_pipe_loss(const struct spk_pipe *p)
+{
+    return (enum spoke_loss)p->endpoint->options.loss;
+}
+
+struct spoke_pipe_stats *
+spk_pipe_counters(struct spk_pipe *p)
+{
+    return &p->stats;
+}
+
+void
+spk_pipe_keep_reading(struct spk_pipe *p)
+{
+    p->keeps_reading = true;
+}
 
 void *
 spk_pipe_state(struct spk_pipe *p)

@@ -119,7 +119,8 @@ new_socket(struct spk_socket **out, const struct spoke_protocol *protocol, struc
     s->recv_fd = s->send_fd = -1;
     spk_list_init(&s->endpoints);
     spk_list_init(&s->pipes);
-    spk_list_init(&s->ready);
+    for (int i = 0; i < SPK_PRIORITIES; i++)
+        spk_list_init(&s->ready[i]);
     spk_list_init(&s->stalled);
     spk_list_init(&s->recv_waiters);
     spk_list_init(&s->send_waiters);
@@ -210,6 +211,16 @@ spk_socket_lost(struct spk_socket *s, struct spk_pipe *p)
 
     s->report.messages += p->ops->pending(p, &bytes);
     s->report.bytes += bytes;
+}
+
+void
+spk_socket_lose(struct spk_socket *s, uint64_t messages, uint64_t bytes)
+{
+    s->stats.dropped_lost += messages;
+    if (s->state_now == SPK_SOCKET_LINGERING) {
+        s->report.messages += messages;
+        s->report.bytes += bytes;
+    }
 }
 
 /* Who waits in close().  On its stack; the socket points to it as long as both live. */
@@ -724,6 +735,26 @@ spoke_pipe_close(spoke_socket *handle, spoke_pipe_id id)
     else
         spk_pipe_shut(p, SPOKE_ECLOSED);
     spk_engine_leave(e);
+    return rc;
+}
+
+int
+spoke_pipe_stats(spoke_socket *handle, spoke_pipe_id id, struct spoke_pipe_stats *out)
+{
+    struct spk_socket *s;
+    struct spk_pipe *p;
+    int rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    memset(out, 0, sizeof *out);
+    if ((rc = enter(handle, &s)) != 0)
+        return rc;
+    if ((p = spk_idmap_get(&s->by_id, id)) == NULL)
+        rc = SPOKE_ENOENT;
+    else
+        *out = p->stats;
+    spk_engine_leave(s->e);
     return rc;
 }
 

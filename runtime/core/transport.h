@@ -76,6 +76,8 @@ struct spk_endpoint_options {
     size_t max_recv_size;
     spoke_ns reconnect_ns, reconnect_max_ns, handshake_ns;
     bool dial_async, tcp_nodelay, tcp_keepalive;
+    int send_priority, recv_priority; /* 1 (best) to 16 */
+    int loss;                         /* enum spoke_loss */
     spoke_ns tcp_keepalive_ns;
     int ipc_mode, ipc_owner, ipc_group;
 };
@@ -165,6 +167,8 @@ struct spk_pipe {
     struct spk_link link;    /* in socket->pipes */
     struct spk_link ready;   /* in socket->ready while attached and writable */
     struct spk_link stalled; /* in socket->stalled while held back */
+    uint8_t send_priority, recv_priority;
+    bool keeps_reading; /* spk_pipe_keep_reading() */
     struct spk_socket *socket;
     struct spk_endpoint *endpoint;
     const struct spk_pipe_ops *ops;
@@ -179,6 +183,7 @@ struct spk_pipe {
     bool added;         /* the protocol has it */
     bool want_writable; /* the protocol is to be told when it becomes writable */
     struct spk_task close_task, writable_task;
+    struct spoke_pipe_stats stats;
 };
 
 /* ---- what the core offers ---- */

@@ -21,8 +21,9 @@ struct spoke_msg {
     spoke_pipe_id pipe;
     uint16_t magic;
     uint16_t header_size;
-    bool expires;  /* at `expires_ns`, which means nothing otherwise */
-    uint8_t *body; /* into inline_body or the chunk */
+    uint8_t priority; /* of the pipe it came through */
+    bool expires;     /* at `expires_ns`, which means nothing otherwise */
+    uint8_t *body;    /* into inline_body or the chunk */
     size_t size;
     struct spk_chunk *chunk; /* NULL: the body is inline */
     uint8_t

@@ -98,6 +98,25 @@ spk_queue_reserve(struct spk_queue *q, uint32_t count)
     return 0;
 }
 
+int
+spk_queue_push_ranked(struct spk_queue *q, spoke_msg *m)
+{
+    int rc = spk_queue_push(q, m);
+    uint32_t at = q->head + q->count - 1;
+
+    if (rc != 0)
+        return rc;
+    for (uint32_t i = q->count - 1; i > 0; i--, at--) {
+        spoke_msg **before = &q->slots[(at - 1) & q->mask];
+
+        if ((*before)->priority <= m->priority)
+            break;
+        q->slots[at & q->mask] = *before;
+        *before = m;
+    }
+    return 0;
+}
+
 void
 spk_queue_force_many(struct spk_queue *q, spoke_msg **messages, uint32_t count)
 {
@@ -110,6 +129,25 @@ spk_queue_force_many(struct spk_queue *q, spoke_msg **messages, uint32_t count)
     q->count += count;
     if (q->count > q->high)
         q->high = q->count;
+}
+
+uint32_t
+spk_queue_filter(struct spk_queue *q, bool (*keep)(void *ctx, const spoke_msg *m), void *ctx)
+{
+    uint32_t kept = 0, count = q->count;
+
+    for (uint32_t i = 0; i < count; i++) {
+        spoke_msg *m = q->slots[(q->head + i) & q->mask];
+
+        if (keep(ctx, m)) {
+            q->slots[(q->head + kept++) & q->mask] = m;
+        } else {
+            q->bytes -= spk_queue_cost(m);
+            spoke_msg_free(m);
+        }
+    }
+    q->count = kept;
+    return count - kept;
 }
 
 spoke_msg *

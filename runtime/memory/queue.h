@@ -35,6 +35,13 @@ uint32_t spk_queue_pop_many(struct spk_queue *q, spoke_msg **messages, uint32_t 
 spoke_msg **spk_queue_front(const struct spk_queue *q, uint32_t *run);
 void spk_queue_drop(struct spk_queue *q, uint32_t count, size_t cost);
 
+/* The same as push, in front of those of a lower priority.  Takes time in proportion to their
+ * number. */
+int spk_queue_push_ranked(struct spk_queue *q, spoke_msg *m);
+/* Free those that keep() does not want; returns how many. */
+uint32_t spk_queue_filter(struct spk_queue *q, bool (*keep)(void *ctx, const spoke_msg *m),
+                          void *ctx);
+
 /* What a message counts for: body, header and a share for the object itself. */
 size_t spk_queue_cost(const spoke_msg *m);
 

@@ -69,6 +69,11 @@ static const struct option {
      0},
     {SPOKE_OPT_IPC_OWNER, SPOKE_INT, S | L | IPC_ONLY, 0, -1, INT32_MAX, -1},
     {SPOKE_OPT_IPC_GROUP, SPOKE_INT, S | L | IPC_ONLY, 0, -1, INT32_MAX, -1},
+    {SPOKE_OPT_SEND_PRIORITY, SPOKE_INT, S | D | L, 0, 1, 16, 8},
+    {SPOKE_OPT_RECV_PRIORITY, SPOKE_INT, S | D | L, 0, 1, 16, 8},
+    {SPOKE_OPT_LOSS, SPOKE_INT, S | D | L, SPOKE_PUB, 0, 4, 0},
+    {SPOKE_OPT_TOPIC_SIZE, SPOKE_SIZE, S, SPOKE_PUB, 0, INT64_MAX, 0},
+    {SPOKE_OPT_TOPIC_END, SPOKE_INT, S, SPOKE_PUB, -1, 255, -1},
 };
 enum { OPTIONS = sizeof options / sizeof options[0] };
 
@@ -348,6 +353,8 @@ may_get(const struct object *object, const struct option *o, enum spoke_type typ
         return rc == SPOKE_EOPTION;
     if (type != o->type || room < size_of(type))
         return rc == SPOKE_ETYPE;
+    if (strcmp(o->name, SPOKE_OPT_RECV_FD) == 0 && x.protocol == SPOKE_PUB)
+        return rc == SPOKE_EOPTION;
     if (strcmp(o->name, SPOKE_OPT_RECV_FD) == 0 || strcmp(o->name, SPOKE_OPT_SEND_FD) == 0)
         return rc == SPOKE_ENOTSUP; /* a simulated world has no descriptors */
     if (strcmp(o->name, SPOKE_OPT_ADDRESS) == 0 && !object->started)
@@ -431,7 +438,7 @@ start_values(struct object *object)
 static void
 open_socket(struct input *in)
 {
-    static const int protocols[] = {SPOKE_PAIR, SPOKE_REQ, SPOKE_REP};
+    static const int protocols[] = {SPOKE_PAIR, SPOKE_REQ, SPOKE_REP, SPOKE_PUB};
     struct object *object = &x.objects[0];
     spoke_sim_config config;
     size_t size = sizeof object->name;
@@ -440,7 +447,7 @@ open_socket(struct input *in)
     lab_config(&config, 1, 0);
     config.latency_min_ns = config.latency_max_ns = 20 * SPOKE_US; /* an attempt takes its time */
     lab_open(&x.lab, &config);
-    x.protocol = protocols[input_byte(in) % 3];
+    x.protocol = protocols[input_byte(in) % (sizeof protocols / sizeof protocols[0])];
     MUST(spoke_socket_open(&s, x.protocol, x.lab.engine) == 0);
     MUST(spoke_socket_on_event(s, on_event, NULL) == 0);
     object->kind = S;

@@ -4,6 +4,10 @@
 #include <unistd.h>
 
 #include "tests/interop/stranger.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "tests/support/process.h"
 #include "tests/support/resources.h"
 #include "tests/support/world.h"
@@ -93,9 +97,30 @@ host_meet(struct host *h, enum deed deed, uint32_t count, bool many)
 static int
 host_await(struct host *h)
 {
-    for (int i = 0; h->e != NULL && i < 20; i++)
+    siginfo_t end = {.si_pid = 0};
+
+    for (int i = 0; h->e != NULL && i < 15000 * SPOKE_TEST_SLOWDOWN && end.si_pid == 0; i++) {
         cr_assert_geq(spoke_engine_poll(h->e, SPOKE_MS), 0);
+        cr_assert_eq(waitid(P_PID, (id_t)h->stranger, &end, WEXITED | WNOHANG | WNOWAIT), 0);
+    }
     return child_wait(h->stranger, 15);
+}
+
+static void
+host_wait_for_stranger(struct host *h)
+{
+    struct spoke_stats stats;
+
+    for (int i = 0; i < 10000 * SPOKE_TEST_SLOWDOWN; i++) {
+        cr_assert_eq(spoke_socket_stats(h->s, &stats), 0);
+        if (stats.pipes_current == 1)
+            return;
+        if (h->e != NULL)
+            cr_assert_geq(spoke_engine_poll(h->e, SPOKE_MS), 0);
+        else
+            usleep(1000);
+    }
+    cr_assert_fail("nobody came");
 }
 
 static void
@@ -320,6 +345,83 @@ MEETING_TEST(a_hub_of_ours_connects_their_bus, all_meetings)
     host_await_pipes(&h, member.s, 1);
     we_ask(&member, ROUNDS);
     cr_assert_eq(spoke_socket_close(member.s), 0);
+    host_close(&h);
+}
+
+#define ONE_WAY 100 /* messages, of all sizes in turn */
+
+MEETING_TEST(we_pull_what_they_push, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_PULL, false);
+    host_meet(&h, PUSHES, ONE_WAY, false);
+    for (uint32_t i = 0; i < ONE_WAY; i++)
+        expect_pattern(&h, i);
+    child_kill(h.stranger);
+    host_close(&h);
+}
+
+MEETING_TEST(they_pull_what_we_push, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_PUSH, false);
+    host_meet(&h, PULLS, ONE_WAY, false);
+    for (uint32_t i = 0; i < ONE_WAY; i++)
+        send_pattern(&h, i);
+    cr_assert_eq(host_await(&h), 0, "the stranger is not content");
+    host_close(&h);
+}
+
+MEETING_TEST(they_hear_what_we_publish, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_PUB, false);
+    cr_assert_eq(spoke_socket_set_int(h.s, SPOKE_OPT_LOSS, SPOKE_LOSS_BLOCK), 0);
+    host_meet(&h, SUBSCRIBES, ONE_WAY, false);
+    host_wait_for_stranger(&h);
+    for (uint32_t i = 0; i < ONE_WAY; i++)
+        send_pattern(&h, i);
+    cr_assert_eq(host_await(&h), 0, "the stranger is not content");
+    host_close(&h);
+}
+
+/* Which of their messages this is; ONE_WAY: none of them. */
+static uint32_t
+which(const spoke_msg *m, uint32_t from)
+{
+    for (uint32_t n = 0; n < ONE_WAY; n++) {
+        uint32_t i = (from + n) % ONE_WAY;
+        if (spoke_msg_size(m) == stranger_size(true, i) &&
+            pattern_holds(spoke_msg_body(m), spoke_msg_size(m), i))
+            return i;
+    }
+    return ONE_WAY;
+}
+
+/* They begin before we are there, and they may drop when they have to: what we get is theirs, and
+ * each comes some way behind the one before. */
+MEETING_TEST(we_hear_what_they_publish, all_meetings)
+{
+    struct host h;
+    uint32_t next = 0, skipped = 0;
+
+    host_open(&h, meeting, SPOKE_SUB, false);
+    cr_assert_eq(spoke_socket_set_string(h.s, SPOKE_OPT_SUBSCRIBE, ""), 0);
+    host_meet(&h, PUBLISHES, ONE_WAY, true);
+    for (uint32_t i = 0; i < ONE_WAY; i++) {
+        spoke_msg *m;
+        cr_assert_eq(spoke_recv(h.s, &m, 0), 0);
+        uint32_t number = which(m, next);
+        cr_assert_lt(number, ONE_WAY, "not one of theirs");
+        skipped += i > 0 ? (number + ONE_WAY - next) % ONE_WAY : 0;
+        next = (number + 1) % ONE_WAY;
+        spoke_msg_free(m);
+    }
+    cr_assert_lt(skipped, ONE_WAY * ONE_WAY / 2, "that is no order");
+    child_kill(h.stranger);
     host_close(&h);
 }
 

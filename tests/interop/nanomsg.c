@@ -8,9 +8,12 @@
 #include <nanomsg/bus.h>
 #include <nanomsg/nn.h>
 #include <nanomsg/pair.h>
+#include <nanomsg/pipeline.h>
+#include <nanomsg/pubsub.h>
 #include <nanomsg/reqrep.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/support/world.h"
 
@@ -171,6 +174,37 @@ sink(int s, const struct errand *e)
 }
 
 static int
+give(int s, const struct errand *e)
+{
+    do {
+        for (uint32_t i = 0; i < e->count; i++) {
+            if (send_one(s, e, i) != 0)
+                return 1;
+            if (e->deed == PUBLISHES)
+                usleep(1000);
+        }
+    } while (e->deed == PUBLISHES);
+    pause();
+    return 1;
+}
+
+static int
+take(int s, const struct errand *e)
+{
+    for (uint32_t i = 0; i < e->count; i++) {
+        if (receive_one(s, e, i) != 0)
+            return 1;
+    }
+    return 0;
+}
+
+static int
+subscribe(int s)
+{
+    return nn_setsockopt(s, NN_SUB, NN_SUB_SUBSCRIBE, "", 0) < 0 ? -1 : s;
+}
+
+static int
 open_socket(const struct errand *e)
 {
     int domain = e->deed == ECHO_RAW_REP || e->deed == ASK_RAW ? AF_SP_RAW : AF_SP;
@@ -186,6 +220,10 @@ open_socket(const struct errand *e)
     case ECHO_BUS:
     case ASK_BUS: return nn_socket(domain, NN_BUS);
     case ECHO_PAIR1: return -1;
+    case PUSHES: return nn_socket(domain, NN_PUSH);
+    case PULLS: return nn_socket(domain, NN_PULL);
+    case PUBLISHES: return nn_socket(domain, NN_PUB);
+    case SUBSCRIBES: return subscribe(nn_socket(domain, NN_SUB));
     }
     return -1;
 }
@@ -208,6 +246,10 @@ nanomsg_run(const struct errand *e)
     case ASK_RAW: return ask(s, e);
     case SOURCE: return source(s, e);
     case SINK: return sink(s, e);
+    case PUSHES:
+    case PUBLISHES: return give(s, e);
+    case PULLS:
+    case SUBSCRIBES: return take(s, e);
     }
     return 3;
 }

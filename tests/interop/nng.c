@@ -8,9 +8,14 @@
 #include <nng/protocol/bus0/bus.h>
 #include <nng/protocol/pair0/pair.h>
 #include <nng/protocol/pair1/pair.h>
+#include <nng/protocol/pipeline0/pull.h>
+#include <nng/protocol/pipeline0/push.h>
+#include <nng/protocol/pubsub0/pub.h>
+#include <nng/protocol/pubsub0/sub.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/support/world.h"
 
@@ -103,6 +108,39 @@ sink(nng_socket s, const struct errand *e)
 }
 
 static int
+give(nng_socket s, const struct errand *e)
+{
+    do {
+        for (uint32_t i = 0; i < e->count; i++) {
+            if (send_one(s, e, i) != 0)
+                return 1;
+            if (e->deed == PUBLISHES)
+                usleep(1000);
+        }
+    } while (e->deed == PUBLISHES);
+    pause();
+    return 1;
+}
+
+static int
+take(nng_socket s, const struct errand *e)
+{
+    for (uint32_t i = 0; i < e->count; i++) {
+        if (receive_one(s, e, i) != 0)
+            return 1;
+    }
+    return 0;
+}
+
+static int
+open_sub(nng_socket *s)
+{
+    int rc = nng_sub0_open(s);
+
+    return rc != 0 ? rc : nng_socket_set(*s, NNG_OPT_SUB_SUBSCRIBE, "", 0);
+}
+
+static int
 open_socket(nng_socket *s, const struct errand *e)
 {
     switch (e->deed) {
@@ -116,6 +154,10 @@ open_socket(nng_socket *s, const struct errand *e)
     case ECHO_PAIR1: return nng_pair1_open(s);
     case ECHO_BUS:
     case ASK_BUS: return nng_bus0_open(s);
+    case PUSHES: return nng_push0_open(s);
+    case PULLS: return nng_pull0_open(s);
+    case PUBLISHES: return nng_pub0_open(s);
+    case SUBSCRIBES: return open_sub(s);
     }
     return -1;
 }
@@ -142,6 +184,10 @@ nng_run(const struct errand *e)
     case ASK_RAW: return ask(s, e);
     case SOURCE: return source(s, e);
     case SINK: return sink(s, e);
+    case PUSHES:
+    case PUBLISHES: return give(s, e);
+    case PULLS:
+    case SUBSCRIBES: return take(s, e);
     }
     return 3;
 }

@@ -18,11 +18,16 @@ enum deed {
     ECHO_PAIR,
     ECHO_PAIR1, /* NNG alone has it */
     ECHO_BUS,
-    ASK,     /* REQ: so many requests, each answer must be the request; exits with 0 */
-    ASK_RAW, /* the same on a raw socket */
-    ASK_BUS, /* BUS: waits for a message, then as ASK */
-    SOURCE,  /* PAIR: sends so many messages, and waits for one; exits with 0 */
-    SINK     /* PAIR: receives so many, checks them, sends "good" or "bad", until it is killed */
+    ASK,        /* REQ: so many requests, each answer must be the request; exits with 0 */
+    ASK_RAW,    /* the same on a raw socket */
+    ASK_BUS,    /* BUS: waits for a message, then as ASK */
+    SOURCE,     /* PAIR: sends so many messages, and waits for one; exits with 0 */
+    SINK,       /* PAIR: receives so many, checks them, sends "good" or "bad", until it is killed */
+    PUSHES,     /* sends so many messages, then waits until it is killed */
+    PULLS,      /* receives so many, each must be the right one; exits with 0 */
+    PUBLISHES,  /* sends so many, a millisecond between two, and again from the first one, until it
+                   is killed */
+    SUBSCRIBES, /* to everything; then as PULLS */
 };
 
 struct errand {

@@ -3,6 +3,7 @@
 #include "tests/protocols/fixture.h"
 
 #include <poll.h>
+#include <stdatomic.h>
 #include <time.h>
 
 #define SOCKETS_MAX 64
@@ -141,6 +142,16 @@ join(struct raw_peer *p, spoke_socket *s, const char *url, uint64_t pipes)
     wait_pipes(s, pipes);
 }
 
+spoke_socket *
+open_sub(const char *topic)
+{
+    spoke_socket *s = open_socket(SPOKE_SUB);
+
+    if (topic != NULL)
+        cr_assert_eq(spoke_socket_set_string(s, SPOKE_OPT_SUBSCRIBE, topic), 0);
+    return s;
+}
+
 /* ---- texts ---- */
 
 spoke_msg *
@@ -252,6 +263,21 @@ raw_send_text(struct raw_peer *p, const char *text)
 }
 
 void
+raw_send_texts(struct raw_peer *p, const char *text, int count)
+{
+    static uint8_t bytes[32768];
+    size_t size = 0, length = strlen(text);
+
+    for (int i = 0; i < count; i++) {
+        cr_assert_lt(size + RAW_IPC_PREFIX_BYTES + length, sizeof bytes);
+        size += raw_prefix(p, bytes + size, length);
+        memcpy(bytes + size, text, length);
+        size += length;
+    }
+    cr_assert_eq(raw_send_bytes(p, bytes, size, RAW_LIMIT_MS), RAW_OK);
+}
+
+void
 raw_reply(struct raw_peer *p, uint32_t id, const char *text)
 {
     cr_assert_eq(raw_send_words(p, &id, 1, text), RAW_OK);
@@ -282,6 +308,62 @@ wait_counter_at(spoke_socket *s, size_t offset, uint64_t value, const char *name
     }
     cr_assert_fail("%s is %llu, not %llu", name, (unsigned long long)now,
                    (unsigned long long)value);
+}
+
+#define WATCHED_MAX 8
+
+static struct {
+    atomic_size_t count;
+    spoke_pipe_id pipes[WATCHED_MAX];
+} watched; /* written by the engine's thread */
+
+static int
+on_watched(spoke_socket *s, const struct spoke_event *event, void *ctx)
+{
+    size_t index = watched.count;
+
+    (void)s;
+    (void)ctx;
+    if (event->type == SPOKE_EVENT_ATTACHED && index < WATCHED_MAX) {
+        watched.pipes[index] = event->pipe;
+        watched.count = index + 1;
+    }
+    return 0;
+}
+
+void
+watch_pipes(spoke_socket *s)
+{
+    cr_assert_eq(spoke_socket_on_event(s, on_watched, NULL), 0);
+}
+
+spoke_pipe_id
+watched_pipe(size_t index)
+{
+    for (int i = 0; i < 10000 * SPOKE_TEST_SLOWDOWN && watched.count <= index; i++)
+        sleep_ms(1);
+    cr_assert_lt(index, watched.count);
+    return watched.pipes[index];
+}
+
+struct spoke_pipe_stats
+pipe_stats_of(spoke_socket *s, size_t index)
+{
+    struct spoke_pipe_stats stats;
+
+    cr_assert_eq(spoke_pipe_stats(s, watched_pipe(index), &stats), 0);
+    return stats;
+}
+
+void
+wait_arrived(spoke_socket *s, size_t index, uint64_t count)
+{
+    for (int i = 0; i < 10000 * SPOKE_TEST_SLOWDOWN; i++) {
+        if (pipe_stats_of(s, index).messages_received >= count)
+            return;
+        sleep_ms(1);
+    }
+    cr_assert_fail("fewer than %llu messages have come", (unsigned long long)count);
 }
 
 void

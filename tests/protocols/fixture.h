@@ -52,6 +52,9 @@ void wait_pipes(spoke_socket *s, uint64_t count);
 /* Connect a plain peer to a listening socket, and wait until the socket has `pipes` pipes. */
 void join(struct raw_peer *p, spoke_socket *s, const char *url, uint64_t pipes);
 
+/* A SUB socket with one subscription (NULL: none). */
+spoke_socket *open_sub(const char *topic);
+
 /* Messages that are texts. */
 void send_text(spoke_socket *s, const char *text);
 void expect_text(spoke_socket *s, const char *text); /* and an empty header */
@@ -70,6 +73,8 @@ void raw_expect(struct raw_peer *p, const uint32_t *words, size_t count, const c
 /* It receives one word with bit 31 set, which is returned, and this text. */
 uint32_t raw_expect_request(struct raw_peer *p, const char *text);
 void raw_send_text(struct raw_peer *p, const char *text);
+/* The same text many times, at once: they arrive together. */
+void raw_send_texts(struct raw_peer *p, const char *text, int count);
 void raw_reply(struct raw_peer *p, uint32_t id, const char *text);
 
 struct spoke_stats stats_of(spoke_socket *s);
@@ -77,6 +82,14 @@ struct spoke_stats stats_of(spoke_socket *s);
 #define wait_counter(Socket, Name, Value)                                                          \
     wait_counter_at(Socket, offsetof(struct spoke_stats, Name), Value, #Name)
 void wait_counter_at(spoke_socket *s, size_t offset, uint64_t value, const char *name);
+
+/* From now on pipes of `s` are numbered in the order of attachment, for the
+ * calls below; one socket of a test. */
+void watch_pipes(spoke_socket *s);
+spoke_pipe_id watched_pipe(size_t index);
+struct spoke_pipe_stats pipe_stats_of(spoke_socket *s, size_t index);
+/* Wait until at least so many messages have come through it, whatever became of them. */
+void wait_arrived(spoke_socket *s, size_t index, uint64_t count);
 
 /* Whether the descriptors of SPOKE_OPT_RECV_FD and SPOKE_OPT_SEND_FD are readable; wait until they
  * are (not). */

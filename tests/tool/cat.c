@@ -191,8 +191,13 @@ ParameterizedTestParameters(cat, says_what_is_wrong)
         {1, "--pair -X @/s --key key.pem", "has no TLS"},
         {1, "--pair -X @/s --cacert ca.pem", "has no TLS"},
         {1, "--pair -X @/s -k", "has no TLS"},
-        {1, "--sub -x @/s", "this version does not have this socket type"},
-        {1, "--pair -x @/s --subscribe topic", "for SUB sockets"},
+        {1, "--surveyor -x @/s", "does not have this socket type"},
+        {1, "--sub -x @/s -D a", "this socket type cannot send"},
+        {1, "--pull -x @/s --line", "this socket type cannot send"},
+        {1, "--push -x @/s", "has to send something"},
+        {1, "--pub -x @/s", "has to send something"},
+        {1, "--pull -x @/s --subscribe topic", "--subscribe is for --sub"},
+        {1, "--pair -x @/s --subscribe topic", "--subscribe is for --sub"},
         {1, "--rep --bind inproc://here", "take an ipc:// or tcp:// address"},
         {1, "--pair -X @/s -C -1", "--count wants a whole number, 0 or more"},
         {2, "--pair -x @/s -F @/none", "No such file"},
@@ -214,6 +219,8 @@ ParameterizedTestParameters(cat, says_what_is_wrong)
          "set an option"},
         {3, "--pair -x @/s -D a --send-timeout 0.1", "nobody connected within 0.1 s"},
         {3, "--req -x @/s -D a --send-timeout 0.1", "nobody connected within 0.1 s"},
+        {3, "--push -x @/s -D a --send-timeout 0.1", "nobody connected within 0.1 s"},
+        {3, "--pub -X @/s -D a --send-timeout 0.1", "nobody connected within 0.1 s"},
         {3, "--req -x @/s -D a --recv-timeout 0.1 --linger 0.1", "could not be delivered"},
     };
     return cr_make_param_array(struct end_case, cases, sizeof cases / sizeof *cases, NULL);
@@ -572,12 +579,12 @@ Test(cat, its_name_can_be_the_socket_type)
 {
     struct program p;
 
-    shell(&p, "ln -s $SPOKE $DIR/nn_req; ln -s $SPOKE $DIR/nn_rep; ln -s $SPOKE $DIR/nn_pub;"
+    shell(&p, "ln -s $SPOKE $DIR/nn_req; ln -s $SPOKE $DIR/nn_rep; ln -s $SPOKE $DIR/nn_what;"
               "$DIR/nn_rep -X $DIR/s -D world -C 1 & $DIR/nn_req -x $DIR/s -D hello -A && wait $! "
-              "&& $DIR/nn_pub -L 1");
+              "&& $DIR/nn_what -L 1");
     ASSERT_STATUS(p, 1);
     cr_assert_str_eq(p.out, "world\n");
-    ASSERT_SAID(p, "nn_pub: there is no socket type of this name");
+    ASSERT_SAID(p, "nn_what: there is no socket type of this name");
     program_clear(&p);
 }
 
@@ -669,7 +676,88 @@ Test(cat, pair_sends_lines_both_ways_at_once, .timeout = 60)
     program_clear(&p);
 }
 
+/* ---- one way ---- */
+
+/* What one sends once, the other prints, whoever listens; and it ends by itself. */
+static void
+gives(const char *giver, const char *taker, bool giver_binds)
+{
+    struct program give, take;
+    const char *bind = "-X", *connect = "-x";
+
+    spoke_cat_start(&take, taker, giver_binds ? connect : bind, in_directory("s"), "-A", "-C1");
+    spoke_cat(&give, giver, giver_binds ? bind : connect, in_directory("s"), "-D", "hello");
+    ASSERT_STATUS(give, 0);
+    cr_assert_eq(program_wait(&take, 10), 0);
+    cr_assert_str_eq(take.out, "hello\n");
+    program_clear(&give);
+    program_clear(&take);
+}
+
+Test(cat, one_message_goes_one_way)
+{
+    for (int binds = 0; binds < 2; binds++) {
+        gives("--push", "--pull", binds);
+        gives("--pub", "--sub", binds);
+    }
+}
+
+Test(cat, lines_are_pushed_to_the_last)
+{
+    struct program p;
+
+    shell(&p, "seq 20000 >$DIR/in; $SPOKE cat --pull -X $DIR/s -A -C 20000 >$DIR/out &"
+              "$SPOKE cat --push -x $DIR/s --line <$DIR/in || exit 9; wait; cmp $DIR/in $DIR/out");
+    ASSERT_STATUS(p, 0);
+    program_clear(&p);
+}
+
+Test(cat, a_count_and_an_interval_repeat_what_is_pushed)
+{
+    struct program p;
+
+    shell(&p, "$SPOKE cat --pull -X $DIR/s -A -C 3 & $SPOKE cat --push -x $DIR/s -D x -C 3 -i 0.01;"
+              "wait $!");
+    ASSERT_STATUS(p, 0);
+    cr_assert_str_eq(p.out, "x\nx\nx\n");
+    program_clear(&p);
+}
+
+Test(cat, prints_what_it_subscribed_to)
+{
+    struct program p;
+
+    shell(&p, "$SPOKE cat --sub -X $DIR/s -A -C 2 --subscribe b --subscribe=news &"
+              "printf 'a\\nb one\\nc\\nnewspaper\\n' | $SPOKE cat --pub -x $DIR/s --line; wait $!");
+    ASSERT_STATUS(p, 0);
+    cr_assert_str_eq(p.out, "b one\nnewspaper\n");
+    program_clear(&p);
+}
+
 /* ---- strangers ---- */
+
+struct one_way_case {
+    char program[8], transport[4], ours[8], theirs[8];
+    bool we_bind;
+};
+
+ParameterizedTestParameters(cat, goes_one_way_with_strangers)
+{
+    static const char *const types[4][2] = {
+        {"--push", "--pull"}, {"--pull", "--push"}, {"--pub", "--sub"}, {"--sub", "--pub"}};
+    static struct one_way_case cases[32];
+    size_t count = 0;
+
+    for (unsigned i = 0; i < 32; i++) {
+        struct one_way_case *c = &cases[count++];
+        strcpy(c->program, i & 1 ? "nngcat" : "nanocat");
+        strcpy(c->transport, i & 2 ? "tcp" : "ipc");
+        c->we_bind = (i & 4) != 0;
+        strcpy(c->ours, types[i / 8][0]);
+        strcpy(c->theirs, types[i / 8][1]);
+    }
+    return cr_make_param_array(struct one_way_case, cases, count, NULL);
+}
 
 struct interop_case {
     char program[8];
@@ -751,4 +839,39 @@ ParameterizedTest(struct interop_case *c, cat, gets_on_with_strangers)
         talk_to_stranger(c->program, "--req", url, c->we_bind, "--rep");
     else
         talk_to_stranger(c->program, is_nng ? "--pair0" : "--pair", url, c->we_bind, "--pair");
+}
+
+/* Who sends repeats it: whether its first message finds us connected is theirs to know. */
+ParameterizedTest(struct one_way_case *c, cat, goes_one_way_with_strangers)
+{
+    const char *sends[] = {"--data", "hello", "--interval", "1"}, *prints_it[] = {"-Q"};
+    bool we_send = strcmp(c->ours, "--push") == 0 || strcmp(c->ours, "--pub") == 0;
+    const char *compat = strcmp(c->program, "nngcat") == 0 ? "--compat" : NULL;
+    struct program ours, stranger;
+    char url[128];
+
+    if (!is_installed(c->program))
+        cr_skip_test("%s is not installed", c->program);
+    if (strcmp(c->transport, "ipc") == 0)
+        snprintf(url, sizeof url, "%s", ipc_in_directory("s"));
+    else
+        snprintf(url, sizeof url, "tcp://127.0.0.1:%s", free_port());
+    const char *ours_argv[12] = {SPOKE_TOOL, "cat", c->ours, c->we_bind ? "--bind" : "--connect",
+                                 url};
+    const char *theirs_argv[12] = {c->program, c->theirs, c->we_bind ? "--connect" : "--bind", url};
+    memcpy(we_send ? ours_argv + 5 : theirs_argv + 4, sends, sizeof sends);
+    memcpy(we_send ? theirs_argv + 4 : ours_argv + 5, prints_it, sizeof prints_it);
+    theirs_argv[we_send ? 5 : 8] = compat;
+    program_start_argv(&stranger, false, theirs_argv);
+    program_start_argv(&ours, true, ours_argv);
+    struct program *printer = we_send ? &stranger : &ours;
+    bool heard = false;
+    for (int i = 0; i < 1000 * SPOKE_TEST_SLOWDOWN && !heard; i++) {
+        usleep(10000);
+        program_look(printer);
+        heard = strstr(printer->out, "\"hello\"\n") == printer->out;
+    }
+    cr_assert(heard, "printed: %s%s%s", printer->out, ours.err, stranger.err);
+    program_clear(&stranger);
+    program_clear(&ours);
 }

@@ -243,3 +243,61 @@ Test(queue, a_large_ring_is_given_back_when_it_runs_empty)
     cr_expect_eq(number_of(spk_queue_pop(&q)), 5);
     spk_queue_fini(&q);
 }
+
+/* ---- priorities ---- */
+
+/* Method: the number is priority * 1000 + place; what comes out is sorted by it. */
+Test(queue, a_ranked_push_goes_in_front_of_lower_priorities_only)
+{
+    struct spk_queue q;
+    uint32_t seed = 1, before = 0, places[17] = {0};
+
+    spk_queue_init(&q, UINT32_MAX, SIZE_MAX);
+    for (uint32_t i = 0; i < 5; i++) { /* so that the ring wraps */
+        cr_assert_eq(spk_queue_push(&q, numbered(0)), 0);
+        number_of(spk_queue_pop(&q));
+    }
+    for (uint32_t i = 0; i < 500; i++) {
+        seed = seed * 1664525 + 1013904223;
+        uint32_t priority = 1 + (seed >> 16) % 16;
+        spoke_msg *m = numbered(priority * 1000 + places[priority]++);
+        m->priority = (uint8_t)priority;
+        cr_assert_eq(spk_queue_push_ranked(&q, m), 0);
+    }
+    for (uint32_t i = 0; i < 500; i++) {
+        uint32_t number = number_of(spk_queue_pop(&q));
+        cr_assert_gt(number, before);
+        before = number;
+    }
+    spk_queue_fini(&q);
+}
+
+static bool
+is_odd(void *ctx, const spoke_msg *m)
+{
+    uint32_t number;
+
+    (void)ctx;
+    memcpy(&number, spoke_msg_body(m), sizeof number);
+    return number % 2 == 1;
+}
+
+Test(queue, a_filter_keeps_the_order_of_what_it_keeps)
+{
+    struct spk_queue q;
+
+    spk_queue_init(&q, 100, SIZE_MAX);
+    cr_assert_eq(spk_queue_filter(&q, is_odd, NULL), 0);
+    for (uint32_t i = 0; i < 70; i++)
+        cr_assert_eq(spk_queue_push(&q, numbered(i)), 0);
+    for (uint32_t i = 0; i < 60; i++)
+        cr_assert_eq(number_of(spk_queue_pop(&q)), i);
+    for (uint32_t i = 70; i < 121; i++) /* round the end of the ring */
+        cr_assert_eq(spk_queue_push(&q, numbered(i)), 0);
+    cr_assert_eq(spk_queue_filter(&q, is_odd, NULL), 31);
+    for (uint32_t i = 61; i < 121; i += 2)
+        cr_assert_eq(number_of(spk_queue_pop(&q)), i);
+    cr_expect_eq(q.count, 0);
+    cr_expect_eq(q.bytes, 0);
+    spk_queue_fini(&q);
+}

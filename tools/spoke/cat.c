@@ -24,6 +24,10 @@ static const struct cat_pattern patterns[] = {
     {"req", SPOKE_REQ, cat_ask, NULL, "send requests, print the replies"},
     {"rep", SPOKE_REP, cat_answer, cat_print,
      "print requests, reply with the data if there is some"},
+    {"push", SPOKE_PUSH, cat_give, NULL, "send each message to one of the peers"},
+    {"pull", SPOKE_PULL, NULL, cat_print, "print what all peers send"},
+    {"pub", SPOKE_PUB, cat_give, NULL, "send each message to all peers"},
+    {"sub", SPOKE_SUB, NULL, cat_print, "print what all peers send and is subscribed to"},
 };
 #define PATTERN_COUNT (sizeof patterns / sizeof *patterns)
 
@@ -70,6 +74,9 @@ static const struct tool_option options[] = {
     {"connect-ipc", 'x', "PATH", "connect to ipc://PATH", OPT_CONNECT_IPC},
     {"bind-local", 'L', "PORT", "listen on tcp://127.0.0.1:PORT", OPT_BIND_LOCAL},
     {"connect-local", 'l', "PORT", "connect to tcp://127.0.0.1:PORT", OPT_CONNECT_LOCAL},
+    {NULL, 0, NULL, "What to receive", 0},
+    {"subscribe", 0, "PREFIX", "messages that begin so, in any number; without it all of them",
+     OPT_SUBSCRIBE},
     {NULL, 0, NULL, "What to send", 0},
     {"data", 'D', "DATA", "a message: DATA", OPT_DATA},
     {"file", 'F', "PATH", "a message: what is in the file; - is standard input", OPT_FILE},
@@ -99,13 +106,8 @@ static const struct tool_option options[] = {
     {"key", 0, "FILE", NULL, OPT_TLS},
     {"cacert", 0, "FILE", NULL, OPT_TLS},
     {"insecure", 'k', NULL, NULL, OPT_TLS},
-    {"push", 0, NULL, NULL, OPT_OTHER_TYPE},
-    {"pull", 0, NULL, NULL, OPT_OTHER_TYPE},
-    {"pub", 0, NULL, NULL, OPT_OTHER_TYPE},
-    {"sub", 0, NULL, NULL, OPT_OTHER_TYPE},
     {"surveyor", 0, NULL, NULL, OPT_OTHER_TYPE},
     {"respondent", 0, NULL, NULL, OPT_OTHER_TYPE},
-    {"subscribe", 0, "PREFIX", NULL, OPT_SUBSCRIBE},
     {0},
 };
 #define OPTION_COUNT (sizeof options / sizeof *options)
@@ -120,6 +122,8 @@ struct request {
     struct cat cat;
     struct endpoint *endpoints; /* in the order given */
     size_t endpoint_count;
+    const char **topics; /* to subscribe to */
+    size_t topic_count;
     const char *data, *file, *socket_name;
     bool has_linger, has_max_size, has_format;
     spoke_ns linger_ns;
@@ -230,8 +234,7 @@ set_option(struct request *r, int id, const char *value)
     case OPT_OTHER_TYPE:
         return usage_error("this version does not have this socket type: spoke cat --help lists "
                            "those that there are");
-    case OPT_SUBSCRIBE:
-        return usage_error("--subscribe is for SUB sockets, which this version does not have");
+    case OPT_SUBSCRIBE: r->topics[r->topic_count++] = value; return true;
     default: return set_pattern(r, &patterns[id - OPT_PATTERN]);
     }
 }
@@ -266,6 +269,8 @@ check_request(const struct request *r)
     if (r->data != NULL && c->use_lines)
         return usage_error(
             "--line reads lines from a file or from standard input: it does not go with --data");
+    if (r->topic_count > 0 && c->pattern->number != SPOKE_SUB)
+        return usage_error("--subscribe is for --sub");
     if (sends && c->pattern->with_data == NULL)
         return usage_error("this socket type cannot send: give no --data, --file or --line");
     if (!sends && c->pattern->without_data == NULL)
@@ -354,6 +359,10 @@ set_socket_options(const struct request *r, spoke_socket *s)
         rc = spoke_socket_set_size(s, SPOKE_OPT_MAX_RECV_SIZE, (size_t)r->max_size);
     if (rc == 0 && r->socket_name != NULL)
         rc = spoke_socket_set_string(s, SPOKE_OPT_NAME, r->socket_name);
+    if (rc == 0 && r->cat.pattern->number == SPOKE_SUB && r->topic_count == 0)
+        rc = spoke_socket_set_string(s, SPOKE_OPT_SUBSCRIBE, "");
+    for (size_t i = 0; rc == 0 && i < r->topic_count; i++)
+        rc = spoke_socket_set_string(s, SPOKE_OPT_SUBSCRIBE, r->topics[i]);
     return rc;
 }
 
@@ -373,6 +382,18 @@ start_endpoints(const struct request *r, spoke_socket *s)
     return TOOL_OK;
 }
 
+/* -1 if the socket has no such direction.  Gives an error of the library. */
+static int
+get_fd(spoke_socket *s, const char *option, int *fd)
+{
+    int rc = spoke_socket_get_int(s, option, fd);
+
+    if (rc != SPOKE_EOPTION)
+        return rc;
+    *fd = -1;
+    return 0;
+}
+
 /* Everything but the command line and the data.  Gives an exit code. */
 static int
 run_socket(struct request *r, struct watcher *w)
@@ -382,8 +403,8 @@ run_socket(struct request *r, struct watcher *w)
     int rc;
 
     if ((rc = spoke_socket_on_event(s, watcher_on_event, w)) != 0 ||
-        (rc = spoke_socket_get_int(s, SPOKE_OPT_RECV_FD, &c->recv_fd)) != 0 ||
-        (rc = spoke_socket_get_int(s, SPOKE_OPT_SEND_FD, &c->send_fd)) != 0)
+        (rc = get_fd(s, SPOKE_OPT_RECV_FD, &c->recv_fd)) != 0 ||
+        (rc = get_fd(s, SPOKE_OPT_SEND_FD, &c->send_fd)) != 0)
         return tool_api_error("open a socket", NULL, rc);
     if ((rc = set_socket_options(r, s)) != 0)
         return tool_api_error("set an option of the socket", NULL, rc);
@@ -467,7 +488,7 @@ set_pattern_by_name(struct request *r)
             return set_pattern(r, &patterns[i]);
     }
     return usage_error(
-        "there is no socket type of this name: call the program nn_req, nn_bus or the like");
+        "there is no socket type of this name: call the program nn_req, nn_sub or the like");
 }
 
 /* Read the command line.  False: end with args->status. */
@@ -530,15 +551,17 @@ cat_main(int argc, char **argv)
                         }};
 
     list_options(all);
-    if ((r.endpoints = calloc((size_t)argc, sizeof *r.endpoints)) == NULL) {
+    r.endpoints = calloc((size_t)argc, sizeof *r.endpoints);
+    r.topics = calloc((size_t)argc, sizeof *r.topics);
+    if (r.endpoints == NULL || r.topics == NULL) {
         tool_error("out of memory");
-        return TOOL_API;
-    }
-    if (parse(&r, &args))
+        args.status = TOOL_API;
+    } else if (parse(&r, &args))
         args.status = run_request(&r);
     for (size_t i = 0; i < r.endpoint_count; i++)
         free(r.endpoints[i].url);
     free(r.endpoints);
+    free(r.topics);
     stop_finish();
     return args.status;
 }

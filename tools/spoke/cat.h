@@ -22,6 +22,7 @@ cat_role_f cat_print;  /* print what arrives */
 cat_role_f cat_talk;   /* send, then print what arrives */
 cat_role_f cat_ask;    /* send, print the replies to it; again, if asked to */
 cat_role_f cat_answer; /* print a request, reply, again */
+cat_role_f cat_give;   /* send; again, if asked to */
 
 /* One line is one socket type: --NAME, and a link called nn_NAME. */
 struct cat_pattern {

@@ -345,6 +345,25 @@ cat_talk(struct cat *c)
         print_until(c, SPOKE_FOREVER, c->count);
 }
 
+/* Nothing comes back, so when all is sent it is over, and the close waits until it has left. */
+void
+cat_give(struct cat *c)
+{
+    bool once = c->interval_ns == SPOKE_FOREVER && !c->use_lines && c->count == 0;
+    spoke_ns next;
+    spoke_msg *m;
+
+    if (!start_sending(c))
+        return;
+    for (uint64_t round = 1;; round++) {
+        next = c->interval_ns == SPOKE_FOREVER ? 0 : tool_deadline(c->interval_ns);
+        if ((m = next_message(c)) == NULL || !send_message(c, m) || once || round == c->count)
+            return;
+        if (next == 0 ? stop_signal() != 0 : !pause_until(c, next))
+            return;
+    }
+}
+
 void
 cat_answer(struct cat *c)
 {
