@@ -29,6 +29,8 @@ typedef struct spoke_engine spoke_engine;     /* a ring and the one thread that 
 typedef struct spoke_socket spoke_socket;     /* what speaks a protocol: socket.h */
 typedef struct spoke_dialer spoke_dialer;     /* reaches out to one address, again and again */
 typedef struct spoke_listener spoke_listener; /* accepts on one address */
+typedef struct spoke_context
+    spoke_context; /* one of several conversations of a socket: context.h */
 
 /* A message is memory, not a handle: whoever owns it frees it exactly once.  message.h */
 typedef struct spoke_msg spoke_msg;

@@ -35,11 +35,11 @@ enum spoke_type {
 };
 
 /* clang-format off */
-/* name, type, default; where: S socket, D dialer, L listener, P pipe (read-only).  "*" = also as a default for the socket's dialers and
+/* name, type, default; where: S socket, C context (and S for its own), D dialer, L listener, P pipe (read-only).  "*" = also as a default for the socket's dialers and
  * listeners.  After "=": the names that mangos and nanomsg have for it. */
 #define SPOKE_OPT_RAW            "raw"            /* bool false, S, before the first dial or listen. = RAW, AF_SP_RAW */
-#define SPOKE_OPT_RECV_TIMEOUT   "recv-timeout"   /* duration FOREVER, S; 0: do not wait. = RECV-DEADLINE, NN_RCVTIMEO */
-#define SPOKE_OPT_SEND_TIMEOUT   "send-timeout"   /* duration FOREVER, S; 0: do not wait. = SEND-DEADLINE, NN_SNDTIMEO */
+#define SPOKE_OPT_RECV_TIMEOUT   "recv-timeout"   /* duration FOREVER, SC; 0: do not wait. = RECV-DEADLINE, NN_RCVTIMEO */
+#define SPOKE_OPT_SEND_TIMEOUT   "send-timeout"   /* duration FOREVER, SC; 0: do not wait. = SEND-DEADLINE, NN_SNDTIMEO */
 #define SPOKE_OPT_SEND_EXPIRY    "send-expiry"    /* duration 0 = never, S: a message not written by then is dropped; not REQ's */
 #define SPOKE_OPT_BEST_EFFORT    "best-effort"    /* bool false, S: a send that would wait drops the message instead */
 #define SPOKE_OPT_FAIL_NO_PEERS  "fail-no-peers"  /* bool false, S: without any peer a send, and a receive that would wait, give SPOKE_ENOPEER. = FAIL-NO-PEERS */
@@ -49,7 +49,8 @@ enum spoke_type {
 #define SPOKE_OPT_SEND_QUEUE_BYTES "send-queue-bytes" /* size 8 MiB, S: the same bound in bytes; one message always fits */
 #define SPOKE_OPT_RECV_QUEUE_BYTES "recv-queue-bytes" /* size 8 MiB, S */
 #define SPOKE_OPT_MAX_RECV_SIZE  "max-recv-size"  /* size 1 MiB, S*DL: larger messages close the pipe (not inproc); 0: no limit but SPOKE_MSG_MAX; counts header words. = MAX-RCV-SIZE */
-#define SPOKE_OPT_RETRY_TIME     "retry-time"     /* duration 60 s, S (REQ): resend after; 0: never. = RETRY-TIME, NN_REQ_RESEND_IVL */
+#define SPOKE_OPT_RETRY_TIME     "retry-time"     /* duration 60 s, SC (REQ): resend after; 0: never. = RETRY-TIME, NN_REQ_RESEND_IVL */
+#define SPOKE_OPT_SURVEY_TIME    "survey-time"    /* duration 1 s, SC (SURVEYOR): how long the next survey takes answers; 0: until another begins. = SURVEY-TIME, NN_SURVEYOR_DEADLINE */
 #define SPOKE_OPT_SUBSCRIBE      "subscribe"      /* bytes or string, S (SUB), write-only: receive messages whose body starts so; "" all of them. Again: no effect. = SUBSCRIBE, NN_SUB_SUBSCRIBE */
 #define SPOKE_OPT_UNSUBSCRIBE    "unsubscribe"    /* bytes or string, S (SUB), write-only: no longer, also what is queued; SPOKE_ENOENT: not subscribed. = UNSUBSCRIBE, NN_SUB_UNSUBSCRIBE */
 #define SPOKE_OPT_LOSS           "loss"           /* int SPOKE_LOSS_NEWEST, S*DL (PUB, SUB): what becomes of a message that a queue has no room for */
@@ -58,7 +59,7 @@ enum spoke_type {
 #define SPOKE_OPT_LOSS_TOPIC     "loss-topic"     /* bytes or string of at most 255 bytes, "" = none, S (PUB), before the first dial or listen: tell subscribers with messages of this topic how many they missed */
 #define SPOKE_OPT_SEND_PRIORITY  "send-priority"  /* int 8, 1–16, S*DL: where a message goes to one of many, to those of the lowest number that can take it. = NN_SNDPRIO */
 #define SPOKE_OPT_RECV_PRIORITY  "recv-priority"  /* int 8, 1–16, S*DL: what came through those of the lowest number is received first. = NN_RCVPRIO */
-#define SPOKE_OPT_TTL            "ttl"            /* int 8, 1–255, S (REP, STAR, PAIR1 …): hops accepted. = TTL, NN_MAXTTL */
+#define SPOKE_OPT_TTL            "ttl"            /* int 8, 1–255, S (REP, RESPONDENT, STAR, PAIR1; SURVEYOR: no effect): hops accepted. = TTL, NN_MAXTTL */
 #define SPOKE_OPT_RECONNECT      "reconnect-time" /* duration 100 ms, S*D: first wait before dialing again; at least 1 ms. = RECONNECT-TIME */
 #define SPOKE_OPT_RECONNECT_MAX  "reconnect-time-max" /* duration 0 = no growth, S*D: longest wait; no growth either if not above the first. = MAX-RECONNECT-TIME */
 #define SPOKE_OPT_DIAL_ASYNC     "dial-async"     /* bool true, S*D; false: dialing waits for the first attempt, as with SPOKE_WAIT_FIRST. = DIAL-ASYNCH */
@@ -116,6 +117,11 @@ SPOKE_API int spoke_dialer_get(spoke_dialer *d, const char *name, enum spoke_typ
                                size_t *size);
 SPOKE_API int spoke_listener_get(spoke_listener *l, const char *name, enum spoke_type type,
                                  void *value, size_t *size);
+/* A context has few options, those marked C.  A new one begins with the socket's. */
+SPOKE_API int spoke_context_set(spoke_context *c, const char *name, enum spoke_type type,
+                                const void *value, size_t size);
+SPOKE_API int spoke_context_get(spoke_context *c, const char *name, enum spoke_type type,
+                                void *value, size_t *size);
 /* A pipe of `s` by number; SPOKE_ENOENT when it is gone, SPOKE_EOPTION for what its transport does
  * not know (peer-pid, peer-uid, peer-gid: ipc alone does, and they are those of the moment when the
  * connection was made). */
@@ -153,6 +159,7 @@ SPOKE_API int spoke_pipe_get(spoke_socket *s, spoke_pipe_id pipe, const char *na
 /* spoke_socket_set_int(s, SPOKE_OPT_TTL, 4), spoke_listener_get_string(l, SPOKE_OPT_ADDRESS,
  * buffer, sizeof buffer), … */
 SPOKE_TYPED_OPTIONS(socket)
+SPOKE_TYPED_OPTIONS(context)
 SPOKE_TYPED_OPTIONS(dialer)
 SPOKE_TYPED_OPTIONS(listener)
 #undef SPOKE_TYPED_OPTIONS

@@ -22,8 +22,9 @@ extern "C" {
 
 #define SPOKE_PROTOCOL_ABI 1u
 
-struct spk_socket; /* the core's side of a socket; its protocol's state hangs on it */
-struct spk_pipe;   /* one attached peer */
+struct spk_socket;  /* the core's side of a socket; its protocol's state hangs on it */
+struct spk_pipe;    /* one attached peer */
+struct spk_context; /* one conversation: a socket has its own, and whatever the user opens */
 
 enum { SPK_READABLE = 1, SPK_WRITABLE = 2 };
 
@@ -43,7 +44,7 @@ struct spoke_protocol {
     bool sends, receives; /* else spoke_send / spoke_recv give SPOKE_ENOTSUP */
     bool drops; /* received() drops what the receive queue has no room for: pipes never wait for
                    the user, so they do not take turns either */
-    int losses;           /* how many of enum spoke_loss it knows; 0: it has no SPOKE_OPT_LOSS */
+    int losses; /* how many of enum spoke_loss it knows; 0: it has no SPOKE_OPT_LOSS */
     size_t socket_size, pipe_size; /* state, zeroed, allocated by the core */
 
     int (*open)(struct spk_socket *s);   /* 0 or an error; may be NULL, like every slot below unless
@@ -82,6 +83,20 @@ struct spoke_protocol {
 
     const struct spk_option *options;              /* ends with a NULL name */
     void (*options_changed)(struct spk_socket *s); /* one of the socket's own: queue lengths, raw */
+
+    /* Conversations, for patterns that can have several at a time.  The core opens the socket's own
+     * one after open(), and closes it with the others before close(): then no pipes are left.  send
+     * and recv above are about that one (or raw); these two are about any, and as those. */
+    size_t context_size; /* state, zeroed, allocated by the core; 0: the pattern has no contexts,
+                            and none of these slots */
+    bool shares_recv;    /* any of them may receive what spk_socket_deliver() has queued */
+    int (*context_open)(
+        struct spk_context *c); /* 0 or an error; options are those of the own one */
+    void (*context_close)(struct spk_context *c); /* also while the socket lives on */
+    int (*context_send)(struct spk_context *c, spoke_msg *m);
+    int (*context_recv)(struct spk_context *c, spoke_msg **m);
+    const struct spk_option *context_options; /* their owner is the context; the socket has them
+                                                 too, for its own one and for those opened later */
 };
 
 /* ---- what the core offers ---- */
@@ -91,6 +106,8 @@ struct spoke_stats *spk_socket_counters(struct spk_socket *s);
 bool spk_socket_raw(const struct spk_socket *s);
 int spk_socket_send_queue(const struct spk_socket *s,
                           size_t *bytes); /* SPOKE_OPT_SEND_QUEUE and …_BYTES */
+int spk_socket_recv_queue(const struct spk_socket *s,
+                          size_t *bytes); /* SPOKE_OPT_RECV_QUEUE and …_BYTES */
 spoke_ns spk_socket_now(struct spk_socket *s);
 uint32_t spk_socket_random(struct spk_socket *s);
 
@@ -141,10 +158,18 @@ void spk_pipe_shut(struct spk_pipe *p, int reason);
  * SPK_ALL. */
 enum { SPK_ALL = 4 };
 void spk_socket_wake(struct spk_socket *s, unsigned what);
+
+/* Contexts.  Their state is there from context_open() to context_close(). */
+void *spk_context_state(struct spk_context *c);
+struct spk_socket *spk_context_socket(struct spk_context *c);
+struct spk_context *spk_socket_context(struct spk_socket *s); /* its own */
+/* What context_recv() depends on has changed in this one: those who wait in it try again, all of
+ * them. */
+void spk_context_wake(struct spk_context *c);
 /* Those who wait in a receive now return `error` without another try: what they wait for will not
  * come, although a receive that starts later may wait for something else.  (REQ: another request
- * takes the place of theirs.  recv() cannot tell the two apart.) */
-void spk_socket_fail_recv(struct spk_socket *s, int error);
+ * takes the place of theirs.  recv cannot tell the two apart.)  True if there is anybody. */
+bool spk_context_fail_recv(struct spk_context *c, int error);
 
 /* Timers of the protocol; embed one in the state.  SPOKE_ENOMEM: not set. */
 int spk_socket_timer_set(struct spk_socket *s, struct spk_timer *timer, spoke_ns after_ns);

@@ -32,16 +32,18 @@ extern "C" {
 #endif
 
 /* Patterns, by their numbers on the wire. */
-#define SPOKE_PAIR  16
-#define SPOKE_PAIR1 17 /* what NNG calls a pair */
-#define SPOKE_PUB   32
-#define SPOKE_SUB   33
-#define SPOKE_REQ   48
-#define SPOKE_REP   49
-#define SPOKE_PUSH  80
-#define SPOKE_PULL  81
-#define SPOKE_BUS   112
-#define SPOKE_STAR  1600
+#define SPOKE_PAIR       16
+#define SPOKE_PAIR1      17 /* what NNG calls a pair */
+#define SPOKE_PUB        32
+#define SPOKE_SUB        33
+#define SPOKE_REQ        48
+#define SPOKE_REP        49
+#define SPOKE_PUSH       80
+#define SPOKE_PULL       81
+#define SPOKE_SURVEYOR   98
+#define SPOKE_RESPONDENT 99
+#define SPOKE_BUS        112
+#define SPOKE_STAR       1600
 
 /* Open a socket for `pattern` on `engine`, or on the library's shared engine, whose thread the
  * first such call starts, if that is NULL.  It lives until spoke_socket_close() or, on an owned
@@ -122,16 +124,17 @@ SPOKE_API int spoke_listener_close(spoke_listener *l);
  * state is as before.  Success means queued or written: later loss is counted, not reported.  Waits
  * for room at most SPOKE_OPT_SEND_TIMEOUT.
  * Errors: SPOKE_EAGAIN (SPOKE_DONTWAIT), SPOKE_ETIMEDOUT, SPOKE_ESTATE (REP: there is no request to
- * answer), SPOKE_ENOTSUP a receive-only pattern, SPOKE_EMSGSIZE, SPOKE_ENOPEER
- * (SPOKE_OPT_FAIL_NO_PEERS), SPOKE_EINVAL (raw BUS, STAR, PAIR1: the header is not the word that it
- * must be), SPOKE_ENOMEM. */
+ * answer; RESPONDENT: no survey), SPOKE_ENOTSUP a receive-only pattern, SPOKE_EMSGSIZE,
+ * SPOKE_ENOPEER (SPOKE_OPT_FAIL_NO_PEERS), SPOKE_EINVAL (raw BUS, STAR, PAIR1: the header is not
+ * the word that it must be), SPOKE_ENOMEM. */
 SPOKE_API int spoke_send(spoke_socket *s, spoke_msg *m, int flags);
 
 /* Receive: gives a message, the caller's.  Waits for one at most SPOKE_OPT_RECV_TIMEOUT.
- * Errors: SPOKE_EAGAIN (SPOKE_DONTWAIT), SPOKE_ETIMEDOUT, SPOKE_ESTATE (REQ: there is no request;
- * there is an on_message callback, or the socket is in a device), SPOKE_ENOTSUP a send-only
- * pattern, SPOKE_ECANCELED (REQ: another request took this one's place), SPOKE_ECONNRESET (REQ
- * without retry: the peer is gone), SPOKE_ENOPEER (SPOKE_OPT_FAIL_NO_PEERS).  *out is NULL then. */
+ * Errors: SPOKE_EAGAIN (SPOKE_DONTWAIT), SPOKE_ETIMEDOUT (SURVEYOR: also, once, that the survey is
+ * over), SPOKE_ESTATE (REQ: there is no request; SURVEYOR: no survey; there is an on_message
+ * callback, or the socket is in a device), SPOKE_ENOTSUP a send-only pattern, SPOKE_ECANCELED (REQ,
+ * SURVEYOR: another request or survey took this one's place), SPOKE_ECONNRESET (REQ without retry:
+ * the peer is gone), SPOKE_ENOPEER (SPOKE_OPT_FAIL_NO_PEERS).  *out is NULL then. */
 SPOKE_API int spoke_recv(spoke_socket *s, spoke_msg **out, int flags);
 
 /* Send `count` messages, none of them NULL, in order.  Waits (unless SPOKE_DONTWAIT) until all are

@@ -2,7 +2,7 @@
 /* REQ: one request out, its reply back.  The request is kept until then, and sent again when the
  * pipe that had it goes away or has said nothing for the retry time: a server may see it twice.
  *
- * Everything about one request is in a context; a socket has one of its own.
+ * Everything about one request is in a context; a socket has one of its own, and any number more.
  *
  *          send            a pipe takes it         reply               recv
  *   IDLE ───────▶ UNSENT ─────────────────▶ SENT ───────▶ REPLIED ───────────▶ IDLE
@@ -25,24 +25,27 @@
 enum req_state { REQ_IDLE, REQ_UNSENT, REQ_SENT, REQ_REPLIED, REQ_LOST };
 
 struct req_context {
+    struct spk_context *context;
     struct spk_socket *socket;
     enum req_state state;
-    uint32_t id;            /* of its last request; the id bit is set */
+    uint32_t id;            /* of the request; 0: there is none */
     spoke_msg *request;     /* UNSENT, SENT: one reference, the header is the id */
     spoke_msg *reply;       /* REPLIED */
-    struct spk_pipe *pipe;  /* SENT: which had it last */
     bool handed_over;       /* UNSENT, SENT: some pipe has had it, so there can be a reply */
     spoke_ns retry_ns;      /* 0: never again */
+    spoke_ns next_retry_ns; /* of the next request */
     struct spk_timer retry; /* set while SENT, unless retry_ns is 0 */
-    struct spk_link unsent; /* in req->unsent while UNSENT */
+    struct spk_link place;  /* in req->unsent while UNSENT; among those of its pipe while SENT */
 };
 
 struct req {
-    struct req_context context; /* the socket's own */
-    struct spk_link unsent;     /* contexts whose request waits for a pipe, oldest first */
-    uint32_t last_id;
-    spoke_ns retry_ns;        /* of the next request */
+    struct spk_link unsent; /* contexts whose request waits for a pipe, oldest first */
+    struct spk_sp_ids ids;
     struct spk_queue waiting; /* raw */
+};
+
+struct req_pipe {
+    struct spk_link sent; /* contexts whose request it had last */
 };
 
 /* ---- one request ---- */
@@ -51,12 +54,15 @@ struct req {
 static void
 reset(struct req_context *c)
 {
+    struct req *req = spk_socket_state(c->socket);
+
     spk_socket_timer_cancel(c->socket, &c->retry);
-    spk_list_remove(&c->unsent);
+    spk_list_remove(&c->place);
+    spk_sp_ids_give(&req->ids, c->id);
+    c->id = 0;
     spoke_msg_free(c->request);
     spoke_msg_free(c->reply);
     c->request = c->reply = NULL;
-    c->pipe = NULL;
     c->handed_over = false;
     c->state = REQ_IDLE;
 }
@@ -78,17 +84,19 @@ become_unsent(struct req_context *c)
     struct req *req = spk_socket_state(c->socket);
 
     spk_socket_timer_cancel(c->socket, &c->retry);
-    c->pipe = NULL;
+    spk_list_remove(&c->place);
     c->state = REQ_UNSENT;
-    spk_list_append(&req->unsent, &c->unsent);
+    spk_list_append(&req->unsent, &c->place);
 }
 
 static void
 become_sent(struct req_context *c, struct spk_pipe *p)
 {
-    spk_list_remove(&c->unsent);
+    struct req_pipe *pipe = spk_pipe_state(p);
+
+    spk_list_remove(&c->place);
     c->state = REQ_SENT;
-    c->pipe = p;
+    spk_list_append(&pipe->sent, &c->place);
     if (c->handed_over)
         spk_socket_counters(c->socket)->retries++;
     c->handed_over = true;
@@ -107,7 +115,7 @@ send_unsent(struct spk_socket *s)
     struct spk_pipe *p;
 
     while (!spk_list_empty(&req->unsent) && (p = spk_socket_next_writable(s)) != NULL) {
-        struct req_context *c = SPK_OWNER(req->unsent.next, struct req_context, unsent);
+        struct req_context *c = SPK_OWNER(req->unsent.next, struct req_context, place);
         int rc = hand_over(p, c->request);
         if (rc == 0)
             become_sent(c, p);
@@ -131,11 +139,10 @@ on_pipe_lost(struct req_context *c)
 {
     if (c->retry_ns > 0) {
         become_unsent(c);
-        send_unsent(c->socket);
     } else {
         reset(c);
         c->state = REQ_LOST;
-        spk_socket_wake(c->socket, SPK_READABLE | SPK_ALL);
+        spk_context_wake(c->context);
     }
 }
 
@@ -154,12 +161,8 @@ req_open(struct spk_socket *s)
 {
     struct req *req = spk_socket_state(s);
 
-    req->last_id = spk_socket_random(s);
-    req->retry_ns = RETRY_TIME;
-    req->context.socket = s;
+    spk_sp_ids_init(&req->ids, s);
     spk_list_init(&req->unsent);
-    spk_list_init(&req->context.unsent);
-    spk_timer_init(&req->context.retry, on_retry);
     req_options_changed(s);
     return 0;
 }
@@ -169,43 +172,80 @@ req_close(struct spk_socket *s)
 {
     struct req *req = spk_socket_state(s);
 
-    reset(&req->context);
+    spk_sp_ids_fini(&req->ids);
     spk_queue_fini(&req->waiting);
+}
+
+static struct req_context *
+own(struct spk_socket *s)
+{
+    return spk_context_state(spk_socket_context(s));
+}
+
+static int
+req_context_open(struct spk_context *context)
+{
+    struct req_context *c = spk_context_state(context);
+
+    c->context = context;
+    c->socket = spk_context_socket(context);
+    spk_list_init(&c->place);
+    spk_timer_init(&c->retry, on_retry);
+    c->next_retry_ns = c == own(c->socket) ? RETRY_TIME : own(c->socket)->next_retry_ns;
+    return 0;
+}
+
+static void
+req_context_close(struct spk_context *context)
+{
+    reset(spk_context_state(context));
 }
 
 static int
 set_retry_time(void *owner, const void *value, size_t size)
 {
-    struct req *req = spk_socket_state(owner);
+    struct req_context *c = spk_context_state(owner);
     const spoke_ns *retry_ns = value;
 
     (void)size;
     if (*retry_ns < 0)
         return SPOKE_ERANGE;
-    req->retry_ns = *retry_ns;
+    c->next_retry_ns = *retry_ns;
     return 0;
 }
 
 static int
 get_retry_time(void *owner, void *value, size_t *size)
 {
-    struct req *req = spk_socket_state(owner);
+    struct req_context *c = spk_context_state(owner);
     spoke_ns *retry_ns = value;
 
-    *retry_ns = req->retry_ns;
+    *retry_ns = c->next_retry_ns;
     *size = sizeof *retry_ns;
     return 0;
 }
 
 /* ---- peers ---- */
 
+static int
+req_pipe_added(struct spk_socket *s, struct spk_pipe *p)
+{
+    struct req_pipe *pipe = spk_pipe_state(p);
+
+    (void)s;
+    spk_list_init(&pipe->sent);
+    return 0;
+}
+
 static void
 req_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
 {
-    struct req *req = spk_socket_state(s);
+    struct req_pipe *pipe = spk_pipe_state(p);
+    struct spk_link *link;
 
-    if (req->context.state == REQ_SENT && req->context.pipe == p)
-        on_pipe_lost(&req->context);
+    while ((link = spk_list_take(&pipe->sent)) != NULL)
+        on_pipe_lost(SPK_OWNER(link, struct req_context, place));
+    send_unsent(s);
     spk_socket_wake(s, SPK_WRITABLE); /* raw: it may be writable no longer */
 }
 
@@ -221,52 +261,31 @@ req_writable(struct spk_socket *s, struct spk_pipe *p)
 }
 
 static int
-received_raw(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
-{
-    int rc = spk_sp_parse(m, SPOKE_HEADER_MAX / SPK_SP_WORD);
-
-    if (rc != 0)
-        return spk_sp_reject(s, m, rc == SPOKE_ELIMIT ? SPOKE_EPROTO : rc);
-    spk_socket_deliver(s, p, m);
-    return 0;
-}
-
-/* The context that waits for this reply, from whichever pipe; NULL if none does (any more). */
-static struct req_context *
-context_of(struct req *req, uint32_t id)
-{
-    struct req_context *c = &req->context;
-
-    return c->handed_over && c->id == id ? c : NULL;
-}
-
-static int
 received_reply(struct spk_socket *s, spoke_msg *m)
 {
-    int rc = spk_msg_pull(m, SPK_SP_WORD);
+    struct req *req = spk_socket_state(s);
+    void *owner;
+    int rc = spk_sp_ids_match(&req->ids, s, m, &owner);
 
-    if (rc != 0)
-        return spk_sp_reject(s, m, rc);
-    struct req_context *c = context_of(spk_socket_state(s), spk_get32(m->header));
-    if (c == NULL) {
+    if (rc != 0 || owner == NULL)
+        return rc;
+    struct req_context *c = owner;
+    if (!c->handed_over) { /* nobody can know this id but by guessing */
         spk_socket_counters(s)->dropped_stale++;
         spoke_msg_free(m);
         return 0;
     }
-    if ((rc = spk_sp_return_tail(m, SPK_SP_WORD)) != 0)
-        return spk_sp_reject(s, m, rc);
-    spk_msg_clear_header(m);
     reset(c);
     c->reply = m;
     c->state = REQ_REPLIED;
-    spk_socket_wake(s, SPK_READABLE | SPK_ALL); /* one gets it, the others a state error */
+    spk_context_wake(c->context); /* one gets it, the others a state error */
     return 0;
 }
 
 static int
 req_received(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
-    return spk_socket_raw(s) ? received_raw(s, p, m) : received_reply(s, m);
+    return spk_socket_raw(s) ? spk_sp_deliver_raw(s, p, m) : received_reply(s, m);
 }
 
 /* ---- the user ---- */
@@ -285,36 +304,47 @@ static int
 send_request(struct spk_socket *s, struct req_context *c, spoke_msg *m)
 {
     struct req *req = spk_socket_state(s);
-    uint32_t id = (req->last_id + 1) | SPK_SP_ID_BIT;
     uint8_t word[SPK_SP_WORD];
     spoke_msg *request;
+    uint32_t id;
+    int rc = spk_sp_ids_take(&req->ids, c, &id);
 
-    spk_put32(word, id);
-    int rc = spk_sp_put_header(&request, m, word, sizeof word);
     if (rc != 0)
         return rc;
+    spk_put32(word, id);
+    if ((rc = spk_sp_put_header(&request, m, word, sizeof word)) != 0)
+        goto give_id;
     request->expires = false; /* else it could not be sent again */
     struct spk_pipe *p = spk_socket_next_writable(s);
-    if (p != NULL && (rc = hand_over(p, request)) != 0)
-        return spk_sp_settle(m, request, rc);
+    if (p != NULL && (rc = hand_over(p, request)) != 0) {
+        spk_sp_settle(m, request, rc);
+        goto give_id;
+    }
     reset(c);
-    req->last_id = c->id = id;
+    c->id = id;
     c->request = request;
-    c->retry_ns = req->retry_ns;
+    c->retry_ns = c->next_retry_ns;
     if (p != NULL)
         become_sent(c, p);
     else
         become_unsent(c);
-    spk_socket_fail_recv(s, SPOKE_ECANCELED);
+    spk_context_fail_recv(c->context, SPOKE_ECANCELED);
     return spk_sp_settle(m, request, 0);
+give_id:
+    spk_sp_ids_give(&req->ids, id);
+    return rc;
 }
 
 static int
 req_send(struct spk_socket *s, spoke_msg *m)
 {
-    struct req *req = spk_socket_state(s);
+    return spk_socket_raw(s) ? send_raw(s, m) : send_request(s, own(s), m);
+}
 
-    return spk_socket_raw(s) ? send_raw(s, m) : send_request(s, &req->context, m);
+static int
+req_context_send(struct spk_context *context, spoke_msg *m)
+{
+    return send_request(spk_context_socket(context), spk_context_state(context), m);
 }
 
 static int
@@ -337,9 +367,13 @@ recv_reply(struct req_context *c, spoke_msg **m)
 static int
 req_recv(struct spk_socket *s, spoke_msg **m)
 {
-    struct req *req = spk_socket_state(s);
+    return spk_socket_raw(s) ? spk_socket_take(s, m) : recv_reply(own(s), m);
+}
 
-    return spk_socket_raw(s) ? spk_socket_take(s, m) : recv_reply(&req->context, m);
+static int
+req_context_recv(struct spk_context *context, spoke_msg **m)
+{
+    return recv_reply(spk_context_state(context), m);
 }
 
 static unsigned
@@ -356,8 +390,7 @@ ready_raw(struct spk_socket *s)
 static unsigned
 req_ready(struct spk_socket *s)
 {
-    struct req *req = spk_socket_state(s);
-    enum req_state state = req->context.state;
+    enum req_state state = own(s)->state;
 
     if (spk_socket_raw(s))
         return ready_raw(s);
@@ -372,7 +405,7 @@ req_pending(struct spk_socket *s, uint64_t *bytes)
 
     SPK_LIST_EACH(link, &req->unsent)
     {
-        struct req_context *c = SPK_OWNER(link, struct req_context, unsent);
+        struct req_context *c = SPK_OWNER(link, struct req_context, place);
         if (c->handed_over) /* a retry is nothing to wait for */
             continue;
         *bytes += c->request->size + c->request->header_size;
@@ -381,7 +414,7 @@ req_pending(struct spk_socket *s, uint64_t *bytes)
     return count;
 }
 
-static const struct spk_option req_options[] = {
+static const struct spk_option req_context_options[] = {
     {SPOKE_OPT_RETRY_TIME, SPOKE_DURATION, false, set_retry_time, get_retry_time},
     {.name = NULL},
 };
@@ -394,10 +427,11 @@ const struct spoke_protocol spoke_protocol_req = {
     .sends = true,
     .receives = true,
     .socket_size = sizeof(struct req),
+    .pipe_size = sizeof(struct req_pipe),
     .open = req_open,
     .close = req_close,
-    .options = req_options,
     .options_changed = req_options_changed,
+    .pipe_added = req_pipe_added,
     .pipe_removed = req_pipe_removed,
     .received = req_received,
     .writable = req_writable,
@@ -405,4 +439,10 @@ const struct spoke_protocol spoke_protocol_req = {
     .recv = req_recv,
     .ready = req_ready,
     .pending = req_pending,
+    .context_size = sizeof(struct req_context),
+    .context_open = req_context_open,
+    .context_close = req_context_close,
+    .context_send = req_context_send,
+    .context_recv = req_context_recv,
+    .context_options = req_context_options,
 };

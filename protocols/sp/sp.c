@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Words and queues: see sp.h. */
+/* Words, ids and queues: see sp.h. */
 #include "protocols/sp/sp.h"
 
 /* ---- words ---- */
@@ -72,6 +72,17 @@ spk_sp_get_ttl(int ttl, void *value, size_t *size)
     return 0;
 }
 
+int
+spk_sp_deliver_raw(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
+{
+    int rc = spk_sp_parse(m, SPOKE_HEADER_MAX / SPK_SP_WORD);
+
+    if (rc != 0)
+        return spk_sp_reject(s, m, rc == SPOKE_ELIMIT ? SPOKE_EPROTO : rc);
+    spk_socket_deliver(s, p, m);
+    return 0;
+}
+
 /* ---- what does not belong here ---- */
 
 int
@@ -80,6 +91,70 @@ spk_sp_discard(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
     (void)p;
     spk_socket_counters(s)->dropped_unwanted++;
     spoke_msg_free(m);
+    return 0;
+}
+
+/* ---- ids ---- */
+
+static uint32_t
+key_of(uint32_t id)
+{
+    return id & ~SPK_SP_ID_BIT;
+}
+
+void
+spk_sp_ids_init(struct spk_sp_ids *ids, struct spk_socket *s)
+{
+    ids->last = spk_socket_random(s);
+}
+
+void
+spk_sp_ids_fini(struct spk_sp_ids *ids)
+{
+    spk_idmap_fini(&ids->live);
+}
+
+int
+spk_sp_ids_take(struct spk_sp_ids *ids, void *owner, uint32_t *id)
+{
+    uint32_t next = ids->last;
+    int rc;
+
+    do
+        next = (next + 1) | SPK_SP_ID_BIT;
+    while (key_of(next) == 0 || spk_idmap_get(&ids->live, key_of(next)) != NULL);
+    if ((rc = spk_idmap_set(&ids->live, key_of(next), owner)) != 0)
+        return rc;
+    *id = ids->last = next;
+    return 0;
+}
+
+void
+spk_sp_ids_give(struct spk_sp_ids *ids, uint32_t id)
+{
+    if (id != 0)
+        spk_idmap_remove(&ids->live, key_of(id));
+}
+
+int
+spk_sp_ids_match(struct spk_sp_ids *ids, struct spk_socket *s, spoke_msg *m, void **owner)
+{
+    int rc = spk_msg_pull(m, SPK_SP_WORD);
+
+    *owner = NULL;
+    if (rc != 0)
+        return spk_sp_reject(s, m, rc);
+    uint32_t id = spk_get32(m->header);
+    void *found = (id & SPK_SP_ID_BIT) != 0 ? spk_idmap_get(&ids->live, key_of(id)) : NULL;
+    if (found == NULL) {
+        spk_socket_counters(s)->dropped_stale++;
+        spoke_msg_free(m);
+        return 0;
+    }
+    if ((rc = spk_sp_return_tail(m, SPK_SP_WORD)) != 0)
+        return spk_sp_reject(s, m, rc);
+    spk_msg_clear_header(m);
+    *owner = found;
     return 0;
 }
 

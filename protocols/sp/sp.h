@@ -7,11 +7,18 @@
 
 #include <spoke/protocol.h>
 
+#include "runtime/memory/idmap.h"
 #include "runtime/memory/message.h"
 #include "runtime/memory/queue.h"
 
 #define SPK_SP_WORD   4u                   /* bytes of one */
 #define SPK_SP_ID_BIT UINT32_C(0x80000000) /* set in the last word of a backtrace only: the id */
+
+#define SPK_SP_TTL_DEFAULT 8
+#define SPK_SP_TTL_MOST    255
+#define SPK_SP_PIPE_QUEUE                                                                          \
+    64u /* messages that wait for one pipe: it may be that of a device, or of a                    \
+           socket with many contexts */
 
 /* Move the words of a received message, up to and including the id, into its header; whatever else
  * was there is body afterwards.  Looks at `words_most` words and no more.
@@ -43,6 +50,23 @@ spk_sp_no_words(spoke_msg *m)
 
 /* For those that only send: what a peer says all the same. */
 int spk_sp_discard(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m);
+
+/* Raw REQ and SURVEYOR: deliver a message with all its words in the header. */
+int spk_sp_deliver_raw(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m);
+
+/* The ids of what waits for answers: the id bit is set, the start is random, each is one more than
+ * the one before, and none is in use twice. */
+struct spk_sp_ids {
+    uint32_t last;
+    struct spk_idmap live;
+};
+void spk_sp_ids_init(struct spk_sp_ids *ids, struct spk_socket *s);
+void spk_sp_ids_fini(struct spk_sp_ids *ids);
+int spk_sp_ids_take(struct spk_sp_ids *ids, void *owner, uint32_t *id); /* SPOKE_ENOMEM */
+void spk_sp_ids_give(struct spk_sp_ids *ids, uint32_t id); /* harmless if it is not in use */
+/* Take the id off an answer that arrived, and give its owner.  *owner is NULL if it has none (any
+ * more): then m has been freed and counted as stale.  On error too it has been freed. */
+int spk_sp_ids_match(struct spk_sp_ids *ids, struct spk_socket *s, spoke_msg *m, void **owner);
 
 /* A user's message in two steps, so that a send that fails leaves it as it was.  First give a
  * message with the same body and these words as its only header: `m` itself, or a clone where

@@ -31,6 +31,21 @@
  * freed */
 enum spk_socket_state { SPK_SOCKET_OPEN, SPK_SOCKET_LINGERING, SPK_SOCKET_CLOSING };
 
+/* One conversation of a socket, and those who receive in it. */
+struct spk_context {
+    struct spk_link link; /* in socket->contexts; the socket's own is in no list */
+    spoke_context *handle;
+    struct spk_socket *socket;
+    void *state; /* the protocol's */
+    bool closed;
+    uint32_t callers; /* as the socket's: the last one frees a closed context */
+    struct spk_link recv_waiters;
+    uint64_t recv_epoch; /* + 1 at each spk_context_fail_recv(): who began to wait before returns
+                            recv_error */
+    int recv_error;
+    spoke_ns recv_timeout_ns, send_timeout_ns;
+};
+
 struct spk_socket {
     struct spk_link link; /* in engine->sockets */
     spoke_socket *handle;
@@ -52,15 +67,14 @@ struct spk_socket {
     uint32_t
         unlooked; /* messages sent while no pipe could take any, since the last look for room */
     bool look;    /* a pipe has given all that was read of it, and more may be there */
-    struct spk_link recv_waiters, send_waiters, close_waiters;
-    uint64_t recv_epoch; /* + 1 at each spk_socket_fail_recv(): who began to wait before returns
-                            recv_error */
-    int recv_error;
+    struct spk_link send_waiters;
+    struct spk_context own;   /* what the socket's own calls are about */
+    struct spk_link contexts; /* further ones */
     struct spoke_stats stats;
 
     /* options */
     bool raw, best_effort, fail_no_peers;
-    spoke_ns recv_timeout_ns, send_timeout_ns, send_expiry_ns, linger_ns, busy_poll_ns;
+    spoke_ns send_expiry_ns, linger_ns, busy_poll_ns;
     int send_queue, recv_queue_most, max_pipes;
     size_t send_queue_bytes, recv_queue_bytes;
     char name[64];
@@ -91,8 +105,9 @@ struct spk_socket {
 /* ---- socket.c ---- */
 void spk_socket_check_ready(
     struct spk_socket *s); /* callbacks and descriptors follow what the protocol can do now */
-int spk_socket_recv_some(struct spk_socket *s, spoke_msg **messages, int count); /* without waiting:
-                                                                       how many, or why none */
+int spk_socket_recv_some(struct spk_context *c, spoke_msg **messages,
+                         int count); /* without waiting:
+                          how many, or why none */
 void spk_socket_advance_close(struct spk_socket *s);
 void spk_socket_refill(struct spk_socket *s);
 void spk_socket_start_close(struct spk_socket *s);
@@ -101,9 +116,23 @@ void spk_socket_lost(struct spk_socket *s,
 
 int spk_socket_try_send(struct spk_socket *s, spoke_msg *m); /* as the user's, without waiting */
 
+/* spoke_send() and spoke_recv() in one of the socket's conversations, with the engine entered. */
+int spk_socket_send(struct spk_context *c, spoke_msg *m, int flags);
+int spk_socket_recv(struct spk_context *c, spoke_msg **m, int flags);
+/* Copy the body, at most *size bytes of it; *size becomes its size.  Frees m. */
+void spk_msg_copy_out(spoke_msg *m, void *buffer, size_t *size);
+
 /* ---- device.c ---- */
 void spk_device_look(struct spk_device_end *end); /* its socket can do something */
 void spk_device_end(struct spk_device_end *end);  /* its socket closes */
+
+/* ---- context.c ---- */
+int spk_context_init(struct spk_context *c, struct spk_socket *s);
+void spk_context_fini(struct spk_context *c); /* ends the conversation, whoever still waits in it */
+/* Where a receive in `c` waits: beside those of all contexts, if any of them can have the message.
+ */
+struct spk_link *spk_context_recv_waiters(struct spk_context *c);
+void spk_context_wake_all(struct spk_socket *s); /* all receives in all contexts try again */
 
 /* ---- event.c ---- */
 void spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct spk_pipe *p,

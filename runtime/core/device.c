@@ -274,7 +274,7 @@ move(struct spk_device_end *from)
     int moved = 0;
 
     while (moved < BATCH && (crosses(to) ? crossing_has_room(to) : has_room(to)) &&
-           spk_socket_recv_some(from->s, &m, 1) == 1) {
+           spk_socket_recv_some(&from->s->own, &m, 1) == 1) {
         pass_on(to, m);
         moved++;
     }
@@ -448,7 +448,7 @@ attach(struct spk_device_end *end)
         ref(end->device);
         end->s = s;
         s->device = end;
-        spk_socket_fail_recv(s, SPOKE_ESTATE);
+        spk_context_fail_recv(&s->own, SPOKE_ESTATE);
     }
     spk_engine_leave(e);
     return rc;

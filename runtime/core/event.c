@@ -42,7 +42,8 @@ on_message_task(struct spk_task *task)
         spoke_message_f *fn = s->on_message;
         void *ctx = s->on_message_ctx;
 
-        if (s->state_now != SPK_SOCKET_OPEN || fn == NULL || spk_socket_recv_some(s, &m, 1) != 1)
+        if (s->state_now != SPK_SOCKET_OPEN || fn == NULL ||
+            spk_socket_recv_some(&s->own, &m, 1) != 1)
             return;
         begin(s);
         fn(s->handle, m, ctx);
@@ -231,7 +232,7 @@ spoke_socket_on_message(spoke_socket *handle, spoke_message_f *fn, void *ctx)
     } else if (s->protocol->receives) {
         s->on_message = fn;
         s->on_message_ctx = ctx;
-        spk_engine_wake_all(e, &s->recv_waiters);
+        spk_engine_wake_all(e, &s->own.recv_waiters);
         spk_socket_check_ready(s);
     } else {
         rc = SPOKE_ENOTSUP;

@@ -67,6 +67,10 @@ struct field {
     {                                                                                              \
         name, type, early, 0, 0, offsetof(struct spk_socket, member), least, most                  \
     }
+#define CONTEXT_FIELD(name, member)                                                                \
+    {                                                                                              \
+        name, SPOKE_DURATION, false, 0, 0, offsetof(struct spk_context, member), 0, INT64_MAX      \
+    }
 #define ENDPOINT_FIELD(name, whose, type, member, least, most)                                     \
     {                                                                                              \
         name, type, false, whose, 0, offsetof(struct spk_endpoint_options, member), least, most    \
@@ -86,8 +90,6 @@ static const struct field socket_fields[] = {
     SOCKET_FIELD(SPOKE_OPT_RAW, SPOKE_BOOL, true, raw, 0, 1),
     SOCKET_FIELD(SPOKE_OPT_BEST_EFFORT, SPOKE_BOOL, false, best_effort, 0, 1),
     SOCKET_FIELD(SPOKE_OPT_FAIL_NO_PEERS, SPOKE_BOOL, false, fail_no_peers, 0, 1),
-    SOCKET_FIELD(SPOKE_OPT_RECV_TIMEOUT, SPOKE_DURATION, false, recv_timeout_ns, 0, INT64_MAX),
-    SOCKET_FIELD(SPOKE_OPT_SEND_TIMEOUT, SPOKE_DURATION, false, send_timeout_ns, 0, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_SEND_EXPIRY, SPOKE_DURATION, false, send_expiry_ns, 0, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_LINGER, SPOKE_DURATION, false, linger_ns, 0, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_BUSY_POLL, SPOKE_DURATION, false, busy_poll_ns, SPOKE_WAIT_ADAPTIVE,
@@ -97,6 +99,12 @@ static const struct field socket_fields[] = {
     SOCKET_FIELD(SPOKE_OPT_SEND_QUEUE_BYTES, SPOKE_SIZE, false, send_queue_bytes, 1, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_RECV_QUEUE_BYTES, SPOKE_SIZE, false, recv_queue_bytes, 1, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_MAX_PIPES, SPOKE_INT, false, max_pipes, 0, INT32_MAX),
+};
+
+/* The socket's own context has them as the socket's options. */
+static const struct field context_fields[] = {
+    CONTEXT_FIELD(SPOKE_OPT_RECV_TIMEOUT, recv_timeout_ns),
+    CONTEXT_FIELD(SPOKE_OPT_SEND_TIMEOUT, send_timeout_ns),
 };
 
 static const struct field endpoint_fields[] = {
@@ -304,6 +312,58 @@ find_option(const struct spk_option *options, const char *name)
     return NULL;
 }
 
+static int
+set_option(void *owner, const struct spk_option *option, enum spoke_type type, const void *value,
+           size_t size, bool started)
+{
+    int rc;
+
+    if ((rc = check_type(option->type, type, size)) != 0)
+        return rc;
+    if (option->set == NULL)
+        return SPOKE_EREADONLY;
+    if (option->early && started)
+        return SPOKE_ETOOLATE;
+    return option->set(owner, value, size);
+}
+
+static int
+get_option(void *owner, const struct spk_option *option, enum spoke_type type, void *value,
+           size_t *size)
+{
+    if (option->type != type || *size < size_of(type))
+        return SPOKE_ETYPE;
+    return option->get == NULL ? SPOKE_EWRITEONLY : option->get(owner, value, size);
+}
+
+/* ---- contexts ---- */
+
+static int
+set_context(struct spk_context *c, const char *name, enum spoke_type type, const void *value,
+            size_t size)
+{
+    const struct field *field;
+    const struct spk_option *option;
+
+    if ((field = find_field(context_fields, COUNT(context_fields), name)) != NULL)
+        return set_field(c, field, type, value, size, false);
+    option = find_option(c->socket->protocol->context_options, name);
+    return option == NULL ? SPOKE_EOPTION : set_option(c, option, type, value, size, false);
+}
+
+static int
+get_context(struct spk_context *c, const char *name, enum spoke_type type, void *value,
+            size_t *size)
+{
+    const struct field *field;
+    const struct spk_option *option;
+
+    if ((field = find_field(context_fields, COUNT(context_fields), name)) != NULL)
+        return get_field(c, field, type, value, size);
+    option = find_option(c->socket->protocol->context_options, name);
+    return option == NULL ? SPOKE_EOPTION : get_option(c, option, type, value, size);
+}
+
 /* ---- sockets ---- */
 
 static int
@@ -314,6 +374,8 @@ set_socket(struct spk_socket *s, const char *name, enum spoke_type type, const v
     const struct spk_option *option;
     int rc;
 
+    if ((rc = set_context(&s->own, name, type, value, size)) != SPOKE_EOPTION)
+        return rc;
     if ((field = find_field(socket_fields, COUNT(socket_fields), name)) != NULL) {
         if ((rc = set_field(s, field, type, value, size, s->started || s->device != NULL)) != 0)
             return rc;
@@ -328,13 +390,7 @@ set_socket(struct spk_socket *s, const char *name, enum spoke_type type, const v
     if ((option = find_option(s->protocol->options, name)) == NULL &&
         (option = find_option(socket_options, name)) == NULL)
         return SPOKE_EOPTION;
-    if ((rc = check_type(option->type, type, size)) != 0)
-        return rc;
-    if (option->set == NULL)
-        return SPOKE_EREADONLY;
-    if (option->early && s->started)
-        return SPOKE_ETOOLATE;
-    return option->set(s, value, size);
+    return set_option(s, option, type, value, size, s->started);
 }
 
 static int
@@ -342,7 +398,10 @@ get_socket(struct spk_socket *s, const char *name, enum spoke_type type, void *v
 {
     const struct field *field;
     const struct spk_option *option;
+    int rc;
 
+    if ((rc = get_context(&s->own, name, type, value, size)) != SPOKE_EOPTION)
+        return rc;
     if ((field = find_field(socket_fields, COUNT(socket_fields), name)) != NULL)
         return get_field(s, field, type, value, size);
     if ((field = find_field_of_endpoints(s, name)) != NULL)
@@ -350,9 +409,7 @@ get_socket(struct spk_socket *s, const char *name, enum spoke_type type, void *v
     if ((option = find_option(s->protocol->options, name)) == NULL &&
         (option = find_option(socket_options, name)) == NULL)
         return SPOKE_EOPTION;
-    if (option->type != type || *size < size_of(type))
-        return SPOKE_ETYPE;
-    return option->get == NULL ? SPOKE_EWRITEONLY : option->get(s, value, size);
+    return get_option(s, option, type, value, size);
 }
 
 static bool
@@ -391,6 +448,40 @@ spoke_socket_get(spoke_socket *handle, const char *name, enum spoke_type type, v
     if ((rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, &e)) != 0)
         return rc;
     rc = get_socket(object, name, type, value, size);
+    spk_engine_leave(e);
+    return rc;
+}
+
+int
+spoke_context_set(spoke_context *handle, const char *name, enum spoke_type type, const void *value,
+                  size_t size)
+{
+    struct spk_engine *e;
+    void *object;
+    int rc;
+
+    if (!arguments_are_fine(name, value, size))
+        return SPOKE_EINVAL;
+    if ((rc = spk_handle_enter(handle, SPK_HANDLE_CONTEXT, &object, &e)) != 0)
+        return rc;
+    rc = set_context(object, name, type, value, size);
+    spk_engine_leave(e);
+    return rc;
+}
+
+int
+spoke_context_get(spoke_context *handle, const char *name, enum spoke_type type, void *value,
+                  size_t *size)
+{
+    struct spk_engine *e;
+    void *object;
+    int rc;
+
+    if (size == NULL || !arguments_are_fine(name, value, *size))
+        return SPOKE_EINVAL;
+    if ((rc = spk_handle_enter(handle, SPK_HANDLE_CONTEXT, &object, &e)) != 0)
+        return rc;
+    rc = get_context(object, name, type, value, size);
     spk_engine_leave(e);
     return rc;
 }

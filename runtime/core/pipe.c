@@ -184,8 +184,10 @@ on_close_task(struct spk_task *task)
         s->stats.dropped_lost += p->ops->pending(p, &bytes);
         if (s->protocol->pipe_removed != NULL)
             s->protocol->pipe_removed(s, p);
-        if (s->fail_no_peers && s->stats.pipes_current == 0)
-            spk_socket_wake(s, SPK_READABLE | SPK_WRITABLE | SPK_ALL);
+        if (s->fail_no_peers && s->stats.pipes_current == 0) {
+            spk_context_wake_all(s);
+            spk_socket_wake(s, SPK_WRITABLE | SPK_ALL);
+        }
     }
     p->ops->close(p);
 }

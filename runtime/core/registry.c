@@ -44,7 +44,8 @@ protocol_is_sound(const struct spoke_protocol *p)
     bool as_it_comes = p->receives && p->recv == NULL;
 
     return p->abi == SPOKE_PROTOCOL_ABI && p->name != NULL && p->ready != NULL &&
-           (p->received != NULL || as_it_comes) && (!p->sends || p->send != NULL);
+           (p->received != NULL || as_it_comes) && (!p->sends || p->send != NULL) &&
+           (p->context_size == 0 || (p->context_send != NULL && p->context_recv != NULL));
 }
 
 const struct spoke_protocol *

@@ -51,11 +51,11 @@ spk_socket_check_ready(struct spk_socket *s)
 void
 spk_socket_wake(struct spk_socket *s, unsigned what)
 {
-    if ((what & SPK_READABLE) != 0 && !spk_list_empty(&s->recv_waiters)) {
+    if ((what & SPK_READABLE) != 0 && !spk_list_empty(&s->own.recv_waiters)) {
         if ((what & SPK_ALL) != 0)
-            spk_engine_wake_all(s->e, &s->recv_waiters);
+            spk_engine_wake_all(s->e, &s->own.recv_waiters);
         else
-            spk_engine_wake_one(s->e, &s->recv_waiters);
+            spk_engine_wake_one(s->e, &s->own.recv_waiters);
     }
     if ((what & SPK_WRITABLE) != 0 && !spk_list_empty(&s->send_waiters)) {
         if ((what & SPK_ALL) != 0)
@@ -68,14 +68,6 @@ spk_socket_wake(struct spk_socket *s, unsigned what)
         spk_socket_advance_close(s);
 }
 
-void
-spk_socket_fail_recv(struct spk_socket *s, int error)
-{
-    s->recv_epoch++;
-    s->recv_error = error;
-    spk_engine_wake_all(s->e, &s->recv_waiters);
-}
-
 /* ---- open ---- */
 
 static void on_linger_time(struct spk_timer *timer);
@@ -84,7 +76,6 @@ static void on_free(struct spk_task *task);
 static void
 init_options(struct spk_socket *s)
 {
-    s->recv_timeout_ns = s->send_timeout_ns = SPOKE_FOREVER;
     s->linger_ns = SPOKE_SECOND;
     s->busy_poll_ns = s->e->busy_poll_ns;
     s->send_queue = s->recv_queue_most = 128;
@@ -122,7 +113,7 @@ new_socket(struct spk_socket **out, const struct spoke_protocol *protocol, struc
     for (int i = 0; i < SPK_PRIORITIES; i++)
         spk_list_init(&s->ready[i]);
     spk_list_init(&s->stalled);
-    spk_list_init(&s->recv_waiters);
+    spk_list_init(&s->contexts);
     spk_list_init(&s->send_waiters);
     spk_list_init(&s->link);
     spk_timer_init(&s->linger_timer, on_linger_time);
@@ -140,10 +131,15 @@ new_socket(struct spk_socket **out, const struct spoke_protocol *protocol, struc
              (unsigned)((uintptr_t)handle & 0xffff));
     if (protocol->open != NULL && (rc = protocol->open(s)) != 0)
         goto free_handle;
+    if ((rc = spk_context_init(&s->own, s)) != 0)
+        goto close_protocol;
     e->on_close = close_all;
     spk_list_append(&e->sockets, &s->link);
     *out = s;
     return 0;
+close_protocol:
+    if (protocol->close != NULL)
+        protocol->close(s);
 free_handle:
     spk_handle_free(handle);
 free_state:
@@ -235,7 +231,15 @@ static void
 finish_close(struct spk_socket *s)
 {
     struct spk_close_wait *wait = s->close_wait;
+    struct spk_link *link;
 
+    while ((link = spk_list_take(&s->contexts)) != NULL) {
+        struct spk_context *c = SPK_OWNER(link, struct spk_context, link);
+
+        spk_context_fini(c);
+        spk_free(c);
+    }
+    spk_context_fini(&s->own);
     if (s->protocol->close != NULL)
         s->protocol->close(s);
     spk_events_fini(s);
@@ -316,7 +320,9 @@ spk_socket_start_close(struct spk_socket *s)
         spk_device_end(s->device);
     spk_handle_free(s->handle);
     s->state_now = SPK_SOCKET_LINGERING;
-    spk_engine_wake_all(s->e, &s->recv_waiters);
+    SPK_LIST_EACH(link, &s->contexts)
+    spk_handle_free(SPK_OWNER(link, struct spk_context, link)->handle);
+    spk_context_wake_all(s);
     spk_engine_wake_all(s->e, &s->send_waiters);
     SPK_LIST_EACH(link, &s->endpoints)
     {
@@ -389,14 +395,47 @@ enter(spoke_socket *handle, struct spk_socket **s)
     return rc;
 }
 
-/* After others may have been at work. */
-static bool
-still_open(struct spk_socket *s)
+/* Others are about to be at work: the socket and the conversation stay in memory. */
+static void
+hold(struct spk_context *c)
 {
+    c->socket->callers++;
+    c->callers++;
+}
+
+/* They have been. */
+static bool
+still_open(struct spk_context *c)
+{
+    struct spk_socket *s = c->socket;
+    bool open = s->state_now == SPK_SOCKET_OPEN && !c->closed;
+
     s->callers--;
+    c->callers--;
+    if (c->closed && c->callers == 0)
+        spk_free(c);
     if (s->state_now == SPK_SOCKET_CLOSING)
         spk_task_queue(s->e, &s->free_task);
-    return s->state_now == SPK_SOCKET_OPEN;
+    return open;
+}
+
+/* One try. */
+static int
+try_send(struct spk_context *c, spoke_msg *m)
+{
+    const struct spoke_protocol *protocol = c->socket->protocol;
+
+    return c == &c->socket->own ? protocol->send(c->socket, m) : protocol->context_send(c, m);
+}
+
+static int
+try_recv(struct spk_context *c, spoke_msg **m)
+{
+    const struct spoke_protocol *protocol = c->socket->protocol;
+
+    if (c != &c->socket->own)
+        return protocol->context_recv(c, m);
+    return protocol->recv == NULL ? spk_socket_take(c->socket, m) : protocol->recv(c->socket, m);
 }
 
 /* SPOKE_OPT_FAIL_NO_PEERS */
@@ -407,9 +446,10 @@ has_nobody(const struct spk_socket *s)
 }
 
 static int
-wait_for(struct spk_socket *s, struct spk_link *list, spoke_ns *deadline, spoke_ns timeout_ns,
+wait_for(struct spk_context *c, struct spk_link *list, spoke_ns *deadline, spoke_ns timeout_ns,
          int flags)
 {
+    struct spk_socket *s = c->socket;
     int rc;
 
     if ((flags & SPOKE_DONTWAIT) != 0)
@@ -419,18 +459,19 @@ wait_for(struct spk_socket *s, struct spk_link *list, spoke_ns *deadline, spoke_
     if (*deadline == 0)
         *deadline = timeout_ns == SPOKE_FOREVER ? SPOKE_FOREVER
                                                 : spk_later(spk_engine_now(s->e), timeout_ns);
-    s->callers++;
+    hold(c);
     rc = spk_engine_wait(s->e, list, *deadline, s->busy_poll_ns);
-    return still_open(s) ? rc : SPOKE_ECLOSED;
+    return still_open(c) ? rc : SPOKE_ECLOSED;
 }
 
 static int
-send_as_it_is(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
+send_as_it_is(struct spk_context *c, spoke_msg *m, int flags, spoke_ns *deadline)
 {
+    struct spk_socket *s = c->socket;
     size_t size = m->size;
     int rc;
 
-    while ((rc = s->protocol->send(s, m)) == SPOKE_EAGAIN) {
+    while ((rc = try_send(c, m)) == SPOKE_EAGAIN) {
         s->writable_wanted = true;
         if (has_nobody(s)) /* any more */
             return SPOKE_ENOPEER;
@@ -440,7 +481,7 @@ send_as_it_is(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
             rc = 0;
             break;
         }
-        if ((rc = wait_for(s, &s->send_waiters, deadline, s->send_timeout_ns, flags)) != 0)
+        if ((rc = wait_for(c, &s->send_waiters, deadline, c->send_timeout_ns, flags)) != 0)
             return rc;
     }
     if (rc == 0) {
@@ -453,21 +494,22 @@ send_as_it_is(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
 /* With an expiry, or without the one that it has had; a message that others hold too stays as it
  * is, and another goes out with the same bytes. */
 static int
-send_one(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
+send_one(struct spk_context *c, spoke_msg *m, int flags, spoke_ns *deadline)
 {
+    struct spk_socket *s = c->socket;
     spoke_msg *own = m;
     int rc;
 
     if (has_nobody(s))
         return SPOKE_ENOPEER;
     if (s->send_expiry_ns == 0 && !m->expires)
-        return send_as_it_is(s, m, flags, deadline);
+        return send_as_it_is(c, m, flags, deadline);
     if (atomic_load_explicit(&m->refs, memory_order_acquire) > 1 &&
         (rc = spk_msg_clone(&own, m)) != 0)
         return rc;
     own->expires = s->send_expiry_ns > 0;
     own->expires_ns = spk_later(spk_engine_now(s->e), s->send_expiry_ns);
-    rc = send_as_it_is(s, own, flags, deadline);
+    rc = send_as_it_is(c, own, flags, deadline);
     if (own != m)
         spoke_msg_free(rc == 0 ? m : own);
     return rc;
@@ -476,20 +518,21 @@ send_one(struct spk_socket *s, spoke_msg *m, int flags, spoke_ns *deadline)
 /* What a pipe has no room for waits in the send queue.  On an owned engine nothing would tell of
  * room before the queue is full and a send waits: it looks now and then. */
 static int
-look_for_room(struct spk_socket *s, int flags, int count)
+look_for_room(struct spk_context *c, int flags, int count)
 {
+    struct spk_socket *s = c->socket;
     struct spk_engine *e = s->e;
 
     if (e->shared || e->in_callback > 0 || e->turning > 0 || spk_socket_can_send(s) ||
         spk_list_empty(&s->pipes))
         return 0;
     s->unlooked += (uint32_t)count;
-    if (s->unlooked < LOOK_EVERY || (flags & SPOKE_DONTWAIT) != 0 || s->send_timeout_ns == 0)
+    if (s->unlooked < LOOK_EVERY || (flags & SPOKE_DONTWAIT) != 0 || c->send_timeout_ns == 0)
         return 0;
     s->unlooked = 0;
-    s->callers++;
+    hold(c);
     spk_engine_turn(e, 0);
-    return still_open(s) ? 0 : SPOKE_ECLOSED;
+    return still_open(c) ? 0 : SPOKE_ECLOSED;
 }
 
 /* The first of many, as far as they need no care of their own. */
@@ -525,7 +568,7 @@ spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
         rc = SPOKE_ENOTSUP;
         goto leave;
     }
-    if ((rc = look_for_room(s, flags, count)) != 0)
+    if ((rc = look_for_room(&s->own, flags, count)) != 0)
         goto leave;
     e->cork++;
     while (done < count) {
@@ -534,7 +577,7 @@ spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
             break;
         if (count - done > AHEAD)
             spk_msg_prefetch(messages[done + AHEAD]);
-        if ((rc = send_one(s, messages[done], flags, &deadline)) != 0)
+        if ((rc = send_one(&s->own, messages[done], flags, &deadline)) != 0)
             break;
         done++;
     }
@@ -549,11 +592,32 @@ leave:
 }
 
 int
+spk_socket_send(struct spk_context *c, spoke_msg *m, int flags)
+{
+    struct spk_socket *s = c->socket;
+    struct spk_engine *e = s->e;
+    spoke_ns deadline = 0;
+    int rc;
+
+    if (!s->protocol->sends)
+        return SPOKE_ENOTSUP;
+    if ((rc = look_for_room(c, flags, 1)) != 0)
+        return rc;
+    e->cork += (flags & SPOKE_MORE) != 0;
+    rc = send_one(c, m, flags, &deadline);
+    e->cork -= (flags & SPOKE_MORE) != 0;
+    if (rc != SPOKE_ECLOSED)
+        spk_socket_check_ready(s);
+    if (!e->shared && (flags & SPOKE_MORE) == 0)
+        spk_engine_flush(e); /* also what earlier ones with SPOKE_MORE left */
+    return rc;
+}
+
+int
 spoke_send(spoke_socket *handle, spoke_msg *m, int flags)
 {
     struct spk_socket *s;
     struct spk_engine *e;
-    spoke_ns deadline = 0;
     int rc;
 
     if (m == NULL || (flags & ~(SPOKE_DONTWAIT | SPOKE_MORE)) != 0)
@@ -561,40 +625,23 @@ spoke_send(spoke_socket *handle, spoke_msg *m, int flags)
     if ((rc = enter(handle, &s)) != 0)
         return rc;
     e = s->e;
-    if (!s->protocol->sends) {
-        rc = SPOKE_ENOTSUP;
-        goto leave;
-    }
-    if ((rc = look_for_room(s, flags, 1)) != 0)
-        goto leave;
-    e->cork += (flags & SPOKE_MORE) != 0;
-    rc = send_one(s, m, flags, &deadline);
-    e->cork -= (flags & SPOKE_MORE) != 0;
-    if (rc != SPOKE_ECLOSED)
-        spk_socket_check_ready(s);
-    if (!e->shared && (flags & SPOKE_MORE) == 0)
-        spk_engine_flush(e); /* also what earlier ones with SPOKE_MORE left */
-leave:
+    rc = spk_socket_send(&s->own, m, flags);
     spk_engine_leave(e);
     return rc;
 }
 
 /* Without waiting: how many, or why none. */
 int
-spk_socket_recv_some(struct spk_socket *s, spoke_msg **messages, int count)
+spk_socket_recv_some(struct spk_context *c, spoke_msg **messages, int count)
 {
+    struct spk_socket *s = c->socket;
     int rc = 0, done = 0;
 
     *messages = NULL;
     if (s->protocol->recv == NULL)
         done = spk_socket_take_many(s, messages, count);
-    while (done < count) {
-        rc = s->protocol->recv == NULL ? spk_socket_take(s, messages + done)
-                                       : s->protocol->recv(s, messages + done);
-        if (rc != 0)
-            break;
+    while (done < count && (rc = try_recv(c, messages + done)) == 0)
         done++;
-    }
     for (int i = 0; i < done; i++)
         s->stats.bytes_received += messages[i]->size;
     s->stats.messages_received += (uint64_t)done;
@@ -603,19 +650,21 @@ spk_socket_recv_some(struct spk_socket *s, spoke_msg **messages, int count)
 
 /* Waits for the first. */
 static int
-recv_many(struct spk_socket *s, spoke_msg **messages, int count, int flags)
+recv_many(struct spk_context *c, spoke_msg **messages, int count, int flags)
 {
-    uint64_t epoch = s->recv_epoch;
+    struct spk_link *waiters = spk_context_recv_waiters(c);
+    struct spk_socket *s = c->socket;
+    uint64_t epoch = c->recv_epoch;
     spoke_ns deadline = 0;
     int rc;
 
-    while ((rc = spk_socket_recv_some(s, messages, count)) == SPOKE_EAGAIN) {
+    while ((rc = spk_socket_recv_some(c, messages, count)) == SPOKE_EAGAIN) {
         if (has_nobody(s))
             return SPOKE_ENOPEER;
-        if ((rc = wait_for(s, &s->recv_waiters, &deadline, s->recv_timeout_ns, flags)) != 0)
+        if ((rc = wait_for(c, waiters, &deadline, c->recv_timeout_ns, flags)) != 0)
             return rc;
-        if (s->recv_epoch != epoch)
-            return s->recv_error;
+        if (c->recv_epoch != epoch)
+            return c->recv_error;
     }
     return rc;
 }
@@ -623,17 +672,42 @@ recv_many(struct spk_socket *s, spoke_msg **messages, int count, int flags)
 /* While others still have messages, a receive does not wait and so would not turn the loop: that
  * pipe would have to wait until they have none. */
 static int
-look_for_more(struct spk_socket *s, int flags)
+look_for_more(struct spk_context *c, int flags)
 {
+    struct spk_socket *s = c->socket;
     struct spk_engine *e = s->e;
 
     if (!s->look || (flags & SPOKE_DONTWAIT) != 0 || e->shared || e->in_callback > 0 ||
         e->turning > 0)
         return 0;
     s->look = false;
-    s->callers++;
+    hold(c);
     spk_engine_turn(e, 0);
-    return still_open(s) ? 0 : SPOKE_ECLOSED;
+    return still_open(c) ? 0 : SPOKE_ECLOSED;
+}
+
+/* Up to `count` messages; how many, or an error. */
+static int
+recv_in(struct spk_context *c, spoke_msg **messages, int count, int flags)
+{
+    struct spk_socket *s = c->socket;
+    int rc;
+
+    if ((rc = look_for_more(c, flags)) == 0)
+        rc = recv_many(c, messages, count, flags);
+    if (rc != SPOKE_ECLOSED)
+        spk_socket_check_ready(s);
+    if (rc > 0 && spk_socket_has_message(s)) /* whoever else waits was woken for what we took */
+        spk_socket_wake(s, SPK_READABLE);
+    return rc;
+}
+
+int
+spk_socket_recv(struct spk_context *c, spoke_msg **m, int flags)
+{
+    int rc = recv_in(c, m, 1, flags);
+
+    return rc == 1 ? 0 : rc;
 }
 
 int
@@ -652,12 +726,8 @@ spoke_recvv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
         rc = SPOKE_ENOTSUP;
     else if (s->on_message != NULL || s->device != NULL)
         rc = SPOKE_ESTATE;
-    else if ((rc = look_for_more(s, flags)) == 0)
-        rc = recv_many(s, messages, count, flags);
-    if (rc != SPOKE_ECLOSED)
-        spk_socket_check_ready(s);
-    if (rc > 0 && spk_socket_has_message(s)) /* whoever else waits was woken for what we took */
-        spk_socket_wake(s, SPK_READABLE);
+    else
+        rc = recv_in(&s->own, messages, count, flags);
     spk_engine_leave(e);
     return rc;
 }
@@ -667,7 +737,7 @@ spk_socket_try_send(struct spk_socket *s, spoke_msg *m)
 {
     spoke_ns deadline = 0;
 
-    return send_one(s, m, SPOKE_DONTWAIT, &deadline);
+    return send_one(&s->own, m, SPOKE_DONTWAIT, &deadline);
 }
 
 int
@@ -698,24 +768,30 @@ spoke_send_bytes(spoke_socket *handle, const void *data, size_t size, int flags)
     return rc;
 }
 
-int
-spoke_recv_bytes(spoke_socket *handle, void *buffer, size_t *size, int flags)
+void
+spk_msg_copy_out(spoke_msg *m, void *buffer, size_t *size)
 {
-    spoke_msg *m = NULL;
-    size_t room;
-    int rc;
+    size_t room = *size;
 
-    if (size == NULL || (buffer == NULL && *size > 0))
-        return SPOKE_EINVAL;
-    room = *size;
-    if ((rc = spoke_recv(handle, &m, flags)) != 0 || m == NULL)
-        return rc;
     *size = m->size;
     if (m->size < room)
         room = m->size;
     if (room > 0)
         memcpy(buffer, m->body, room);
     spoke_msg_free(m);
+}
+
+int
+spoke_recv_bytes(spoke_socket *handle, void *buffer, size_t *size, int flags)
+{
+    spoke_msg *m = NULL;
+    int rc;
+
+    if (size == NULL || (buffer == NULL && *size > 0))
+        return SPOKE_EINVAL;
+    if ((rc = spoke_recv(handle, &m, flags)) != 0 || m == NULL)
+        return rc;
+    spk_msg_copy_out(m, buffer, size);
     return 0;
 }
 
@@ -769,7 +845,8 @@ spoke_socket_stats(spoke_socket *handle, struct spoke_stats *out)
     memset(out, 0, sizeof *out);
     if ((rc = enter(handle, &s)) != 0)
         return rc;
-    s->stats.recv_queue_high = s->recv_queue.high;
+    if (s->recv_queue.high > s->stats.recv_queue_high) /* else a queue of the protocol's */
+        s->stats.recv_queue_high = s->recv_queue.high;
     *out = s->stats;
     spk_engine_leave(s->e);
     return 0;
@@ -800,6 +877,13 @@ spk_socket_send_queue(const struct spk_socket *s, size_t *bytes)
 {
     *bytes = s->send_queue_bytes;
     return s->send_queue;
+}
+
+int
+spk_socket_recv_queue(const struct spk_socket *s, size_t *bytes)
+{
+    *bytes = s->recv_queue_bytes;
+    return s->recv_queue_most;
 }
 
 spoke_ns

@@ -12,7 +12,8 @@ enum spk_handle_kind {
     SPK_HANDLE_SOCKET,
     SPK_HANDLE_DIALER,
     SPK_HANDLE_LISTENER,
-    SPK_HANDLE_DEVICE
+    SPK_HANDLE_DEVICE,
+    SPK_HANDLE_CONTEXT
 };
 
 /* Give a handle for `object`, which lives on `e`.  SPOKE_ELIMIT when all 65 535 are in use. */

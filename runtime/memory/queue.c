@@ -197,3 +197,15 @@ spk_queue_pop_many(struct spk_queue *q, spoke_msg **messages, uint32_t count)
     spk_queue_drop(q, count, cost);
     return count;
 }
+
+spoke_msg *
+spk_queue_remove(struct spk_queue *q, uint32_t index)
+{
+    spoke_msg *m = q->slots[(q->head + index) & q->mask];
+
+    for (uint32_t i = index; i + 1 < q->count; i++)
+        q->slots[(q->head + i) & q->mask] = q->slots[(q->head + i + 1) & q->mask];
+    q->count--;
+    q->bytes -= spk_queue_cost(m);
+    return m;
+}

@@ -34,6 +34,7 @@ uint32_t spk_queue_pop_many(struct spk_queue *q, spoke_msg **messages, uint32_t 
  * these, which somebody has taken and which counted for `cost`. */
 spoke_msg **spk_queue_front(const struct spk_queue *q, uint32_t *run);
 void spk_queue_drop(struct spk_queue *q, uint32_t count, size_t cost);
+spoke_msg *spk_queue_remove(struct spk_queue *q, uint32_t index); /* from the oldest, which is 0 */
 
 /* The same as push, in front of those of a lower priority.  Takes time in proportion to their
  * number. */

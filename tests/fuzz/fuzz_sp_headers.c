@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Fuzz target: REQ and REP, cooked and raw, on messages with any words in front.  Their peer is a
- * raw socket of the other protocol, beside it (inproc: the words arrive in the header as far as
- * they were put there) or behind a connection (all in one piece).  What the user gets, what is
- * counted, what becomes of the pipe and what goes back is compared with a second reading of the
- * bytes.
+/* Fuzz target: REQ and REP, SURVEYOR and RESPONDENT, cooked and raw, on messages with any words in
+ * front.  Their peer is a raw socket of the other protocol, beside it (inproc: the words arrive in
+ * the header as far as they were put there) or behind a connection (all in one piece).  What the
+ * user gets, what is counted, what becomes of the pipe and what goes back is compared with a second
+ * reading of the bytes.
  *
  * Input: flags (below), the hop limit, how many bytes lie in the header already (two bytes,
  * big-endian), and the bytes of the message. */
@@ -12,9 +12,9 @@
 #include "tests/fuzz/support/lab.h"
 #include "tests/fuzz/support/reference.h"
 
-/* BEGINS_WITH_ID: the message begins with the outstanding request's id; ALMOST: or one that is a
- * bit beside it. */
-enum { IS_REP = 1, RAW = 2, BEGINS_WITH_ID = 4, FAR = 8, ALMOST = 16 };
+/* IS_REP: it answers.  SURVEYS: SURVEYOR for REQ, RESPONDENT for REP.  BEGINS_WITH_ID: the message
+ * begins with the outstanding request's id; ALMOST: or one that is a bit beside it. */
+enum { IS_REP = 1, RAW = 2, BEGINS_WITH_ID = 4, FAR = 8, ALMOST = 16, SURVEYS = 32 };
 
 #define HOPS_DEFAULT 8
 #define HOPS_MOST    255 /* that the peer accepts */
@@ -25,7 +25,7 @@ static struct scene {
     struct lab lab;
     spoke_socket *s, *peer;
     spoke_pipe_id way; /* the peer's pipe to us */
-    bool is_rep, raw;
+    bool is_rep, raw, surveys;
     int hops;
 } x;
 
@@ -46,8 +46,12 @@ open_both(bool far)
 
     lab_config(&config, 1, 0);
     lab_open(&x.lab, &config);
-    MUST(spoke_socket_open(&x.s, x.is_rep ? SPOKE_REP : SPOKE_REQ, x.lab.engine) == 0);
-    MUST(spoke_socket_open(&x.peer, x.is_rep ? SPOKE_REQ : SPOKE_REP, x.lab.engine) == 0);
+    const int asks = x.surveys ? SPOKE_SURVEYOR : SPOKE_REQ;
+    const int answers = x.surveys ? SPOKE_RESPONDENT : SPOKE_REP;
+    MUST(spoke_socket_open(&x.s, x.is_rep ? answers : asks, x.lab.engine) == 0);
+    MUST(spoke_socket_open(&x.peer, x.is_rep ? asks : answers, x.lab.engine) == 0);
+    if (x.surveys)
+        MUST(spoke_socket_set_duration(x.is_rep ? x.peer : x.s, SPOKE_OPT_SURVEY_TIME, 0) == 0);
     MUST(spoke_socket_set_bool(x.s, SPOKE_OPT_RAW, x.raw) == 0);
     MUST(spoke_socket_set_bool(x.peer, SPOKE_OPT_RAW, true) == 0);
     MUST(spoke_socket_on_event(x.peer, on_event, NULL) == 0);
@@ -182,7 +186,7 @@ header_must_be(const spoke_msg *m, const uint8_t *words, size_t end)
 static void
 check_received(const uint8_t *bytes, size_t size, const struct outcome *o)
 {
-    bool waits = x.is_rep || x.raw || o->stale || o->garbled;
+    bool waits = x.is_rep || x.raw || x.surveys || o->stale || o->garbled;
     spoke_msg *m = NULL;
     int rc = spoke_recv(x.s, &m, SPOKE_DONTWAIT);
 
@@ -215,6 +219,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(&x, 0, sizeof x);
     x.is_rep = (flags & IS_REP) != 0;
     x.raw = (flags & RAW) != 0;
+    x.surveys = (flags & SURVEYS) != 0;
     x.hops = input_byte(&in);
     size_t split = input_word(&in);
     bytes = malloc(in.left + 1);

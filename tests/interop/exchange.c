@@ -238,20 +238,17 @@ MEETING_TEST(we_answer_their_raw_requester, all_meetings)
     host_close(&h);
 }
 
-/* Our raw requester makes its own ids, and finds them in the header of the answer. */
-MEETING_TEST(their_replier_answers_our_raw_requester, all_meetings)
+/* Our raw sockets make their own ids, and find them in the header of the answer. */
+static void
+raw_exchange(struct host *h)
 {
-    struct host h;
-
-    host_open(&h, meeting, SPOKE_REQ, true);
-    host_meet(&h, ECHO_REP, 0, false);
     for (uint32_t i = 0; i < ROUNDS; i++) {
         const uint8_t id[4] = {0x80, 0, 7, (uint8_t)i};
         size_t size = stranger_size(false, i);
         spoke_msg *m = pattern_message(size, i);
         cr_assert_eq(spoke_msg_header_append(m, id, sizeof id), 0);
-        cr_assert_eq(spoke_send(h.s, m, 0), 0);
-        int rc = spoke_recv(h.s, &m, 0);
+        cr_assert_eq(spoke_send(h->s, m, 0), 0);
+        int rc = spoke_recv(h->s, &m, 0);
         cr_assert_eq(rc, 0, "reply %u: %s", i, spoke_error_name(rc));
         cr_assert_eq(spoke_msg_header_size(m), sizeof id);
         cr_assert_arr_eq(spoke_msg_header(m), id, sizeof id);
@@ -259,8 +256,137 @@ MEETING_TEST(their_replier_answers_our_raw_requester, all_meetings)
         cr_assert(pattern_holds(spoke_msg_body(m), size, i));
         spoke_msg_free(m);
     }
+}
+
+MEETING_TEST(their_replier_answers_our_raw_requester, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_REQ, true);
+    host_meet(&h, ECHO_REP, 0, false);
+    raw_exchange(&h);
     child_kill(h.stranger);
     host_close(&h);
+}
+
+/* ---- surveys ---- */
+
+/* A survey is for those who are there. */
+static void
+wait_for_somebody(struct host *h)
+{
+    struct spoke_stats stats = {0};
+
+    for (int i = 0; i < 10000 * SPOKE_TEST_SLOWDOWN && stats.pipes_current == 0; i++) {
+        if (h->e != NULL)
+            cr_assert_geq(spoke_engine_poll(h->e, SPOKE_MS), 0);
+        else
+            usleep(1000);
+        cr_assert_eq(spoke_socket_stats(h->s, &stats), 0);
+    }
+    cr_assert_eq(stats.pipes_current, 1);
+}
+
+static void
+we_survey(struct host *h, enum deed deed)
+{
+    cr_assert_eq(spoke_socket_set_duration(h->s, SPOKE_OPT_SURVEY_TIME, PATIENCE), 0);
+    host_meet(h, deed, 0, false);
+    wait_for_somebody(h);
+    we_ask(h, ROUNDS);
+    host_close(h);
+}
+
+MEETING_TEST(their_respondent_answers_our_survey, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_SURVEYOR, false);
+    we_survey(&h, ECHO_RESPONDENT);
+}
+
+MEETING_TEST(their_raw_respondent_answers_our_survey, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_SURVEYOR, false);
+    we_survey(&h, ECHO_RAW_RESPONDENT);
+}
+
+static void
+they_survey(const struct meeting *meeting, bool raw, enum deed deed)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_RESPONDENT, raw);
+    host_meet(&h, deed, ROUNDS, false);
+    they_ask(&h, ROUNDS);
+    host_close(&h);
+}
+
+MEETING_TEST(we_answer_their_survey, all_meetings)
+{
+    they_survey(meeting, false, SURVEY);
+}
+
+MEETING_TEST(our_raw_respondent_answers_their_survey, all_meetings)
+{
+    they_survey(meeting, true, SURVEY);
+}
+
+MEETING_TEST(we_answer_their_raw_survey, all_meetings)
+{
+    they_survey(meeting, false, SURVEY_RAW);
+}
+
+MEETING_TEST(their_respondent_answers_our_raw_survey, all_meetings)
+{
+    struct host h;
+
+    host_open(&h, meeting, SPOKE_SURVEYOR, true);
+    host_meet(&h, ECHO_RESPONDENT, 0, false);
+    wait_for_somebody(&h);
+    raw_exchange(&h);
+    child_kill(h.stranger);
+    host_close(&h);
+}
+
+/* Conversations that go on at the same time, each with its own. */
+static void
+we_ask_in_contexts(const struct meeting *meeting, int pattern, enum deed deed)
+{
+    spoke_context *c[4];
+    struct host h;
+
+    host_open(&h, meeting, pattern, false);
+    host_meet(&h, deed, 0, false);
+    wait_for_somebody(&h);
+    for (uint32_t i = 0; i < 4; i++)
+        cr_assert_eq(spoke_context_open(&c[i], h.s), 0);
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        for (uint32_t i = 0; i < 4; i++)
+            cr_assert_eq(spoke_context_send(c[i], pattern_message(round + i, i), 0), 0);
+        for (uint32_t i = 4; i-- > 0;) {
+            spoke_msg *m;
+            int rc = spoke_context_recv(c[i], &m, 0);
+            cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
+            cr_assert_eq(spoke_msg_size(m), round + i);
+            cr_assert(pattern_holds(spoke_msg_body(m), round + i, i));
+            spoke_msg_free(m);
+        }
+    }
+    child_kill(h.stranger);
+    host_close(&h);
+}
+
+MEETING_TEST(their_replier_answers_our_contexts, all_meetings)
+{
+    we_ask_in_contexts(meeting, SPOKE_REQ, ECHO_REP);
+}
+
+MEETING_TEST(their_respondent_answers_our_contexts, all_meetings)
+{
+    we_ask_in_contexts(meeting, SPOKE_SURVEYOR, ECHO_RESPONDENT);
 }
 
 MEETING_TEST(a_pair_of_ours_and_theirs_echoes, all_meetings)

@@ -11,6 +11,8 @@
 #include <nanomsg/pipeline.h>
 #include <nanomsg/pubsub.h>
 #include <nanomsg/reqrep.h>
+#include <nanomsg/survey.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -132,7 +134,7 @@ receive_raw(int s, const struct errand *e, uint32_t i)
 static int
 ask(int s, const struct errand *e)
 {
-    bool raw = e->deed == ASK_RAW;
+    bool raw = e->deed == ASK_RAW || e->deed == SURVEY_RAW;
 
     for (uint32_t i = 0; i < e->count; i++) {
         if ((raw ? send_raw(s, e, i) : send_one(s, e, i)) != 0 ||
@@ -207,13 +209,19 @@ subscribe(int s)
 static int
 open_socket(const struct errand *e)
 {
-    int domain = e->deed == ECHO_RAW_REP || e->deed == ASK_RAW ? AF_SP_RAW : AF_SP;
+    bool raw = e->deed == ECHO_RAW_REP || e->deed == ASK_RAW || e->deed == ECHO_RAW_RESPONDENT ||
+               e->deed == SURVEY_RAW;
+    int domain = raw ? AF_SP_RAW : AF_SP;
 
     switch (e->deed) {
     case ECHO_REP:
     case ECHO_RAW_REP: return nn_socket(domain, NN_REP);
     case ASK:
     case ASK_RAW: return nn_socket(domain, NN_REQ);
+    case ECHO_RESPONDENT:
+    case ECHO_RAW_RESPONDENT: return nn_socket(domain, NN_RESPONDENT);
+    case SURVEY:
+    case SURVEY_RAW: return nn_socket(domain, NN_SURVEYOR);
     case ECHO_PAIR:
     case SOURCE:
     case SINK: return nn_socket(domain, NN_PAIR);
@@ -228,6 +236,20 @@ open_socket(const struct errand *e)
     return -1;
 }
 
+/* A survey is for those who are there: wait until somebody is. */
+static int
+survey(int s, const struct errand *e)
+{
+    int deadline_ms = 30000;
+
+    if (e->deed == SURVEY &&
+        nn_setsockopt(s, NN_SURVEYOR, NN_SURVEYOR_DEADLINE, &deadline_ms, sizeof deadline_ms) < 0)
+        return 1;
+    while (nn_get_statistic(s, NN_STAT_CURRENT_CONNECTIONS) == 0)
+        poll(NULL, 0, 5);
+    return ask(s, e);
+}
+
 int
 nanomsg_run(const struct errand *e)
 {
@@ -237,13 +259,17 @@ nanomsg_run(const struct errand *e)
         return 3;
     switch (e->deed) {
     case ECHO_REP:
+    case ECHO_RESPONDENT:
     case ECHO_PAIR:
     case ECHO_PAIR1:
     case ECHO_BUS: return echo_for_ever(s, false);
     case ASK_BUS: return ask_when_told(s, e);
+    case ECHO_RAW_RESPONDENT:
     case ECHO_RAW_REP: return echo_for_ever(s, true);
     case ASK:
     case ASK_RAW: return ask(s, e);
+    case SURVEY:
+    case SURVEY_RAW: return survey(s, e);
     case SOURCE: return source(s, e);
     case SINK: return sink(s, e);
     case PUSHES:
@@ -255,6 +281,20 @@ nanomsg_run(const struct errand *e)
 }
 
 #else
+
+/* A survey is for those who are there: wait until somebody is. */
+static int
+survey(int s, const struct errand *e)
+{
+    int deadline_ms = 30000;
+
+    if (e->deed == SURVEY &&
+        nn_setsockopt(s, NN_SURVEYOR, NN_SURVEYOR_DEADLINE, &deadline_ms, sizeof deadline_ms) < 0)
+        return 1;
+    while (nn_get_statistic(s, NN_STAT_CURRENT_CONNECTIONS) == 0)
+        poll(NULL, 0, 5);
+    return ask(s, e);
+}
 
 int
 nanomsg_run(const struct errand *e)

@@ -14,6 +14,10 @@
 #include <nng/protocol/pubsub0/sub.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
+#include <nng/protocol/survey0/respond.h>
+#include <nng/protocol/survey0/survey.h>
+#include <poll.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -31,6 +35,12 @@ echo_for_ever(nng_socket s)
     return 1;
 }
 
+static bool
+is_raw(const struct errand *e)
+{
+    return e->deed == ASK_RAW || e->deed == SURVEY_RAW;
+}
+
 static int
 send_one(nng_socket s, const struct errand *e, uint32_t i)
 {
@@ -40,7 +50,7 @@ send_one(nng_socket s, const struct errand *e, uint32_t i)
     if (nng_msg_alloc(&m, size) != 0)
         return 1;
     pattern_fill(nng_msg_body(m), size, i);
-    if (e->deed == ASK_RAW && nng_msg_header_append_u32(m, 0x80000000u | i) != 0)
+    if (is_raw(e) && nng_msg_header_append_u32(m, 0x80000000u | i) != 0)
         return 1;
     return nng_sendmsg(s, m, 0) != 0;
 }
@@ -55,7 +65,7 @@ receive_one(nng_socket s, const struct errand *e, uint32_t i)
     if (nng_recvmsg(s, &m, 0) != 0)
         return 1;
     bool right = nng_msg_len(m) == size && pattern_holds(nng_msg_body(m), size, i);
-    if (e->deed == ASK_RAW && (nng_msg_header_trim_u32(m, &id) != 0 || id != (0x80000000u | i)))
+    if (is_raw(e) && (nng_msg_header_trim_u32(m, &id) != 0 || id != (0x80000000u | i)))
         right = false;
     nng_msg_free(m);
     return !right;
@@ -148,6 +158,10 @@ open_socket(nng_socket *s, const struct errand *e)
     case ECHO_RAW_REP: return nng_rep0_open_raw(s);
     case ASK: return nng_req0_open(s);
     case ASK_RAW: return nng_req0_open_raw(s);
+    case ECHO_RESPONDENT: return nng_respondent0_open(s);
+    case ECHO_RAW_RESPONDENT: return nng_respondent0_open_raw(s);
+    case SURVEY: return nng_surveyor0_open(s);
+    case SURVEY_RAW: return nng_surveyor0_open_raw(s);
     case ECHO_PAIR:
     case SOURCE:
     case SINK: return nng_pair0_open(s);
@@ -162,6 +176,26 @@ open_socket(nng_socket *s, const struct errand *e)
     return -1;
 }
 
+static atomic_bool somebody; /* is there */
+
+static void
+on_pipe(nng_pipe p, nng_pipe_ev event, void *ctx)
+{
+    (void)p, (void)event, (void)ctx;
+    somebody = true;
+}
+
+/* A survey is for those who are there: wait until somebody is. */
+static int
+survey(nng_socket s, const struct errand *e)
+{
+    if (e->deed == SURVEY && nng_socket_set_ms(s, NNG_OPT_SURVEYOR_SURVEYTIME, 30000) != 0)
+        return 1;
+    while (!somebody)
+        poll(NULL, 0, 5);
+    return ask(s, e);
+}
+
 int
 nng_run(const struct errand *e)
 {
@@ -170,18 +204,23 @@ nng_run(const struct errand *e)
     if (open_socket(&s, e) != 0)
         return 3;
     nng_socket_set_ms(s, NNG_OPT_RECONNMINT, 10);
+    nng_pipe_notify(s, NNG_PIPE_EV_ADD_POST, on_pipe, NULL);
     if ((e->listens ? nng_listen(s, e->url, NULL, 0)
                     : nng_dial(s, e->url, NULL, NNG_FLAG_NONBLOCK)) != 0)
         return 3;
     switch (e->deed) {
     case ECHO_REP:
     case ECHO_RAW_REP:
+    case ECHO_RESPONDENT:
+    case ECHO_RAW_RESPONDENT:
     case ECHO_PAIR:
     case ECHO_PAIR1:
     case ECHO_BUS: return echo_for_ever(s);
     case ASK_BUS: return ask_when_told(s, e);
     case ASK:
     case ASK_RAW: return ask(s, e);
+    case SURVEY:
+    case SURVEY_RAW: return survey(s, e);
     case SOURCE: return source(s, e);
     case SINK: return sink(s, e);
     case PUSHES:
@@ -193,6 +232,26 @@ nng_run(const struct errand *e)
 }
 
 #else
+
+static atomic_bool somebody; /* is there */
+
+static void
+on_pipe(nng_pipe p, nng_pipe_ev event, void *ctx)
+{
+    (void)p, (void)event, (void)ctx;
+    somebody = true;
+}
+
+/* A survey is for those who are there: wait until somebody is. */
+static int
+survey(nng_socket s, const struct errand *e)
+{
+    if (e->deed == SURVEY && nng_socket_set_ms(s, NNG_OPT_SURVEYOR_SURVEYTIME, 30000) != 0)
+        return 1;
+    while (!somebody)
+        poll(NULL, 0, 5);
+    return ask(s, e);
+}
 
 int
 nng_run(const struct errand *e)

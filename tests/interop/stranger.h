@@ -18,9 +18,14 @@ enum deed {
     ECHO_PAIR,
     ECHO_PAIR1, /* NNG alone has it */
     ECHO_BUS,
-    ASK,        /* REQ: so many requests, each answer must be the request; exits with 0 */
-    ASK_RAW,    /* the same on a raw socket */
-    ASK_BUS,    /* BUS: waits for a message, then as ASK */
+    ASK,                 /* REQ: so many requests, each answer must be the request; exits with 0 */
+    ASK_RAW,             /* the same on a raw socket */
+    ASK_BUS,             /* BUS: waits for a message, then as ASK */
+    ECHO_RESPONDENT,     /* answers every survey with itself, until it is killed */
+    ECHO_RAW_RESPONDENT, /* the same on a raw socket */
+    SURVEY,     /* SURVEYOR: so many surveys, each answer must be the survey, and one must come;
+                   exits with 0 */
+    SURVEY_RAW, /* the same on a raw socket */
     SOURCE,     /* PAIR: sends so many messages, and waits for one; exits with 0 */
     SINK,       /* PAIR: receives so many, checks them, sends "good" or "bad", until it is killed */
     PUSHES,     /* sends so many messages, then waits until it is killed */

@@ -210,6 +210,47 @@ expect_text(spoke_socket *s, const char *text)
     spoke_msg_free(m);
 }
 
+spoke_context *
+open_context(spoke_socket *s)
+{
+    spoke_context *c;
+    int rc = spoke_context_open(&c, s);
+
+    cr_assert_eq(rc, 0, "%s", spoke_strerror(rc));
+    return c;
+}
+
+void
+context_send_text(spoke_context *c, const char *text)
+{
+    int rc = spoke_context_send_bytes(c, text, strlen(text), 0);
+
+    cr_assert_eq(rc, 0, "\"%s\": %s", text, spoke_strerror(rc));
+}
+
+void
+context_expect_text(spoke_context *c, const char *text)
+{
+    spoke_msg *m;
+    int rc = spoke_context_recv(c, &m, 0);
+
+    cr_assert_eq(rc, 0, "\"%s\": %s", text, spoke_strerror(rc));
+    cr_assert(text_is(m, text), "\"%.*s\" instead of \"%s\"", (int)spoke_msg_size(m),
+              (const char *)spoke_msg_body(m), text);
+    cr_assert_eq(spoke_msg_header_size(m), 0);
+    spoke_msg_free(m);
+}
+
+void
+context_expect_recv_error(spoke_context *c, int error)
+{
+    spoke_msg *m;
+    int rc = spoke_context_recv(c, &m, SPOKE_DONTWAIT);
+
+    cr_assert_eq(rc, error, "%s instead of %s", spoke_error_name(rc), spoke_error_name(error));
+    cr_assert_null(m);
+}
+
 void
 expect_recv_error(spoke_socket *s, int error)
 {
@@ -389,7 +430,8 @@ run_call(void *ctx)
 
     if (call->text != NULL) {
         call->rc = spoke_send_bytes(call->s, call->text, strlen(call->text), 0);
-    } else if ((call->rc = spoke_recv(call->s, &m, 0)) == 0) {
+    } else if ((call->rc = call->c != NULL ? spoke_context_recv(call->c, &m, 0)
+                                           : spoke_recv(call->s, &m, 0)) == 0) {
         size_t size = spoke_msg_size(m);
         if (size < sizeof call->received)
             memcpy(call->received, spoke_msg_body(m), size);
@@ -402,6 +444,13 @@ void
 start_call(struct waiting_call *call, spoke_socket *s, const char *text)
 {
     *call = (struct waiting_call){.s = s, .text = text};
+    cr_assert_eq(pthread_create(&call->thread, NULL, run_call, call), 0);
+}
+
+void
+start_context_call(struct waiting_call *call, spoke_context *c)
+{
+    *call = (struct waiting_call){.c = c};
     cr_assert_eq(pthread_create(&call->thread, NULL, run_call, call), 0);
 }
 

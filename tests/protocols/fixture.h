@@ -67,6 +67,12 @@ bool text_is(const spoke_msg *m, const char *text);
 spoke_msg *new_with_words(const uint32_t *words, size_t count, const char *text);
 uint32_t header_word(const spoke_msg *m, size_t index);
 
+/* The same in contexts, which finish() closes with their sockets. */
+spoke_context *open_context(spoke_socket *s);
+void context_send_text(spoke_context *c, const char *text);
+void context_expect_text(spoke_context *c, const char *text);
+void context_expect_recv_error(spoke_context *c, int error); /* without waiting */
+
 /* The plain peer receives exactly these words and this text; ANY matches any word. */
 #define ANY 0
 void raw_expect(struct raw_peer *p, const uint32_t *words, size_t count, const char *text);
@@ -98,12 +104,14 @@ void expect_fd(spoke_socket *s, const char *option, bool readable);
 /* A call that waits in a thread of its own. */
 struct waiting_call {
     spoke_socket *s;
+    spoke_context *c; /* NULL: in the socket's own conversation */
     const char *text; /* to send; NULL: receive, and free what comes */
     int rc;
     pthread_t thread;
     char received[64];
 };
 void start_call(struct waiting_call *call, spoke_socket *s, const char *text);
+void start_context_call(struct waiting_call *call, spoke_context *c); /* receive */
 int end_call(struct waiting_call *call);
 
 void sleep_ms(int duration_ms);

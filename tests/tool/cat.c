@@ -176,7 +176,7 @@ ParameterizedTestParameters(cat, says_what_is_wrong)
         {1, "--pair -x @/s --interval 1", "--interval"},
         {1, "--bogus", "no option --bogus"},
         {1, "-vy", "no option -y"},
-        {1, "--re", "could be any of --req --rep --recv-timeout --recv-maxsz"},
+        {1, "--re", "could be any of --req --rep --respondent --recv-timeout --recv-maxsz"},
         {1, "--pair --bind", "--bind needs a value"},
         {1, "-x", "-x needs a value"},
         {1, "--line=1", "takes no value"},
@@ -191,7 +191,6 @@ ParameterizedTestParameters(cat, says_what_is_wrong)
         {1, "--pair -X @/s --key key.pem", "has no TLS"},
         {1, "--pair -X @/s --cacert ca.pem", "has no TLS"},
         {1, "--pair -X @/s -k", "has no TLS"},
-        {1, "--surveyor -x @/s", "does not have this socket type"},
         {1, "--sub -x @/s -D a", "this socket type cannot send"},
         {1, "--pull -x @/s --line", "this socket type cannot send"},
         {1, "--push -x @/s", "has to send something"},
@@ -734,6 +733,73 @@ Test(cat, prints_what_it_subscribed_to)
     program_clear(&p);
 }
 
+/* ---- surveys ---- */
+
+Test(cat, surveyor_asks_everybody_and_respondents_answer)
+{
+    struct program surveyor, first, second;
+
+    spoke_cat_start(&surveyor, "--surveyor", "-X", in_directory("s"), "-D", "who", "-A", "-d", "1",
+                    "--recv-timeout", "1.5");
+    cr_assert(appears(in_directory("s")));
+    spoke_cat_start(&first, "--respondent", "-x", in_directory("s"), "-D", "one", "-A", "-C1");
+    spoke_cat_start(&second, "--respondent", "-x", in_directory("s"), "-D", "one", "-A", "-C1");
+    cr_assert_eq(program_wait(&first, 20), 0);
+    cr_assert_eq(program_wait(&second, 20), 0);
+    cr_assert_eq(program_wait(&surveyor, 20), 0, "it said: %s", surveyor.err);
+    cr_assert_str_eq(first.out, "who\n");
+    cr_assert_str_eq(second.out, "who\n");
+    cr_assert_str_eq(surveyor.out, "one\none\n");
+    program_clear(&surveyor);
+    program_clear(&first);
+    program_clear(&second);
+}
+
+/* The end of a survey is an ordinary end. */
+Test(cat, surveyor_ends_with_its_survey)
+{
+    struct program surveyor, respondent;
+
+    spoke_cat_start(&respondent, "--respondent", "-X", in_directory("s"), "-A");
+    spoke_cat(&surveyor, "--surveyor", "-x", in_directory("s"), "-D", "anybody", "-A");
+    ASSERT_STATUS(surveyor, 0);
+    cr_assert_str_empty(surveyor.out);
+    cr_assert_str_empty(surveyor.err);
+    program_clear(&surveyor);
+    spoke_cat(&surveyor, "--surveyor", "-x", in_directory("s"), "-D", "anybody", "-i", "0.1", "-C",
+              "3");
+    ASSERT_STATUS(surveyor, 0);
+    program_look(&respondent);
+    cr_assert_str_eq(respondent.out, "anybody\nanybody\nanybody\nanybody\n");
+    program_clear(&surveyor);
+    program_clear(&respondent);
+}
+
+Test(cat, surveyor_sends_a_line_each_survey)
+{
+    struct program p;
+
+    shell(&p, "$SPOKE cat --respondent -X $DIR/s -D ok >/dev/null & server=$!;"
+              "printf 'one\ntwo' | $SPOKE cat --surveyor -x $DIR/s --line --recv-timeout 1.5; "
+              "echo $?; kill $server");
+    cr_assert_str_eq(p.out, "ok\nok\n0\n", "%s", p.out);
+    program_clear(&p);
+}
+
+Test(cat, surveyor_has_to_have_something_to_ask_and_somebody_to_ask)
+{
+    struct program p;
+
+    spoke_cat(&p, "--surveyor", "-x", in_directory("s"));
+    ASSERT_STATUS(p, 1);
+    ASSERT_SAID(p, "has to send something");
+    program_clear(&p);
+    spoke_cat(&p, "--surveyor", "-x", in_directory("s"), "-D", "who", "--send-timeout", "0.1");
+    ASSERT_STATUS(p, 3);
+    ASSERT_SAID(p, "nobody connected within 0.1 s");
+    program_clear(&p);
+}
+
 /* ---- strangers ---- */
 
 struct one_way_case {
@@ -762,23 +828,24 @@ ParameterizedTestParameters(cat, goes_one_way_with_strangers)
 struct interop_case {
     char program[8];
     char transport[4];
-    char pattern[4]; /* "rep": the stranger answers; "req": it asks; "par": a pair */
+    char pattern[4]; /* "rep", "res": the stranger answers; "req", "sur": it asks; "par": a pair */
     bool we_bind;
 };
 
 ParameterizedTestParameters(cat, gets_on_with_strangers)
 {
-    static struct interop_case cases[24];
+    static const char *const patterns[] = {"rep", "req", "par", "res", "sur"};
+    static struct interop_case cases[40];
     size_t count = 0;
 
     for (int program = 0; program < 2; program++) {
         for (int transport = 0; transport < 2; transport++) {
-            for (int pattern = 0; pattern < 3; pattern++) {
+            for (int pattern = 0; pattern < 5; pattern++) {
                 for (int we_bind = 0; we_bind < 2; we_bind++) {
                     struct interop_case *c = &cases[count++];
                     strcpy(c->program, program == 0 ? "nanocat" : "nngcat");
                     strcpy(c->transport, transport == 0 ? "ipc" : "tcp");
-                    strcpy(c->pattern, pattern == 0 ? "rep" : pattern == 1 ? "req" : "par");
+                    strcpy(c->pattern, patterns[pattern]);
                     c->we_bind = we_bind == 1;
                 }
             }
@@ -806,13 +873,15 @@ talk_to_stranger(const char *program, const char *type, const char *url, bool we
                  const char *our_type)
 {
     const char *compat = program[1] == 'n' ? "--compat" : NULL;
+    /* A survey is for those who are there. */
+    const char *wait = strcmp(type, "--surveyor") == 0 ? "--delay=2" : "--delay=0";
     struct program stranger, ours;
 
     /* Neither ends before both have printed: nanomsg forgets what it has not read when its peer
      * goes. */
     program_start_argv(&stranger, false,
                        PROGRAM_ARGV(program, type, we_bind ? "--connect" : "--bind", url, "--data",
-                                    "from them", "-Q", compat));
+                                    "from them", "-Q", wait, compat));
     spoke_cat_start(&ours, our_type, we_bind ? "--bind" : "--connect", url, "--data", "from us",
                     "-Q");
     cr_assert(prints(&ours, "\"from them\"\n"), "we printed: %s%s", ours.out, ours.err);
@@ -837,6 +906,10 @@ ParameterizedTest(struct interop_case *c, cat, gets_on_with_strangers)
         talk_to_stranger(c->program, "--rep", url, c->we_bind, "--req");
     else if (strcmp(c->pattern, "req") == 0)
         talk_to_stranger(c->program, "--req", url, c->we_bind, "--rep");
+    else if (strcmp(c->pattern, "res") == 0)
+        talk_to_stranger(c->program, "--respondent", url, c->we_bind, "--surveyor");
+    else if (strcmp(c->pattern, "sur") == 0)
+        talk_to_stranger(c->program, "--surveyor", url, c->we_bind, "--respondent");
     else
         talk_to_stranger(c->program, is_nng ? "--pair0" : "--pair", url, c->we_bind, "--pair");
 }

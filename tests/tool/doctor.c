@@ -168,7 +168,7 @@ Test(tool, takes_a_unique_prefix_of_a_command)
     program_clear(&p);
     tool(&p, "d", "--version");
     cr_assert_eq(p.status, 1);
-    cr_assert_not_null(strstr(p.err, "could be any of demo doctor"));
+    cr_assert_not_null(strstr(p.err, "could be any of demo device doctor"));
     program_clear(&p);
 }
 

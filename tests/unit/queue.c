@@ -73,6 +73,29 @@ Test(queue, messages_come_out_in_the_order_they_went_in)
     spk_queue_fini(&q);
 }
 
+/* Goal: one can be taken from anywhere, also where the ring has come round. */
+Test(queue, one_in_the_middle_can_be_taken)
+{
+    struct spk_queue q;
+
+    spk_queue_init(&q, UINT32_MAX, SIZE_MAX);
+    for (uint32_t start = 0; start < 8; start++) {
+        for (uint32_t index = 0; index < 5; index++) {
+            for (uint32_t i = 0; i < 5; i++)
+                cr_assert_eq(spk_queue_push(&q, numbered(i)), 0);
+            cr_assert_eq(number_of(spk_queue_remove(&q, index)), index);
+            for (uint32_t i = 0; i < 5; i++)
+                if (i != index)
+                    cr_assert_eq(number_of(spk_queue_pop(&q)), i);
+            cr_expect_eq(q.count, 0);
+            cr_expect_eq(q.bytes, 0);
+        }
+        cr_assert_eq(spk_queue_push(&q, numbered(0)), 0); /* from another place next time */
+        cr_assert_eq(number_of(spk_queue_pop(&q)), 0);
+    }
+    spk_queue_fini(&q);
+}
+
 Test(queue, it_holds_as_many_messages_as_its_bound)
 {
     struct spk_queue q;

@@ -28,6 +28,9 @@ static const struct cat_pattern patterns[] = {
     {"pull", SPOKE_PULL, NULL, cat_print, "print what all peers send"},
     {"pub", SPOKE_PUB, cat_give, NULL, "send each message to all peers"},
     {"sub", SPOKE_SUB, NULL, cat_print, "print what all peers send and is subscribed to"},
+    {"surveyor", SPOKE_SURVEYOR, cat_survey, NULL, "ask everybody, print the answers"},
+    {"respondent", SPOKE_RESPONDENT, cat_answer, cat_print,
+     "print surveys, answer with the data if there is some"},
 };
 #define PATTERN_COUNT (sizeof patterns / sizeof *patterns)
 
@@ -56,7 +59,6 @@ enum {
     OPT_MAX_SIZE,
     OPT_NAME,
     OPT_TLS,
-    OPT_OTHER_TYPE,
     OPT_SUBSCRIBE,
     OPT_VERBOSE,
     OPT_SILENT,
@@ -106,8 +108,6 @@ static const struct tool_option options[] = {
     {"key", 0, "FILE", NULL, OPT_TLS},
     {"cacert", 0, "FILE", NULL, OPT_TLS},
     {"insecure", 'k', NULL, NULL, OPT_TLS},
-    {"surveyor", 0, NULL, NULL, OPT_OTHER_TYPE},
-    {"respondent", 0, NULL, NULL, OPT_OTHER_TYPE},
     {0},
 };
 #define OPTION_COUNT (sizeof options / sizeof *options)
@@ -231,9 +231,6 @@ set_option(struct request *r, int id, const char *value)
     case OPT_VERBOSE: r->verbosity++; return true;
     case OPT_SILENT: r->verbosity--; return true;
     case OPT_TLS: return refuse_tls();
-    case OPT_OTHER_TYPE:
-        return usage_error("this version does not have this socket type: spoke cat --help lists "
-                           "those that there are");
     case OPT_SUBSCRIBE: r->topics[r->topic_count++] = value; return true;
     default: return set_pattern(r, &patterns[id - OPT_PATTERN]);
     }
@@ -363,6 +360,10 @@ set_socket_options(const struct request *r, spoke_socket *s)
         rc = spoke_socket_set_string(s, SPOKE_OPT_SUBSCRIBE, "");
     for (size_t i = 0; rc == 0 && i < r->topic_count; i++)
         rc = spoke_socket_set_string(s, SPOKE_OPT_SUBSCRIBE, r->topics[i]);
+    /* Whoever waits longer than a survey usually lasts wants one that lasts longer. */
+    if (rc == 0 && r->cat.pattern->number == SPOKE_SURVEYOR &&
+        r->cat.recv_timeout_ns != SPOKE_FOREVER)
+        rc = spoke_socket_set_duration(s, SPOKE_OPT_SURVEY_TIME, r->cat.recv_timeout_ns);
     return rc;
 }
 

@@ -21,6 +21,7 @@ typedef void cat_role_f(struct cat *c);
 cat_role_f cat_print;  /* print what arrives */
 cat_role_f cat_talk;   /* send, then print what arrives */
 cat_role_f cat_ask;    /* send, print the replies to it; again, if asked to */
+cat_role_f cat_survey; /* the same, once somebody is there to be asked */
 cat_role_f cat_answer; /* print a request, reply, again */
 cat_role_f cat_give;   /* send; again, if asked to */
 

@@ -264,6 +264,13 @@ cat_ask(struct cat *c)
         repeat(c);
 }
 
+void
+cat_survey(struct cat *c)
+{
+    if (start_sending(c))
+        repeat(c);
+}
+
 /* Print one message if there is one.  Gives 1, 0, or -1 if it is all over. */
 static int
 print_waiting(struct cat *c)
