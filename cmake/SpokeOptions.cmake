@@ -6,6 +6,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(CRITERION QUIET IMPORTED_TARGET criterion)
 
 option(SPOKE_BUILD_TOOLS "Build the program spoke" ON)
+option(SPOKE_BUILD_COMPAT "Build the stand-in for libnanomsg" ON)
 option(SPOKE_BUILD_BENCH "Build the benchmark programs" ON)
 option(SPOKE_BUILD_TESTS "Build the tests (by default where Criterion is installed)" ${CRITERION_FOUND})
 option(SPOKE_BUILD_EXAMPLES "Build the examples" ON)

@@ -110,9 +110,9 @@ SPOKE_API int spoke_dialer_wait(spoke_dialer *d, spoke_ns timeout_ns);
 
 /* Stop dialing and close its pipe, of which SPOKE_EVENT_DETACHED tells.  Does not wait for that. */
 SPOKE_API int spoke_dialer_close(spoke_dialer *d);
-/* Stop accepting; pipes that it accepted live on.  Waits, except in a callback, until the address
- * is free again, which takes no longer than to cancel an accept.  The socket file is removed if it
- * is still ours. */
+/* Stop accepting; pipes that it accepted live on (but for SPOKE_OPT_CLOSE_PIPES).  Waits, except in
+ * a callback, until the address is free again, which takes no longer than to cancel an accept.  The
+ * socket file is removed if it is still ours. */
 SPOKE_API int spoke_listener_close(spoke_listener *l);
 
 #define SPOKE_DONTWAIT 1 /* fail with SPOKE_EAGAIN instead of waiting */
@@ -125,8 +125,8 @@ SPOKE_API int spoke_listener_close(spoke_listener *l);
  * for room at most SPOKE_OPT_SEND_TIMEOUT.
  * Errors: SPOKE_EAGAIN (SPOKE_DONTWAIT), SPOKE_ETIMEDOUT, SPOKE_ESTATE (REP: there is no request to
  * answer; RESPONDENT: no survey), SPOKE_ENOTSUP a receive-only pattern, SPOKE_EMSGSIZE,
- * SPOKE_ENOPEER (SPOKE_OPT_FAIL_NO_PEERS), SPOKE_EINVAL (raw BUS, STAR, PAIR1: the header is not
- * the word that it must be), SPOKE_ENOMEM. */
+ * SPOKE_ENOPEER (SPOKE_OPT_FAIL_NO_PEERS), SPOKE_EINTR (SPOKE_OPT_INTERRUPTIBLE), SPOKE_EINVAL (raw
+ * BUS, STAR, PAIR1: the header is not the word that it must be), SPOKE_ENOMEM. */
 SPOKE_API int spoke_send(spoke_socket *s, spoke_msg *m, int flags);
 
 /* Receive: gives a message, the caller's.  Waits for one at most SPOKE_OPT_RECV_TIMEOUT.
@@ -134,7 +134,8 @@ SPOKE_API int spoke_send(spoke_socket *s, spoke_msg *m, int flags);
  * over), SPOKE_ESTATE (REQ: there is no request; SURVEYOR: no survey; there is an on_message
  * callback, or the socket is in a device), SPOKE_ENOTSUP a send-only pattern, SPOKE_ECANCELED (REQ,
  * SURVEYOR: another request or survey took this one's place), SPOKE_ECONNRESET (REQ without retry:
- * the peer is gone), SPOKE_ENOPEER (SPOKE_OPT_FAIL_NO_PEERS).  *out is NULL then. */
+ * the peer is gone), SPOKE_ENOPEER (SPOKE_OPT_FAIL_NO_PEERS), SPOKE_EINTR
+ * (SPOKE_OPT_INTERRUPTIBLE).  *out is NULL then. */
 SPOKE_API int spoke_recv(spoke_socket *s, spoke_msg **out, int flags);
 
 /* Send `count` messages, none of them NULL, in order.  Waits (unless SPOKE_DONTWAIT) until all are

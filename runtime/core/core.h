@@ -73,7 +73,7 @@ struct spk_socket {
     struct spoke_stats stats;
 
     /* options */
-    bool raw, best_effort, fail_no_peers;
+    bool raw, best_effort, fail_no_peers, interruptible;
     spoke_ns send_expiry_ns, linger_ns, busy_poll_ns;
     int send_queue, recv_queue_most, max_pipes;
     size_t send_queue_bytes, recv_queue_bytes;

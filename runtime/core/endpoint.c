@@ -68,6 +68,18 @@ spk_endpoint_unref(struct spk_endpoint *ep)
     spk_socket_advance_close(s);
 }
 
+static void
+shut_pipes(struct spk_endpoint *ep)
+{
+    SPK_LIST_EACH(link, &ep->socket->pipes)
+    {
+        struct spk_pipe *p = SPK_OWNER(link, struct spk_pipe, link);
+
+        if (p->endpoint == ep)
+            spk_pipe_shut(p, SPOKE_ECLOSED);
+    }
+}
+
 void
 spk_endpoint_close(struct spk_endpoint *ep)
 {
@@ -85,6 +97,8 @@ spk_endpoint_close(struct spk_endpoint *ep)
         ep->transport->listen_close(ep);
     if (ep->pipe != NULL)
         spk_pipe_shut(ep->pipe, SPOKE_ECLOSED);
+    if (ep->options.close_pipes)
+        shut_pipes(ep);
     spk_endpoint_unref(ep);
 }
 
@@ -145,10 +159,12 @@ on_dialer_timer(struct spk_timer *timer)
 void
 spk_dialer_attempt_over(struct spk_endpoint *d, int reason)
 {
-    if (reason == 0)
+    if (reason == 0) {
         d->attached_ns = spk_engine_now(d->e);
-    else
+        d->socket->stats.dials_attached++;
+    } else {
         d->socket->stats.dials_failed++;
+    }
     d->last_error = reason;
     if (!d->first_done) {
         d->first_done = true;

@@ -90,6 +90,7 @@ static const struct field socket_fields[] = {
     SOCKET_FIELD(SPOKE_OPT_RAW, SPOKE_BOOL, true, raw, 0, 1),
     SOCKET_FIELD(SPOKE_OPT_BEST_EFFORT, SPOKE_BOOL, false, best_effort, 0, 1),
     SOCKET_FIELD(SPOKE_OPT_FAIL_NO_PEERS, SPOKE_BOOL, false, fail_no_peers, 0, 1),
+    SOCKET_FIELD(SPOKE_OPT_INTERRUPTIBLE, SPOKE_BOOL, false, interruptible, 0, 1),
     SOCKET_FIELD(SPOKE_OPT_SEND_EXPIRY, SPOKE_DURATION, false, send_expiry_ns, 0, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_LINGER, SPOKE_DURATION, false, linger_ns, 0, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_BUSY_POLL, SPOKE_DURATION, false, busy_poll_ns, SPOKE_WAIT_ADAPTIVE,
@@ -117,6 +118,7 @@ static const struct field endpoint_fields[] = {
     ENDPOINT_FIELD(SPOKE_OPT_RECV_PRIORITY, BOTH, SPOKE_INT, recv_priority, 1, SPK_PRIORITIES),
     ENDPOINT_FIELD(SPOKE_OPT_LOSS, BOTH, SPOKE_INT, loss, 0, SPOKE_LOSS_DISCONNECT),
     ENDPOINT_FIELD(SPOKE_OPT_DIAL_ASYNC, DIALERS, SPOKE_BOOL, dial_async, 0, 1),
+    ENDPOINT_FIELD(SPOKE_OPT_CLOSE_PIPES, LISTENERS, SPOKE_BOOL, close_pipes, 0, 1),
     TCP_FIELD(SPOKE_OPT_TCP_NODELAY, SPOKE_BOOL, tcp_nodelay, 0, 1),
     TCP_FIELD(SPOKE_OPT_TCP_KEEPALIVE, SPOKE_BOOL, tcp_keepalive, 0, 1),
     TCP_FIELD(SPOKE_OPT_TCP_KEEPALIVE_TIME, SPOKE_DURATION, tcp_keepalive_ns, 0,
@@ -502,7 +504,7 @@ static bool
 is_property(const struct spk_endpoint *ep, const char *name)
 {
     return strcmp(name, SPOKE_OPT_URL) == 0 ||
-           (!ep->is_dialer && strcmp(name, SPOKE_OPT_ADDRESS) == 0);
+           strcmp(name, ep->is_dialer ? SPOKE_OPT_LAST_ERROR : SPOKE_OPT_ADDRESS) == 0;
 }
 
 static int
@@ -549,6 +551,10 @@ get_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spo
         rc = get_field(&ep->options, field, type, value, size);
     else if (!is_property(ep, name))
         rc = SPOKE_EOPTION;
+    else if (strcmp(name, SPOKE_OPT_LAST_ERROR) == 0)
+        rc = type != SPOKE_INT || *size < sizeof ep->last_error
+                 ? SPOKE_ETYPE
+                 : give(value, size, &ep->last_error, sizeof ep->last_error);
     else if (type != SPOKE_STRING)
         rc = SPOKE_ETYPE;
     else if (strcmp(name, SPOKE_OPT_URL) == 0)

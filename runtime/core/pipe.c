@@ -181,6 +181,7 @@ on_close_task(struct spk_task *task)
         uint64_t bytes;
 
         s->stats.pipes_current--;
+        s->stats.pipes_closed += p->reason == SPOKE_ECLOSED;
         s->stats.dropped_lost += p->ops->pending(p, &bytes);
         if (s->protocol->pipe_removed != NULL)
             s->protocol->pipe_removed(s, p);

@@ -460,7 +460,8 @@ wait_for(struct spk_context *c, struct spk_link *list, spoke_ns *deadline, spoke
         *deadline = timeout_ns == SPOKE_FOREVER ? SPOKE_FOREVER
                                                 : spk_later(spk_engine_now(s->e), timeout_ns);
     hold(c);
-    rc = spk_engine_wait(s->e, list, *deadline, s->busy_poll_ns);
+    rc = (s->interruptible ? spk_engine_wait_interruptibly : spk_engine_wait)(s->e, list, *deadline,
+                                                                              s->busy_poll_ns);
     return still_open(c) ? rc : SPOKE_ECLOSED;
 }
 

@@ -75,7 +75,7 @@ struct spoke_transport {
 struct spk_endpoint_options {
     size_t max_recv_size;
     spoke_ns reconnect_ns, reconnect_max_ns, handshake_ns;
-    bool dial_async, tcp_nodelay, tcp_keepalive;
+    bool dial_async, close_pipes, tcp_nodelay, tcp_keepalive;
     int send_priority, recv_priority; /* 1 (best) to 16 */
     int loss;                         /* enum spoke_loss */
     spoke_ns tcp_keepalive_ns;

@@ -395,6 +395,8 @@ poll_turn(struct spk_engine *e, spoke_ns timeout_ns)
     } else {
         spk_engine_sleep_begin(e);
         n = wait_events(p, events, timeout_ns);
+        if (n < 0 && errno == EINTR)
+            e->interrupted = true;
         spk_engine_sleep_end(e);
     }
     for (int i = 0; i < n; i++) {

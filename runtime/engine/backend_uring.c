@@ -207,8 +207,9 @@ enter(struct spk_engine *e, spoke_ns timeout_ns)
         return;
     }
     spk_engine_sleep_begin(e);
-    io_uring_enter2(fd, count, 1, flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&argument,
-                    sizeof argument);
+    if (io_uring_enter2(fd, count, 1, flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&argument,
+                        sizeof argument) == -EINTR)
+        e->interrupted = true;
     spk_engine_sleep_end(e);
 }
 

@@ -180,6 +180,7 @@ struct spk_engine {
     bool poke;             /* … and is wanted when the lock is left */
     bool stoppable;        /* in spoke_engine_run() or spoke_engine_poll(): `stop` means us */
     atomic_bool stop;      /* spoke_engine_run() is to return */
+    bool interrupted;      /* a signal handler ended the last sleep of an owner */
     bool stuck;            /* sim: nothing can ever happen again */
     bool spinning;         /* some thread waits actively: the only one that may */
     uint64_t random;       /* state of spk_engine_random(); sim's open() sets it */
@@ -240,7 +241,8 @@ void spk_afters_close(struct spk_engine *e);
 
 /* Wait, between enter and leave, until somebody wakes `waiter` or `deadline` passes.  Owned: drives
  * the loop. Returns 0 after any event that may have changed something (look again),
- * SPOKE_ETIMEDOUT, SPOKE_EDEADLK. */
+ * SPOKE_ETIMEDOUT, SPOKE_EDEADLK; if it may be interrupted also SPOKE_EINTR, after a signal handler
+ * ran in this thread while it slept. */
 struct spk_waiter {
     struct spk_link link; /* in the list of what it waits for */
     struct spk_link wake; /* in engine->waiters once chosen, until the lock is left */
@@ -249,6 +251,8 @@ struct spk_waiter {
 };
 int spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
                     spoke_ns busy_poll_ns);
+int spk_engine_wait_interruptibly(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
+                                  spoke_ns busy_poll_ns);
 void spk_engine_wake_one(struct spk_engine *e, struct spk_link *list);
 void spk_engine_wake_all(struct spk_engine *e, struct spk_link *list);
 

@@ -910,12 +910,18 @@ spk_engine_wake_all(struct spk_engine *e, struct spk_link *list)
 
 /* For as long as this wait the loop waits as its socket wants it. */
 static int
-wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_ns busy_poll_ns)
+wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_ns busy_poll_ns,
+           bool interruptible)
 {
     int rc = 0;
 
     e->wait_ns = busy_poll_ns;
+    e->interrupted = false;
     while (!w->chosen) {
+        if (interruptible && e->interrupted) {
+            rc = SPOKE_EINTR;
+            break;
+        }
         if (e->stuck) {
             e->stuck = false;
             rc = SPOKE_EDEADLK;
@@ -931,13 +937,18 @@ wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_
     return w->chosen ? 0 : rc;
 }
 
-static void
-futex_wait(atomic_uint *word, spoke_ns deadline)
+/* True if a signal handler ended it.  The kernel goes back to sleep by itself after some handlers
+ * (SA_RESTART), but never if there is a time limit: so who wants to be interrupted always has one.
+ */
+static bool
+futex_wait(atomic_uint *word, spoke_ns deadline, bool interruptible)
 {
     struct timespec time = {.tv_sec = deadline / SPOKE_SECOND, .tv_nsec = deadline % SPOKE_SECOND};
+    bool limited = deadline != SPOKE_FOREVER || interruptible;
 
-    syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, 0,
-            deadline == SPOKE_FOREVER ? NULL : &time, NULL, FUTEX_BITSET_MATCH_ANY);
+    return syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, 0,
+                   limited ? &time : NULL, NULL, FUTEX_BITSET_MATCH_ANY) < 0 &&
+           errno == EINTR;
 }
 
 /* The caller looks for its message itself; the engine's thread sleeps meanwhile and leaves the hot
@@ -984,10 +995,11 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
 }
 
 static int
-wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_ns busy_poll_ns)
+wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_ns busy_poll_ns,
+            bool interruptible)
 {
     spoke_ns start = spk_engine_now(e), budget = busy_poll_ns;
-    bool slept = false;
+    bool slept = false, interrupted = false;
     int rc = 0;
 
     if (busy_poll_ns == SPOKE_WAIT_ADAPTIVE)
@@ -999,13 +1011,17 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
             rc = SPOKE_ETIMEDOUT;
             break;
         }
+        if (interruptible && interrupted) {
+            rc = SPOKE_EINTR;
+            break;
+        }
         slept = true;
         e->lease_until_ns = 0;
         if (e->hot_count > 0)
             e->poke = true; /* the engine's thread arms them */
         spk_engine_leave(e);
         if (atomic_load_explicit(&w->woken, memory_order_acquire) == 0)
-            futex_wait(&w->woken, deadline);
+            interrupted = futex_wait(&w->woken, deadline, interruptible);
         lock(e);
     }
     if (w->chosen)
@@ -1013,9 +1029,9 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
     return w->chosen ? 0 : rc;
 }
 
-int
-spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
-                spoke_ns busy_poll_ns)
+static int
+wait_in(struct spk_engine *e, struct spk_link *list, spoke_ns deadline, spoke_ns busy_poll_ns,
+        bool interruptible)
 {
     struct spk_waiter w = {.chosen = false};
     int rc;
@@ -1028,9 +1044,23 @@ spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
     spk_list_init(&w.wake);
     spk_list_append(list, &w.link);
     atomic_init(&w.woken, 0);
-    rc = e->shared ? wait_shared(e, &w, deadline, busy_poll_ns)
-                   : wait_owned(e, &w, deadline, busy_poll_ns);
+    rc = e->shared ? wait_shared(e, &w, deadline, busy_poll_ns, interruptible)
+                   : wait_owned(e, &w, deadline, busy_poll_ns, interruptible);
     spk_list_remove(&w.link);
     spk_list_remove(&w.wake);
     return rc;
+}
+
+int
+spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
+                spoke_ns busy_poll_ns)
+{
+    return wait_in(e, list, deadline, busy_poll_ns, false);
+}
+
+int
+spk_engine_wait_interruptibly(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
+                              spoke_ns busy_poll_ns)
+{
+    return wait_in(e, list, deadline, busy_poll_ns, true);
 }

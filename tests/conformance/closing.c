@@ -325,3 +325,29 @@ WORLD_TEST(closing, an_engine_takes_its_sockets_with_it, world_cases_owned, .tim
     cr_assert_eq(spoke_engine_close(e), SPOKE_ECLOSED);
     world_close(w);
 }
+
+WORLD_TEST(closing, a_listener_takes_its_pipes_with_it_if_it_shall, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *a = world_add(w, SPOKE_REP), *b = world_add(w, SPOKE_REQ),
+                *d = world_add(w, SPOKE_REQ);
+    char url[ENDPOINT_MAX];
+    spoke_listener *l;
+
+    world_connect(w, a, b);
+    world_url(w, url);
+    cr_assert_eq(node_set_bool(a, SPOKE_OPT_CLOSE_PIPES, true), 0);
+    cr_assert_eq(node_listen(a, url, &l, 0), 0);
+    if (c->transport == TCP)
+        cr_assert_eq(node_address(a, l, url), 0);
+    cr_assert_eq(node_dial(d, url, NULL, 0), 0);
+    world_wait_pipes(w, a, 2);
+    world_wait_pipes(w, d, 1);
+    cr_assert_eq(node_listener_close(a, l), 0);
+    world_wait_pipes(w, d, 0);
+    world_wait_pipes(w, a, 1);
+    cr_assert_eq(node_stats(a).pipes_closed, 1);
+    cr_assert_eq(node_stats(d).pipes_closed, 0);
+    cr_assert_eq(node_stats(d).dials_attached, 1);
+    world_close(w);
+}

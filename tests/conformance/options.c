@@ -26,6 +26,8 @@ static const struct row rows[] = {
     {SPOKE_OPT_RECONNECT_MAX, SPOKE_DURATION, 0, SPOKE_SECOND, -1, true},
     {SPOKE_OPT_HANDSHAKE_TIME, SPOKE_DURATION, 10 * SPOKE_SECOND, SPOKE_SECOND, -1, true},
     {SPOKE_OPT_MAX_PIPES, SPOKE_INT, 0, 7, -1, true},
+    {SPOKE_OPT_INTERRUPTIBLE, SPOKE_BOOL, false, true, false, true},
+    {SPOKE_OPT_CLOSE_PIPES, SPOKE_BOOL, false, true, false, true},
     {SPOKE_OPT_TCP_NODELAY, SPOKE_BOOL, true, false, true, true},
     {SPOKE_OPT_TCP_KEEPALIVE, SPOKE_BOOL, true, false, true, true},
     {SPOKE_OPT_TCP_KEEPALIVE_TIME, SPOKE_DURATION, 0, 32767 * SPOKE_SECOND, 32768 * SPOKE_SECOND,

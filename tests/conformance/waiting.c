@@ -3,6 +3,8 @@
 #include "tests/support/world.h"
 
 #include <poll.h>
+#include <signal.h>
+#include <time.h>
 
 WORLD_TEST(waiting, a_receive_times_out_when_its_time_is_up, world_cases, .timeout = 30)
 {
@@ -425,4 +427,59 @@ WORLD_TEST(waiting, who_waits_is_told_that_the_last_peer_has_gone, world_cases_t
     int rc = task_join(task);
     cr_assert_eq(rc, SPOKE_ENOPEER, "%s", spoke_error_name(rc));
     world_close(w);
+}
+
+/* ---- signals ---- */
+
+static void
+on_signal(int number)
+{
+    (void)number;
+}
+
+/* SIGALRM again and again, so that one of them finds the call asleep. */
+static void
+start_alarms(timer_t *timer, int flags)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
+    struct itimerspec every = {.it_interval = {.tv_nsec = 20000000},
+                               .it_value = {.tv_nsec = 20000000}};
+
+    cr_assert_eq(sigaction(SIGALRM, &action, NULL), 0);
+    cr_assert_eq(timer_create(CLOCK_MONOTONIC, &event, timer), 0);
+    cr_assert_eq(timer_settime(*timer, 0, &every, NULL), 0);
+}
+
+static void
+check_interruption(spoke_engine *e, int flags)
+{
+    spoke_socket *s;
+    timer_t timer;
+    spoke_msg *m;
+
+    cr_assert_eq(spoke_socket_open(&s, SPOKE_PAIR, e), 0);
+    cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_SEND_QUEUE, 0), 0);
+    cr_assert_eq(spoke_socket_set_bool(s, SPOKE_OPT_INTERRUPTIBLE, true), 0);
+    start_alarms(&timer, flags);
+    cr_assert_eq(spoke_recv(s, &m, 0), SPOKE_EINTR);
+    cr_assert_null(m);
+    cr_assert_eq(spoke_send_bytes(s, "a", 1, 0), SPOKE_EINTR);
+    cr_assert_eq(spoke_socket_set_bool(s, SPOKE_OPT_INTERRUPTIBLE, false), 0);
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 100 * SPOKE_MS), 0);
+    cr_assert_eq(spoke_recv(s, &m, 0), SPOKE_ETIMEDOUT, "signals are none of its business");
+    cr_assert_eq(timer_delete(timer), 0);
+    cr_assert_eq(spoke_socket_close(s), 0);
+}
+
+Test(waiting, a_signal_handler_ends_a_wait_that_is_interruptible)
+{
+    spoke_engine *e;
+
+    check_interruption(NULL, 0);
+    check_interruption(NULL, SA_RESTART);
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    check_interruption(e, 0);
+    check_interruption(e, SA_RESTART);
+    cr_assert_eq(spoke_engine_close(e), 0);
 }

@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: MIT */
+/* Addresses, and how connections come and go, on every transport. */
+#include "tests/compat/fixture.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define EACH_TRANSPORT(Body)                                                                       \
+    for (enum transport t = INPROC; t <= TCP; t++)                                                 \
+    Body(t)
+
+/* ---- addresses ---- */
+
+struct wrong {
+    const char *address;
+    int bind, connect; /* errno; 0: not tried */
+};
+
+Test(addresses, each_fault_has_its_error)
+{
+    static const struct wrong list[] = {
+        {NULL, EINVAL, EINVAL},
+        {"", EINVAL, EINVAL},
+        {"tcp", EINVAL, EINVAL},
+        {"tcp:/", EINVAL, EINVAL},
+        {"://", EPROTONOSUPPORT, EPROTONOSUPPORT},
+        {"foo://bar", EPROTONOSUPPORT, EPROTONOSUPPORT},
+        {"abstract://bar", EPROTONOSUPPORT, EPROTONOSUPPORT},
+        {"TCP://127.0.0.1:5560", EPROTONOSUPPORT, EPROTONOSUPPORT},
+        {"ipc://", EINVAL, EINVAL},
+        {"ipc:///no/such/directory", ENOENT, 0},
+        {"tcp://9.9.9.9:5576", EADDRNOTAVAIL, 0},
+    };
+    int s = sock(AF_SP, NN_PAIR);
+
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        FAILS(list[i].bind, nn_bind(s, list[i].address));
+        if (list[i].connect != 0)
+            FAILS(list[i].connect, nn_connect(s, list[i].address));
+    }
+    OK(nn_close(s));
+}
+
+/* The same for tcp and ws: what follows "://". */
+Test(addresses, hosts_and_ports_are_looked_at_first)
+{
+    static const struct wrong list[] = {
+        {"*:", EINVAL, EINVAL},
+        {"*:1000000", EINVAL, EINVAL},
+        {"*:some_port", EINVAL, EINVAL},
+        {"*:5555", 0, EINVAL},
+        {"127.0.0.1", EINVAL, 0},
+        {"127.0.0.1:", EINVAL, EINVAL},
+        {"127.0.0.1:0", EINVAL, EINVAL},
+        {"127.0.0.1:+80", EINVAL, EINVAL},
+        {"127.0.0.1:1000000", EINVAL, EINVAL},
+        {":5555", ENODEV, EINVAL},
+        {"-hostname:5555", ENODEV, EINVAL},
+        {"abc.123.---.#:5555", ENODEV, EINVAL},
+        {"[::1]:5555", ENODEV, EINVAL},
+        {"::1:5555", ENODEV, EINVAL},
+        {"abc...123:5555", ENODEV, EINVAL},
+        {".123:5555", ENODEV, EINVAL},
+        {"a_b:5555", ENODEV, EINVAL},
+        {"1.2.3:5555", ENODEV, 0},
+        {"localhost:5555", ENODEV, 0},
+        {"eth10000:5555", ENODEV, 0},
+        {"eth10000;127.0.0.1:5555", ENODEV, ENODEV},
+        {"*;*:5555", ENODEV, EINVAL},
+    };
+    static const char *const schemes[] = {"tcp", "ws"};
+    int s = sock(AF_SP, NN_PAIR);
+    char url[NN_SOCKADDR_MAX];
+
+    for (size_t k = 0; k < sizeof schemes / sizeof *schemes; k++) {
+        for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+            snprintf(url, sizeof url, "%s://%s", schemes[k], list[i].address);
+            if (list[i].bind != 0)
+                FAILS(list[i].bind, nn_bind(s, url));
+            if (list[i].connect != 0)
+                FAILS(list[i].connect, nn_connect(s, url));
+        }
+    }
+    FAILS(EINVAL, nn_connect(s, "tcp://127.0.0.1"));
+    FAILS(EINVAL, nn_bind(s, "tcp://127.0.0.1:5555/"));
+    FAILS(EINVAL, nn_bind(s, "ws://127.0.0.1:5555/path"));
+    OK(nn_close(s));
+}
+
+Test(addresses, have_a_length)
+{
+    char address[300] = "inproc://";
+    int s = sock(AF_SP, NN_PAIR);
+
+    memset(address + 9, 'a', 127 - 9);
+    OK(nn_bind(s, address));
+    address[127] = 'a';
+    FAILS(ENAMETOOLONG, nn_bind(s, address));
+    FAILS(ENAMETOOLONG, nn_connect(s, address));
+    memcpy(address, "ipc:///tm", 9); /* where nanomsg would abort: 108 to 121 bytes of path */
+    for (size_t size = 108; size <= 121; size++) {
+        memset(address + 9, 'a', sizeof address - 9);
+        address[6 + size] = '\0';
+        FAILS(ENAMETOOLONG, nn_bind(s, address));
+        FAILS(ENAMETOOLONG, nn_connect(s, address));
+    }
+    OK(nn_close(s));
+}
+
+Test(addresses, the_other_forms_work)
+{
+    char url[ENDPOINT_MAX], other[ENDPOINT_MAX + 16];
+    int a, b;
+
+    endpoint_fresh(url, TCP);
+    a = bound(NN_PAIR, url);
+    snprintf(other, sizeof other, "tcp://*;%s", url + 6);
+    b = connected(NN_PAIR, other);
+    send_text(b, "from any local address");
+    expect_text(a, "from any local address");
+    OK(nn_close(b));
+    snprintf(other, sizeof other, "tcp://127.0.0.1;%s", url + 6);
+    b = connected(NN_PAIR, other);
+    send_text(b, "from one");
+    expect_text(a, "from one");
+    OK(nn_close(a));
+    OK(nn_close(b));
+    a = bound(NN_PAIR, "inproc://");
+    b = connected(NN_PAIR, "inproc://");
+    send_text(a, "no name is a name");
+    expect_text(b, "no name is a name");
+    OK(nn_close(a));
+    OK(nn_close(b));
+}
+
+Test(addresses, ipc_names_are_files_whatever_they_begin_with)
+{
+    int a, b;
+
+    cr_assert_eq(chdir(scratch_dir()), 0);
+    a = bound(NN_PAIR, "ipc://@relative.sock");
+    cr_assert_eq(access("@relative.sock", F_OK), 0);
+    b = connected(NN_PAIR, "ipc://@relative.sock");
+    send_text(b, "A");
+    expect_text(a, "A");
+    OK(nn_close(a));
+    cr_assert_neq(access("@relative.sock", F_OK), 0);
+    OK(nn_close(b));
+}
+
+/* ---- nanomsg deletes any file that is in the way; this must not ---- */
+
+Test(addresses, a_file_in_the_way_stays)
+{
+    char path[ENDPOINT_MAX], url[ENDPOINT_MAX + 8];
+    int s = sock(AF_SP, NN_PAIR), fd;
+
+    scratch_path(path, "precious");
+    fd = open(path, O_CREAT | O_WRONLY, 0600);
+    cr_assert(fd >= 0);
+    close(fd);
+    snprintf(url, sizeof url, "ipc://%s", path);
+    FAILS(EADDRINUSE, nn_bind(s, url));
+    cr_assert_eq(access(path, F_OK), 0);
+    OK(nn_close(s));
+}
+
+Test(addresses, ipv6_has_to_be_allowed)
+{
+    char url[ENDPOINT_MAX], address[ENDPOINT_MAX];
+    int a = sock(AF_SP, NN_PAIR), b = sock(AF_SP, NN_PAIR);
+
+    endpoint_fresh(url, TCP);
+    snprintf(address, sizeof address, "tcp://[::1]:%s", strrchr(url, ':') + 1);
+    FAILS(ENODEV, nn_bind(a, address));
+    FAILS(EINVAL, nn_connect(b, address));
+    set_int(a, NN_SOL_SOCKET, NN_IPV4ONLY, 0);
+    set_int(b, NN_SOL_SOCKET, NN_IPV4ONLY, 0);
+    if (nn_bind(a, address) < 0) {
+        cr_assert(nn_errno() == EADDRNOTAVAIL || nn_errno() == EAFNOSUPPORT, "%d", nn_errno());
+    } else {
+        OK(nn_connect(b, address));
+        send_text(a, "A");
+        expect_text(b, "A");
+    }
+    OK(nn_close(a));
+    OK(nn_close(b));
+}
+
+/* ---- connections ---- */
+
+static void
+exchange(enum transport t)
+{
+    char url[ENDPOINT_MAX], *large = malloc(10000), *back = malloc(10001);
+    int a, b;
+
+    endpoint_fresh(url, t);
+    a = sock(AF_SP, NN_PAIR);
+    OK(nn_connect(a, url));
+    OK(nn_close(a)); /* before anybody was there */
+    b = connected(NN_PAIR, url);
+    sleep_ms(20);
+    a = bound(NN_PAIR, url); /* the dialer tries again */
+    for (int i = 0; i < 100; i++) {
+        send_text(b, "0123456789012345678901234567890123456789");
+        expect_text(a, "0123456789012345678901234567890123456789");
+        send_text(a, "X");
+        expect_text(b, "X");
+    }
+    for (int i = 0; i < 100; i++)
+        send_text(b, "XYZ"); /* before any receive */
+    for (int i = 0; i < 100; i++)
+        expect_text(a, "XYZ");
+    memset(large, 'L', 10000);
+    cr_assert_eq(nn_send(a, large, 10000, 0), 10000);
+    cr_assert_eq(nn_recv(b, back, 10001, 0), 10000);
+    cr_assert_arr_eq(back, large, 10000);
+    OK(nn_close(a));
+    OK(nn_close(b));
+    free(large);
+    free(back);
+}
+
+Test(transports, messages_pass)
+{
+    EACH_TRANSPORT(exchange);
+}
+
+/* What it sends before it knows that it was turned away is lost, so it sends again and again. */
+static void
+take_its_turn(int a, int c)
+{
+    int64_t limit = now_ms() + PATIENCE_MS;
+    char byte = 0;
+
+    set_int(a, NN_SOL_SOCKET, NN_RCVTIMEO, 20);
+    do
+        (void)nn_send(c, "C", 1, NN_DONTWAIT);
+    while (nn_recv(a, &byte, 1, 0) != 1 && now_ms() < limit);
+    cr_assert_eq(byte, 'C');
+}
+
+static void
+refuse_second(enum transport t)
+{
+    char url[ENDPOINT_MAX];
+    int a, b, c;
+
+    endpoint_fresh(url, t);
+    a = bound(NN_PAIR, url);
+    b = connected(NN_PAIR, url);
+    wait_statistic(b, NN_STAT_CURRENT_CONNECTIONS, 1);
+    c = connected(NN_PAIR, url);
+    send_text(a, "A");
+    expect_text(b, "A");
+    send_text(b, "B");
+    expect_text(a, "B");
+    expect_nothing(a);
+    OK(nn_close(b));
+    take_its_turn(a, c);
+    OK(nn_close(a));
+    OK(nn_close(c));
+}
+
+Test(transports, a_pair_has_one_peer_at_a_time)
+{
+    EACH_TRANSPORT(refuse_second);
+}
+
+static void
+bind_twice(enum transport t)
+{
+    char url[ENDPOINT_MAX];
+    int a, b, c = sock(AF_SP, NN_PAIR);
+
+    endpoint_fresh(url, t);
+    a = bound(NN_PAIR, url);
+    b = connected(NN_PAIR, url);
+    FAILS(EADDRINUSE, nn_bind(c, url));
+    cr_assert_eq(nn_get_statistic(c, NN_STAT_BIND_ERRORS), 1);
+    send_text(a, "A");
+    expect_text(b, "A");
+    OK(nn_close(a));
+    OK(nn_bind(c, url));
+    send_text(c, "B");
+    expect_text(b, "B");
+    OK(nn_close(b));
+    OK(nn_close(c));
+}
+
+Test(transports, an_address_is_bound_once_and_can_be_bound_again_later)
+{
+    EACH_TRANSPORT(bind_twice);
+}
+
+static void
+never_meet(enum transport t)
+{
+    static const int protocols[2][2] = {{NN_PAIR, NN_REP}, {NN_REQ, NN_PAIR}};
+    char url[ENDPOINT_MAX];
+
+    for (int i = 0; i < 2; i++) {
+        endpoint_fresh(url, t);
+        int a = bound(protocols[i][0], url), b = connected(protocols[i][1], url);
+        int pair = protocols[i][0] == NN_PAIR ? a : b;
+        set_int(pair, NN_SOL_SOCKET, NN_SNDTIMEO, 100);
+        FAILS(ETIMEDOUT, nn_send(pair, "A", 1, 0));
+        cr_assert_eq(nn_get_statistic(a, NN_STAT_CURRENT_CONNECTIONS), 0);
+        OK(nn_close(a));
+        OK(nn_close(b));
+    }
+}
+
+Test(transports, protocols_that_do_not_fit_never_meet)
+{
+    EACH_TRANSPORT(never_meet);
+}
+
+Test(transports, a_message_over_the_limit_is_not_delivered)
+{
+    char url[ENDPOINT_MAX], byte;
+
+    for (enum transport t = IPC; t <= TCP; t++) {
+        endpoint_fresh(url, t);
+        int a = bound(NN_PAIR, url), b = connected(NN_PAIR, url);
+        send_text(b, "hello");
+        expect_text(a, "hello");
+        set_int(a, NN_SOL_SOCKET, NN_RCVMAXSIZE, 4); /* of a connection that is there already */
+        send_text(b, "TEST");
+        expect_text(a, "TEST");
+        send_text(b, "TEST0");
+        wait_statistic(a, NN_STAT_CURRENT_CONNECTIONS, 0);
+        FAILS(EAGAIN, nn_recv(a, &byte, 1, NN_DONTWAIT));
+        OK(nn_close(a));
+        OK(nn_close(b));
+    }
+}
+
+/* ---- shutdown ---- */
+
+static void
+shut_down(enum transport t)
+{
+    char url[ENDPOINT_MAX], other[ENDPOINT_MAX];
+    int a = sock(AF_SP, NN_REP), b, first, second, id;
+
+    endpoint_fresh(url, t);
+    endpoint_fresh(other, t);
+    OK(first = nn_bind(a, url));
+    OK(second = nn_bind(a, other));
+    cr_assert(first >= 1 && second > first);
+    b = connected(NN_REQ, url);
+    wait_statistic(a, NN_STAT_CURRENT_CONNECTIONS, 1);
+    OK(nn_shutdown(a, first));
+    wait_statistic(a, NN_STAT_CURRENT_CONNECTIONS, 0); /* what it accepted goes with it */
+    FAILS(EINVAL, nn_shutdown(a, first));
+    FAILS(EINVAL, nn_shutdown(a, 99));
+    OK(id = nn_connect(b, other));
+    cr_assert_eq(id, 2);
+    wait_statistic(a, NN_STAT_CURRENT_CONNECTIONS, 1);
+    OK(nn_shutdown(b, id));
+    wait_statistic(a, NN_STAT_CURRENT_CONNECTIONS, 0);
+    OK(id = nn_connect(b, other));
+    OK(nn_shutdown(b, id)); /* at once, and close at once */
+    OK(nn_close(b));
+    OK(nn_close(a));
+}
+
+Test(transports, an_endpoint_is_shut_down_with_its_connections)
+{
+    EACH_TRANSPORT(shut_down);
+}
+
+/* ---- many at once ---- */
+
+static void *
+connect_and_close(void *url)
+{
+    int s = nn_socket(AF_SP, NN_REQ);
+    bool good = s >= 0 && nn_connect(s, url) > 0 && nn_close(s) == 0;
+
+    return good ? NULL : url;
+}
+
+static void
+storm(enum transport t)
+{
+    enum { THREADS = 50 };
+    pthread_t threads[THREADS];
+    char url[ENDPOINT_MAX];
+    int s, req;
+    void *fault;
+
+    endpoint_fresh(url, t);
+    s = bound(NN_REP, url);
+    for (int round = 0; round < TEST_REPEATS(8); round++) {
+        for (int i = 0; i < THREADS; i++)
+            cr_assert_eq(pthread_create(&threads[i], NULL, connect_and_close, url), 0);
+        for (int i = 0; i < THREADS; i++) {
+            pthread_join(threads[i], &fault);
+            cr_assert_null(fault);
+        }
+    }
+    req = connected(NN_REQ, url);
+    send_text(req, "still there?");
+    expect_text(s, "still there?");
+    OK(nn_close(req));
+    OK(nn_close(s));
+}
+
+Test(transports, a_storm_of_short_connections_does_no_harm)
+{
+    EACH_TRANSPORT(storm);
+}
+
+/* ---- NN_RCVBUF ---- */
+
+Test(transports, a_receive_buffer_bounds_what_waits_inside_the_process)
+{
+    char url[ENDPOINT_MAX], large[256] = {0};
+    int a = sock(AF_SP, NN_PAIR), b, count = 0;
+
+    endpoint_fresh(url, INPROC);
+    set_int(a, NN_SOL_SOCKET, NN_RCVBUF, 200);
+    OK(nn_bind(a, url));
+    b = connected(NN_PAIR, url);
+    while (count < 1000 && nn_send(b, "0123456789", 10, NN_DONTWAIT) == 10)
+        count++;
+    cr_assert_eq(nn_errno(), EAGAIN);
+    cr_assert(count >= 1 && count <= 20, "%d", count); /* 20 is what nanomsg takes */
+    set_int(b, NN_SOL_SOCKET, NN_SNDTIMEO, 100);
+    FAILS(ETIMEDOUT, nn_send(b, "0123456789", 10, 0));
+    for (int i = 0; i < count; i++)
+        expect_text(a, "0123456789");
+    cr_assert_eq(nn_send(b, large, sizeof large, 0), (int)sizeof large, "one always fits");
+    cr_assert_eq(nn_recv(a, large, sizeof large, 0), (int)sizeof large);
+    OK(nn_close(a));
+    OK(nn_close(b));
+}
