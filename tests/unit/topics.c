@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "protocols/sp/topics.h"
 #include "runtime/memory/pool.h"
@@ -212,59 +211,26 @@ Test(topics, a_tree_may_be_as_deep_as_it_likes)
 
 /* ---- what it costs ---- */
 
-static double
-seconds(void)
-{
-    struct timespec time;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
 static int
 topic_text(char text[64], uint32_t i)
 {
     return snprintf(text, 64, "%08x/temperature/%u", i * 2654435761u, i % 7);
 }
 
-/* The least of several rounds, so that what else runs here counts for little. */
-static double
-cost_of_match(uint32_t subscriptions)
+Test(topics, a_hundred_thousand_are_told_apart)
 {
+    enum { MANY = 100000 };
     struct spk_topics t = {.root = NULL};
-    double least = 1e9;
     char text[64];
-    int found = 0;
 
-    for (uint32_t i = 0; i < subscriptions; i++)
+    for (uint32_t i = 0; i < MANY; i++)
         cr_assert_eq(spk_topics_add(&t, text, (size_t)topic_text(text, i)), 0);
-    cr_assert_eq(t.count, subscriptions);
-    for (int round = 0; round < 7; round++) {
-        double start = seconds();
-        for (uint32_t i = 0; i < 20000; i++) /* half of them are there */
-            found += spk_topics_match(&t, text, (size_t)topic_text(text, i % (subscriptions * 2)));
-        double cost = seconds() - start;
-        least = cost < least ? cost : least;
-    }
-    cr_assert_gt(found, 0);
-    for (uint32_t i = 0; i < subscriptions; i++)
+    cr_assert_eq(t.count, MANY);
+    for (uint32_t i = 0; i < 2 * MANY; i++)
+        cr_assert_eq(spk_topics_match(&t, text, (size_t)topic_text(text, i)), i < MANY);
+    for (uint32_t i = 0; i < MANY; i++)
         cr_assert_eq(spk_topics_remove(&t, text, (size_t)topic_text(text, i)), 0);
     cr_assert_null(t.root);
-    return least;
-}
-
-/* A hundred thousand may miss the cache where a hundred do not; a search would cost a thousand
- * times as much. */
-Test(topics, a_match_costs_the_same_among_many)
-{
-    static const uint32_t counts[] = {1, 100, 10000, 100000};
-    double costs[4];
-
-    for (int i = 0; i < 4; i++) {
-        costs[i] = cost_of_match(counts[i]);
-        cr_log_info("%u subscriptions: %.0f ns a match", counts[i], costs[i] / 20000 * 1e9);
-    }
-    cr_expect_lt(costs[3], costs[1] * 30, "%.3f ms, %.3f ms", costs[1] * 1e3, costs[3] * 1e3);
 }
 
 /* Goal: the size of the tree is that of the strings in it.  Method: blocks, counted by letting the
