@@ -110,10 +110,11 @@ spk_answer_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
     struct spk_answerer *a = spk_socket_state(s);
     struct spk_queue *q = &((struct spk_answer_pipe *)spk_pipe_state(p))->waiting;
     uint64_t bytes;
+    size_t count = spk_sp_queued(q, &bytes);
 
-    a->waiting -= spk_sp_queued(q, &bytes);
+    a->waiting -= count;
     a->waiting_bytes -= bytes;
-    spk_socket_counters(s)->dropped_lost += q->count;
+    spk_socket_lose(s, count, bytes);
     spk_queue_fini(q);
 }
 

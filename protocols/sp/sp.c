@@ -43,6 +43,7 @@ spk_sp_deliver_or_drop(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
     if (spk_socket_recv_full(s) && spk_socket_has_message(s)) {
         spk_socket_counters(s)->dropped_recv_full++;
+        spk_pipe_counters(p)->dropped_full++;
         spoke_msg_free(m);
     } else {
         spk_socket_deliver(s, p, m);
@@ -225,7 +226,7 @@ spk_sp_send_next(struct spk_socket *s, struct spk_queue *q, struct spk_pipe *p)
 
     if (rc == 0)
         return;
-    spk_socket_counters(s)->dropped_lost++;
+    spk_socket_lose(s, 1, m->size + m->header_size);
     spoke_msg_free(m);
     spk_pipe_shut(p, rc);
 }

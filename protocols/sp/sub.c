@@ -82,7 +82,7 @@ deliver(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
     enum spoke_loss loss = ((struct sub_pipe *)spk_pipe_state(p))->loss;
 
     /* A queue of no length is full always, and has room for one when it is empty. */
-    if (loss != SPOKE_LOSS_BLOCK && spk_socket_recv_full(s) && spk_socket_has_message(s)) {
+    while (loss != SPOKE_LOSS_BLOCK && spk_socket_recv_full(s) && spk_socket_has_message(s)) {
         count_dropped(s, p);
         if (loss == SPOKE_LOSS_NEWEST || !spk_socket_drop_oldest(s)) {
             spoke_msg_free(m);

@@ -307,9 +307,11 @@ static void
 surveyor_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
 {
     struct surveyor_pipe *pipe = spk_pipe_state(p);
+    uint64_t bytes;
+    size_t count = spk_sp_queued(&pipe->waiting, &bytes);
 
     spk_list_remove(&pipe->link);
-    spk_socket_counters(s)->dropped_lost += pipe->waiting.count;
+    spk_socket_lose(s, count, bytes);
     spk_queue_fini(&pipe->waiting);
 }
 

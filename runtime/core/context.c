@@ -147,7 +147,7 @@ spk_context_wake(struct spk_context *c)
 bool
 spk_context_fail_recv(struct spk_context *c, int error)
 {
-    bool anybody = !spk_list_empty(&c->recv_waiters);
+    bool anybody = c->callers > 0; /* also one that has been woken and will look in vain */
 
     c->recv_epoch++;
     c->recv_error = error;

@@ -62,8 +62,9 @@ struct spk_socket {
     struct spk_idmap by_id;
     uint32_t pipe_count; /* not yet freed */
     struct spk_queue recv_queue;
-    bool ranked;  /* some pipe has had another receive priority than the default */
-    uint32_t low; /* so many in it, or fewer, and the stalled pipes go on */
+    bool ranked;         /* some pipe has had another receive priority than the default */
+    uint32_t full_pipes; /* attached, and cannot take a message */
+    uint32_t low;        /* so many in it, or fewer, and the stalled pipes go on */
     uint32_t
         unlooked; /* messages sent while no pipe could take any, since the last look for room */
     bool look;    /* a pipe has given all that was read of it, and more may be there */

@@ -289,7 +289,7 @@ on_task(struct spk_task *task)
     bool many = end->s->recv_queue.count > 1;
     int moved;
 
-    if (!atomic_load(&end->device->started))
+    if (!atomic_load(&end->device->started) || atomic_load(&end->device->ended))
         return;
     e->cork += many;
     send_what_waits(end);

@@ -152,6 +152,7 @@ spk_pipe_attach(struct spk_pipe *p, int verdict)
     spk_event(s, SPOKE_EVENT_ATTACHED, 0, p, p->endpoint);
     p->want_writable = true;
     p->writable = false;
+    s->full_pipes++;
     spk_pipe_set_writable(p, true);
     p->ops->start(p);
 }
@@ -163,6 +164,7 @@ spk_pipe_shut(struct spk_pipe *p, int reason)
         return;
     if (p->socket->state_now == SPK_SOCKET_LINGERING)
         spk_socket_lost(p->socket, p);
+    p->socket->full_pipes -= p->state == SPK_PIPE_ATTACHED && !p->writable;
     p->state = SPK_PIPE_CLOSING;
     p->reason = reason;
     cease_to_be_ready(p);
@@ -244,9 +246,11 @@ spk_pipe_set_writable(struct spk_pipe *p, bool writable)
     if (p->state != SPK_PIPE_ATTACHED)
         return;
     if (!writable) {
+        p->socket->full_pipes++;
         cease_to_be_ready(p);
         p->want_writable = true;
     } else {
+        p->socket->full_pipes--;
         become_ready(p);
         spk_task_queue(p->socket->e, &p->writable_task);
     }
@@ -348,6 +352,7 @@ spk_pipe_received_many(struct spk_pipe *p, spoke_msg **messages, int count)
     for (int i = 0; i < count; i++) {
         messages[i]->pipe = p->id;
         messages[i]->priority = p->recv_priority;
+        messages[i]->expires = false;
         SPK_PROBE(deliver, p->id, messages[i]->size);
     }
     p->stats.messages_received += (uint64_t)count;
@@ -381,6 +386,7 @@ spk_pipe_received(struct spk_pipe *p, spoke_msg *m)
     }
     m->pipe = p->id;
     m->priority = p->recv_priority;
+    m->expires = false; /* that was for the way here */
     p->stats.messages_received++;
     if (s->protocol->received == NULL)
         rc = received_as_it_is(s, p, m);
@@ -476,9 +482,10 @@ spk_socket_take_many(struct spk_socket *s, spoke_msg **messages, int count)
     uint32_t done = 0, most = (uint32_t)count, n;
 
     do {
-        n = spk_queue_pop_many(&s->recv_queue, messages + done, most - done);
+        /* Those of the best priority that were held back overtake what is queued. */
+        n = spk_queue_pop_many(&s->recv_queue, messages + done, s->ranked ? 1 : most - done);
         done += n;
-        if (!spk_list_empty(&s->stalled) && s->recv_queue.count <= s->low)
+        if (!spk_list_empty(&s->stalled) && (s->ranked || s->recv_queue.count <= s->low))
             spk_socket_refill(s);
     } while (done < most && s->recv_queue.count > 0);
     return (int)done;
@@ -507,10 +514,18 @@ spk_socket_recv_full(const struct spk_socket *s)
 bool
 spk_socket_drop_oldest(struct spk_socket *s)
 {
-    spoke_msg *m = spk_queue_pop(&s->recv_queue);
+    struct spk_queue *q = &s->recv_queue;
+    uint32_t at = 0;
 
-    spoke_msg_free(m);
-    return m != NULL;
+    if (q->count == 0)
+        return false;
+    if (s->ranked)
+        for (at = q->count - 1; at > 0; at--)
+            if (q->slots[(q->head + at - 1) & q->mask]->priority !=
+                q->slots[(q->head + at) & q->mask]->priority)
+                break;
+    spoke_msg_free(at == 0 ? spk_queue_pop(q) : spk_queue_remove(q, at));
+    return true;
 }
 
 uint64_t
@@ -518,15 +533,20 @@ spk_socket_filter(struct spk_socket *s, bool (*keep)(void *s, const spoke_msg *m
 {
     uint64_t count = spk_queue_filter(&s->recv_queue, keep, s);
 
-    SPK_LIST_EACH(link, &s->stalled)
-    {
+    struct spk_link *last = s->stalled.prev, *link = NULL;
+
+    /* Once around: who had to let its message go reads on, which may hold another one back. */
+    while (link != last && (link = spk_list_take(&s->stalled)) != NULL) {
         struct spk_pipe *p = SPK_OWNER(link, struct spk_pipe, stalled);
 
-        if (p->held != NULL && !keep(s, p->held)) { /* it reads on in its turn */
-            spoke_msg_free(p->held);
-            p->held = NULL;
-            count++;
+        if (p->held == NULL || keep(s, p->held)) {
+            spk_list_append(&s->stalled, link);
+            continue;
         }
+        spoke_msg_free(p->held);
+        p->held = NULL;
+        count++;
+        p->ops->resume(p, INT32_MAX);
     }
     spk_socket_refill(s);
     return count;

@@ -524,8 +524,7 @@ look_for_room(struct spk_context *c, int flags, int count)
     struct spk_socket *s = c->socket;
     struct spk_engine *e = s->e;
 
-    if (e->shared || e->in_callback > 0 || e->turning > 0 || spk_socket_can_send(s) ||
-        spk_list_empty(&s->pipes))
+    if (e->shared || e->in_callback > 0 || e->turning > 0 || s->full_pipes == 0)
         return 0;
     s->unlooked += (uint32_t)count;
     if (s->unlooked < LOOK_EVERY || (flags & SPOKE_DONTWAIT) != 0 || c->send_timeout_ns == 0)

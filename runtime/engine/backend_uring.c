@@ -206,6 +206,10 @@ enter(struct spk_engine *e, spoke_ns timeout_ns)
         io_uring_enter(fd, count, 0, flags, NULL);
         return;
     }
+    if (e->interruptible && count > 0) { /* a call that submits does not tell of a signal */
+        io_uring_enter(fd, count, 0, flags, NULL);
+        count = 0;
+    }
     spk_engine_sleep_begin(e);
     if (io_uring_enter2(fd, count, 1, flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&argument,
                         sizeof argument) == -EINTR)

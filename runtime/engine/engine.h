@@ -180,6 +180,7 @@ struct spk_engine {
     bool poke;             /* … and is wanted when the lock is left */
     bool stoppable;        /* in spoke_engine_run() or spoke_engine_poll(): `stop` means us */
     atomic_bool stop;      /* spoke_engine_run() is to return */
+    bool interruptible;    /* an owner waits who wants to know of signals */
     bool interrupted;      /* a signal handler ended the last sleep of an owner */
     bool stuck;            /* sim: nothing can ever happen again */
     bool spinning;         /* some thread waits actively: the only one that may */

@@ -916,6 +916,7 @@ wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_
     int rc = 0;
 
     e->wait_ns = busy_poll_ns;
+    e->interruptible = interruptible;
     e->interrupted = false;
     while (!w->chosen) {
         if (interruptible && e->interrupted) {
@@ -934,6 +935,7 @@ wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_
         spk_engine_turn(e, deadline);
     }
     e->wait_ns = e->busy_poll_ns;
+    e->interruptible = false;
     return w->chosen ? 0 : rc;
 }
 

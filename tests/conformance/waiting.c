@@ -437,18 +437,31 @@ on_signal(int number)
     (void)number;
 }
 
+static void
+start_timer(timer_t *timer, int flags, const struct itimerspec *when)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags};
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
+
+    cr_assert_eq(sigaction(SIGALRM, &action, NULL), 0);
+    cr_assert_eq(timer_create(CLOCK_MONOTONIC, &event, timer), 0);
+    cr_assert_eq(timer_settime(*timer, 0, when, NULL), 0);
+}
+
 /* SIGALRM again and again, so that one of them finds the call asleep. */
 static void
 start_alarms(timer_t *timer, int flags)
 {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags};
-    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
-    struct itimerspec every = {.it_interval = {.tv_nsec = 20000000},
-                               .it_value = {.tv_nsec = 20000000}};
+    start_timer(timer, flags,
+                &(struct itimerspec){.it_interval = {.tv_nsec = 20000000},
+                                     .it_value = {.tv_nsec = 20000000}});
+}
 
-    cr_assert_eq(sigaction(SIGALRM, &action, NULL), 0);
-    cr_assert_eq(timer_create(CLOCK_MONOTONIC, &event, timer), 0);
-    cr_assert_eq(timer_settime(*timer, 0, &every, NULL), 0);
+/* Once, long after the call has gone to sleep. */
+static void
+start_one_alarm(timer_t *timer)
+{
+    start_timer(timer, 0, &(struct itimerspec){.it_value = {.tv_sec = SPOKE_TEST_SLOWDOWN}});
 }
 
 static void
@@ -470,6 +483,35 @@ check_interruption(spoke_engine *e, int flags)
     cr_assert_eq(spoke_recv(s, &m, 0), SPOKE_ETIMEDOUT, "signals are none of its business");
     cr_assert_eq(timer_delete(timer), 0);
     cr_assert_eq(spoke_socket_close(s), 0);
+}
+
+/* Also the first wait after a message, which has a receive to submit. */
+Test(waiting, a_signal_handler_ends_a_wait_that_submits)
+{
+    spoke_engine *e;
+    spoke_socket *a, *b;
+    char url[ENDPOINT_MAX];
+    timer_t timer;
+    spoke_msg *m;
+
+    endpoint_fresh(url, IPC);
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    cr_assert_eq(spoke_socket_open(&a, SPOKE_PAIR, e), 0);
+    cr_assert_eq(spoke_socket_open(&b, SPOKE_PAIR, e), 0);
+    cr_assert_eq(spoke_socket_set_bool(b, SPOKE_OPT_INTERRUPTIBLE, true), 0);
+    cr_assert_eq(spoke_socket_set_duration(b, SPOKE_OPT_BUSY_POLL, SPOKE_WAIT_BLOCK), 0);
+    cr_assert_eq(spoke_socket_set_duration(b, SPOKE_OPT_RECV_TIMEOUT, WORLD_PATIENCE), 0);
+    cr_assert_eq(spoke_listen(a, url, NULL, 0), 0);
+    cr_assert_eq(spoke_dial(b, url, NULL, SPOKE_WAIT_FIRST), 0);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(spoke_send_bytes(a, "a", 1, 0), 0);
+        cr_assert_eq(spoke_recv(b, &m, 0), 0);
+        spoke_msg_free(m);
+        start_one_alarm(&timer);
+        cr_assert_eq(spoke_recv(b, &m, 0), SPOKE_EINTR);
+        cr_assert_eq(timer_delete(timer), 0);
+    }
+    cr_assert_eq(spoke_engine_close(e), 0);
 }
 
 Test(waiting, a_signal_handler_ends_a_wait_that_is_interruptible)

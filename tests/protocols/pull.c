@@ -168,6 +168,34 @@ ON_EVERY_STREAM(pull, lets_the_best_priority_in_first)
     finish();
 }
 
+/* Also from behind a queue that others have filled. */
+ON_EVERY_STREAM(pull, lets_the_best_priority_pass_a_full_queue)
+{
+    spoke_socket *s = open_socket(SPOKE_PULL);
+    char url[ENDPOINT_MAX];
+    struct raw_peer peers[2];
+
+    cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, 50), 0);
+    watch_pipes(s);
+    cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_RECV_PRIORITY, 9), 0);
+    listen_on(s, *t, url);
+    join(&peers[0], s, url, 1);
+    raw_send_texts(&peers[0], "low", 60);
+    wait_counter(s, recv_queue_high, 50);
+    cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_RECV_PRIORITY, 3), 0);
+    listen_on(s, *t, url);
+    join(&peers[1], s, url, 2);
+    raw_send_text(&peers[1], "high");
+    wait_arrived(s, 1, 1);
+    expect_text(s, "low");
+    expect_text(s, "high");
+    for (int i = 0; i < 59; i++)
+        expect_text(s, "low");
+    raw_close(&peers[0]);
+    raw_close(&peers[1]);
+    finish();
+}
+
 /* Nothing is dropped: who sends too much has to wait, and the others do not notice. */
 ON_EVERY_STREAM(pull, stops_reading_a_peer_that_floods)
 {

@@ -2,6 +2,8 @@
 /* STAR: to everybody in the tree, each message once to each, its hops counted. */
 #include <stdio.h>
 
+#include <unistd.h>
+
 #include "tests/protocols/fixture.h"
 
 #include "tests/support/world.h"
@@ -474,4 +476,34 @@ ON_EVERY_STREAM(star, raw_refuses_what_has_no_word)
     cr_assert_eq(spoke_send(scene.s, new_with_words(&word, 1, "yes"), 0), 0);
     raw_expect_word(&scene.peers[0], 1, "yes");
     clear_scene(&scene);
+}
+
+/* An expiry was for the way here, not for the way on. */
+Test(star, passes_on_what_would_have_expired_at_its_sender)
+{
+    spoke_socket *from = open_socket(SPOKE_STAR), *to = open_socket(SPOKE_STAR);
+    spoke_engine *e;
+    spoke_socket *middle;
+    char url[ENDPOINT_MAX];
+
+    endpoint_fresh(url, INPROC);
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    cr_assert_eq(spoke_socket_open(&middle, SPOKE_STAR, e), 0);
+    cr_assert_eq(spoke_socket_set_duration(from, SPOKE_OPT_SEND_EXPIRY, 200 * SPOKE_MS), 0);
+    cr_assert_eq(spoke_listen(middle, url, NULL, 0), 0);
+    dial(from, url);
+    dial(to, url);
+    for (struct spoke_stats stats = {0}; stats.pipes_current < 2;) {
+        cr_assert_geq(spoke_engine_poll(e, SPOKE_MS), 0);
+        cr_assert_eq(spoke_socket_stats(middle, &stats), 0);
+    }
+    wait_pipes(from, 1);
+    wait_pipes(to, 1);
+    send_text(from, "on");
+    usleep(300000); /* the one in the middle does nothing meanwhile */
+    for (int i = 0; i < 100 && stats_of(to).recv_queue_high == 0; i++)
+        cr_assert_geq(spoke_engine_poll(e, 10 * SPOKE_MS), 0);
+    expect_text(to, "on");
+    cr_assert_eq(spoke_engine_close(e), 0);
+    finish();
 }

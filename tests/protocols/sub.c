@@ -512,6 +512,85 @@ ON_EVERY_STREAM(sub, without_a_queue_it_holds_one_message)
     finish();
 }
 
+ON_EVERY_STREAM(sub, without_a_queue_it_reads_on_behind_what_it_wants_no_longer)
+{
+    spoke_socket *sub = open_sub("a");
+    char url[ENDPOINT_MAX];
+    struct raw_peer p;
+
+    cr_assert_eq(subscribe(sub, "b"), 0);
+    cr_assert_eq(spoke_socket_set_int(sub, SPOKE_OPT_RECV_QUEUE, 0), 0);
+    watch_pipes(sub);
+    listen_on(sub, *t, url);
+    join(&p, sub, url, 1);
+    raw_send_text(&p, "a");
+    wait_arrived(sub, 0, 1);
+    expect_fd(sub, SPOKE_OPT_RECV_FD, true);
+    cr_assert_eq(unsubscribe(sub, "a"), 0);
+    expect_fd(sub, SPOKE_OPT_RECV_FD, false);
+    raw_send_text(&p, "b");
+    expect_text(sub, "b");
+    raw_close(&p);
+    finish();
+}
+
+ON_EVERY_STREAM(sub, drops_the_oldest_of_the_worst_priority)
+{
+    spoke_socket *sub = open_sub("");
+    char urls[2][ENDPOINT_MAX];
+    struct raw_peer peers[2];
+
+    cr_assert_eq(spoke_socket_set_int(sub, SPOKE_OPT_RECV_QUEUE, 4), 0);
+    set_loss(sub, SPOKE_LOSS_OLDEST);
+    watch_pipes(sub);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(spoke_socket_set_int(sub, SPOKE_OPT_RECV_PRIORITY, i == 0 ? 9 : 3), 0);
+        listen_on(sub, *t, urls[i]);
+        join(&peers[i], sub, urls[i], (uint64_t)i + 1);
+    }
+    raw_send_texts(&peers[0], "low", 4);
+    wait_arrived(sub, 0, 4);
+    raw_send_texts(&peers[1], "high", 2);
+    wait_arrived(sub, 1, 2);
+    raw_send_texts(&peers[0], "last", 1);
+    wait_counter(sub, dropped_recv_full, 3);
+    expect_text(sub, "high");
+    expect_text(sub, "high");
+    expect_text(sub, "low");
+    expect_text(sub, "last");
+    raw_close(&peers[0]);
+    raw_close(&peers[1]);
+    finish();
+}
+
+/* As many of the oldest as it takes for the newest to have room, in bytes. */
+ON_EVERY_STREAM(sub, drops_the_oldest_until_there_is_room)
+{
+    spoke_socket *sub = open_sub("");
+    uint8_t large[10000] = {0};
+    char url[ENDPOINT_MAX];
+    struct raw_peer p;
+    spoke_msg *m;
+
+    cr_assert_eq(spoke_socket_set_size(sub, SPOKE_OPT_RECV_QUEUE_BYTES, 12000), 0);
+    set_loss(sub, SPOKE_LOSS_OLDEST);
+    watch_pipes(sub);
+    listen_on(sub, *t, url);
+    join(&p, sub, url, 1);
+    raw_send_texts(&p, "small", 4);
+    for (int i = 0; i < 10; i++)
+        cr_assert_eq(raw_send(&p, large, sizeof large), RAW_OK);
+    wait_arrived(sub, 0, 14); /* nothing holds the publisher up */
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(spoke_recv(sub, &m, 0), 0);
+        cr_assert_eq(spoke_msg_size(m), sizeof large);
+        spoke_msg_free(m);
+    }
+    expect_recv_error(sub, SPOKE_EAGAIN);
+    raw_close(&p);
+    finish();
+}
+
 /* ---- callbacks ---- */
 
 static void
