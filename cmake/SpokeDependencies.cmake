@@ -20,6 +20,9 @@ if(SPOKE_HAVE_SDT)
     target_compile_definitions(spoke-internals INTERFACE SPOKE_HAVE_SDT=1)
 endif()
 
+# Somebody else's event loop, for one example.
+pkg_check_modules(LIBUV IMPORTED_TARGET libuv)
+
 # Peers: what the benchmarks measure beside ours, and what the interoperability tests talk to.
 pkg_check_modules(NANOMSG IMPORTED_TARGET nanomsg)
 pkg_check_modules(ZEROMQ IMPORTED_TARGET libzmq)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Somebody else's event loop: poll(2) waits for everything, the engine is one descriptor of it.
+/* Somebody else's event loop: epoll waits for everything, the engine is one descriptor of it.
  * The other one here is a pipe, whose text is sent to the peer. */
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <spoke/spoke.h>
@@ -41,14 +41,23 @@ turn(spoke_engine *e)
     check(rc);
 }
 
+static void
+watch(int epoll, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
+
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0)
+        exit(1);
+}
+
 int
 main(void)
 {
     spoke_engine *e;
     spoke_socket *a, *b;
-    int ends[2];
+    int ends[2], epoll = epoll_create1(EPOLL_CLOEXEC);
 
-    if (pipe(ends) != 0)
+    if (epoll < 0 || pipe(ends) != 0)
         return 1;
     check(spoke_engine_open(&e, NULL));
     check(spoke_socket_open(&a, SPOKE_PAIR, e));
@@ -56,28 +65,29 @@ main(void)
     check(spoke_socket_on_message(b, on_message, NULL));
     check(spoke_listen(b, "inproc://foreign", NULL, 0));
     check(spoke_dial(a, "inproc://foreign", NULL, 0));
+    watch(epoll, spoke_engine_fd(e));
+    watch(epoll, ends[0]);
 
     if (write(ends[1], "one", 3) != 3)
         return 1;
-    while (received < 1) {
-        struct pollfd fds[] = {
-            {.fd = spoke_engine_fd(e), .events = POLLIN},
-            {.fd = ends[0], .events = POLLIN},
-        };
+    for (;;) {
+        struct epoll_event event;
+
         turn(e); /* before each wait: a call may have left it something to do */
         if (received == 1)
             break;
-        if (poll(fds, 2, 5000) == 0) {
+        if (epoll_wait(epoll, &event, 1, 5000) != 1) {
             fprintf(stderr, "foreign_loop: five seconds and no message\n");
             return 1;
         }
-        if (fds[1].revents != 0) {
+        if (event.data.fd == ends[0]) {
             char text[16];
             ssize_t size = read(ends[0], text, sizeof text);
             if (size > 0)
                 check(spoke_send_bytes(a, text, (size_t)size, 0));
         }
     }
+    close(epoll);
     check(spoke_engine_close(e));
     close(ends[0]);
     close(ends[1]);
