@@ -3,47 +3,50 @@
 # coverage.sh SOURCE-DIRECTORY: the tests that docs/coverage.md names exist, so do the calls, options and errors that it and
 # docs/moving/ name, and every function of nanomsg/nn.h has a row; and each kind of mistake is noticed when one is planted.
 set -euo pipefail
+export LC_ALL=C
 source=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# One line for each folder of tests, and one for the headers: names may be broken over lines.
-for folder in "$source"/tests/*/; do
-    find "$folder" -name '*.c' -exec cat {} + | tr -s ' \n' '  ' >"$work/tests.$(basename "$folder")"
-done
-cat "$source"/include/spoke/* >"$work/headers"
+# Every name that a test may have.  A test is a macro with its suite and its name, perhaps behind a parameter; all may be broken
+# over lines.
+{
+    for folder in "$source"/tests/*/; do
+        find "$folder" -name '*.c' -exec cat {} + | tr -s ' \n' '  ' >"$work/text"
+        for parameter in '' '[^(),]*, '; do
+            grep -oE "[A-Z][A-Za-z_]*\( ?${parameter}[a-z0-9_]+, [a-z0-9_]+ *[,)]" "$work/text" || true
+        done | sed -E "s,.*[( ]([a-z0-9_]+)\, ([a-z0-9_]+) *.\$,$(basename "$folder")/\1/\2,"
+    done
+    find "$source/tests/interop" -name '*.c' -exec sed -nE 's,^MEETING_TEST\((\w+)\,.*,interop/exchange/\1,p' {} +
+    find "$source/examples" -name '*.c' | sed -E 's,.*/(.*)\.c$,example.\1,'
+    grep -oE 'NAME package\.[a-z_-]+' "$source/tests/package/CMakeLists.txt" | cut -d' ' -f2
+} | sort -u >"$work/tests"
 
-test_exists() {
-    local folder suite name
-    case $1 in
-    example.*) [ -f "$source/examples/${1#example.}.c" ]; return ;;
-    package.*) grep -q "NAME $1 " "$source/tests/package/CMakeLists.txt"; return ;;
-    esac
-    IFS=/ read -r folder suite name <<<"$1"
-    [ -f "$work/tests.$folder" ] || return 1
-    grep -qE "[A-Z][A-Za-z_]*\( ?([^(),]*, )?$suite, $name *[,)]" "$work/tests.$folder" ||
-        { [ "$folder/$suite" = interop/exchange ] && grep -qE "MEETING_TEST\($name," "$work/tests.interop"; }
-}
+# Every name of the headers.  Errors lack their prefix there; the typed calls of options are made by a macro.
+{
+    grep -ohE '\w+' "$source"/include/spoke/*
+    sed -nE 's/^ERROR\((\w+).*/SPOKE_\1/p' "$source/include/spoke/errors.def"
+    for owner in socket context dialer listener; do
+        printf "spoke_${owner}_%s\n" {set,get}_{bool,int,size,duration,string}
+    done
+} | sort -u >"$work/names"
 
-# A name of the headers; errors lack their prefix there, the typed option calls are made by a macro.
-name_exists() {
-    local typed='^spoke_(socket|context|dialer|listener)_(set|get)_(bool|int|size|duration|string)$'
-    [[ $1 =~ $typed ]] || grep -qw -- "$1" "$work/headers" || grep -qE "ERROR\(${1#SPOKE_}," "$work/headers"
+sed -nE 's/^NN_EXPORT.*\W(nn_\w+)\(.*/\1/p' "$source/compat/nanomsg/include/nanomsg/nn.h" | sort -u >"$work/functions"
+
+# missing WANTED THERE WHAT: says what is in the first list and not in the second; fails if there is anything.
+missing() {
+    ! comm -23 "$1" "$2" | sed "s/^/coverage: $3: /" | grep .
 }
 
 # check COVERAGE [MORE…]: says what is wrong.
 check() {
-    local wrong=0 name tests
-    tests=$(grep -oE '`[a-z_]+/[a-z0-9_]+/[a-z0-9_]+`|`(example|package)\.[a-z_-]+`' "$1" | tr -d '`' | sort -u)
-    for name in $tests; do
-        test_exists "$name" || { echo "coverage: no such test: $name"; wrong=1; }
-    done
-    for name in $(grep -ohwE '(SPOKE|spoke|SPK|spk)_[A-Za-z0-9_]*[A-Za-z0-9]' "$@" | sort -u); do
-        name_exists "$name" || { echo "coverage: nothing of that name in include/spoke: $name"; wrong=1; }
-    done
-    for name in $(grep '^NN_EXPORT' "$source/compat/nanomsg/include/nanomsg/nn.h" | grep -oE 'nn_[a-z_]+\(' | tr -d '('); do
-        grep -q "\`$name\`" "$1" || { echo "coverage: no row for $name"; wrong=1; }
-    done
+    local wrong=0
+    grep -oE '`[a-z_]+/[a-z0-9_]+/[a-z0-9_]+`|`(example|package)\.[a-z_-]+`' "$1" | tr -d '`' | sort -u >"$work/named"
+    missing "$work/named" "$work/tests" "no such test" || wrong=1
+    grep -ohwE '(SPOKE|spoke|SPK|spk)_[A-Za-z0-9_]*[A-Za-z0-9]' "$@" | sort -u >"$work/named"
+    missing "$work/named" "$work/names" "nothing of that name in include\/spoke" || wrong=1
+    grep -oE '`nn_\w+`' "$1" | tr -d '`' | sort -u >"$work/named"
+    missing "$work/functions" "$work/named" "no row for" || wrong=1
     return $wrong
 }
 
