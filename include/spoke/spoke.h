@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Everything for users of the library.  Start with socket.h.  Module authors: protocol.h,
- * transport.h; tests: sim.h. */
+ * runtime/core/transport.h; tests: sim.h. */
 #ifndef SPOKE_SPOKE_H
 #define SPOKE_SPOKE_H
 
