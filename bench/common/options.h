@@ -8,7 +8,14 @@
 #include <stdint.h>
 
 enum bench_role { BENCH_SERVER, BENCH_CLIENT, BENCH_BOTH };
-enum bench_work { BENCH_LATENCY, BENCH_THROUGHPUT, BENCH_CONNECTIONS, BENCH_PIPES };
+enum bench_work {
+    BENCH_LATENCY,
+    BENCH_THROUGHPUT,
+    BENCH_CONNECTIONS,
+    BENCH_PIPES,
+    BENCH_FANOUT,
+    BENCH_PIPELINE
+};
 enum bench_transport { BENCH_INPROC, BENCH_IPC, BENCH_TCP };
 enum bench_wait { BENCH_BLOCK, BENCH_POLL, BENCH_ADAPTIVE };
 enum bench_mode { BENCH_OWNED, BENCH_SHARED };
@@ -27,7 +34,8 @@ struct bench_options {
     double seconds;
     unsigned batch;    /* messages per call where the library has batch calls; 1 = one at a time */
     size_t chunk_size; /* bytes per system call of the raw stream programs */
-    unsigned connections; /* BENCH_CONNECTIONS: idle ones; BENCH_PIPES: busy ones */
+    unsigned connections; /* BENCH_CONNECTIONS: idle ones; BENCH_PIPES: busy ones;
+                             BENCH_FANOUT: subscribers */
     unsigned watchdog_s;  /* the program ends itself, with an error, after so many seconds */
 };
 

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "fan.h"
 #include "histogram.h"
 
 /* Seldom enough to cost nothing where each spinning thread has a CPU of its own: an answer comes
@@ -61,6 +62,8 @@ bench_spin(unsigned *turns)
 void
 bench_ready(const struct bench_link *l, const char *address)
 {
+    if (bench_is_fan(l->options))
+        bench_fan_listen(address);
     if (l->options->role == BENCH_SERVER) {
         printf("READY %s\n", address);
         fflush(stdout);
@@ -365,5 +368,7 @@ bench_program_main(int argc, char **argv, const struct bench_adapter *a)
         fprintf(stderr, "bench: %s does not do %s\n", a->name, bench_work_name(o.work));
         return 2;
     }
+    if (bench_is_fan(&o))
+        return bench_fan_run(a, &o);
     return o.role == BENCH_BOTH ? run_both(a, &o) : run_alone(a, &o);
 }

@@ -17,6 +17,9 @@ struct bench_link {
     enum bench_role side; /* BENCH_SERVER or BENCH_CLIENT, also in a process that is both */
     uint8_t *pattern;     /* a body to copy from */
     size_t size;
+    /* Another link of this thread that was opened before and is closed later, to share an engine or
+     * the like with, or NULL. */
+    struct bench_link *sibling;
     /* What open() made to lend, or NULL; freed when both sides are closed, since one may hold
      * bodies of the other until then. */
     struct bench_buffers *buffers;
@@ -43,6 +46,10 @@ struct bench_adapter {
 
     /* Wait for one message, check it, send the very same bytes back. */
     int (*echo)(struct bench_link *l, struct bench_check *c);
+
+    /* Do the library's own work, and wait for that, or until `fd` can be read, at most `ms`.  NULL
+     * if its own threads do the work. */
+    int (*wait_input)(struct bench_link *l, int fd, int ms);
 
     /* Does work that is not of this frame; returns the exit status.  NULL if there is none. */
     int (*other)(const struct bench_options *o);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Adapter for nanomsg: PAIR (or REQ and REP) sockets, messages built in place and passed without a
- * copy (NN_MSG). */
+/* Adapter for nanomsg: PAIR (or REQ and REP, PUSH and PULL) sockets, messages built in place and
+ * passed without a copy (NN_MSG).  No fanout: its PUB keeps one message for each subscriber and
+ * loses the others, so there is no rate at which all arrive. */
 #include <errno.h>
 #include <nanomsg/nn.h>
 #include <nanomsg/pair.h>
+#include <nanomsg/pipeline.h>
 #include <nanomsg/reqrep.h>
 #include <nanomsg/tcp.h>
 #include <stdio.h>
@@ -30,6 +32,8 @@ complain(const char *call)
 static int
 socket_protocol(const struct bench_link *l)
 {
+    if (l->options->work == BENCH_PIPELINE)
+        return l->side == BENCH_SERVER ? NN_PUSH : NN_PULL;
     if (l->options->pattern == BENCH_PAIR)
         return NN_PAIR;
     return l->side == BENCH_SERVER ? NN_REP : NN_REQ;
@@ -55,6 +59,10 @@ nanomsg_open(struct bench_link *l)
     const char *address = l->options->address;
     char actual[BENCH_ADDRESS_MAX];
 
+    if (l->options->work == BENCH_FANOUT) {
+        fputs("bench: nanomsg does not do fanout\n", stderr);
+        return -1;
+    }
     n->socket = nn_socket(AF_SP, socket_protocol(l));
     if (n->socket < 0)
         return complain("nn_socket");

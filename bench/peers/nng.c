@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Adapter for NNG: PAIR version 0 (or REQ and REP) sockets, messages built in place and passed
- * without a copy. */
+/* Adapter for NNG: PAIR version 0 (or REQ and REP, PUB and SUB, PUSH and PULL) sockets, messages
+ * built in place and passed without a copy. */
 #include <arpa/inet.h>
 #include <nng/nng.h>
 #include <nng/protocol/pair0/pair.h>
+#include <nng/protocol/pipeline0/pull.h>
+#include <nng/protocol/pipeline0/push.h>
+#include <nng/protocol/pubsub0/pub.h>
+#include <nng/protocol/pubsub0/sub.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <stdio.h>
@@ -29,9 +33,15 @@ complain(const char *call, int rc)
 static int
 open_socket(struct nng_link *n)
 {
+    bool is_server = n->link.side == BENCH_SERVER;
+
+    if (n->link.options->work == BENCH_FANOUT)
+        return is_server ? nng_pub0_open(&n->socket) : nng_sub0_open(&n->socket);
+    if (n->link.options->work == BENCH_PIPELINE)
+        return is_server ? nng_push0_open(&n->socket) : nng_pull0_open(&n->socket);
     if (n->link.options->pattern == BENCH_PAIR)
         return nng_pair0_open(&n->socket);
-    return n->link.side == BENCH_SERVER ? nng_rep0_open(&n->socket) : nng_req0_open(&n->socket);
+    return is_server ? nng_rep0_open(&n->socket) : nng_req0_open(&n->socket);
 }
 
 static int
@@ -39,12 +49,15 @@ set_options(struct nng_link *n)
 {
     int length = n->link.size >= BENCH_LEND_MIN ? QUEUE_LENGTH_LARGE : QUEUE_LENGTH, rc;
 
-    /* REQ and REP have no queues: they refuse these two, and that is well. */
+    /* Sockets that lack a queue refuse its length, and that is well. */
     rc = nng_socket_set_int(n->socket, NNG_OPT_SENDBUF, length);
-    if (rc == 0)
+    if (rc == 0 || rc == NNG_ENOTSUP)
         rc = nng_socket_set_int(n->socket, NNG_OPT_RECVBUF, length);
     if (rc != 0 && rc != NNG_ENOTSUP)
         return complain("nng_socket_set_int", rc);
+    if (n->link.options->work == BENCH_FANOUT && n->link.side == BENCH_CLIENT &&
+        (rc = nng_socket_set(n->socket, NNG_OPT_SUB_SUBSCRIBE, "", 0)) != 0)
+        return complain("nng_socket_set", rc);
     rc = nng_socket_set_size(n->socket, NNG_OPT_RECVMAXSZ, 0);
     return rc == 0 ? 0 : complain("nng_socket_set_size", rc);
 }

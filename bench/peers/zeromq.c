@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Adapter for ZeroMQ: PAIR (or REQ and REP) sockets, one I/O thread, which is its default and was
- * the fastest here. Small bodies are built in place in a zmq_msg_t; large ones are lent
- * (zmq_msg_init_data), which saves a copy. */
+/* Adapter for ZeroMQ: PAIR (or REQ and REP, PUB and SUB, PUSH and PULL) sockets, one I/O thread,
+ * which is its default and was the fastest here. Small bodies are built in place in a zmq_msg_t;
+ * large ones are lent (zmq_msg_init_data), which saves a copy. */
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 
 /* Messages that may wait on each side.  The default is 1000; this gained a tenth over tcp and lost
  * nothing. */
-enum { HIGH_WATER = 10000, LINGER_MS = 2000 };
+enum { HIGH_WATER = 10000, LINGER_MS = 2000, SOCKETS_MAX = 4096 };
 
 struct zeromq_link {
     struct bench_link link; /* first */
@@ -30,6 +30,10 @@ complain(const char *call)
 static int
 socket_type(const struct bench_link *l)
 {
+    if (l->options->work == BENCH_FANOUT)
+        return l->side == BENCH_SERVER ? ZMQ_PUB : ZMQ_SUB;
+    if (l->options->work == BENCH_PIPELINE)
+        return l->side == BENCH_SERVER ? ZMQ_PUSH : ZMQ_PULL;
     if (l->options->pattern == BENCH_PAIR)
         return ZMQ_PAIR;
     return l->side == BENCH_SERVER ? ZMQ_REP : ZMQ_REQ;
@@ -46,6 +50,8 @@ set_options(struct zeromq_link *z)
     if (zmq_setsockopt(z->socket, ZMQ_SNDHWM, &water, sizeof water) != 0 ||
         zmq_setsockopt(z->socket, ZMQ_RCVHWM, &water, sizeof water) != 0 ||
         zmq_setsockopt(z->socket, ZMQ_LINGER, &linger, sizeof linger) != 0)
+        return complain("zmq_setsockopt");
+    if (socket_type(&z->link) == ZMQ_SUB && zmq_setsockopt(z->socket, ZMQ_SUBSCRIBE, "", 0) != 0)
         return complain("zmq_setsockopt");
     return 0;
 }
@@ -66,6 +72,8 @@ zeromq_open(struct bench_link *l)
 
     if (context == NULL && (context = zmq_ctx_new()) == NULL)
         return complain("zmq_ctx_new");
+    if (l->sibling == NULL && l->options->work == BENCH_FANOUT)
+        zmq_ctx_set(context, ZMQ_MAX_SOCKETS, SOCKETS_MAX);
     if ((z->socket = zmq_socket(context, socket_type(l))) == NULL)
         return complain("zmq_socket");
     if (l->size >= BENCH_LEND_MIN)
@@ -82,14 +90,15 @@ zeromq_open(struct bench_link *l)
     return 0;
 }
 
-/* In a process that is both, the client ends the context, which waits for the server. */
+/* In a process that is both, the client ends the context, which waits for the server; of many
+ * receivers the one that was opened first. */
 static void
 zeromq_close(struct bench_link *l)
 {
     struct zeromq_link *z = (struct zeromq_link *)l;
 
     zmq_close(z->socket);
-    if (l->side == BENCH_CLIENT || l->options->role != BENCH_BOTH)
+    if (l->sibling == NULL && (l->side == BENCH_CLIENT || l->options->role != BENCH_BOTH))
         zmq_ctx_term(context);
 }
 

@@ -37,6 +37,8 @@ set_options(spoke_socket *s, const struct bench_options *o)
         rc = spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, QUEUE_LENGTH);
     if (rc == 0)
         rc = spoke_socket_set_size(s, SPOKE_OPT_MAX_RECV_SIZE, 0);
+    if (rc == 0 && o->work == BENCH_FANOUT && o->role == BENCH_CLIENT)
+        rc = spoke_socket_set_string(s, SPOKE_OPT_SUBSCRIBE, "");
     return rc == 0 ? 0 : spoke_bench_complain("spoke_socket_set", rc);
 }
 
@@ -45,22 +47,22 @@ spoke_bench_open(spoke_engine **engine, spoke_socket **socket, int pattern,
                  const struct bench_options *o)
 {
     spoke_engine_config config;
+    bool is_shared = *engine != NULL;
     int rc;
 
-    *engine = NULL;
-    if (o->mode == BENCH_OWNED) {
+    if (o->mode == BENCH_OWNED && !is_shared) {
         spoke_engine_config_init(&config);
         config.busy_poll_ns = busy_poll_ns(o);
         if ((rc = spoke_engine_open(engine, &config)) != 0)
             return spoke_bench_complain("spoke_engine_open", rc);
     }
     if ((rc = spoke_socket_open(socket, pattern, *engine)) != 0) {
-        if (*engine != NULL)
+        if (*engine != NULL && !is_shared)
             spoke_engine_close(*engine);
         return spoke_bench_complain("spoke_socket_open", rc);
     }
     if (set_options(*socket, o) != 0) {
-        spoke_bench_close(*engine, *socket);
+        spoke_bench_close(is_shared ? NULL : *engine, *socket);
         return -1;
     }
     return 0;

@@ -11,7 +11,8 @@
 int spoke_bench_complain(const char *call, int rc);
 
 /* Open a socket as the options ask: on an engine of the calling thread, given in *engine, or on the
- * shared one, *engine NULL then.  0 or -1. */
+ * shared one, *engine NULL then.  Before the call *engine is NULL, or an engine to use.  0 or -1.
+ */
 int spoke_bench_open(spoke_engine **engine, spoke_socket **socket, int pattern,
                      const struct bench_options *o);
 

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Adapter for spoke itself, through its public headers only: PAIR (or REQ and REP) sockets on an
- * owned or the shared engine, one message per call or batches.  Small bodies are written into the
- * message, large ones are lent. */
+/* Adapter for spoke itself, through its public headers only: PAIR (or REQ and REP, PUB and SUB,
+ * PUSH and PULL) sockets on an owned or the shared engine, one message per call or batches.  Small
+ * bodies are written into the message, large ones are lent. */
+#include <errno.h>
+#include <poll.h>
 #include <sched.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "../common/net.h"
 #include "../common/program.h"
@@ -20,6 +24,10 @@ struct spoke_link {
 static int
 socket_pattern(const struct bench_link *l)
 {
+    if (l->options->work == BENCH_FANOUT)
+        return l->side == BENCH_SERVER ? SPOKE_PUB : SPOKE_SUB;
+    if (l->options->work == BENCH_PIPELINE)
+        return l->side == BENCH_SERVER ? SPOKE_PUSH : SPOKE_PULL;
     if (l->options->pattern == BENCH_PAIR)
         return SPOKE_PAIR;
     return l->side == BENCH_SERVER ? SPOKE_REP : SPOKE_REQ;
@@ -46,6 +54,8 @@ spoke_link_open(struct bench_link *l)
 {
     struct spoke_link *p = (struct spoke_link *)l;
 
+    if (l->sibling != NULL)
+        p->engine = ((struct spoke_link *)l->sibling)->engine;
     if (spoke_bench_open(&p->engine, &p->socket, socket_pattern(l), l->options) != 0)
         return -1;
     if (l->size >= BENCH_LEND_MIN)
@@ -58,7 +68,7 @@ spoke_link_close(struct bench_link *l)
 {
     struct spoke_link *p = (struct spoke_link *)l;
 
-    spoke_bench_close(p->engine, p->socket);
+    spoke_bench_close(l->sibling != NULL ? NULL : p->engine, p->socket);
 }
 
 static void
@@ -191,6 +201,26 @@ spoke_link_echo(struct bench_link *l, struct bench_check *c)
     return send_one(p, m);
 }
 
+/* An owned engine is this thread's work. */
+static int
+spoke_link_wait_input(struct bench_link *l, int fd, int ms)
+{
+    struct spoke_link *p = (struct spoke_link *)l;
+    struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = -1, .events = POLLIN}};
+    int rc = 0;
+
+    if (p->engine != NULL) {
+        if ((rc = spoke_engine_poll(p->engine, 0)) < 0)
+            return spoke_bench_complain("spoke_engine_poll", rc);
+        fds[1].fd = spoke_engine_fd(p->engine);
+    }
+    if (rc == 0 && ms > 0 && poll(fds, 2, ms) < 0 && errno != EINTR) {
+        fprintf(stderr, "bench: poll: %s\n", strerror(errno));
+        return -1;
+    }
+    return 0;
+}
+
 static const struct bench_adapter spoke_adapter = {
     .name = "spoke",
     .link_size = sizeof(struct spoke_link),
@@ -199,6 +229,7 @@ static const struct bench_adapter spoke_adapter = {
     .send = spoke_link_send,
     .receive = spoke_link_receive,
     .echo = spoke_link_echo,
+    .wait_input = spoke_link_wait_input,
     .other = spoke_bench_connections,
 };
 
