@@ -206,6 +206,77 @@ Test(bench, streams_are_written_as_json, .timeout = 60)
     cr_assert_eq(spoke, 10); /* 64 B: owned, owned in batches, shared; 64 KiB: owned, shared */
 }
 
+/* Rows with this beginning. */
+static int
+count_rows(const char *text, const char *bench)
+{
+    char begin[64];
+    int n = 0;
+
+    snprintf(begin, sizeof begin, "{\"bench\":\"%s\",", bench);
+    for (const char *p = text; (p = strstr(p, begin)) != NULL; p++)
+        n++;
+    return n;
+}
+
+Test(bench, fan_out_is_measured_for_each_number_of_subscribers, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench fanout --transport inproc,ipc,tcp --wait block --subscribers 1,100 "
+                     "--pairs 1 --seconds 0.1 --json -"),
+                 0, "%s", output);
+    /* ipc and tcp; owned and shared, and owned in batches. */
+    cr_assert_eq(count_rows(output, "fanout-1"), 4, "%s", output);
+    cr_assert_eq(count_rows(output, "fanout-1-batch"), 2, "%s", output);
+    cr_assert_eq(count_rows(output, "fanout-100"), 4, "%s", output);
+    cr_assert_eq(count_rows(output, "fanout-100-batch"), 2, "%s", output);
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+}
+
+Test(bench, pipelines_are_measured_with_small_and_lent_bodies, .timeout = 60)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench pipeline --transport ipc --wait adaptive --size 64,64K --pairs 1 "
+                     "--seconds 0.1 --json -"),
+                 0, "%s", output);
+    cr_assert_eq(count_rows(output, "pipeline"), 4, "%s", output);
+    cr_assert_eq(count_rows(output, "pipeline-batch"), 1, "%s", output);
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+}
+
+/* Whoever is measured must lose nothing, also where bodies are lent or the peers are many. */
+Test(bench, other_libraries_have_the_patterns_too, .timeout = 100)
+{
+    static const char *const programs[] = {"zeromq", "nng", "nanomsg"};
+    char dir[4096], path[4200];
+    int peers = 0, with_pub = 0;
+
+    need_programs(dir);
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/bench-peer-%s", dir, programs[i]);
+        if (access(path, X_OK) != 0)
+            continue;
+        peers++;
+        with_pub += i < 2;
+    }
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench pipeline --transport ipc --wait block --mode shared --pairs 1 "
+                     "--seconds 0.1 --peers --json -"),
+                 0, "%s", output);
+    cr_assert_eq(count_rows(output, "pipeline"), 1 + peers, "%s", output);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench fanout --transport ipc --wait block --mode shared --pairs 1 "
+                     "--subscribers 10 --size 64,64K --seconds 0.1 --peers --json -"),
+                 0, "%s", output);
+    cr_assert_eq(count_rows(output, "fanout-10"), 2 * (1 + with_pub), "%s", output);
+}
+
 Test(bench, the_page_is_one_file_with_drawings_and_no_scripts, .timeout = 60)
 {
     char dir[4096];
@@ -244,6 +315,7 @@ Test(bench, refuses_what_it_does_not_know, .timeout = 20)
     cr_assert_not_null(
         strstr(output, "takes inproc, ipc and tcp, with commas in between, not \"udp\""), "%s",
         output);
+    cr_assert_eq(run(output, SPOKE_TOOL " bench fanout --subscribers 7 2>&1"), 1);
     cr_assert_eq(run(output, SPOKE_TOOL " bench --size 7 2>&1"), 1);
     cr_assert_eq(run(output, SPOKE_TOOL " bench --pairs 0 2>&1"), 1);
     cr_assert_eq(run(output, SPOKE_TOOL " bench --json /nowhere/at/all 2>&1"), 2);

@@ -132,6 +132,28 @@ Test(bench_payload, sees_a_stale_body)
     free(pattern);
 }
 
+/* A subscriber that joins late: its first message may have any number, but only a greeting, and
+ * from then on none may be missing. */
+Test(bench_payload, lets_only_the_first_greeting_have_any_number)
+{
+    uint8_t *pattern = bench_pattern_new(64), body[64];
+    struct bench_check c;
+
+    cr_assert_not_null(freopen("/dev/null", "w", stderr));
+    bench_check_init(&c, 64, pattern, true);
+    c.joins_late = true;
+    bench_fill(body, pattern, 64, 7, BENCH_MEASURE);
+    cr_assert_eq(bench_check_message(&c, body, 64), -1, "no greeting");
+    bench_fill(body, pattern, 64, 7, BENCH_HELLO);
+    cr_assert_eq(bench_check_message(&c, body, 64), 0);
+    bench_fill(body, pattern, 64, 9, BENCH_HELLO);
+    cr_assert_eq(bench_check_message(&c, body, 64), -1, "lost");
+    bench_fill(body, pattern, 64, 8, BENCH_WARM);
+    cr_assert_eq(bench_check_message(&c, body, 64), 0);
+    cr_assert_eq(c.verified, 2);
+    free(pattern);
+}
+
 Test(bench_payload, sees_a_lost_a_repeated_and_a_short_message)
 {
     uint8_t *pattern = bench_pattern_new(64), body[64];

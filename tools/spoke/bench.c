@@ -24,6 +24,7 @@ enum {
     ID_PAIRS,
     ID_SECONDS,
     ID_IDLE,
+    ID_SUBSCRIBERS,
     ID_QUICK,
     ID_JSON,
     ID_HTML,
@@ -37,6 +38,7 @@ static const struct tool_option options[] = {
     {"wait", 'w', "LIST", "block, poll, adaptive (all; one-way: block, adaptive)", ID_WAIT},
     {"batch", 0, "LIST", "one-way: messages per call (shared 1, owned 1 and 256)", ID_BATCH},
     {"connections", 0, "N", "how many idle ones (10000)", ID_IDLE},
+    {"subscribers", 0, "LIST", "fanout: how many: 1, 10, 100, 1000 (1,10,100)", ID_SUBSCRIBERS},
     {"peers", 'p', NULL, "also other libraries: ZeroMQ, NNG, nanomsg, where installed", ID_PEERS},
     {NULL, 0, NULL, "How long", 0},
     {"pairs", 'n', "N", "rounds; each runs every program once (5)", ID_PAIRS},
@@ -50,7 +52,7 @@ static const struct tool_option options[] = {
 };
 
 static const struct tool_page page = {
-    .usage = "[latency|throughput|connections|all] [OPTION …]",
+    .usage = "[latency|throughput|pipeline|fanout|connections|all] [OPTION …]",
     .about = "Measures spoke beside the smallest program that does the same work with no library "
              "(raw: the\n"
              "fastest of several kernel mechanisms) and beside other libraries.  All take turns, "
@@ -60,7 +62,8 @@ static const struct tool_page page = {
              "checked.  The default work is latency and throughput.",
     .options = options,
     .notes =
-        "Round trips: p50, p99, p99.9 in microseconds.  One-way: messages per second.  CPU is both "
+        "Round trips: p50, p99, p99.9 in microseconds.  One-way: messages per second; fan-out: "
+        "deliveries.  CPU is both "
         "sides'.\n"
         "A ratio is the median over rounds; in brackets the smallest and the largest.  Raw "
         "programs and other\n"
@@ -211,6 +214,7 @@ apply_option(struct arguments *a, int id, char *value)
     static const char *const transports[] = {"inproc", "ipc", "tcp", NULL};
     static const char *const modes[] = {"owned", "shared", NULL};
     static const char *const waits[] = {"block", "poll", "adaptive", NULL};
+    static const char *const subscribers[] = {"1", "10", "100", "1000", NULL};
     struct bench_plan *p = &a->plan;
 
     switch (id) {
@@ -222,6 +226,7 @@ apply_option(struct arguments *a, int id, char *value)
     case ID_PAIRS: return parse_count("pairs", value, BENCH_ROUNDS_MAX, &p->rounds);
     case ID_SECONDS: return parse_run_time(p, value);
     case ID_IDLE: return parse_count("connections", value, 1000000, &p->idle);
+    case ID_SUBSCRIBERS: return parse_list(&p->subscribers, "subscribers", value, subscribers);
     case ID_PEERS: p->with_peers = true; return true;
     case ID_QUICK: p->rounds = 3, p->seconds = 0.2; return true;
     case ID_JSON: a->json = value; return true;
@@ -234,10 +239,13 @@ choose_work(struct bench_plan *p, const char *word)
 {
     p->latency = strcmp(word, "latency") == 0 || strcmp(word, "all") == 0;
     p->throughput = strcmp(word, "throughput") == 0 || strcmp(word, "all") == 0;
+    p->pipeline = strcmp(word, "pipeline") == 0 || strcmp(word, "all") == 0;
+    p->fanout = strcmp(word, "fanout") == 0 || strcmp(word, "all") == 0;
     p->connections = strcmp(word, "connections") == 0 || strcmp(word, "all") == 0;
-    if (p->latency || p->throughput || p->connections)
+    if (p->latency || p->throughput || p->pipeline || p->fanout || p->connections)
         return true;
-    tool_error("there is nothing called \"%s\" to measure: latency, throughput, connections or all",
+    tool_error("there is nothing called \"%s\" to measure: latency, throughput, pipeline, fanout, "
+               "connections or all",
                word);
     return false;
 }
@@ -255,6 +263,7 @@ parse_arguments(struct arguments *a, int argc, char **argv, int *status)
                  .rounds = 5,
                  .seconds = 0.5,
                  .idle = 10000,
+                 .subscribers = {3, {"1", "10", "100"}},
                  .transports = {3, {"inproc", "ipc", "tcp"}},
                  .modes = {2, {"owned", "shared"}}},
     };

@@ -16,6 +16,19 @@ enum {
     TRIALS = 2,
 };
 
+/* One thing to measure. */
+struct work {
+    const char *word;        /* what the programs know it as */
+    const char *title;       /* for the progress line */
+    const char *bench;       /* the rows' name, one message a call */
+    const char *bench_batch; /* and in batches */
+    const char *receivers;   /* how many, as a number */
+    bool is_latency;
+    bool is_pattern; /* between two processes only, and the client receives; there is no raw program
+                      */
+    bool is_lossy;   /* nanomsg loses most of it */
+};
+
 /* One result, in the unit of the row. */
 struct result {
     double value;
@@ -40,6 +53,7 @@ struct contestant {
 struct group {
     struct bench_plan *plan;
     struct bench_runner *runner;
+    const struct work *work;
     bool is_latency;
     const char *transport;
     const char *wait;
@@ -105,6 +119,8 @@ add_raws(struct group *g)
 {
     bool is_adaptive = strcmp(g->wait, "adaptive") == 0;
 
+    if (g->work->is_pattern)
+        return;
     if (!is_adaptive || !g->is_latency)
         add_raws_waiting(g, is_adaptive ? "block" : g->wait);
     if (is_adaptive)
@@ -152,7 +168,8 @@ add_peers(struct group *g)
 
     add(g, BENCH_PEER, "bench-peer-zeromq", "zeromq", wait);
     add(g, BENCH_PEER, "bench-peer-nng", "nng", wait);
-    add(g, BENCH_PEER, "bench-peer-nanomsg", "nanomsg", wait);
+    if (!g->work->is_lossy)
+        add(g, BENCH_PEER, "bench-peer-nanomsg", "nanomsg", wait);
 }
 
 /* ---- running ---- */
@@ -162,9 +179,8 @@ show_progress(const struct group *g, const struct contestant *c, const char *ste
 {
     char size[32], text[160];
 
-    snprintf(text, sizeof text, "%s %s %s, wait %s: %s, %s %s %s",
-             g->is_latency ? "round trip" : "one-way", g->transport, bench_size_text(g->size, size),
-             g->wait, step, c->impl, c->mode, c->detail);
+    snprintf(text, sizeof text, "%s %s %s, wait %s: %s, %s %s %s", g->work->title, g->transport,
+             bench_size_text(g->size, size), g->wait, step, c->impl, c->mode, c->detail);
     bench_progress(g->plan, text);
 }
 
@@ -175,8 +191,9 @@ read_result(const struct group *g, const struct bench_lines *lines)
                  bench_line_number(lines->client, "cpu_us");
 
     if (!g->is_latency) {
-        double messages = bench_line_number(lines->server, "messages");
-        return (struct result){.value = bench_line_number(lines->server, "rate"),
+        const char *receiver = g->work->is_pattern ? lines->client : lines->server;
+        double messages = bench_line_number(receiver, "messages");
+        return (struct result){.value = bench_line_number(receiver, "rate"),
                                .p50 = NAN,
                                .p99 = NAN,
                                .p999 = NAN,
@@ -194,13 +211,22 @@ run_one(struct group *g, struct contestant *c, double seconds, const char *step)
 {
     struct result none = {NAN, NAN, NAN, NAN, NAN};
     char size[TEXT_MAX], duration[TEXT_MAX];
-    const char *args[] = {"--bench",   g->is_latency ? "latency" : "throughput",
-                          "--size",    size,
-                          "--seconds", duration,
-                          "--wait",    c->wait,
-                          "--batch",   c->batch,
-                          "--chunk",   c->chunk,
-                          NULL,        NULL,
+    const char *args[] = {"--bench",
+                          g->work->word,
+                          "--size",
+                          size,
+                          "--seconds",
+                          duration,
+                          "--wait",
+                          c->wait,
+                          "--batch",
+                          c->batch,
+                          "--chunk",
+                          c->chunk,
+                          "--connections",
+                          g->work->receivers,
+                          NULL,
+                          NULL,
                           NULL};
     struct bench_lines lines;
 
@@ -208,8 +234,8 @@ run_one(struct group *g, struct contestant *c, double seconds, const char *step)
     snprintf(size, sizeof size, "%zu", g->size);
     snprintf(duration, sizeof duration, "%.3f", seconds);
     if (c->mode[0] != '\0') {
-        args[12] = "--mode";
-        args[13] = c->mode;
+        args[14] = "--mode";
+        args[15] = c->mode;
     }
     if (bench_runner_run(g->runner, c->program, g->transport, args, (unsigned)(seconds * 3) + 20,
                          &lines) == 0)
@@ -342,14 +368,6 @@ best_peer_cpu(const struct group *g)
     return best;
 }
 
-static const char *
-bench_name(const struct group *g, const struct contestant *c)
-{
-    if (g->is_latency)
-        return "latency";
-    return strcmp(c->batch, "1") == 0 ? "throughput" : "throughput-batch";
-}
-
 static void
 add_row(const struct group *g, const struct contestant *c, struct bench_rows *rows)
 {
@@ -357,7 +375,7 @@ add_row(const struct group *g, const struct contestant *c, struct bench_rows *ro
 
     if (row == NULL)
         return;
-    row->bench = bench_name(g, c);
+    row->bench = strcmp(c->batch, "1") == 0 ? g->work->bench : g->work->bench_batch;
     row->kind = c->kind;
     snprintf(row->impl, sizeof row->impl, "%s", c->impl);
     snprintf(row->detail, sizeof row->detail, "%s", c->detail);
@@ -411,25 +429,29 @@ run_group(struct group *g, struct bench_rows *rows)
 }
 
 static void
-compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows, bool is_latency)
+compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows,
+             const struct work *work)
 {
     static const struct bench_list latency_waits = {3, {"block", "poll", "adaptive"}};
     static const struct bench_list throughput_waits = {2, {"block", "adaptive"}};
     const struct bench_list *waits = p->waits.count > 0 ? &p->waits
-                                     : is_latency       ? &latency_waits
+                                     : work->is_latency ? &latency_waits
                                                         : &throughput_waits;
     size_t default_sizes[] = {64, 1048576};
     const size_t *sizes = p->sizes > 0 ? p->size : default_sizes;
-    unsigned count = p->sizes > 0 ? p->sizes : is_latency ? 1 : 2;
+    unsigned count = p->sizes > 0 ? p->sizes : strcmp(work->word, "throughput") == 0 ? 2 : 1;
     static struct group g;
 
     for (unsigned t = 0; t < p->transports.count; t++) {
+        if (work->is_pattern && strcmp(p->transports.words[t], "inproc") == 0)
+            continue;
         for (unsigned s = 0; s < count; s++) {
             for (unsigned w = 0; w < waits->count && bench_goes_on(p); w++) {
                 memset(&g, 0, sizeof g);
+                g.work = work;
+                g.is_latency = work->is_latency;
                 g.plan = p;
                 g.runner = r;
-                g.is_latency = is_latency;
                 g.transport = p->transports.words[t];
                 g.wait = waits->words[w];
                 g.size = sizes[s];
@@ -439,11 +461,56 @@ compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
     }
 }
 
+/* PUB to as many SUB as were asked for. */
+static void
+compare_fanout(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
+{
+    static const char *const names[][3] = {{"1", "fanout-1", "fanout-1-batch"},
+                                           {"10", "fanout-10", "fanout-10-batch"},
+                                           {"100", "fanout-100", "fanout-100-batch"},
+                                           {"1000", "fanout-1000", "fanout-1000-batch"}};
+
+    for (unsigned i = 0; i < p->subscribers.count; i++) {
+        for (unsigned j = 0; j < sizeof names / sizeof *names; j++) {
+            struct work work = {.word = "fanout",
+                                .title = bench_title(names[j][1]),
+                                .bench = names[j][1],
+                                .bench_batch = names[j][2],
+                                .receivers = names[j][0],
+                                .is_pattern = true,
+                                .is_lossy = true};
+            if (strcmp(names[j][0], p->subscribers.words[i]) == 0)
+                compare_work(p, r, rows, &work);
+        }
+    }
+}
+
 void
 bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
 {
+    static const struct work latency = {.word = "latency",
+                                        .title = "round trip",
+                                        .bench = "latency",
+                                        .receivers = "1",
+                                        .is_latency = true};
+    static const struct work throughput = {.word = "throughput",
+                                           .title = "one-way",
+                                           .bench = "throughput",
+                                           .bench_batch = "throughput-batch",
+                                           .receivers = "1"};
+    static const struct work pipeline = {.word = "pipeline",
+                                         .title = "PUSH to PULL",
+                                         .bench = "pipeline",
+                                         .bench_batch = "pipeline-batch",
+                                         .receivers = "1",
+                                         .is_pattern = true};
+
     if (p->latency)
-        compare_work(p, r, rows, true);
+        compare_work(p, r, rows, &latency);
     if (p->throughput)
-        compare_work(p, r, rows, false);
+        compare_work(p, r, rows, &throughput);
+    if (p->pipeline)
+        compare_work(p, r, rows, &pipeline);
+    if (p->fanout)
+        compare_fanout(p, r, rows);
 }

@@ -67,7 +67,8 @@ is_latency(const struct bench_row *row)
 static bool
 is_throughput(const struct bench_row *row)
 {
-    return strncmp(row->bench, "throughput", 10) == 0;
+    return strncmp(row->bench, "throughput", 10) == 0 || strncmp(row->bench, "pipeline", 8) == 0 ||
+           strncmp(row->bench, "fanout", 6) == 0;
 }
 
 /* ---- the parts of a drawing ---- */
@@ -315,8 +316,9 @@ draw_throughput_group(FILE *f, const struct bench_rows *rows, unsigned group)
 static void
 draw_throughput(FILE *f, const struct bench_rows *rows)
 {
-    fputs("<h2>One-way streams</h2>\n<p>As much as goes through, one sender, one receiver; longer "
-          "is better.</p>\n",
+    fputs("<h2>One-way streams</h2>\n<p>As much as goes through, one sender, one receiver unless "
+          "it says otherwise; "
+          "longer is better.</p>\n",
           f);
     fputs(key, f);
     for (unsigned g = 0; g < rows->groups; g++)
@@ -344,9 +346,15 @@ curve_y(const struct bench_row *row)
 }
 
 static bool
+is_same_work(const struct bench_row *a, const struct bench_row *b)
+{
+    return strcmp(bench_title(a->bench), bench_title(b->bench)) == 0;
+}
+
+static bool
 is_same_contestant(const struct bench_row *a, const struct bench_row *b)
 {
-    return strcmp(a->impl, b->impl) == 0 && strcmp(a->mode, b->mode) == 0 &&
+    return is_same_work(a, b) && strcmp(a->impl, b->impl) == 0 && strcmp(a->mode, b->mode) == 0 &&
            strcmp(a->wait, b->wait) == 0 && strcmp(a->transport, b->transport) == 0 &&
            is_throughput(a) && is_throughput(b) &&
            (a->kind != BENCH_SPOKE || a->size >= 65536 || b->size >= 65536 ||
@@ -442,8 +450,8 @@ draw_curve_axes(FILE *f)
 static bool
 is_same_drawing(const struct bench_row *a, const struct bench_row *b)
 {
-    return is_throughput(a) && is_throughput(b) && strcmp(a->transport, b->transport) == 0 &&
-           strcmp(a->wait, b->wait) == 0;
+    return is_same_work(a, b) && is_throughput(a) && is_throughput(b) &&
+           strcmp(a->transport, b->transport) == 0 && strcmp(a->wait, b->wait) == 0;
 }
 
 /* Whether row `lead` is the first of its drawing, and that has several sizes. */

@@ -16,6 +16,8 @@ struct bench_list {
 struct bench_plan {
     bool latency;
     bool throughput;
+    bool pipeline;
+    bool fanout;
     bool connections;
     bool with_peers;
     unsigned rounds;
@@ -23,17 +25,18 @@ struct bench_plan {
     unsigned idle;  /* connections: how many idle ones */
     struct bench_list transports;
     struct bench_list modes;
-    struct bench_list waits;   /* empty: those that suit the work */
-    struct bench_list batches; /* empty: those that suit the mode */
-    unsigned sizes;            /* 0: those that suit the work */
+    struct bench_list waits;       /* empty: those that suit the work */
+    struct bench_list batches;     /* empty: those that suit the mode */
+    struct bench_list subscribers; /* fanout: how many: 1, 10, 100, 1000 */
+    unsigned sizes;                /* 0: those that suit the work */
     size_t size[BENCH_LIST_MAX];
     FILE *table;      /* where people read */
     bool is_terminal; /* stderr is one: show progress */
     unsigned failed;  /* runs that went wrong */
 };
 
-/* Latency and throughput: raw, spoke and peers in turn.  Adds rows and prints each group when it is
- * done. Stops early when a signal came. */
+/* Latency, throughput, pipeline and fanout: raw (the first two), spoke and peers in turn.  Adds
+ * rows and prints each group when it is done. Stops early when a signal came. */
 void bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
 
 /* Connections: how cost grows with their number. */

@@ -66,6 +66,16 @@ bench_title(const char *bench)
         return "round trip";
     if (strncmp(bench, "throughput", 10) == 0)
         return "one-way stream";
+    if (strncmp(bench, "pipeline", 8) == 0)
+        return "PUSH to PULL";
+    if (strncmp(bench, "fanout-1000", 11) == 0)
+        return "PUB to 1000 SUB";
+    if (strncmp(bench, "fanout-100", 10) == 0)
+        return "PUB to 100 SUB";
+    if (strncmp(bench, "fanout-10", 9) == 0)
+        return "PUB to 10 SUB";
+    if (strncmp(bench, "fanout-1", 8) == 0)
+        return "PUB to 1 SUB";
     if (strcmp(bench, "connections") == 0)
         return "idle connections";
     return "busy connections";

@@ -42,6 +42,8 @@ static const struct target targets[] = {
     {"P13", stream, "ipc", NULL, NULL, 1048576, rate, BEST_PEER, false, 1},
     {"P13", stream, "tcp", NULL, NULL, 1048576, rate, RAW, false, 0.90},
     {"P13", stream, "tcp", NULL, NULL, 1048576, rate, BEST_PEER, false, 1},
+    {"P14", "fanout-100", "ipc", NULL, NULL, 64, rate, ZEROMQ, false, 3},
+    {"P14", "fanout-100-batch", "ipc", NULL, NULL, 64, rate, ZEROMQ, false, 3},
     {"P15", "connections", NULL, NULL, NULL, 0, "memory_per_connection", ABSOLUTE, true, 4096},
     {"P15", "connections", NULL, NULL, NULL, 0, "round_trip_growth", ABSOLUTE, true, 1.20},
     {"P17", latency, NULL, NULL, block, 0, trip, CPU_OF_BEST_PEER, true, 1},
