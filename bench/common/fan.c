@@ -26,7 +26,8 @@
 enum {
     WINDOW_MAX = 2048, /* messages, half of the shortest queue */
     WINDOW_BYTES = 512 << 10,
-    WINDOW_LARGE = 8, /* of bodies that are lent */
+    WINDOW_DELIVERIES = 200000, /* what the slowest library delivers in a few seconds */
+    WINDOW_LARGE = 8,           /* of bodies that are lent */
     BURST = 64,
     REPORTS = 32, /* in a window */
     HELLO_MS = 20,
@@ -53,11 +54,13 @@ complain(const char *call)
 static unsigned
 window_of(const struct bench_options *o)
 {
-    size_t window = WINDOW_BYTES / o->size;
+    size_t window = WINDOW_BYTES / o->size, most = WINDOW_DELIVERIES / o->connections;
 
     if (o->size >= BENCH_LEND_MIN)
         return WINDOW_LARGE;
-    return window < WINDOW_MAX ? (unsigned)window : WINDOW_MAX;
+    most = most < WINDOW_MAX ? most : WINDOW_MAX;
+    window = window < most ? window : most;
+    return window > WINDOW_LARGE ? (unsigned)window : WINDOW_LARGE;
 }
 
 /* ---- reports ---- */
