@@ -7,7 +7,7 @@
  * window, for which every library's queues have room.  A PUSH needs none: it waits by itself.
  *
  * As every receiver gets every message, one thread serves them in turn, waiting at each: no library
- * needs to be asked which of them is ready. */
+ * needs to be asked which of them is ready.  Surveys likewise: one at a time, answered by all. */
 #include "fan.h"
 
 #include <errno.h>
@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "histogram.h"
 #include "net.h"
 
 enum {
@@ -41,7 +42,7 @@ static int listener = -1;
 bool
 bench_is_fan(const struct bench_options *o)
 {
-    return o->work == BENCH_FANOUT || o->work == BENCH_PIPELINE;
+    return o->work == BENCH_FANOUT || o->work == BENCH_PIPELINE || o->work == BENCH_SURVEY;
 }
 
 static int
@@ -233,13 +234,19 @@ send_phase(struct sender *s, enum bench_phase phase, double seconds, uint64_t co
     return 0;
 }
 
+static double
+warm_up(const struct bench_options *o)
+{
+    return o->seconds / 4 < 0.3 ? o->seconds / 4 : 0.3;
+}
+
 static int
 run_sender(struct sender *s)
 {
     const struct bench_options *o = s->link->options;
     int rc;
 
-    if (greet(s) != 0 || send_phase(s, BENCH_WARM, o->seconds / 4 < 0.3 ? o->seconds / 4 : 0.3, 0))
+    if (greet(s) != 0 || send_phase(s, BENCH_WARM, warm_up(o), 0) != 0)
         return -1;
     s->begin = bench_meter_read();
     s->sent = s->next;
@@ -255,20 +262,74 @@ run_sender(struct sender *s)
     return rc < 0 ? -1 : 0;
 }
 
+/* ---- the surveyor ---- */
+
+/* Ask, and take an answer of each respondent: it repeats the question. */
+static int
+survey(struct sender *s, struct bench_check *c, enum bench_phase phase)
+{
+    uint64_t number = s->next;
+
+    if (send_some(s, phase, 1) != 0)
+        return -1;
+    for (unsigned i = 0; i < s->link->options->connections; i++) {
+        bench_check_expect(c, number, phase);
+        if (s->adapter->receive(s->link, c) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int
+run_surveyor(struct sender *s, struct bench_histogram *h, uint64_t *verified)
+{
+    const struct bench_options *o = s->link->options;
+    struct bench_check c;
+    uint64_t until, last, now;
+
+    bench_check_init(&c, o->size, s->link->pattern, false);
+    if (greet(s) != 0)
+        return -1;
+    for (until = bench_now_ns() + (uint64_t)(warm_up(o) * 1e9); bench_now_ns() < until;)
+        if (survey(s, &c, BENCH_WARM) != 0)
+            return -1;
+    s->begin = bench_meter_read();
+    until = s->begin.wall_ns + (uint64_t)(o->seconds * 1e9);
+    last = bench_now_ns();
+    do {
+        if (survey(s, &c, BENCH_MEASURE) != 0)
+            return -1;
+        now = bench_now_ns();
+        bench_histogram_add(h, now - last);
+        last = now;
+    } while (o->count != 0 ? h->count < o->count : now < until);
+    s->end = bench_meter_read();
+    s->sent = h->count;
+    *verified = c.verified;
+    return survey(s, &c, BENCH_LAST);
+}
+
 static void
 print_result(const struct bench_adapter *a, const struct bench_options *o, uint64_t messages,
-             const struct bench_meter *begin, const struct bench_meter *end, uint64_t verified)
+             const struct bench_meter *begin, const struct bench_meter *end, uint64_t verified,
+             const struct bench_histogram *h)
 {
     double seconds = (double)(end->wall_ns - begin->wall_ns) / 1e9;
 
     printf("{\"bench\":\"%s\",\"impl\":\"%s\",\"role\":\"%s\",\"transport\":\"%s\",\"mode\":\"%s\","
            "\"wait\":\"%s\",\"size\":%zu,\"batch\":%u,\"connections\":%u,\"messages\":%llu,"
-           "\"seconds\":%.6f,\"cpu_us\":%llu,\"verified\":%llu,\"errors\":0,\"rate\":%.1f}\n",
+           "\"seconds\":%.6f,\"cpu_us\":%llu,\"verified\":%llu,\"errors\":0,\"rate\":%.1f",
            bench_work_name(o->work), a->name, bench_role_name(o->role),
            bench_transport_name(o->transport), bench_mode_name(o->mode), bench_wait_name(o->wait),
            o->size, o->batch, o->connections, (unsigned long long)messages, seconds,
            (unsigned long long)(end->cpu_us - begin->cpu_us), (unsigned long long)verified,
            seconds > 0 ? (double)messages / seconds : 0);
+    if (h != NULL)
+        printf(",\"p50_ns\":%llu,\"p99_ns\":%llu,\"p999_ns\":%llu",
+               (unsigned long long)bench_histogram_quantile(h, 0.5),
+               (unsigned long long)bench_histogram_quantile(h, 0.99),
+               (unsigned long long)bench_histogram_quantile(h, 0.999));
+    puts("}");
 }
 
 static struct bench_link *
@@ -291,9 +352,13 @@ new_link(const struct bench_adapter *a, const struct bench_options *o, struct be
 static int
 serve(const struct bench_adapter *a, const struct bench_options *o)
 {
+    static struct bench_histogram histogram;
     struct sender s = {.adapter = a, .link = new_link(a, o, NULL)};
+    bool asks = o->work == BENCH_SURVEY;
+    uint64_t verified = 0;
     int rc = 1;
 
+    bench_histogram_init(&histogram);
     if (a->open(s.link) != 0)
         goto free_link;
     s.reports = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
@@ -301,9 +366,10 @@ serve(const struct bench_adapter *a, const struct bench_options *o)
         complain("accept of reports");
         goto close_link;
     }
-    rc = run_sender(&s) == 0 ? 0 : 1;
+    rc = asks ? run_surveyor(&s, &histogram, &verified) : run_sender(&s);
+    rc = rc == 0 ? 0 : 1;
     if (rc == 0)
-        print_result(a, o, s.sent, &s.begin, &s.end, 0);
+        print_result(a, o, s.sent, &s.begin, &s.end, verified, asks ? &histogram : NULL);
     close(s.reports);
 close_link:
     a->close(s.link);
@@ -361,6 +427,15 @@ close_receivers(struct receivers *r)
     free(pattern);
 }
 
+/* Take what has come; a respondent one survey, which it answers. */
+static int
+take(const struct receivers *r, struct receiver *one)
+{
+    if (r->options->work == BENCH_SURVEY)
+        return r->adapter->echo(one->link, &one->check);
+    return r->adapter->receive(one->link, &one->check);
+}
+
 /* Take messages until all receivers expect number `target`, or have got the last one. */
 static int
 receive_all(struct receivers *r, uint64_t target)
@@ -368,7 +443,7 @@ receive_all(struct receivers *r, uint64_t target)
     for (unsigned i = 0; i < r->open; i++) {
         struct receiver *one = &r->all[i];
         while (one->check.phase != BENCH_LAST && bench_number(one->check.expected) < target)
-            if (r->adapter->receive(one->link, &one->check) != 0)
+            if (take(r, one) != 0)
                 return -1;
     }
     return 0;
@@ -391,7 +466,7 @@ join(struct receivers *r)
 
     for (unsigned i = 0; i < r->open; i++) {
         struct receiver *one = &r->all[i];
-        if (r->adapter->receive(one->link, &one->check) != 0)
+        if (take(r, one) != 0)
             return 0;
         if (bench_number(one->check.expected) > highest)
             highest = bench_number(one->check.expected);
@@ -399,10 +474,28 @@ join(struct receivers *r)
     return highest;
 }
 
+/* The last answers must have arrived before anybody closes: the surveyor goes first. */
+static int
+wait_for_end(const struct receivers *r, int reports)
+{
+    char byte;
+
+    while (recv(reports, &byte, 1, MSG_DONTWAIT) != 0) {
+        struct pollfd p = {.fd = reports, .events = POLLIN};
+        int rc = r->adapter->wait_input != NULL
+                     ? r->adapter->wait_input(r->all[0].link, reports, 100)
+                     : poll(&p, 1, 100);
+        if (rc < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int
 run_receivers(struct receivers *r, int reports)
 {
-    unsigned step = (window_of(r->options) + REPORTS - 1) / REPORTS;
+    bool answers = r->options->work == BENCH_SURVEY;
+    unsigned step = answers ? 1 : (window_of(r->options) + REPORTS - 1) / REPORTS;
     uint64_t target = join(r);
 
     if (target == 0 || report(reports, target) != 0)
@@ -414,7 +507,7 @@ run_receivers(struct receivers *r, int reports)
         if (r->options->work == BENCH_FANOUT && report(reports, target) != 0)
             return -1;
     }
-    return report(reports, all_ended);
+    return answers ? wait_for_end(r, reports) : report(reports, all_ended);
 }
 
 static void
@@ -428,7 +521,7 @@ print_receivers(const struct receivers *r)
     }
     /* They are served in turn: the first one begins, the last one ends. */
     print_result(r->adapter, r->options, messages, &r->all[0].check.started,
-                 &r->all[r->open - 1].check.finished, verified);
+                 &r->all[r->open - 1].check.finished, verified, NULL);
 }
 
 static int

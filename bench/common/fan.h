@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* One-way work between one sender, the server, and receivers that never answer, all in the client:
- * PUB to many SUB (fanout), PUSH to one PULL (pipeline).  Two processes, one thread each. */
+/* Work between one sender, the server, and several receivers, all in the client: PUB to many SUB
+ * (fanout) and PUSH to one PULL (pipeline), one way; SURVEYOR and many RESPONDENT (survey), from
+ * the question to the last answer.  Two processes, one thread each. */
 #ifndef BENCH_FAN_H
 #define BENCH_FAN_H
 

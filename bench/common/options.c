@@ -11,7 +11,7 @@
 /* The order of the words is the order of the enums. */
 static const char *const role_names[] = {"server", "client", "both", NULL};
 static const char *const work_names[] = {"latency", "throughput", "connections", "pipes",
-                                         "fanout",  "pipeline",   NULL};
+                                         "fanout",  "pipeline",   "survey",      NULL};
 static const char *const transport_names[] = {"inproc", "ipc", "tcp", NULL};
 static const char *const wait_names[] = {"block", "poll", "adaptive", NULL};
 static const char *const mode_names[] = {"owned", "shared", NULL};
@@ -20,7 +20,8 @@ static const char *const pattern_names[] = {"pair", "req", NULL};
 static const char help[] =
     "usage: bench-X --role server|client|both --transport inproc|ipc|tcp --address URL [options]\n"
     "Measures one thing in one process; `spoke bench` starts the pairs and compares them.\n\n"
-    "  --bench latency|throughput|connections|pipes|fanout|pipeline   what to measure (latency)\n"
+    "  --bench latency|throughput|connections|pipes|fanout|pipeline|survey   what to measure "
+    "(latency)\n"
     "  --size BYTES        body of a message, 8 to 64 MiB (64)\n"
     "  --count N           messages to measure, or\n"
     "  --seconds S         how long to measure (1)\n"
@@ -29,7 +30,7 @@ static const char help[] =
     "  --pattern pair|req            latency only (pair)\n"
     "  --batch N           spoke only: messages per call, 1 to 1024 (1)\n"
     "  --chunk BYTES       raw streams only: bytes per system call (65536)\n"
-    "  --connections N     for connections and pipes; fanout: subscribers (1)\n"
+    "  --connections N     for connections and pipes; fanout and survey: receivers (1)\n"
     "  --watchdog S        give up after S seconds (3 x seconds + 20)\n"
     "A server prints `READY address`; each side ends with one line of JSON.\n";
 

@@ -14,7 +14,8 @@ enum bench_work {
     BENCH_CONNECTIONS,
     BENCH_PIPES,
     BENCH_FANOUT,
-    BENCH_PIPELINE
+    BENCH_PIPELINE,
+    BENCH_SURVEY
 };
 enum bench_transport { BENCH_INPROC, BENCH_IPC, BENCH_TCP };
 enum bench_wait { BENCH_BLOCK, BENCH_POLL, BENCH_ADAPTIVE };
@@ -35,7 +36,7 @@ struct bench_options {
     unsigned batch;    /* messages per call where the library has batch calls; 1 = one at a time */
     size_t chunk_size; /* bytes per system call of the raw stream programs */
     unsigned connections; /* BENCH_CONNECTIONS: idle ones; BENCH_PIPES: busy ones;
-                             BENCH_FANOUT: subscribers */
+                             BENCH_FANOUT, BENCH_SURVEY: receivers */
     unsigned watchdog_s;  /* the program ends itself, with an error, after so many seconds */
 };
 

@@ -11,6 +11,9 @@
 #include "options.h"
 #include "payload.h"
 
+/* How long a survey waits for answers. */
+enum { BENCH_SURVEY_MS = 10000 };
+
 /* One side of a connection, as the frame sees it.  Adapters embed it first in their own struct. */
 struct bench_link {
     const struct bench_options *options;

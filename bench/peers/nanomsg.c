@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* Adapter for nanomsg: PAIR (or REQ and REP, PUSH and PULL) sockets, messages built in place and
- * passed without a copy (NN_MSG).  No fanout: its PUB keeps one message for each subscriber and
- * loses the others, so there is no rate at which all arrive. */
+/* Adapter for nanomsg: PAIR (or REQ and REP, PUSH and PULL, SURVEYOR and RESPONDENT) sockets,
+ * messages built in place and passed without a copy (NN_MSG).  No fanout: its PUB keeps one message
+ * for each subscriber and loses the others, so there is no rate at which all arrive. */
 #include <errno.h>
 #include <nanomsg/nn.h>
 #include <nanomsg/pair.h>
 #include <nanomsg/pipeline.h>
 #include <nanomsg/reqrep.h>
+#include <nanomsg/survey.h>
 #include <nanomsg/tcp.h>
 #include <stdio.h>
 
@@ -34,6 +35,8 @@ socket_protocol(const struct bench_link *l)
 {
     if (l->options->work == BENCH_PIPELINE)
         return l->side == BENCH_SERVER ? NN_PUSH : NN_PULL;
+    if (l->options->work == BENCH_SURVEY)
+        return l->side == BENCH_SERVER ? NN_SURVEYOR : NN_RESPONDENT;
     if (l->options->pattern == BENCH_PAIR)
         return NN_PAIR;
     return l->side == BENCH_SERVER ? NN_REP : NN_REQ;
@@ -42,12 +45,15 @@ socket_protocol(const struct bench_link *l)
 static int
 set_options(const struct nanomsg_link *n)
 {
-    int bytes = BUFFER_BYTES, no_limit = -1, yes = 1;
+    int bytes = BUFFER_BYTES, no_limit = -1, yes = 1, ms = BENCH_SURVEY_MS;
 
     if (nn_setsockopt(n->socket, NN_SOL_SOCKET, NN_SNDBUF, &bytes, sizeof bytes) != 0 ||
         nn_setsockopt(n->socket, NN_SOL_SOCKET, NN_RCVBUF, &bytes, sizeof bytes) != 0 ||
         nn_setsockopt(n->socket, NN_SOL_SOCKET, NN_RCVMAXSIZE, &no_limit, sizeof no_limit) != 0 ||
         nn_setsockopt(n->socket, NN_TCP, NN_TCP_NODELAY, &yes, sizeof yes) != 0)
+        return complain("nn_setsockopt");
+    if (socket_protocol(&n->link) == NN_SURVEYOR &&
+        nn_setsockopt(n->socket, NN_SURVEYOR, NN_SURVEYOR_DEADLINE, &ms, sizeof ms) != 0)
         return complain("nn_setsockopt");
     return 0;
 }

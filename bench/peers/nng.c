@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Adapter for NNG: PAIR version 0 (or REQ and REP, PUB and SUB, PUSH and PULL) sockets, messages
- * built in place and passed without a copy. */
+/* Adapter for NNG: PAIR version 0 (or REQ and REP, PUB and SUB, PUSH and PULL, SURVEYOR and
+ * RESPONDENT) sockets, messages built in place and passed without a copy. */
 #include <arpa/inet.h>
 #include <nng/nng.h>
 #include <nng/protocol/pair0/pair.h>
@@ -10,6 +10,8 @@
 #include <nng/protocol/pubsub0/sub.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
+#include <nng/protocol/survey0/respond.h>
+#include <nng/protocol/survey0/survey.h>
 #include <stdio.h>
 
 #include "../common/net.h"
@@ -39,6 +41,8 @@ open_socket(struct nng_link *n)
         return is_server ? nng_pub0_open(&n->socket) : nng_sub0_open(&n->socket);
     if (n->link.options->work == BENCH_PIPELINE)
         return is_server ? nng_push0_open(&n->socket) : nng_pull0_open(&n->socket);
+    if (n->link.options->work == BENCH_SURVEY)
+        return is_server ? nng_surveyor0_open(&n->socket) : nng_respondent0_open(&n->socket);
     if (n->link.options->pattern == BENCH_PAIR)
         return nng_pair0_open(&n->socket);
     return is_server ? nng_rep0_open(&n->socket) : nng_req0_open(&n->socket);
@@ -58,6 +62,9 @@ set_options(struct nng_link *n)
     if (n->link.options->work == BENCH_FANOUT && n->link.side == BENCH_CLIENT &&
         (rc = nng_socket_set(n->socket, NNG_OPT_SUB_SUBSCRIBE, "", 0)) != 0)
         return complain("nng_socket_set", rc);
+    if (n->link.options->work == BENCH_SURVEY && n->link.side == BENCH_SERVER &&
+        (rc = nng_socket_set_ms(n->socket, NNG_OPT_SURVEYOR_SURVEYTIME, BENCH_SURVEY_MS)) != 0)
+        return complain("nng_socket_set_ms", rc);
     rc = nng_socket_set_size(n->socket, NNG_OPT_RECVMAXSZ, 0);
     return rc == 0 ? 0 : complain("nng_socket_set_size", rc);
 }

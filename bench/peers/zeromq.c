@@ -77,6 +77,10 @@ zeromq_open(struct bench_link *l)
         return complain("zmq_ctx_new");
     if (l->sibling == NULL && l->options->work == BENCH_FANOUT)
         zmq_ctx_set(context, ZMQ_MAX_SOCKETS, SOCKETS_MAX);
+    if (l->options->work == BENCH_SURVEY) {
+        fputs("bench: zeromq does not do surveys\n", stderr);
+        return -1;
+    }
     if ((z->socket = zmq_socket(context, socket_type(l))) == NULL)
         return complain("zmq_socket");
     if (l->size >= BENCH_LEND_MIN)

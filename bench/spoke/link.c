@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "../common/net.h"
+#include "../common/program.h"
 
 /* Messages that may wait on each side, as many as the peers are given. */
 enum { QUEUE_LENGTH = 4096 };
@@ -39,6 +40,8 @@ set_options(spoke_socket *s, const struct bench_options *o)
         rc = spoke_socket_set_size(s, SPOKE_OPT_MAX_RECV_SIZE, 0);
     if (rc == 0 && o->work == BENCH_FANOUT && o->role == BENCH_CLIENT)
         rc = spoke_socket_set_string(s, SPOKE_OPT_SUBSCRIBE, "");
+    if (rc == 0 && o->work == BENCH_SURVEY && o->role == BENCH_SERVER)
+        rc = spoke_socket_set_duration(s, SPOKE_OPT_SURVEY_TIME, BENCH_SURVEY_MS * SPOKE_MS);
     return rc == 0 ? 0 : spoke_bench_complain("spoke_socket_set", rc);
 }
 

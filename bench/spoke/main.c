@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Adapter for spoke itself, through its public headers only: PAIR (or REQ and REP, PUB and SUB,
- * PUSH and PULL) sockets on an owned or the shared engine, one message per call or batches.  Small
- * bodies are written into the message, large ones are lent. */
+ * PUSH and PULL, SURVEYOR and RESPONDENT) sockets on an owned or the shared engine, one message per
+ * call or batches.  Small bodies are written into the message, large ones are lent. */
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -28,6 +28,8 @@ socket_pattern(const struct bench_link *l)
         return l->side == BENCH_SERVER ? SPOKE_PUB : SPOKE_SUB;
     if (l->options->work == BENCH_PIPELINE)
         return l->side == BENCH_SERVER ? SPOKE_PUSH : SPOKE_PULL;
+    if (l->options->work == BENCH_SURVEY)
+        return l->side == BENCH_SERVER ? SPOKE_SURVEYOR : SPOKE_RESPONDENT;
     if (l->options->pattern == BENCH_PAIR)
         return SPOKE_PAIR;
     return l->side == BENCH_SERVER ? SPOKE_REP : SPOKE_REQ;

@@ -250,12 +250,24 @@ Test(bench, pipelines_are_measured_with_small_and_lent_bodies, .timeout = 60)
     cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
 }
 
+Test(bench, surveys_are_measured_in_every_mode_and_wait, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench survey --transport ipc,tcp --pairs 1 --seconds 0.1 --json -"),
+                 0, "%s", output);
+    cr_assert_eq(count_rows(output, "survey-10"), 12, "%s", output);
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+}
+
 /* Whoever is measured must lose nothing, also where bodies are lent or the peers are many. */
 Test(bench, other_libraries_have_the_patterns_too, .timeout = 100)
 {
     static const char *const programs[] = {"zeromq", "nng", "nanomsg"};
     char dir[4096], path[4200];
-    int peers = 0, with_pub = 0;
+    int peers = 0, with_pub = 0, has_zeromq = 0;
 
     need_programs(dir);
     for (int i = 0; i < 3; i++) {
@@ -264,12 +276,18 @@ Test(bench, other_libraries_have_the_patterns_too, .timeout = 100)
             continue;
         peers++;
         with_pub += i < 2;
+        has_zeromq += i == 0;
     }
     cr_assert_eq(run(output, SPOKE_TOOL
                      " bench pipeline --transport ipc --wait block --mode shared --pairs 1 "
                      "--seconds 0.1 --peers --json -"),
                  0, "%s", output);
     cr_assert_eq(count_rows(output, "pipeline"), 1 + peers, "%s", output);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench survey --transport ipc --wait block --mode shared --pairs 1 "
+                     "--seconds 0.1 --peers --json -"),
+                 0, "%s", output);
+    cr_assert_eq(count_rows(output, "survey-10"), 1 + peers - has_zeromq, "%s", output);
     cr_assert_eq(run(output, SPOKE_TOOL
                      " bench fanout --transport ipc --wait block --mode shared --pairs 1 "
                      "--subscribers 10 --size 64,64K --seconds 0.1 --peers --json -"),

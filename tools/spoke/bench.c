@@ -52,7 +52,7 @@ static const struct tool_option options[] = {
 };
 
 static const struct tool_page page = {
-    .usage = "[latency|throughput|pipeline|fanout|connections|all] [OPTION …]",
+    .usage = "[latency|throughput|pipeline|fanout|survey|connections|all] [OPTION …]",
     .about = "Measures spoke beside the smallest program that does the same work with no library "
              "(raw: the\n"
              "fastest of several kernel mechanisms) and beside other libraries.  All take turns, "
@@ -241,11 +241,12 @@ choose_work(struct bench_plan *p, const char *word)
     p->throughput = strcmp(word, "throughput") == 0 || strcmp(word, "all") == 0;
     p->pipeline = strcmp(word, "pipeline") == 0 || strcmp(word, "all") == 0;
     p->fanout = strcmp(word, "fanout") == 0 || strcmp(word, "all") == 0;
+    p->survey = strcmp(word, "survey") == 0 || strcmp(word, "all") == 0;
     p->connections = strcmp(word, "connections") == 0 || strcmp(word, "all") == 0;
-    if (p->latency || p->throughput || p->pipeline || p->fanout || p->connections)
+    if (p->latency || p->throughput || p->pipeline || p->fanout || p->survey || p->connections)
         return true;
     tool_error("there is nothing called \"%s\" to measure: latency, throughput, pipeline, fanout, "
-               "connections or all",
+               "survey, connections or all",
                word);
     return false;
 }

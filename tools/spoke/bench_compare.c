@@ -26,6 +26,7 @@ struct work {
     bool is_latency;
     bool is_pattern; /* between two processes only, and the client receives; there is no raw program
                       */
+    bool is_survey;  /* ZeroMQ has none; the server takes the time */
     bool is_lossy;   /* nanomsg loses most of it */
 };
 
@@ -166,8 +167,10 @@ add_peers(struct group *g)
 {
     const char *wait = strcmp(g->wait, "poll") == 0 ? "poll" : "block";
 
-    add(g, BENCH_PEER, "bench-peer-zeromq", "zeromq", wait);
-    add(g, BENCH_PEER, "bench-peer-nng", "nng", wait);
+    if (!g->work->is_survey)
+        add(g, BENCH_PEER, "bench-peer-zeromq", "zeromq", wait);
+    /* NNG's surveys come to a standstill when it is asked without waiting. */
+    add(g, BENCH_PEER, "bench-peer-nng", "nng", g->work->is_survey ? "block" : wait);
     if (!g->work->is_lossy)
         add(g, BENCH_PEER, "bench-peer-nanomsg", "nanomsg", wait);
 }
@@ -187,6 +190,7 @@ show_progress(const struct group *g, const struct contestant *c, const char *ste
 static struct result
 read_result(const struct group *g, const struct bench_lines *lines)
 {
+    const char *asker = g->work->is_survey ? lines->server : lines->client;
     double cpu = bench_line_number(lines->server, "cpu_us") +
                  bench_line_number(lines->client, "cpu_us");
 
@@ -199,11 +203,11 @@ read_result(const struct group *g, const struct bench_lines *lines)
                                .p999 = NAN,
                                .cpu_us_per_msg = cpu / messages};
     }
-    return (struct result){.value = bench_line_number(lines->client, "p50_ns") / 1e3,
-                           .p50 = bench_line_number(lines->client, "p50_ns") / 1e3,
-                           .p99 = bench_line_number(lines->client, "p99_ns") / 1e3,
-                           .p999 = bench_line_number(lines->client, "p999_ns") / 1e3,
-                           .cpu_us_per_msg = cpu / bench_line_number(lines->client, "messages")};
+    return (struct result){.value = bench_line_number(asker, "p50_ns") / 1e3,
+                           .p50 = bench_line_number(asker, "p50_ns") / 1e3,
+                           .p99 = bench_line_number(asker, "p99_ns") / 1e3,
+                           .p999 = bench_line_number(asker, "p999_ns") / 1e3,
+                           .cpu_us_per_msg = cpu / bench_line_number(asker, "messages")};
 }
 
 static struct result
@@ -485,6 +489,21 @@ compare_fanout(struct bench_plan *p, struct bench_runner *r, struct bench_rows *
     }
 }
 
+/* SURVEYOR and ten RESPONDENT. */
+static void
+compare_survey(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
+{
+    static const struct work survey = {.word = "survey",
+                                       .title = "survey",
+                                       .bench = "survey-10",
+                                       .receivers = "10",
+                                       .is_latency = true,
+                                       .is_pattern = true,
+                                       .is_survey = true};
+
+    compare_work(p, r, rows, &survey);
+}
+
 void
 bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
 {
@@ -513,4 +532,6 @@ bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *r
         compare_work(p, r, rows, &pipeline);
     if (p->fanout)
         compare_fanout(p, r, rows);
+    if (p->survey)
+        compare_survey(p, r, rows);
 }

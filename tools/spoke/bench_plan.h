@@ -18,6 +18,7 @@ struct bench_plan {
     bool throughput;
     bool pipeline;
     bool fanout;
+    bool survey;
     bool connections;
     bool with_peers;
     unsigned rounds;
@@ -35,8 +36,8 @@ struct bench_plan {
     unsigned failed;  /* runs that went wrong */
 };
 
-/* Latency, throughput, pipeline and fanout: raw (the first two), spoke and peers in turn.  Adds
- * rows and prints each group when it is done. Stops early when a signal came. */
+/* Latency, throughput, pipeline, fanout and survey: raw (the first two), spoke and peers in turn.
+ * Adds rows and prints each group when it is done. Stops early when a signal came. */
 void bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
 
 /* Connections: how cost grows with their number. */

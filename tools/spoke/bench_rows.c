@@ -66,6 +66,8 @@ bench_title(const char *bench)
         return "round trip";
     if (strncmp(bench, "throughput", 10) == 0)
         return "one-way stream";
+    if (strcmp(bench, "survey-10") == 0)
+        return "survey of 10 RESPONDENT";
     if (strncmp(bench, "pipeline", 8) == 0)
         return "PUSH to PULL";
     if (strncmp(bench, "fanout-1000", 11) == 0)
@@ -154,6 +156,12 @@ print_growth_row(FILE *f, const struct bench_row *row)
 }
 
 static bool
+is_latency(const struct bench_row *row)
+{
+    return strcmp(row->bench, "latency") == 0 || strncmp(row->bench, "survey", 6) == 0;
+}
+
+static bool
 is_growth(const struct bench_row *row)
 {
     return strcmp(row->bench, "connections") == 0 || strncmp(row->bench, "pipes", 5) == 0;
@@ -168,7 +176,7 @@ print_heading(FILE *f, const struct bench_row *row)
             bench_size_text(row->size, size), row->wait);
     if (is_growth(row))
         return;
-    if (strcmp(row->bench, "latency") == 0)
+    if (is_latency(row))
         fprintf(f, "  %-26s%9s%9s%9s%11s  %-20s  %-20s\n", "", "p50 us", "p99", "p99.9",
                 "CPU us/msg", "x raw (spread)", "x best peer (spread)");
     else
@@ -190,7 +198,7 @@ bench_print_group(FILE *f, const struct bench_rows *rows, unsigned group)
         has_heading = true;
         if (is_growth(row))
             print_growth_row(f, row);
-        else if (strcmp(row->bench, "latency") == 0)
+        else if (is_latency(row))
             print_latency_row(f, row);
         else
             print_throughput_row(f, row);

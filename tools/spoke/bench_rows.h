@@ -20,8 +20,8 @@ struct bench_spread {
 };
 
 struct bench_row {
-    const char *bench; /* latency, throughput, pipeline, fanout-N (these also …-batch), connections,
-                          pipes-N */
+    const char *bench; /* latency, throughput, pipeline, fanout-N (these also …-batch), survey-10,
+                          connections, pipes-N */
     enum bench_kind kind;
     char impl[16];   /* raw, spoke, zeromq … */
     char detail[24]; /* for people: which raw mechanism, how many per batch */
