@@ -217,19 +217,43 @@ nn_socket(int domain, int protocol)
 
 /* ---- close ---- */
 
+static void
+close_descriptor(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
 /* A poll that waits on this descriptor, ours or the program's own, is to look again. */
 static void
 end_descriptor(int *fd)
 {
     uint64_t one = 1;
 
-    if (*fd < 0)
-        return;
-    if (write(*fd, &one, sizeof one) < 0) {
+    if (*fd >= 0 && write(*fd, &one, sizeof one) < 0) {
         /* It is readable already. */
     }
-    close(*fd);
-    *fd = -1;
+    close_descriptor(fd);
+}
+
+/* The socket is the parent's of a fork.  What its descriptors refer to is shared with it, and its
+ * lists are as another thread may have left them, halfway: they are only forgotten. */
+static void
+abandon(struct compat_socket *c)
+{
+    close_descriptor(&c->recv_fd);
+    close_descriptor(&c->send_fd);
+    c->subscriptions = NULL;
+}
+
+static void
+clear(struct compat_socket *c)
+{
+    end_descriptor(&c->recv_fd);
+    end_descriptor(&c->send_fd);
+    compat_options_forget(c);
+    free(c->endpoints);
 }
 
 /* False: somebody else has closed it before. */
@@ -237,15 +261,16 @@ static bool
 close_slot(struct compat_socket *c)
 {
     spoke_socket *handle = atomic_exchange(&c->handle, NULL);
+    int rc;
 
     if (handle == NULL)
         return false;
-    spoke_socket_close(handle); /* releases all who wait, and waits for them */
+    rc = spoke_socket_close(handle); /* releases all who wait, and waits for them */
     pthread_mutex_lock(&c->lock);
-    end_descriptor(&c->recv_fd);
-    end_descriptor(&c->send_fd);
-    compat_options_forget(c);
-    free(c->endpoints);
+    if (rc == SPOKE_EFORKED)
+        abandon(c);
+    else
+        clear(c);
     c->endpoints = NULL;
     c->endpoint_count = c->endpoint_room = 0;
     pthread_mutex_unlock(&c->lock);

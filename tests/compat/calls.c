@@ -2,6 +2,8 @@
 /* What each call says to wrong arguments, options, names and numbers. */
 #include "tests/compat/fixture.h"
 
+#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -131,6 +133,42 @@ Test(calls, a_child_of_a_fork_opens_its_own_sockets)
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     FAILS(EAGAIN, nn_send(s, "a", 1, NN_DONTWAIT));
     OK(nn_close(s));
+}
+
+static bool
+is_readable(int fd)
+{
+    struct pollfd one = {.fd = fd, .events = POLLIN};
+
+    return poll(&one, 1, 0) == 1;
+}
+
+Test(calls, a_child_of_a_fork_closes_nothing_of_its_parents)
+{
+    for (int term = 0; term < 2; term++) {
+        int s = sock(AF_SP, NN_SUB), pair = sock(AF_SP, NN_PAIR), status;
+        int in = get_int(pair, NN_SOL_SOCKET, NN_RCVFD),
+            out = get_int(pair, NN_SOL_SOCKET, NN_SNDFD);
+        struct nn_pollfd fd = {.fd = pair, .events = NN_POLLIN | NN_POLLOUT};
+        pid_t child;
+
+        OK(nn_setsockopt(s, NN_SUB, NN_SUB_SUBSCRIBE, "a", 1));
+        child = fork();
+        cr_assert(child >= 0);
+        if (child == 0) {
+            if (term)
+                nn_term();
+            else if (nn_close(s) != 0 || nn_close(pair) != 0)
+                _exit(1);
+            _exit(fcntl(in, F_GETFD) == -1 && fcntl(out, F_GETFD) == -1 ? 0 : 2);
+        }
+        cr_assert_eq(waitpid(child, &status, 0), child);
+        cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        cr_assert(!is_readable(in) && !is_readable(out));
+        cr_assert_eq(nn_poll(&fd, 1, 0), 0);
+        OK(nn_close(s));
+        OK(nn_close(pair));
+    }
 }
 
 /* ---- options ---- */
