@@ -66,7 +66,9 @@ struct compat_socket {
     char name[64];
     size_t name_size;
     int recv_fd,
-        send_fd; /* copies of spoke's, so that they outlive its socket; -1: not asked for */
+        send_fd;      /* copies of spoke's, so that they outlive its socket; -1: not asked for */
+    unsigned pollers; /* that wait with one of them: they are not closed meanwhile */
+    pthread_cond_t no_poller;
     struct compat_endpoint *endpoints;
     size_t endpoint_count, endpoint_room;
     int last_id;
@@ -106,6 +108,10 @@ enum compat_direction { COMPAT_RECV, COMPAT_SEND };
 /* The descriptor that is readable while a receive or send would not wait, or -1 and errno: EBADF,
  * ENOPROTOOPT no such direction. */
 int compat_descriptor(int s, enum compat_direction direction);
+/* The same, for a poll: nn_close() waits for compat_poll_end(), and only then gives the
+ * descriptor's and the socket's number back. */
+int compat_poll_begin(int s, enum compat_direction direction);
+void compat_poll_end(int s);
 
 /* ---- addresses (address.c) ---- */
 

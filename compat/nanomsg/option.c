@@ -325,6 +325,32 @@ compat_descriptor(int s, enum compat_direction direction)
     return fd;
 }
 
+int
+compat_poll_begin(int s, enum compat_direction direction)
+{
+    struct compat_socket *c = compat_lock(s);
+    int fd;
+
+    if (c == NULL)
+        return -1;
+    fd = copy_descriptor(c, direction);
+    if (fd >= 0)
+        c->pollers++;
+    compat_unlock(c);
+    return fd;
+}
+
+void
+compat_poll_end(int s)
+{
+    struct compat_socket *c = &compat_sockets[s]; /* it may be closed, but it is not another one */
+
+    pthread_mutex_lock(&c->lock);
+    if (--c->pollers == 0)
+        pthread_cond_signal(&c->no_poller);
+    compat_unlock(c);
+}
+
 /* ---- the calls ---- */
 
 static int

@@ -8,53 +8,76 @@
 
 #define FEW 16 /* entries that need no memory of their own */
 
-/* Two descriptors an entry: to receive and to send; negative ones are passed over. */
-static int
-prepare(const struct nn_pollfd *fds, int count, struct pollfd *each)
-{
-    for (int i = 0; i < count; i++) {
-        for (int direction = 0; direction < 2; direction++) {
-            struct pollfd *one = &each[2 * i + direction];
-            int event = direction == COMPAT_RECV ? NN_POLLIN : NN_POLLOUT;
+struct polling {
+    struct nn_pollfd *fds;
+    int count;
+    struct pollfd *each; /* two an entry: to receive and to send; negative: not asked for */
+};
 
-            *one = (struct pollfd){.fd = -1, .events = POLLIN};
-            if ((fds[i].events & event) == 0)
-                continue;
-            one->fd = compat_descriptor(fds[i].fd, (enum compat_direction)direction);
-            if (one->fd < 0)
-                return -1;
-        }
+/* Leaves errno. */
+static void
+release(void *polling)
+{
+    const struct polling *p = polling;
+    int error = errno;
+
+    for (int i = 0; i < 2 * p->count; i++)
+        if (p->each[i].fd >= 0)
+            compat_poll_end(p->fds[i / 2].fd);
+    errno = error;
+}
+
+static bool
+prepare(struct polling *p)
+{
+    for (int i = 0; i < 2 * p->count; i++)
+        p->each[i] = (struct pollfd){.fd = -1, .events = POLLIN};
+    for (int i = 0; i < 2 * p->count; i++) {
+        enum compat_direction direction = i % 2 == 0 ? COMPAT_RECV : COMPAT_SEND;
+        int event = direction == COMPAT_RECV ? NN_POLLIN : NN_POLLOUT;
+
+        if ((p->fds[i / 2].events & event) != 0 &&
+            (p->each[i].fd = compat_poll_begin(p->fds[i / 2].fd, direction)) < 0)
+            return false;
     }
-    return 0;
+    return true;
 }
 
 /* Count the entries with events; -1 and EBADF if one was closed meanwhile, which makes its
  * descriptors readable. */
 static int
-report(struct nn_pollfd *fds, int count, const struct pollfd *each)
+report(const struct polling *p)
 {
     int ready = 0;
 
-    for (int i = 0; i < count; i++)
-        if (fds[i].events != 0 && compat_handle(fds[i].fd) == NULL)
+    for (int i = 0; i < p->count; i++)
+        if (p->fds[i].events != 0 && compat_handle(p->fds[i].fd) == NULL)
             return -1;
-    for (int i = 0; i < count; i++) {
-        fds[i].revents = (short)((each[2 * i].revents != 0 ? NN_POLLIN : 0) |
-                                 (each[2 * i + 1].revents != 0 ? NN_POLLOUT : 0));
-        ready += fds[i].revents != 0;
+    for (int i = 0; i < p->count; i++) {
+        p->fds[i].revents = (short)((p->each[2 * i].revents != 0 ? NN_POLLIN : 0) |
+                                    (p->each[2 * i + 1].revents != 0 ? NN_POLLOUT : 0));
+        ready += p->fds[i].revents != 0;
     }
     return ready;
 }
 
+/* Also a thread that is cancelled while it polls releases what it holds. */
 static int
 poll_with(struct nn_pollfd *fds, int count, int timeout, struct pollfd *each)
 {
-    int rc;
+    struct polling p = {.fds = fds, .count = count, .each = each};
+    int rc = -1;
 
-    if (prepare(fds, count, each) != 0)
+    if (!prepare(&p)) {
+        release(&p);
         return -1;
+    }
+    pthread_cleanup_push(release, &p);
     rc = poll(each, 2 * (nfds_t)count, timeout);
-    return rc <= 0 ? rc : report(fds, count, each);
+    if (rc > 0)
+        rc = report(&p);
+    pthread_cleanup_pop(1);
+    return rc;
 }
 
 int

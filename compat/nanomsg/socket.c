@@ -22,8 +22,10 @@ static bool terminated; /* for good; table_lock */
 static void
 init_locks(void)
 {
-    for (int i = 0; i < SOCKETS_MOST; i++)
+    for (int i = 0; i < SOCKETS_MOST; i++) {
         pthread_mutex_init(&compat_sockets[i].lock, NULL);
+        pthread_cond_init(&compat_sockets[i].no_poller, NULL);
+    }
 }
 
 static void
@@ -227,31 +229,34 @@ close_descriptor(int *fd)
 
 /* A poll that waits on this descriptor, ours or the program's own, is to look again. */
 static void
-end_descriptor(int *fd)
+wake_pollers(int fd)
 {
     uint64_t one = 1;
 
-    if (*fd >= 0 && write(*fd, &one, sizeof one) < 0) {
+    if (fd >= 0 && write(fd, &one, sizeof one) < 0) {
         /* It is readable already. */
     }
-    close_descriptor(fd);
 }
 
 /* The socket is the parent's of a fork.  What its descriptors refer to is shared with it, and its
- * lists are as another thread may have left them, halfway: they are only forgotten. */
+ * lists are as another thread may have left them, halfway: they are only forgotten.  So are the
+ * polls of its threads, which do not exist here. */
 static void
 abandon(struct compat_socket *c)
 {
-    close_descriptor(&c->recv_fd);
-    close_descriptor(&c->send_fd);
+    c->pollers = 0;
     c->subscriptions = NULL;
 }
 
+/* A poll looks its descriptors up when it begins and again when it wakes: were one closed before it
+ * is over, it would find whatever file has the number by then. */
 static void
 clear(struct compat_socket *c)
 {
-    end_descriptor(&c->recv_fd);
-    end_descriptor(&c->send_fd);
+    wake_pollers(c->recv_fd);
+    wake_pollers(c->send_fd);
+    while (c->pollers > 0)
+        pthread_cond_wait(&c->no_poller, &c->lock);
     compat_options_forget(c);
     free(c->endpoints);
 }
@@ -271,6 +276,8 @@ close_slot(struct compat_socket *c)
         abandon(c);
     else
         clear(c);
+    close_descriptor(&c->recv_fd);
+    close_descriptor(&c->send_fd);
     c->endpoints = NULL;
     c->endpoint_count = c->endpoint_room = 0;
     pthread_mutex_unlock(&c->lock);

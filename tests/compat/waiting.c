@@ -5,8 +5,10 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/select.h>
 #include <time.h>
+#include <unistd.h>
 
 /* ---- in another thread ---- */
 
@@ -145,6 +147,60 @@ Test(waiting, close_ends_a_poll_in_another_thread)
     pthread_join(p.thread, NULL);
     cr_assert_eq(p.result, -1);
     cr_assert_eq(p.error, EBADF);
+}
+
+/* poll(2) looks a number up again when it wakes. */
+Test(waiting, a_file_with_a_closed_sockets_number_does_not_take_its_poll)
+{
+    enum { FILES = 4 };
+
+    for (int i = 0; i < 20; i++) {
+        struct polling p = {.socket = sock(AF_SP, NN_PAIR)};
+        int files[FILES];
+
+        cr_assert_eq(pthread_create(&p.thread, NULL, run_poll, &p), 0);
+        sleep_ms(5);
+        OK(nn_close(p.socket));
+        for (int k = 0; k < FILES; k++)
+            cr_assert((files[k] = eventfd(0, EFD_CLOEXEC)) >= 0);
+        pthread_join(p.thread, NULL);
+        cr_assert_eq(p.result, -1);
+        cr_assert_eq(p.error, EBADF);
+        for (int k = 0; k < FILES; k++)
+            close(files[k]);
+    }
+}
+
+/* The number is free again as soon as it is closed.  A poll that began too late for that finds a
+ * socket that cannot receive. */
+Test(waiting, a_poll_does_not_go_over_to_the_next_socket_of_its_number)
+{
+    for (int i = 0; i < 20; i++) {
+        struct polling p = {.socket = sock(AF_SP, NN_PAIR)};
+        int other;
+
+        cr_assert_eq(pthread_create(&p.thread, NULL, run_poll, &p), 0);
+        sleep_ms(5);
+        OK(nn_close(p.socket));
+        OK(other = nn_socket(AF_SP, NN_PUSH));
+        pthread_join(p.thread, NULL);
+        cr_assert_eq(p.result, -1);
+        cr_assert(p.error == EBADF || p.error == ENOPROTOOPT, "%s", nn_strerror(p.error));
+        OK(nn_close(other));
+    }
+}
+
+Test(waiting, a_thread_that_is_cancelled_does_not_hold_up_the_close)
+{
+    struct polling p = {.socket = sock(AF_SP, NN_PAIR)};
+
+    get_int(p.socket, NN_SOL_SOCKET,
+            NN_RCVFD); /* so nothing but the poll itself can be cancelled */
+    cr_assert_eq(pthread_create(&p.thread, NULL, run_poll, &p), 0);
+    sleep_ms(20);
+    cr_assert_eq(pthread_cancel(p.thread), 0);
+    pthread_join(p.thread, NULL);
+    OK(nn_close(p.socket));
 }
 
 /* ---- signals ---- */
