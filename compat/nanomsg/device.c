@@ -5,10 +5,24 @@
 
 #include <poll.h>
 
+struct side {
+    int socket, protocol, peer;
+    bool raw;
+    int recv_fd, send_fd; /* -1: it does not receive, or send */
+    int end_fd;           /* we hold it, so the others and the number are not given back either */
+};
+
 /* One direction, and the message that could not be passed on yet. */
 struct way {
-    int from, to; /* sockets */
+    const struct side *from, *to;
     spoke_msg *held;
+};
+
+struct device {
+    struct side sides[2]; /* twice the same, if there is one socket alone */
+    int side_count;       /* that we hold */
+    struct way ways[2];
+    int way_count;
 };
 
 #define MESSAGES_A_TURN 64 /* then the other way has its turn */
@@ -17,7 +31,8 @@ struct way {
 static int
 pass(struct way *way)
 {
-    spoke_socket *from = compat_handle(way->from), *to = compat_handle(way->to);
+    spoke_socket *from = compat_handle(way->from->socket);
+    spoke_socket *to = compat_handle(way->to->socket);
     int rc = 0;
 
     if (from == NULL || to == NULL)
@@ -32,62 +47,78 @@ pass(struct way *way)
     return rc == SPOKE_EAGAIN ? 0 : rc;
 }
 
-/* Wait until one of the ways can go on. */
+/* Wait until one of the ways can go on, or one of the sockets is closed: also one that the ways
+ * have nothing to wait for. */
 static int
-wait_for(const struct way *ways, int count)
+wait_for(const struct device *d)
 {
-    struct nn_pollfd fds[2] = {{0}};
+    struct pollfd fds[4];
+    nfds_t count = 0;
 
-    for (int i = 0; i < count; i++) {
-        bool full = ways[i].held != NULL;
+    for (int i = 0; i < d->way_count; i++) {
+        const struct way *way = &d->ways[i];
+        int fd = way->held != NULL ? way->to->send_fd : way->from->recv_fd;
 
-        fds[i] = (struct nn_pollfd){.fd = full ? ways[i].to : ways[i].from,
-                                    .events = full ? NN_POLLOUT : NN_POLLIN};
+        fds[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
     }
-    return nn_poll(fds, count, -1);
+    for (int i = 0; i < d->side_count; i++)
+        fds[count++] = (struct pollfd){.fd = d->sides[i].end_fd, .events = POLLIN};
+    return poll(fds, count, -1);
 }
 
 /* Until something goes wrong; leaves errno. */
 static void
-run(struct way *ways, int count)
+run(struct device *d)
 {
     int rc;
 
-    for (;;) {
-        for (int i = 0; i < count; i++) {
-            if ((rc = pass(&ways[i])) != 0) {
+    do {
+        for (int i = 0; i < d->way_count; i++) {
+            if ((rc = pass(&d->ways[i])) != 0) {
                 compat_fail_as(rc);
                 return;
             }
         }
-        if (wait_for(ways, count) < 0)
-            return;
-    }
+    } while (wait_for(d) >= 0);
+}
+
+/* Leaves errno. */
+static void
+end(void *device)
+{
+    struct device *d = device;
+    int error = errno;
+
+    for (int i = 0; i < d->way_count; i++)
+        spoke_msg_free(d->ways[i].held);
+    for (int i = 0; i < d->side_count; i++)
+        compat_poll_end(d->sides[i].socket);
+    errno = error;
 }
 
 /* ---- which sockets ---- */
 
-struct side {
-    int socket, protocol, peer;
-    bool raw, receives, sends;
-};
-
-/* 0, or -1 and EBADF. */
+/* Hold socket `s`, and see what it is; 0, or -1 and errno. */
 static int
-look_at(int s, struct side *side)
+add_side(struct device *d, int s)
 {
-    spoke_socket *handle = compat_handle(s);
+    struct side *side = &d->sides[d->side_count];
+    spoke_socket *handle;
     int rc;
 
-    if (handle == NULL)
+    if ((side->end_fd = compat_poll_begin(s, COMPAT_END)) < 0)
         return -1;
+    d->side_count++;
     side->socket = s;
+    if ((handle = compat_handle(s)) == NULL)
+        return -1;
     if ((rc = spoke_socket_get_int(handle, SPOKE_OPT_PROTOCOL, &side->protocol)) != 0 ||
         (rc = spoke_socket_get_int(handle, SPOKE_OPT_PEER, &side->peer)) != 0 ||
         (rc = spoke_socket_get_bool(handle, SPOKE_OPT_RAW, &side->raw)) != 0)
         return compat_fail_as(rc);
-    side->receives = compat_descriptor(s, COMPAT_RECV) >= 0;
-    side->sends = compat_descriptor(s, COMPAT_SEND) >= 0;
+    if (((side->recv_fd = compat_descriptor(s, COMPAT_RECV)) < 0 && errno != ENOPROTOOPT) ||
+        ((side->send_fd = compat_descriptor(s, COMPAT_SEND)) < 0 && errno != ENOPROTOOPT))
+        return -1;
     return 0;
 }
 
@@ -97,36 +128,41 @@ fit_together(const struct side *a, const struct side *b)
     return a->raw && b->raw && a->protocol == b->peer && b->protocol == a->peer;
 }
 
-static int
-run_device(const struct side *a, const struct side *b)
+static void
+add_way(struct device *d, const struct side *from, const struct side *to)
 {
-    struct way ways[2];
-    int count = 0, error;
+    if (from->recv_fd >= 0 && to->send_fd >= 0)
+        d->ways[d->way_count++] = (struct way){.from = from, .to = to};
+}
 
-    if (a->receives && b->sends)
-        ways[count++] = (struct way){.from = a->socket, .to = b->socket};
-    if (a->socket != b->socket && b->receives && a->sends)
-        ways[count++] = (struct way){.from = b->socket, .to = a->socket};
-    if (count == 0)
-        return compat_fail(EINVAL);
-    run(ways, count);
-    error = errno;
-    for (int i = 0; i < count; i++)
-        spoke_msg_free(ways[i].held);
-    return compat_fail(error);
+/* Leaves errno. */
+static void
+run_between(struct device *d, int s1, int s2)
+{
+    const struct side *a = &d->sides[0], *b = &d->sides[1];
+
+    if ((s1 < 0) != (s2 < 0))
+        s1 = s2 = s1 < 0 ? s2 : s1;
+    if (add_side(d, s1) != 0 || add_side(d, s2) != 0)
+        return;
+    if (fit_together(a, b)) {
+        add_way(d, a, b);
+        if (s1 != s2)
+            add_way(d, b, a);
+    }
+    if (d->way_count > 0)
+        run(d);
+    else
+        errno = EINVAL;
 }
 
 int
 nn_device(int s1, int s2)
 {
-    struct side a, b;
-    bool loopback = (s1 < 0) != (s2 < 0);
+    struct device d = {.side_count = 0};
 
-    if (loopback)
-        s1 = s2 = s1 < 0 ? s2 : s1;
-    if (look_at(s1, &a) != 0 || look_at(s2, &b) != 0)
-        return -1;
-    if (!fit_together(&a, &b))
-        return compat_fail(EINVAL);
-    return run_device(&a, &b);
+    pthread_cleanup_push(end, &d); /* also if the thread is cancelled */
+    run_between(&d, s1, s2);
+    pthread_cleanup_pop(1);
+    return -1;
 }

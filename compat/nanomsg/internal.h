@@ -48,6 +48,14 @@ enum compat_value { /* the int options that are kept here: they read back as the
                     VALUES
 };
 
+/* Descriptors that become readable, and all are at the close. */
+enum compat_fd {
+    COMPAT_RECV, /* a copy of spoke's, so that it outlives its socket */
+    COMPAT_SEND, /* likewise */
+    COMPAT_END,  /* at the close alone */
+    COMPAT_FDS
+};
+
 struct compat_endpoint {
     int id;
     spoke_dialer *dialer; /* one of the two, the other is NULL */
@@ -65,9 +73,8 @@ struct compat_socket {
     void *sec_attr; /* of Windows */
     char name[64];
     size_t name_size;
-    int recv_fd,
-        send_fd;      /* copies of spoke's, so that they outlive its socket; -1: not asked for */
-    unsigned pollers; /* that wait with one of them: they are not closed meanwhile */
+    int fds[COMPAT_FDS]; /* -1: not asked for */
+    unsigned pollers;    /* that wait with one of them: they are not closed meanwhile */
     pthread_cond_t no_poller;
     struct compat_endpoint *endpoints;
     size_t endpoint_count, endpoint_room;
@@ -104,13 +111,12 @@ int compat_options_init(struct compat_socket *c, spoke_socket *handle, int numbe
 /* Free what they hold. */
 void compat_options_forget(struct compat_socket *c);
 
-enum compat_direction { COMPAT_RECV, COMPAT_SEND };
-/* The descriptor that is readable while a receive or send would not wait, or -1 and errno: EBADF,
- * ENOPROTOOPT no such direction. */
-int compat_descriptor(int s, enum compat_direction direction);
-/* The same, for a poll: nn_close() waits for compat_poll_end(), and only then gives the
- * descriptor's and the socket's number back. */
-int compat_poll_begin(int s, enum compat_direction direction);
+/* The descriptor that is readable while a receive or send would not wait, or the one for the end;
+ * or -1 and errno: EBADF, ENOPROTOOPT no such direction. */
+int compat_descriptor(int s, enum compat_fd which);
+/* The same, for who waits with it, or with all of them: nn_close() waits for compat_poll_end(), and
+ * only then gives the numbers of the descriptors and the socket back. */
+int compat_poll_begin(int s, enum compat_fd which);
 void compat_poll_end(int s);
 
 /* ---- addresses (address.c) ---- */

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #define RECV_QUEUE_MESSAGES (1 << 16) /* nanomsg counts bytes only */
 #define NEVER               (INT64_MAX / 4)
@@ -297,43 +298,50 @@ compat_options_forget(struct compat_socket *c)
 /* ---- descriptors ---- */
 
 static int
-copy_descriptor(struct compat_socket *c, enum compat_direction direction)
+copy_descriptor(struct compat_socket *c, const char *option)
 {
-    int *fd = direction == COMPAT_RECV ? &c->recv_fd : &c->send_fd, original, rc;
+    int original, rc = spoke_socket_get_int(compat_locked_handle(c), option, &original);
+
+    return rc != 0 ? compat_fail_as(rc) : fcntl(original, F_DUPFD_CLOEXEC, 0);
+}
+
+static int
+find_descriptor(struct compat_socket *c, enum compat_fd which)
+{
+    int *fd = &c->fds[which];
 
     if (*fd >= 0)
         return *fd;
-    rc = spoke_socket_get_int(compat_locked_handle(c),
-                              direction == COMPAT_RECV ? SPOKE_OPT_RECV_FD : SPOKE_OPT_SEND_FD,
-                              &original);
-    if (rc != 0)
-        return compat_fail_as(rc);
-    *fd = fcntl(original, F_DUPFD_CLOEXEC, 0);
+    switch (which) {
+    case COMPAT_RECV: *fd = copy_descriptor(c, SPOKE_OPT_RECV_FD); break;
+    case COMPAT_SEND: *fd = copy_descriptor(c, SPOKE_OPT_SEND_FD); break;
+    default: *fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); break;
+    }
     return *fd;
 }
 
 int
-compat_descriptor(int s, enum compat_direction direction)
+compat_descriptor(int s, enum compat_fd which)
 {
     struct compat_socket *c = compat_lock(s);
     int fd;
 
     if (c == NULL)
         return -1;
-    fd = copy_descriptor(c, direction);
+    fd = find_descriptor(c, which);
     compat_unlock(c);
     return fd;
 }
 
 int
-compat_poll_begin(int s, enum compat_direction direction)
+compat_poll_begin(int s, enum compat_fd which)
 {
     struct compat_socket *c = compat_lock(s);
     int fd;
 
     if (c == NULL)
         return -1;
-    fd = copy_descriptor(c, direction);
+    fd = find_descriptor(c, which);
     if (fd >= 0)
         c->pollers++;
     compat_unlock(c);
@@ -427,8 +435,8 @@ get_int(struct compat_socket *c, int level, int option, int *value)
     case NN_LINGER: *value = 0; return 0;
     case NN_DOMAIN: *value = atomic_load_explicit(&c->domain, memory_order_relaxed); return 0;
     case NN_PROTOCOL: *value = atomic_load_explicit(&c->protocol, memory_order_relaxed); return 0;
-    case NN_SNDFD: *value = copy_descriptor(c, COMPAT_SEND); return *value < 0 ? errno : 0;
-    case NN_RCVFD: *value = copy_descriptor(c, COMPAT_RECV); return *value < 0 ? errno : 0;
+    case NN_SNDFD: *value = find_descriptor(c, COMPAT_SEND); return *value < 0 ? errno : 0;
+    case NN_RCVFD: *value = find_descriptor(c, COMPAT_RECV); return *value < 0 ? errno : 0;
     default: return ENOPROTOOPT;
     }
 }

@@ -33,11 +33,11 @@ prepare(struct polling *p)
     for (int i = 0; i < 2 * p->count; i++)
         p->each[i] = (struct pollfd){.fd = -1, .events = POLLIN};
     for (int i = 0; i < 2 * p->count; i++) {
-        enum compat_direction direction = i % 2 == 0 ? COMPAT_RECV : COMPAT_SEND;
-        int event = direction == COMPAT_RECV ? NN_POLLIN : NN_POLLOUT;
+        enum compat_fd which = i % 2 == 0 ? COMPAT_RECV : COMPAT_SEND;
+        int event = which == COMPAT_RECV ? NN_POLLIN : NN_POLLOUT;
 
         if ((p->fds[i / 2].events & event) != 0 &&
-            (p->each[i].fd = compat_poll_begin(p->fds[i / 2].fd, direction)) < 0)
+            (p->each[i].fd = compat_poll_begin(p->fds[i / 2].fd, which)) < 0)
             return false;
     }
     return true;

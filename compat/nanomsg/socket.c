@@ -182,7 +182,8 @@ open_in_slot(int s, int domain, int protocol)
         return compat_fail_as(rc == SPOKE_ENOTSUP ? SPOKE_ESCHEME : rc);
     atomic_store_explicit(&c->domain, domain, memory_order_relaxed);
     atomic_store_explicit(&c->protocol, protocol, memory_order_relaxed);
-    c->recv_fd = c->send_fd = -1;
+    for (int i = 0; i < COMPAT_FDS; i++)
+        c->fds[i] = -1;
     c->last_id = 0;
     c->bind_errors = 0;
     if ((rc = compat_options_init(c, handle, s)) != 0 || (rc = print_errors(c, handle)) != 0) {
@@ -219,22 +220,27 @@ nn_socket(int domain, int protocol)
 
 /* ---- close ---- */
 
+/* Whoever waits on one of these descriptors, this library or the program itself, is to look again.
+ */
 static void
-close_descriptor(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
-/* A poll that waits on this descriptor, ours or the program's own, is to look again. */
-static void
-wake_pollers(int fd)
+wake_pollers(struct compat_socket *c)
 {
     uint64_t one = 1;
 
-    if (fd >= 0 && write(fd, &one, sizeof one) < 0) {
-        /* It is readable already. */
+    for (int i = 0; i < COMPAT_FDS; i++) {
+        if (c->fds[i] >= 0 && write(c->fds[i], &one, sizeof one) < 0) {
+            /* It is readable already. */
+        }
+    }
+}
+
+static void
+close_descriptors(struct compat_socket *c)
+{
+    for (int i = 0; i < COMPAT_FDS; i++) {
+        if (c->fds[i] >= 0)
+            close(c->fds[i]);
+        c->fds[i] = -1;
     }
 }
 
@@ -253,8 +259,7 @@ abandon(struct compat_socket *c)
 static void
 clear(struct compat_socket *c)
 {
-    wake_pollers(c->recv_fd);
-    wake_pollers(c->send_fd);
+    wake_pollers(c);
     while (c->pollers > 0)
         pthread_cond_wait(&c->no_poller, &c->lock);
     compat_options_forget(c);
@@ -276,8 +281,7 @@ close_slot(struct compat_socket *c)
         abandon(c);
     else
         clear(c);
-    close_descriptor(&c->recv_fd);
-    close_descriptor(&c->send_fd);
+    close_descriptors(c);
     c->endpoints = NULL;
     c->endpoint_count = c->endpoint_room = 0;
     pthread_mutex_unlock(&c->lock);

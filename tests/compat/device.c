@@ -133,6 +133,26 @@ Test(device, counts_as_a_hop)
     expect_end(&d);
 }
 
+/* Both ways wait for the other socket then. */
+Test(device, that_has_a_message_for_nobody_ends_when_its_sender_is_closed)
+{
+    char url[2][ENDPOINT_MAX];
+    struct device d;
+    int a;
+
+    endpoint_fresh(url[0], INPROC);
+    endpoint_fresh(url[1], INPROC);
+    start(&d, NN_PAIR, url[0], NN_PAIR, url[1]);
+    a = connected(NN_PAIR, url[0]);
+    send_text(a, "A");
+    wait_statistic(d.a, NN_STAT_MESSAGES_RECEIVED, 1);
+    sleep_ms(20);
+    OK(nn_close(d.a));
+    expect_end(&d);
+    OK(nn_close(d.b));
+    OK(nn_close(a));
+}
+
 Test(device, of_one_socket_sends_back)
 {
     char url[ENDPOINT_MAX];
@@ -164,6 +184,24 @@ Test(device, passes_one_way)
     expect_text(pull, "A");
     nn_term();
     expect_end(&d);
+}
+
+/* Which of the two is closed does not matter, nor who gets its number then. */
+Test(device, of_one_way_ends_when_either_socket_is_closed)
+{
+    char url[2][ENDPOINT_MAX];
+    struct device d;
+
+    for (int i = 0; i < 2; i++) {
+        endpoint_fresh(url[0], INPROC);
+        endpoint_fresh(url[1], INPROC);
+        start(&d, NN_PULL, url[0], NN_PUSH, url[1]);
+        sleep_ms(50);
+        OK(nn_close(i == 0 ? d.a : d.b));
+        OK(nn_close(sock(AF_SP_RAW, NN_PAIR)));
+        expect_end(&d);
+        OK(nn_close(i == 0 ? d.b : d.a));
+    }
 }
 
 #endif
