@@ -5,7 +5,10 @@
 
 #include <limits.h>
 #include <nanomsg/bus.h>
+#include <nanomsg/reqrep.h>
+#include <nanomsg/survey.h>
 #include <string.h>
+#include <time.h>
 
 static int
 spoke_flags(int flags)
@@ -35,16 +38,65 @@ send_chunk(spoke_socket *handle, void *body, int flags)
     return (int)size;
 }
 
-/* A request that takes the place of another does not end the wait: the next reply is as good. */
-static int
-receive(spoke_socket *handle, spoke_msg **m, int flags)
-{
-    int rc;
+/* ---- receiving ---- */
 
-    do
-        rc = spoke_recv(handle, m, spoke_flags(flags));
-    while (rc == SPOKE_ECANCELED);
-    return rc;
+static spoke_ns
+now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * SPOKE_SECOND + now.tv_nsec;
+}
+
+/* How long may a receive that began at `begin` go on waiting?  -1: for ever. */
+static int
+left_ms(spoke_ns begin, int limit_ms)
+{
+    spoke_ns left = begin + limit_ms * SPOKE_MS - now_ns();
+
+    if (limit_ms < 0)
+        return -1;
+    return left <= 0 ? 0 : (int)((left + SPOKE_MS - 1) / SPOKE_MS);
+}
+
+/* Wait for what can be received; -1 and errno. */
+static int
+wait_for_message(int s, spoke_ns begin)
+{
+    struct nn_pollfd fd = {.fd = s, .events = NN_POLLIN};
+    int limit_ms, rc;
+    size_t size = sizeof limit_ms;
+
+    if (nn_getsockopt(s, NN_SOL_SOCKET, NN_RCVTIMEO, &limit_ms, &size) != 0)
+        return -1;
+    rc = nn_poll(&fd, 1, left_ms(begin, limit_ms));
+    return rc == 0 ? compat_fail(ETIMEDOUT) : rc;
+}
+
+/* Requests and surveys are replaced by the next one. */
+static bool
+is_replaceable(int s)
+{
+    int protocol = atomic_load_explicit(&compat_sockets[s].protocol, memory_order_relaxed);
+
+    return protocol == NN_REQ || protocol == NN_SURVEYOR;
+}
+
+/* A request that takes the place of another does not end the wait, as the next reply is as good,
+ * nor does it make it longer.  -1 and errno. */
+static int
+receive(int s, spoke_socket *handle, spoke_msg **m, int flags)
+{
+    spoke_ns begin = is_replaceable(s) ? now_ns() : 0;
+    int rc = spoke_recv(handle, m, spoke_flags(flags));
+
+    if (rc == SPOKE_ECANCELED) {
+        while ((rc = spoke_recv(handle, m, SPOKE_DONTWAIT)) == SPOKE_EAGAIN)
+            if (wait_for_message(s, begin) < 0)
+                return -1;
+    }
+    return rc != 0 ? compat_fail_as(rc) : 0;
 }
 
 /* Give a received message to the program, its body only. */
@@ -87,14 +139,13 @@ nn_recv(int s, void *buf, size_t len, int flags)
     spoke_socket *handle = compat_handle(s);
     size_t size;
     spoke_msg *m;
-    int rc;
 
     if (handle == NULL)
         return -1;
     if (buf == NULL && len > 0)
         return compat_fail(EFAULT);
-    if ((rc = receive(handle, &m, flags)) != 0)
-        return compat_fail_as(rc);
+    if (receive(s, handle, &m, flags) != 0)
+        return -1;
     if (len == NN_MSG)
         return give_chunk(m, buf);
     size = spoke_msg_size(m);
@@ -357,7 +408,7 @@ nn_recvmsg(int s, struct nn_msghdr *msghdr, int flags)
     spoke_socket *handle = compat_handle(s);
     spoke_msg *m;
     size_t size;
-    int error, rc;
+    int error;
 
     if (handle == NULL)
         return -1;
@@ -367,8 +418,8 @@ nn_recvmsg(int s, struct nn_msghdr *msghdr, int flags)
         return compat_fail(EMSGSIZE);
     if (!is_one_chunk(msghdr) && (error = measure(msghdr, &size)) != 0)
         return compat_fail(error);
-    if ((rc = receive(handle, &m, flags)) != 0)
-        return compat_fail_as(rc);
+    if (receive(s, handle, &m, flags) != 0)
+        return -1;
     if (msghdr->msg_control != NULL && !give_control(&compat_sockets[s], m, msghdr)) {
         spoke_msg_free(m);
         return compat_fail(ENOMEM);

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/select.h>
 #include <time.h>
@@ -16,6 +17,7 @@ struct call {
     pthread_t thread;
     int socket, result, error;
     const char *text; /* to send after a pause; NULL: receive */
+    atomic_bool ended;
 };
 
 static void *
@@ -31,6 +33,7 @@ run_call(void *argument)
         call->result = nn_recv(call->socket, buffer, sizeof buffer, 0);
     }
     call->error = nn_errno();
+    atomic_store(&call->ended, true);
     return NULL;
 }
 
@@ -89,6 +92,63 @@ Test(waiting, a_time_limit_is_kept)
     FAILS(EAGAIN, nn_recv(s, &byte, 1, NN_DONTWAIT));
     FAILS(EAGAIN, nn_send(s, "a", 1, NN_DONTWAIT));
     OK(nn_close(s));
+}
+
+Test(waiting, a_reply_to_the_request_that_took_its_place_ends_a_receive)
+{
+    char url[ENDPOINT_MAX];
+    struct call call;
+    int req, rep;
+
+    endpoint_fresh(url, INPROC);
+    rep = bound(NN_REP, url);
+    req = connected(NN_REQ, url);
+    send_text(req, "A");
+    start_call(&call, req, NULL);
+    expect_text(rep, "A");
+    for (int i = 0; i < 5; i++) {
+        sleep_ms(10);
+        send_text(req, "B");
+        expect_text(rep, "B");
+    }
+    send_text(rep, "CDE");
+    end_call(&call, 3, 0);
+    OK(nn_close(req));
+    OK(nn_close(rep));
+}
+
+Test(waiting, a_request_that_takes_the_place_of_another_does_not_renew_its_time)
+{
+    int64_t limit = now_ms() + PATIENCE_MS;
+    int req = sock(AF_SP, NN_REQ);
+    struct call call;
+
+    set_int(req, NN_SOL_SOCKET, NN_RCVTIMEO, 300);
+    send_text(req, "A");
+    start_call(&call, req, NULL);
+    while (!atomic_load(&call.ended)) {
+        cr_assert(now_ms() < limit, "it waits for ever");
+        sleep_ms(20);
+        send_text(req, "A");
+    }
+    end_call(&call, -1, ETIMEDOUT);
+    OK(nn_close(req));
+}
+
+/* The wait goes on in another way then. */
+Test(waiting, a_receive_whose_request_was_replaced_ends_at_the_close)
+{
+    int req = sock(AF_SP, NN_REQ);
+    struct call call;
+
+    set_int(req, NN_SOL_SOCKET, NN_RCVTIMEO, -1);
+    send_text(req, "A");
+    start_call(&call, req, NULL);
+    sleep_ms(20);
+    send_text(req, "B");
+    sleep_ms(20);
+    OK(nn_close(req));
+    end_call(&call, -1, EBADF);
 }
 
 /* ---- close ---- */
@@ -194,8 +254,8 @@ Test(waiting, a_thread_that_is_cancelled_does_not_hold_up_the_close)
 {
     struct polling p = {.socket = sock(AF_SP, NN_PAIR)};
 
-    get_int(p.socket, NN_SOL_SOCKET,
-            NN_RCVFD); /* so nothing but the poll itself can be cancelled */
+    /* So there is nothing to do before the poll that could be cancelled. */
+    get_int(p.socket, NN_SOL_SOCKET, NN_RCVFD);
     cr_assert_eq(pthread_create(&p.thread, NULL, run_poll, &p), 0);
     sleep_ms(20);
     cr_assert_eq(pthread_cancel(p.thread), 0);
