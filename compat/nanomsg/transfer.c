@@ -278,6 +278,20 @@ give_control(const struct compat_socket *c, const spoke_msg *m, struct nn_msghdr
     return true;
 }
 
+/* … not after all.  Leaves errno. */
+static void
+take_control_back(struct nn_msghdr *hdr)
+{
+    void **control = hdr->msg_control;
+    int error = errno;
+
+    if (control == NULL || hdr->msg_controllen != NN_MSG)
+        return;
+    nn_freemsg(*control);
+    *control = NULL;
+    errno = error;
+}
+
 /* ---- the long forms ---- */
 
 static bool
@@ -408,7 +422,7 @@ nn_recvmsg(int s, struct nn_msghdr *msghdr, int flags)
     spoke_socket *handle = compat_handle(s);
     spoke_msg *m;
     size_t size;
-    int error;
+    int error, given;
 
     if (handle == NULL)
         return -1;
@@ -416,7 +430,11 @@ nn_recvmsg(int s, struct nn_msghdr *msghdr, int flags)
         return compat_fail(EINVAL);
     if (msghdr->msg_iovlen < 0)
         return compat_fail(EMSGSIZE);
-    if (!is_one_chunk(msghdr) && (error = measure(msghdr, &size)) != 0)
+    if (is_one_chunk(msghdr))
+        error = msghdr->msg_iov[0].iov_base == NULL ? EFAULT : 0;
+    else
+        error = measure(msghdr, &size);
+    if (error != 0)
         return compat_fail(error);
     if (receive(s, handle, &m, flags) != 0)
         return -1;
@@ -424,8 +442,11 @@ nn_recvmsg(int s, struct nn_msghdr *msghdr, int flags)
         spoke_msg_free(m);
         return compat_fail(ENOMEM);
     }
-    if (is_one_chunk(msghdr))
-        return give_chunk(m, msghdr->msg_iov[0].iov_base);
+    if (is_one_chunk(msghdr)) {
+        if ((given = give_chunk(m, msghdr->msg_iov[0].iov_base)) < 0)
+            take_control_back(msghdr);
+        return given;
+    }
     scatter(m, msghdr);
     size = spoke_msg_size(m);
     spoke_msg_free(m);

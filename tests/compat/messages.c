@@ -7,6 +7,8 @@
 
 #include <spoke/message.h>
 
+#include "runtime/memory/pool.h"
+
 /* Two PAIR sockets that are connected. */
 static void
 pair_on(enum transport transport, int s[2])
@@ -263,6 +265,63 @@ Test(messages, control_data_carries_the_words_there_and_back)
         raw_exchange(t, true);
     }
     cr_assert_eq(messages_in_use(), 0);
+}
+
+/* The other subscriber shares the body, so the one that is given away has to be copied. */
+Test(messages, a_receive_that_finds_no_memory_keeps_none)
+{
+    char url[ENDPOINT_MAX], text[5000] = "A";
+    void *body = NULL, *control = NULL;
+    struct nn_iovec part = {&body, NN_MSG};
+    struct nn_msghdr hdr = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = NN_MSG};
+    int pub, sub[2], failures = 0;
+    bool received = false;
+
+    endpoint_fresh(url, INPROC);
+    pub = bound(NN_PUB, url);
+    for (int i = 0; i < 2; i++) {
+        sub[i] = connected(NN_SUB, url);
+        OK(nn_setsockopt(sub[i], NN_SUB, NN_SUB_SUBSCRIBE, "", 0));
+    }
+    wait_statistic(pub, NN_STAT_CURRENT_CONNECTIONS, 2);
+    while (!received) {
+        OK(nn_send(pub, text, sizeof text, 0));
+        for (int i = 0; i < 2; i++) /* nobody else is to need memory meanwhile */
+            cr_assert_eq(
+                nn_poll(&(struct nn_pollfd){.fd = sub[i], .events = NN_POLLIN}, 1, PATIENCE_MS), 1);
+        spk_memory_fail_after((uint64_t)failures + 1);
+        received = nn_recvmsg(sub[0], &hdr, NN_DONTWAIT) >= 0;
+        spk_memory_fail_after(0);
+        if (!received) {
+            cr_assert_eq(nn_errno(), ENOMEM);
+            cr_assert_null(control);
+            failures++;
+        }
+        cr_assert_eq(nn_recv(sub[1], text, sizeof text, 0), (int)sizeof text);
+        cr_assert_eq(messages_in_use(), received ? 2 : 0);
+    }
+    cr_assert(failures > 1, "for want of control data, and of a body");
+    OK(nn_freemsg(control));
+    OK(nn_freemsg(body));
+    OK(nn_close(pub));
+    OK(nn_close(sub[0]));
+    OK(nn_close(sub[1]));
+}
+
+Test(messages, a_receive_without_a_place_for_the_body_leaves_the_message)
+{
+    struct nn_iovec part = {NULL, NN_MSG};
+    struct nn_msghdr hdr = {.msg_iov = &part, .msg_iovlen = 1};
+    int s[2];
+
+    pair_on(INPROC, s);
+    send_text(s[0], "ABC");
+    FAILS(EFAULT, nn_recvmsg(s[1], &hdr, 0));
+    FAILS(EFAULT, nn_recv(s[1], NULL, NN_MSG, 0));
+    expect_text(s[1], "ABC");
+    OK(nn_close(s[0]));
+    OK(nn_close(s[1]));
 }
 
 Test(messages, control_data_that_does_not_fit_is_not_written)
