@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Endpoints by number: nn_bind(), nn_connect(), nn_shutdown(). */
+/* Endpoints by number: nn_bind(), nn_connect(), nn_shutdown().
+ *
+ * An endpoint is made and listed under its slot's lock, so no change of an option passes it by, and
+ * started without, because a listener waits for an address that is in use. */
 #include "internal.h"
 
 #include <stdlib.h>
@@ -21,47 +24,105 @@ reserve(struct compat_socket *c)
     return true;
 }
 
+static void
+count_bind_error(struct compat_socket *c, int rc)
+{
+    if (rc != 0 && rc != SPOKE_ESCHEME)
+        c->bind_errors++;
+}
+
 static int
-open_endpoint(struct compat_socket *c, struct compat_endpoint *ep, const char *url, bool bind)
+create(struct compat_socket *c, struct compat_endpoint *ep, const char *url, bool bind)
 {
     spoke_socket *handle = compat_locked_handle(c);
     int rc;
 
     if (!bind)
-        return spoke_dial(handle, url, &ep->dialer, 0);
-    rc = spoke_listen(handle, url, &ep->listener, 0);
-    if (rc != 0 && rc != SPOKE_ESCHEME)
-        c->bind_errors++;
+        return spoke_dialer_create(&ep->dialer, handle, url);
+    rc = spoke_listener_create(&ep->listener, handle, url);
+    count_bind_error(c, rc);
     return rc;
 }
 
+/* Make one and list it. */
 static int
-add(struct compat_socket *c, const char *address, bool bind)
+add(struct compat_socket *c, const char *address, bool bind, struct compat_endpoint *ep)
 {
-    struct compat_endpoint ep = {.id = c->last_id + 1, .send_priority = c->values[VALUE_SNDPRIO]};
     char url[COMPAT_URL_MAX];
     int rc = compat_address(url, address, bind, c->values[VALUE_IPV4ONLY] != 0);
 
+    *ep = (struct compat_endpoint){.id = 0, .send_priority = c->values[VALUE_SNDPRIO]};
     if (rc != 0)
         return compat_fail(rc);
     if (!reserve(c))
         return compat_fail(ENOMEM);
-    if ((rc = open_endpoint(c, &ep, url, bind)) != 0)
+    if ((rc = create(c, ep, url, bind)) != 0)
         return compat_fail_as(rc);
-    c->endpoints[c->endpoint_count++] = ep;
-    c->last_id = ep.id;
-    return ep.id;
+    c->endpoints[c->endpoint_count++] = *ep;
+    return 0;
 }
 
 static int
-lock_and_add(int s, const char *address, bool bind)
+start(const struct compat_endpoint *ep)
+{
+    return ep->dialer != NULL ? spoke_dialer_start(ep->dialer, 0)
+                              : spoke_listener_start(ep->listener, 0);
+}
+
+static void
+close_endpoint(const struct compat_endpoint *ep)
+{
+    if (ep->dialer != NULL)
+        spoke_dialer_close(ep->dialer);
+    else
+        spoke_listener_close(ep->listener);
+}
+
+static void
+take_out(struct compat_socket *c, struct compat_endpoint *ep)
+{
+    size_t after = (size_t)(c->endpoints + c->endpoint_count - (ep + 1));
+
+    memmove(ep, ep + 1, after * sizeof *ep);
+    c->endpoint_count--;
+}
+
+/* It was started, or not: `rc`.  Give its id, or -1 and errno. */
+static int
+settle(struct compat_socket *c, const struct compat_endpoint *started, int rc)
+{
+    struct compat_endpoint *ep = c->endpoints, *end = ep + c->endpoint_count;
+
+    while (ep < end && (ep->dialer != started->dialer || ep->listener != started->listener))
+        ep++;
+    if (ep == end)
+        return compat_fail(EBADF); /* its socket was closed, and another one opened */
+    if (rc == 0)
+        return ep->id = ++c->last_id;
+    if (ep->listener != NULL)
+        count_bind_error(c, rc);
+    take_out(c, ep);
+    close_endpoint(started);
+    return compat_fail_as(rc);
+}
+
+static int
+add_and_start(int s, const char *address, bool bind)
 {
     struct compat_socket *c = compat_lock(s);
-    int id;
+    struct compat_endpoint ep;
+    int rc, id;
 
     if (c == NULL)
         return -1;
-    id = add(c, address, bind);
+    rc = add(c, address, bind, &ep);
+    compat_unlock(c);
+    if (rc != 0)
+        return -1;
+    rc = start(&ep);
+    if ((c = compat_lock(s)) == NULL)
+        return -1; /* closed, and with it what was started */
+    id = settle(c, &ep, rc);
     compat_unlock(c);
     return id;
 }
@@ -69,45 +130,33 @@ lock_and_add(int s, const char *address, bool bind)
 int
 nn_bind(int s, const char *addr)
 {
-    return lock_and_add(s, addr, true);
+    return add_and_start(s, addr, true);
 }
 
 int
 nn_connect(int s, const char *addr)
 {
-    return lock_and_add(s, addr, false);
-}
-
-/* Take endpoint `id` out of the list. */
-static bool
-remove_endpoint(struct compat_socket *c, int id, struct compat_endpoint *out)
-{
-    for (size_t i = 0; i < c->endpoint_count; i++) {
-        if (c->endpoints[i].id != id)
-            continue;
-        *out = c->endpoints[i];
-        c->endpoint_count--;
-        memmove(&c->endpoints[i], &c->endpoints[i + 1],
-                (c->endpoint_count - i) * sizeof *c->endpoints);
-        return true;
-    }
-    return false;
+    return add_and_start(s, addr, false);
 }
 
 int
 nn_shutdown(int s, int how)
 {
     struct compat_socket *c = compat_lock(s);
-    struct compat_endpoint ep;
+    size_t i = 0;
     bool found;
 
     if (c == NULL)
         return -1;
-    found = remove_endpoint(c, how, &ep);
-    if (found && ep.dialer != NULL)
-        spoke_dialer_close(ep.dialer);
-    else if (found)
-        spoke_listener_close(ep.listener);
+    while (i < c->endpoint_count && c->endpoints[i].id != how)
+        i++;
+    found = how > 0 && i < c->endpoint_count; /* 0: not started yet */
+    if (found) {
+        struct compat_endpoint ep = c->endpoints[i];
+
+        take_out(c, &c->endpoints[i]);
+        close_endpoint(&ep);
+    }
     compat_unlock(c);
     return found ? 0 : compat_fail(EINVAL);
 }

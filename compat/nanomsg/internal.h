@@ -57,7 +57,7 @@ enum compat_fd {
 };
 
 struct compat_endpoint {
-    int id;
+    int id;               /* 0: not started yet */
     spoke_dialer *dialer; /* one of the two, the other is NULL */
     spoke_listener *listener;
     int send_priority;

@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -337,6 +338,92 @@ Test(transports, a_message_over_the_limit_is_not_delivered)
         FAILS(EAGAIN, nn_recv(a, &byte, 1, NN_DONTWAIT));
         OK(nn_close(a));
         OK(nn_close(b));
+    }
+}
+
+/* ---- a bind that waits for its address ---- */
+
+struct binding {
+    pthread_t thread;
+    int socket, result, error;
+    const char *url;
+    atomic_bool begun;
+};
+
+static void *
+run_bind(void *argument)
+{
+    struct binding *b = argument;
+
+    atomic_store(&b->begun, true);
+    b->result = nn_bind(b->socket, b->url);
+    b->error = nn_errno();
+    return NULL;
+}
+
+static void
+start_binding(struct binding *b, const char *url)
+{
+    *b = (struct binding){.socket = sock(AF_SP, NN_PAIR), .url = url};
+    cr_assert_eq(pthread_create(&b->thread, NULL, run_bind, b), 0);
+    while (!atomic_load(&b->begun))
+        sleep_ms(1);
+    sleep_ms(20);
+}
+
+/* What is called on the socket comes before the address is free.  That may be too late now and
+ * then, but not always. */
+Test(transports, a_bind_that_waits_holds_up_no_other_call)
+{
+    char url[ENDPOINT_MAX];
+    bool bound_after_all = false;
+
+    for (int i = 0; i < 20 && !bound_after_all; i++) {
+        struct binding b;
+        int first, id;
+
+        endpoint_fresh(url, TCP);
+        first = bound(NN_PAIR, url);
+        start_binding(&b, url);
+        set_int(b.socket, NN_SOL_SOCKET, NN_RCVMAXSIZE, 3);
+        FAILS(EINVAL, nn_shutdown(b.socket, 0));
+        OK(nn_close(first));
+        pthread_join(b.thread, NULL);
+        if ((bound_after_all = b.result >= 0)) {
+            first = connected(NN_PAIR, url);
+            send_text(first, "ABC");
+            expect_text(b.socket, "ABC");
+            send_text(first, "ABCD");
+            expect_nothing(b.socket); /* the listener has the limit as well */
+            OK(nn_close(first));
+        } else {
+            cr_assert_eq(b.error, EADDRINUSE, "%s", nn_strerror(b.error));
+            OK(id = nn_bind(b.socket, url));
+            cr_assert_eq(id, 1, "nothing is left of the first");
+        }
+        OK(nn_close(b.socket));
+    }
+    cr_assert(bound_after_all);
+}
+
+Test(transports, close_ends_a_bind_that_waits)
+{
+    char url[ENDPOINT_MAX];
+
+    for (int i = 0; i < 3; i++) {
+        struct binding b;
+        int first, other;
+
+        endpoint_fresh(url, TCP);
+        first = bound(NN_PAIR, url);
+        start_binding(&b, url);
+        OK(nn_close(b.socket));
+        other = sock(AF_SP, NN_PAIR); /* has its number */
+        pthread_join(b.thread, NULL);
+        cr_assert_eq(b.result, -1);
+        cr_assert(b.error == EBADF || b.error == EADDRINUSE, "%s", nn_strerror(b.error));
+        OK(nn_close(other));
+        OK(nn_close(first));
     }
 }
 
