@@ -328,7 +328,8 @@ take_run(struct inproc_pipe *ip, int most)
         count = 1;
     else if (count > (unsigned)room)
         count = (unsigned)room;
-    count = ring_pop_many(r, messages, count, cost);
+    if ((count = ring_pop_many(r, messages, count, cost)) == 0)
+        return 0;
     if (room == SPK_ONE_BY_ONE || messages[0]->header_size > 0)
         return spk_pipe_received(&ip->pipe, messages[0]) ? 1 : TURN_OVER;
     spk_pipe_received_many(&ip->pipe, messages, (int)count);

@@ -20,7 +20,7 @@ struct spk_topics {
 /* Errors: SPOKE_ENOMEM; then the set is as before.  Adding again is no error and has no effect. */
 int spk_topics_add(struct spk_topics *t, const void *bytes, size_t size);
 /* SPOKE_ENOENT: it is not there.  Never lacks memory. */
-int spk_topics_remove(struct spk_topics *t, const void *bytes, size_t size);
+int spk_topics_remove(struct spk_topics *t, const void *data, size_t size);
 bool spk_topics_match(const struct spk_topics *t, const void *bytes, size_t size);
 void spk_topics_fini(struct spk_topics *t);
 

@@ -595,7 +595,8 @@ continue_body(struct framing *f, const uint8_t *data, size_t size)
         spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
         return 0;
     }
-    memcpy(f->body->body + f->body->size, data, n);
+    if (n > 0 && data != NULL)
+        memcpy(f->body->body + f->body->size, data, n);
     f->body->size += n;
     return n;
 }

@@ -260,7 +260,7 @@ carry_out(struct sim_op *o)
     case SPK_OP_ACCEPT: return finish_accept(o);
     case SPK_OP_CONNECT: return finish(o, h->answer, false);
     case SPK_OP_RECV: return finish_recv(o);
-    case SPK_OP_SEND: break;
+    case SPK_OP_SEND:
     case SPK_OP_WATCH: break; /* does not come here */
     }
     n = spk_sim_write(h, o->op->u.send.msg->msg_iov, o->op->u.send.msg->msg_iovlen);
