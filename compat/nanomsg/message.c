@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SHARDS  32u  /* fork() takes the locks of all: ThreadSanitizer follows 64 at a time */
-#define BUCKETS 256u /* of a shard */
+/* fork() takes the locks of all: ThreadSanitizer follows 64 at a time. */
+#define SHARD_BITS 5u
+#define SHARDS     (1u << SHARD_BITS)
+#define BUCKETS    256u /* of a shard */
 
 struct shard {
     _Alignas(64) pthread_mutex_t lock;
@@ -50,7 +52,7 @@ find_bucket(const void *body, struct shard **shard)
 {
     uint64_t hash = (uint64_t)(uintptr_t)body * UINT64_C(0x9e3779b97f4a7c15);
 
-    *shard = &shards[hash >> 58];
+    *shard = &shards[hash >> (64 - SHARD_BITS)];
     return &(*shard)->buckets[(hash >> 40) % BUCKETS];
 }
 
