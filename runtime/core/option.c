@@ -338,12 +338,58 @@ get_option(void *owner, const struct spk_option *option, enum spoke_type type, v
     return option->get == NULL ? SPOKE_EWRITEONLY : option->get(owner, value, size);
 }
 
+/* ---- by handle ---- */
+
+typedef int set_f(void *owner, const char *name, enum spoke_type type, const void *value,
+                  size_t size);
+typedef int get_f(void *owner, const char *name, enum spoke_type type, void *value, size_t *size);
+
+static bool
+arguments_are_fine(const char *name, const void *value, size_t size)
+{
+    return name != NULL && (value != NULL || size == 0);
+}
+
+static int
+enter_and_set(void *handle, enum spk_handle_kind kind, set_f *set, const char *name,
+              enum spoke_type type, const void *value, size_t size)
+{
+    struct spk_engine *e;
+    void *owner;
+    int rc;
+
+    if (!arguments_are_fine(name, value, size))
+        return SPOKE_EINVAL;
+    if ((rc = spk_handle_enter(handle, kind, &owner, &e)) != 0)
+        return rc;
+    rc = set(owner, name, type, value, size);
+    spk_engine_leave(e);
+    return rc;
+}
+
+static int
+enter_and_get(void *handle, enum spk_handle_kind kind, get_f *get, const char *name,
+              enum spoke_type type, void *value, size_t *size)
+{
+    struct spk_engine *e;
+    void *owner;
+    int rc;
+
+    if (size == NULL || !arguments_are_fine(name, value, *size))
+        return SPOKE_EINVAL;
+    if ((rc = spk_handle_enter(handle, kind, &owner, &e)) != 0)
+        return rc;
+    rc = get(owner, name, type, value, size);
+    spk_engine_leave(e);
+    return rc;
+}
+
 /* ---- contexts ---- */
 
 static int
-set_context(struct spk_context *c, const char *name, enum spoke_type type, const void *value,
-            size_t size)
+set_context(void *owner, const char *name, enum spoke_type type, const void *value, size_t size)
 {
+    struct spk_context *c = owner;
     const struct field *field;
     const struct spk_option *option;
 
@@ -354,9 +400,9 @@ set_context(struct spk_context *c, const char *name, enum spoke_type type, const
 }
 
 static int
-get_context(struct spk_context *c, const char *name, enum spoke_type type, void *value,
-            size_t *size)
+get_context(void *owner, const char *name, enum spoke_type type, void *value, size_t *size)
 {
+    struct spk_context *c = owner;
     const struct field *field;
     const struct spk_option *option;
 
@@ -369,9 +415,9 @@ get_context(struct spk_context *c, const char *name, enum spoke_type type, void 
 /* ---- sockets ---- */
 
 static int
-set_socket(struct spk_socket *s, const char *name, enum spoke_type type, const void *value,
-           size_t size)
+set_socket(void *owner, const char *name, enum spoke_type type, const void *value, size_t size)
 {
+    struct spk_socket *s = owner;
     const struct field *field;
     const struct spk_option *option;
     int rc;
@@ -396,8 +442,9 @@ set_socket(struct spk_socket *s, const char *name, enum spoke_type type, const v
 }
 
 static int
-get_socket(struct spk_socket *s, const char *name, enum spoke_type type, void *value, size_t *size)
+get_socket(void *owner, const char *name, enum spoke_type type, void *value, size_t *size)
 {
+    struct spk_socket *s = owner;
     const struct field *field;
     const struct spk_option *option;
     int rc;
@@ -414,78 +461,32 @@ get_socket(struct spk_socket *s, const char *name, enum spoke_type type, void *v
     return get_option(s, option, type, value, size);
 }
 
-static bool
-arguments_are_fine(const char *name, const void *value, size_t size)
-{
-    return name != NULL && (value != NULL || size == 0);
-}
-
 int
 spoke_socket_set(spoke_socket *handle, const char *name, enum spoke_type type, const void *value,
                  size_t size)
 {
-    struct spk_engine *e;
-    void *object;
-    int rc;
-
-    if (!arguments_are_fine(name, value, size))
-        return SPOKE_EINVAL;
-    if ((rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, &e)) != 0)
-        return rc;
-    rc = set_socket(object, name, type, value, size);
-    spk_engine_leave(e);
-    return rc;
+    return enter_and_set(handle, SPK_HANDLE_SOCKET, set_socket, name, type, value, size);
 }
 
 int
 spoke_socket_get(spoke_socket *handle, const char *name, enum spoke_type type, void *value,
                  size_t *size)
 {
-    struct spk_engine *e;
-    void *object;
-    int rc;
-
-    if (size == NULL || !arguments_are_fine(name, value, *size))
-        return SPOKE_EINVAL;
-    if ((rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, &e)) != 0)
-        return rc;
-    rc = get_socket(object, name, type, value, size);
-    spk_engine_leave(e);
-    return rc;
+    return enter_and_get(handle, SPK_HANDLE_SOCKET, get_socket, name, type, value, size);
 }
 
 int
 spoke_context_set(spoke_context *handle, const char *name, enum spoke_type type, const void *value,
                   size_t size)
 {
-    struct spk_engine *e;
-    void *object;
-    int rc;
-
-    if (!arguments_are_fine(name, value, size))
-        return SPOKE_EINVAL;
-    if ((rc = spk_handle_enter(handle, SPK_HANDLE_CONTEXT, &object, &e)) != 0)
-        return rc;
-    rc = set_context(object, name, type, value, size);
-    spk_engine_leave(e);
-    return rc;
+    return enter_and_set(handle, SPK_HANDLE_CONTEXT, set_context, name, type, value, size);
 }
 
 int
 spoke_context_get(spoke_context *handle, const char *name, enum spoke_type type, void *value,
                   size_t *size)
 {
-    struct spk_engine *e;
-    void *object;
-    int rc;
-
-    if (size == NULL || !arguments_are_fine(name, value, *size))
-        return SPOKE_EINVAL;
-    if ((rc = spk_handle_enter(handle, SPK_HANDLE_CONTEXT, &object, &e)) != 0)
-        return rc;
-    rc = get_context(object, name, type, value, size);
-    spk_engine_leave(e);
-    return rc;
+    return enter_and_get(handle, SPK_HANDLE_CONTEXT, get_context, name, type, value, size);
 }
 
 /* ---- endpoints ---- */
@@ -508,90 +509,68 @@ is_property(const struct spk_endpoint *ep, const char *name)
 }
 
 static int
-set_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spoke_type type,
-             const void *value, size_t size)
+set_endpoint(void *owner, const char *name, enum spoke_type type, const void *value, size_t size)
 {
-    const struct field *field;
-    struct spk_endpoint *ep;
-    struct spk_engine *e;
-    void *object;
-    int rc;
+    struct spk_endpoint *ep = owner;
+    const struct field *field = find_endpoint_field(ep, name);
 
-    if (!arguments_are_fine(name, value, size))
-        return SPOKE_EINVAL;
-    if ((rc = spk_handle_enter(handle, kind, &object, &e)) != 0)
-        return rc;
-    ep = object;
-    if ((field = find_endpoint_field(ep, name)) != NULL)
-        rc = set_field_of_endpoints(ep->socket, &ep->options, field, type, value, size,
-                                    ep->state != SPK_CREATED);
-    else
-        rc = is_property(ep, name) ? SPOKE_EREADONLY : SPOKE_EOPTION;
-    spk_engine_leave(e);
-    return rc;
+    if (field != NULL)
+        return set_field_of_endpoints(ep->socket, &ep->options, field, type, value, size,
+                                      ep->state != SPK_CREATED);
+    return is_property(ep, name) ? SPOKE_EREADONLY : SPOKE_EOPTION;
 }
 
 static int
-get_endpoint(void *handle, enum spk_handle_kind kind, const char *name, enum spoke_type type,
-             void *value, size_t *size)
+get_endpoint(void *owner, const char *name, enum spoke_type type, void *value, size_t *size)
 {
-    const struct field *field;
-    struct spk_endpoint *ep;
-    struct spk_engine *e;
-    void *object;
+    struct spk_endpoint *ep = owner;
+    const struct field *field = find_endpoint_field(ep, name);
     char text[SPK_URL_MAX + 1];
     int rc;
 
-    if (size == NULL || !arguments_are_fine(name, value, *size))
-        return SPOKE_EINVAL;
-    if ((rc = spk_handle_enter(handle, kind, &object, &e)) != 0)
-        return rc;
-    ep = object;
-    if ((field = find_endpoint_field(ep, name)) != NULL)
-        rc = get_field(&ep->options, field, type, value, size);
-    else if (!is_property(ep, name))
-        rc = SPOKE_EOPTION;
-    else if (strcmp(name, SPOKE_OPT_LAST_ERROR) == 0)
-        rc = type != SPOKE_INT || *size < sizeof ep->last_error
-                 ? SPOKE_ETYPE
-                 : give(value, size, &ep->last_error, sizeof ep->last_error);
-    else if (type != SPOKE_STRING)
-        rc = SPOKE_ETYPE;
-    else if (strcmp(name, SPOKE_OPT_URL) == 0)
-        rc = give_text(value, size, ep->url.text);
-    else if (ep->state != SPK_LISTENING)
-        rc = SPOKE_ESTATE;
-    else if ((rc = ep->transport->listen_address(ep, text, sizeof text)) == 0)
-        rc = give_text(value, size, text);
-    spk_engine_leave(e);
-    return rc;
+    if (field != NULL)
+        return get_field(&ep->options, field, type, value, size);
+    if (!is_property(ep, name))
+        return SPOKE_EOPTION;
+    if (strcmp(name, SPOKE_OPT_LAST_ERROR) == 0)
+        return type != SPOKE_INT || *size < sizeof ep->last_error
+                   ? SPOKE_ETYPE
+                   : give(value, size, &ep->last_error, sizeof ep->last_error);
+    if (type != SPOKE_STRING)
+        return SPOKE_ETYPE;
+    if (strcmp(name, SPOKE_OPT_URL) == 0)
+        return give_text(value, size, ep->url.text);
+    if (ep->state != SPK_LISTENING)
+        return SPOKE_ESTATE;
+    rc = ep->transport->listen_address(ep, text, sizeof text);
+    return rc != 0 ? rc : give_text(value, size, text);
 }
 
 int
 spoke_dialer_set(spoke_dialer *d, const char *name, enum spoke_type type, const void *value,
                  size_t size)
 {
-    return set_endpoint(d, SPK_HANDLE_DIALER, name, type, value, size);
+    return enter_and_set(d, SPK_HANDLE_DIALER, set_endpoint, name, type, value, size);
 }
 
 int
 spoke_dialer_get(spoke_dialer *d, const char *name, enum spoke_type type, void *value, size_t *size)
 {
-    return get_endpoint(d, SPK_HANDLE_DIALER, name, type, value, size);
+    return enter_and_get(d, SPK_HANDLE_DIALER, get_endpoint, name, type, value, size);
 }
 
 int
 spoke_listener_set(spoke_listener *l, const char *name, enum spoke_type type, const void *value,
                    size_t size)
 {
-    return set_endpoint(l, SPK_HANDLE_LISTENER, name, type, value, size);
+    return enter_and_set(l, SPK_HANDLE_LISTENER, set_endpoint, name, type, value, size);
 }
 
 int
 spoke_listener_get(spoke_listener *l, const char *name, enum spoke_type type, void *value,
                    size_t *size)
 {
-    return get_endpoint(l, SPK_HANDLE_LISTENER, name, type, value, size);
+    return enter_and_get(l, SPK_HANDLE_LISTENER, get_endpoint, name, type, value, size);
 }
 
 /* ---- pipes: properties, all of them read-only ---- */
