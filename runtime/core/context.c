@@ -3,6 +3,8 @@
  * about is the protocol's; here is their life, and who waits where. */
 #include <spoke/context.h>
 
+#include <string.h>
+
 #include "runtime/core/core.h"
 
 /* ---- life ---- */
@@ -191,32 +193,51 @@ spoke_context_recv(spoke_context *handle, spoke_msg **out, int flags)
 }
 
 int
-spoke_context_send_bytes(spoke_context *handle, const void *data, size_t size, int flags)
+spk_send_bytes(void *handle, enum spk_handle_kind kind, const void *data, size_t size, int flags)
 {
     spoke_msg *m;
     int rc;
 
-    if (data == NULL && size > 0)
-        return SPOKE_EINVAL;
     if ((rc = spoke_msg_from(&m, data, size)) != 0)
         return rc;
-    if ((rc = spoke_context_send(handle, m, flags)) != 0)
+    rc = kind == SPK_HANDLE_SOCKET ? spoke_send(handle, m, flags)
+                                   : spoke_context_send(handle, m, flags);
+    if (rc != 0)
         spoke_msg_free(m);
     return rc;
 }
 
 int
-spoke_context_recv_bytes(spoke_context *handle, void *buffer, size_t *size, int flags)
+spk_recv_bytes(void *handle, enum spk_handle_kind kind, void *buffer, size_t *size, int flags)
 {
     spoke_msg *m = NULL;
+    size_t room;
     int rc;
 
     if (size == NULL || (buffer == NULL && *size > 0))
         return SPOKE_EINVAL;
-    if ((rc = spoke_context_recv(handle, &m, flags)) != 0 || m == NULL)
+    rc = kind == SPK_HANDLE_SOCKET ? spoke_recv(handle, &m, flags)
+                                   : spoke_context_recv(handle, &m, flags);
+    if (rc != 0 || m == NULL)
         return rc;
-    spk_msg_copy_out(m, buffer, size);
+    room = *size < m->size ? *size : m->size;
+    *size = m->size;
+    if (room > 0)
+        memcpy(buffer, m->body, room);
+    spoke_msg_free(m);
     return 0;
+}
+
+int
+spoke_context_send_bytes(spoke_context *handle, const void *data, size_t size, int flags)
+{
+    return spk_send_bytes(handle, SPK_HANDLE_CONTEXT, data, size, flags);
+}
+
+int
+spoke_context_recv_bytes(spoke_context *handle, void *buffer, size_t *size, int flags)
+{
+    return spk_recv_bytes(handle, SPK_HANDLE_CONTEXT, buffer, size, flags);
 }
 
 /* ---- for protocols ---- */

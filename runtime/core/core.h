@@ -120,8 +120,6 @@ int spk_socket_try_send(struct spk_socket *s, spoke_msg *m); /* as the user's, w
 /* spoke_send() and spoke_recv() in one of the socket's conversations, with the engine entered. */
 int spk_socket_send(struct spk_context *c, spoke_msg *m, int flags);
 int spk_socket_recv(struct spk_context *c, spoke_msg **m, int flags);
-/* Copy the body, at most *size bytes of it; *size becomes its size.  Frees m. */
-void spk_msg_copy_out(spoke_msg *m, void *buffer, size_t *size);
 
 /* ---- device.c ---- */
 void spk_device_look(struct spk_device_end *end); /* its socket can do something */
@@ -134,6 +132,10 @@ void spk_context_fini(struct spk_context *c); /* ends the conversation, whoever 
  */
 struct spk_link *spk_context_recv_waiters(struct spk_context *c);
 void spk_context_wake_all(struct spk_socket *s); /* all receives in all contexts try again */
+/* The user's calls about bytes; the handle is a socket's or a context's. */
+int spk_send_bytes(void *handle, enum spk_handle_kind kind, const void *data, size_t size,
+                   int flags);
+int spk_recv_bytes(void *handle, enum spk_handle_kind kind, void *buffer, size_t *size, int flags);
 
 /* ---- event.c ---- */
 void spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct spk_pipe *p,

@@ -756,43 +756,13 @@ spoke_recv(spoke_socket *handle, spoke_msg **out, int flags)
 int
 spoke_send_bytes(spoke_socket *handle, const void *data, size_t size, int flags)
 {
-    spoke_msg *m;
-    int rc;
-
-    if (data == NULL && size > 0)
-        return SPOKE_EINVAL;
-    if ((rc = spoke_msg_from(&m, data, size)) != 0)
-        return rc;
-    if ((rc = spoke_send(handle, m, flags)) != 0)
-        spoke_msg_free(m);
-    return rc;
-}
-
-void
-spk_msg_copy_out(spoke_msg *m, void *buffer, size_t *size)
-{
-    size_t room = *size;
-
-    *size = m->size;
-    if (m->size < room)
-        room = m->size;
-    if (room > 0)
-        memcpy(buffer, m->body, room);
-    spoke_msg_free(m);
+    return spk_send_bytes(handle, SPK_HANDLE_SOCKET, data, size, flags);
 }
 
 int
 spoke_recv_bytes(spoke_socket *handle, void *buffer, size_t *size, int flags)
 {
-    spoke_msg *m = NULL;
-    int rc;
-
-    if (size == NULL || (buffer == NULL && *size > 0))
-        return SPOKE_EINVAL;
-    if ((rc = spoke_recv(handle, &m, flags)) != 0 || m == NULL)
-        return rc;
-    spk_msg_copy_out(m, buffer, size);
-    return 0;
+    return spk_recv_bytes(handle, SPK_HANDLE_SOCKET, buffer, size, flags);
 }
 
 int
