@@ -1,29 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* PAIR version 1, what NNG calls a pair: one peer at a time as with PAIR (pair.c), but each message
- * has a word in front that counts how many sockets have sent it, 1 from the first.  Devices that
- * are connected in a ring thus come to an end.  The two versions do not talk to each other.
+/* PAIR version 1, what NNG calls a pair: one peer at a time (one_peer.h) as with PAIR, but each
+ * message has a word in front that counts how many sockets have sent it, 1 from the first.  Devices
+ * that are connected in a ring thus come to an end.  The two versions do not talk to each other.
  *
  * Raw: the header of a received message is its word; a message to send has one, and goes out with
  * one more. */
-#include "protocols/sp/sp.h"
+#include "protocols/sp/one_peer.h"
 
 #define HOPS_MOST UINT32_C(255)
 
 struct pair1 {
-    struct spk_pipe *peer; /* NULL: none */
-    struct spk_queue waiting;
+    struct spk_one_peer peer; /* first: one_peer.c knows no more */
     int ttl;
 };
-
-/* ---- life ---- */
-
-static void
-pair1_options_changed(struct spk_socket *s)
-{
-    struct pair1 *pair = spk_socket_state(s);
-
-    spk_sp_bound_queue(s, &pair->waiting);
-}
 
 static int
 pair1_open(struct spk_socket *s)
@@ -31,16 +20,7 @@ pair1_open(struct spk_socket *s)
     struct pair1 *pair = spk_socket_state(s);
 
     pair->ttl = SPK_SP_TTL_DEFAULT;
-    pair1_options_changed(s);
-    return 0;
-}
-
-static void
-pair1_close(struct spk_socket *s)
-{
-    struct pair1 *pair = spk_socket_state(s);
-
-    spk_queue_fini(&pair->waiting);
+    return spk_one_peer_open(s);
 }
 
 static int
@@ -58,29 +38,6 @@ get_ttl(void *owner, void *value, size_t *size)
     struct pair1 *pair = spk_socket_state(owner);
 
     return spk_sp_get_ttl(pair->ttl, value, size);
-}
-
-/* ---- the peer ---- */
-
-static int
-pair1_pipe_added(struct spk_socket *s, struct spk_pipe *p)
-{
-    struct pair1 *pair = spk_socket_state(s);
-
-    if (pair->peer != NULL)
-        return SPOKE_EREFUSED;
-    pair->peer = p;
-    return 0;
-}
-
-static void
-pair1_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
-{
-    struct pair1 *pair = spk_socket_state(s);
-
-    if (pair->peer == p)
-        pair->peer = NULL;
-    spk_socket_wake(s, SPK_WRITABLE); /* it may be writable no longer */
 }
 
 static int
@@ -106,32 +63,6 @@ pair1_received(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
     return 0;
 }
 
-static void
-pair1_writable(struct spk_socket *s, struct spk_pipe *p)
-{
-    struct pair1 *pair = spk_socket_state(s);
-
-    while (pair->waiting.count > 0 && spk_pipe_can_send(p))
-        spk_sp_send_next(s, &pair->waiting, p);
-    spk_socket_wake(s, SPK_WRITABLE | SPK_ALL);
-}
-
-/* ---- the user ---- */
-
-/* Takes m on success. */
-static int
-send_or_queue(struct spk_socket *s, spoke_msg *m)
-{
-    struct pair1 *pair = spk_socket_state(s);
-
-    if (pair->peer != NULL && pair->waiting.count == 0) {
-        int rc = spk_pipe_send(pair->peer, m);
-        if (rc != SPOKE_EAGAIN)
-            return rc;
-    }
-    return spk_sp_enqueue(s, &pair->waiting, m);
-}
-
 static int
 pair1_send(struct spk_socket *s, spoke_msg *m)
 {
@@ -145,31 +76,7 @@ pair1_send(struct spk_socket *s, spoke_msg *m)
     }
     spk_put32(word, hops + 1);
     int rc = spk_sp_put_header(&out, m, word, sizeof word);
-    return rc != 0 ? rc : spk_sp_settle(m, out, send_or_queue(s, out));
-}
-
-static int
-pair1_recv(struct spk_socket *s, spoke_msg **m)
-{
-    return spk_socket_take(s, m);
-}
-
-static unsigned
-pair1_ready(struct spk_socket *s)
-{
-    struct pair1 *pair = spk_socket_state(s);
-    bool direct = pair->peer != NULL && pair->waiting.count == 0 && spk_pipe_can_send(pair->peer);
-    unsigned ready = spk_socket_has_message(s) ? SPK_READABLE : 0;
-
-    return direct || !spk_queue_full(&pair->waiting) ? ready | SPK_WRITABLE : ready;
-}
-
-static size_t
-pair1_pending(struct spk_socket *s, uint64_t *bytes)
-{
-    struct pair1 *pair = spk_socket_state(s);
-
-    return spk_sp_queued(&pair->waiting, bytes);
+    return rc != 0 ? rc : spk_sp_settle(m, out, spk_one_peer_send(s, out));
 }
 
 static const struct spk_option pair1_options[] = {
@@ -186,15 +93,14 @@ const struct spoke_protocol spoke_protocol_pair1 = {
     .receives = true,
     .socket_size = sizeof(struct pair1),
     .open = pair1_open,
-    .close = pair1_close,
+    .close = spk_one_peer_close,
     .options = pair1_options,
-    .options_changed = pair1_options_changed,
-    .pipe_added = pair1_pipe_added,
-    .pipe_removed = pair1_pipe_removed,
+    .options_changed = spk_one_peer_options_changed,
+    .pipe_added = spk_one_peer_pipe_added,
+    .pipe_removed = spk_one_peer_pipe_removed,
     .received = pair1_received,
-    .writable = pair1_writable,
+    .writable = spk_one_peer_writable,
     .send = pair1_send,
-    .recv = pair1_recv,
-    .ready = pair1_ready,
-    .pending = pair1_pending,
+    .ready = spk_one_peer_ready,
+    .pending = spk_one_peer_pending,
 };
