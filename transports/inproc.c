@@ -363,14 +363,18 @@ ask_to_be_told(struct spk_op *op)
     return !atomic_exchange(&mine->armed, false); /* taken: it saw us, a notice is on its way */
 }
 
-/* Take what has come, at most `most` messages. */
+/* Take what has come, at most `most` messages; in a turn no more than the ring holds where the
+ * other end is on another engine, which may fill it all the while. */
 static void
 drain(struct inproc_pipe *ip, int most)
 {
     struct link *link = ip->link;
     struct end *mine = &link->end[ip->side], *theirs = &link->end[!ip->side];
+    bool bounded = mine->e != theirs->e && most > (int)RING_SIZE;
     int n = 0;
 
+    if (bounded)
+        most = (int)RING_SIZE;
     for (;;) {
         bool behind;
         bool last_words = atomic_load(
@@ -386,7 +390,10 @@ drain(struct inproc_pipe *ip, int most)
         if (ip->pipe.state != SPK_PIPE_ATTACHED)
             return;
         if (behind || (most <= 0 && ring_count(&mine->ring) > 0)) {
-            spk_pipe_stall(&ip->pipe);
+            if (bounded && !behind && n != TURN_OVER)
+                notify(link, ip->side); /* ourselves, for the next turn */
+            else
+                spk_pipe_stall(&ip->pipe);
             return;
         }
         if (last_words) {
