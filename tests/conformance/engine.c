@@ -344,8 +344,6 @@ check_masked(const char *backend, uint32_t mask)
     config.backend = backend;
     config.mask_features = mask;
     int rc = spoke_engine_open(&other, &config);
-    if (rc == SPOKE_EPERM)
-        cr_skip("io_uring is denied here");
     cr_assert_eq(rc, 0, "%s, without %x: %s", backend, mask, spoke_error_name(rc));
     cr_assert_eq(spoke_engine_get_info(other, &info), 0);
     cr_assert_eq(info.features & mask, 0);
@@ -376,8 +374,26 @@ check_masked(const char *backend, uint32_t mask)
     cr_assert_eq(spoke_engine_close(other), 0);
 }
 
+/* All of it, whatever features are masked. */
+static bool
+uring_is_denied(void)
+{
+    spoke_engine_config config;
+    spoke_engine *plain;
+
+    spoke_engine_config_init(&config);
+    config.backend = "uring";
+    config.mask_features = 0;
+    int rc = spoke_engine_open(&plain, &config);
+    if (rc == 0)
+        cr_assert_eq(spoke_engine_close(plain), 0);
+    return rc == SPOKE_EPERM;
+}
+
 Test(engine, every_feature_of_the_kernel_has_a_fallback)
 {
+    if (uring_is_denied())
+        cr_skip("io_uring is denied here");
     for (uint32_t feature = 1; feature <= SPOKE_FEATURE_REGISTERED_RING; feature <<= 1)
         check_masked("uring", feature);
     check_masked("uring", ~0u);
