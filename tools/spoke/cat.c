@@ -16,32 +16,31 @@
 #include "tool.h"
 #include "watcher.h"
 
+#define PATTERN(name, number, with_data, without_data, help)                                       \
+    {                                                                                              \
+        {name, help}, number, with_data, without_data                                              \
+    }
 static const struct cat_pattern patterns[] = {
-    {"pair", SPOKE_PAIR, cat_talk, cat_print, "one peer, both ways"},
-    {"pair1", SPOKE_PAIR1, cat_talk, cat_print, "the same as NNG's programs have it"},
-    {"bus", SPOKE_BUS, cat_talk, cat_print, "send to all peers, print what they send"},
-    {"star", SPOKE_STAR, cat_talk, cat_print, "the same, and pass on what one sends to the others"},
-    {"req", SPOKE_REQ, cat_ask, NULL, "send requests, print the replies"},
-    {"rep", SPOKE_REP, cat_answer, cat_print,
-     "print requests, reply with the data if there is some"},
-    {"push", SPOKE_PUSH, cat_give, NULL, "send each message to one of the peers"},
-    {"pull", SPOKE_PULL, NULL, cat_print, "print what all peers send"},
-    {"pub", SPOKE_PUB, cat_give, NULL, "send each message to all peers"},
-    {"sub", SPOKE_SUB, NULL, cat_print, "print what all peers send and is subscribed to"},
-    {"surveyor", SPOKE_SURVEYOR, cat_survey, NULL, "ask everybody, print the answers"},
-    {"respondent", SPOKE_RESPONDENT, cat_answer, cat_print,
-     "print surveys, answer with the data if there is some"},
+    PATTERN("pair", SPOKE_PAIR, cat_talk, cat_print, "one peer, both ways"),
+    PATTERN("pair1", SPOKE_PAIR1, cat_talk, cat_print, "the same as NNG's programs have it"),
+    PATTERN("bus", SPOKE_BUS, cat_talk, cat_print, "send to all peers, print what they send"),
+    PATTERN("star", SPOKE_STAR, cat_talk, cat_print,
+            "the same, and pass on what one sends to the others"),
+    PATTERN("req", SPOKE_REQ, cat_ask, NULL, "send requests, print the replies"),
+    PATTERN("rep", SPOKE_REP, cat_answer, cat_print,
+            "print requests, reply with the data if there is some"),
+    PATTERN("push", SPOKE_PUSH, cat_give, NULL, "send each message to one of the peers"),
+    PATTERN("pull", SPOKE_PULL, NULL, cat_print, "print what all peers send"),
+    PATTERN("pub", SPOKE_PUB, cat_give, NULL, "send each message to all peers"),
+    PATTERN("sub", SPOKE_SUB, NULL, cat_print, "print what all peers send and is subscribed to"),
+    PATTERN("surveyor", SPOKE_SURVEYOR, cat_survey, NULL, "ask everybody, print the answers"),
+    PATTERN("respondent", SPOKE_RESPONDENT, cat_answer, cat_print,
+            "print surveys, answer with the data if there is some"),
 };
 #define PATTERN_COUNT (sizeof patterns / sizeof *patterns)
 
 enum {
-    OPT_BIND = TOOL_FIRST_ID,
-    OPT_CONNECT,
-    OPT_BIND_IPC,
-    OPT_CONNECT_IPC,
-    OPT_BIND_LOCAL,
-    OPT_CONNECT_LOCAL,
-    OPT_DATA,
+    OPT_DATA = TOOL_NEXT_ID,
     OPT_FILE,
     OPT_LINE,
     OPT_DELAY,
@@ -67,15 +66,15 @@ enum {
 
 static const struct tool_option options[] = {
     {NULL, 0, NULL, "Addresses, at least one, in any number", 0},
-    {"bind", 0, "URL", "listen on URL", OPT_BIND},
-    {"listen", 0, "URL", "the same", OPT_BIND},
+    {"bind", 0, "URL", "listen on URL", TOOL_BIND},
+    {"listen", 0, "URL", "the same", TOOL_BIND},
     {"connect", 0, "URL", "connect to URL, again and again until somebody listens there",
-     OPT_CONNECT},
-    {"dial", 0, "URL", "the same", OPT_CONNECT},
-    {"bind-ipc", 'X', "PATH", "listen on ipc://PATH", OPT_BIND_IPC},
-    {"connect-ipc", 'x', "PATH", "connect to ipc://PATH", OPT_CONNECT_IPC},
-    {"bind-local", 'L', "PORT", "listen on tcp://127.0.0.1:PORT", OPT_BIND_LOCAL},
-    {"connect-local", 'l', "PORT", "connect to tcp://127.0.0.1:PORT", OPT_CONNECT_LOCAL},
+     TOOL_CONNECT},
+    {"dial", 0, "URL", "the same", TOOL_CONNECT},
+    {"bind-ipc", 'X', "PATH", "listen on ipc://PATH", TOOL_BIND_IPC},
+    {"connect-ipc", 'x', "PATH", "connect to ipc://PATH", TOOL_CONNECT_IPC},
+    {"bind-local", 'L', "PORT", "listen on tcp://127.0.0.1:PORT", TOOL_BIND_LOCAL},
+    {"connect-local", 'l', "PORT", "connect to tcp://127.0.0.1:PORT", TOOL_CONNECT_LOCAL},
     {NULL, 0, NULL, "What to receive", 0},
     {"subscribe", 0, "PREFIX", "messages that begin so, in any number; without it all of them",
      OPT_SUBSCRIBE},
@@ -112,15 +111,10 @@ static const struct tool_option options[] = {
 };
 #define OPTION_COUNT (sizeof options / sizeof *options)
 
-struct endpoint {
-    bool bind;
-    char *url;
-};
-
 /* What the command line says beside struct cat. */
 struct request {
     struct cat cat;
-    struct endpoint *endpoints; /* in the order given */
+    struct tool_address *endpoints; /* in the order given */
     size_t endpoint_count;
     const char **topics; /* to subscribe to */
     size_t topic_count;
@@ -139,26 +133,12 @@ usage_error(const char *text)
 }
 
 static bool
-add_endpoint(struct request *r, bool bind, const char *prefix, const char *rest)
+add_endpoint(struct request *r, int id, const char *value)
 {
-    char *url;
-
-    if (asprintf(&url, "%s%s", prefix, rest) < 0) {
-        tool_error("out of memory");
+    if (!tool_make_address(&r->endpoints[r->endpoint_count], id, value))
         return false;
-    }
-    r->endpoints[r->endpoint_count].bind = bind;
-    r->endpoints[r->endpoint_count++].url = url;
+    r->endpoint_count++;
     return true;
-}
-
-static bool
-add_port(struct request *r, bool bind, const char *text)
-{
-    uint64_t port;
-
-    return tool_number(bind ? "bind-local" : "connect-local", text, 65535, &port) &&
-           add_endpoint(r, bind, "tcp://127.0.0.1:", text);
 }
 
 static bool
@@ -198,17 +178,14 @@ refuse_tls(void)
 
 /* Obey one option.  False after an error. */
 static bool
-set_option(struct request *r, int id, const char *value)
+set_option(void *request, int id, const char *value)
 {
+    struct request *r = request;
     struct cat *c = &r->cat;
 
+    if (id < TOOL_NEXT_ID)
+        return add_endpoint(r, id, value);
     switch (id) {
-    case OPT_BIND: return add_endpoint(r, true, "", value);
-    case OPT_CONNECT: return add_endpoint(r, false, "", value);
-    case OPT_BIND_IPC: return add_endpoint(r, true, "ipc://", value);
-    case OPT_CONNECT_IPC: return add_endpoint(r, false, "ipc://", value);
-    case OPT_BIND_LOCAL: return add_port(r, true, value);
-    case OPT_CONNECT_LOCAL: return add_port(r, false, value);
     case OPT_DATA: r->data = value; return true;
     case OPT_FILE: r->file = value; return true;
     case OPT_LINE: c->use_lines = true; return true;
@@ -371,16 +348,11 @@ set_socket_options(const struct request *r, spoke_socket *s)
 static int
 start_endpoints(const struct request *r, spoke_socket *s)
 {
-    int rc;
+    int status = TOOL_OK;
 
-    for (size_t i = 0; i < r->endpoint_count; i++) {
-        const char *url = r->endpoints[i].url;
-        if (r->endpoints[i].bind && (rc = spoke_listen(s, url, NULL, 0)) != 0)
-            return tool_api_error("listen on", url, rc);
-        if (!r->endpoints[i].bind && (rc = spoke_dial(s, url, NULL, 0)) != 0)
-            return tool_api_error("connect to", url, rc);
-    }
-    return TOOL_OK;
+    for (size_t i = 0; i < r->endpoint_count && status == TOOL_OK; i++)
+        status = tool_start_address(&r->endpoints[i], s);
+    return status;
 }
 
 /* -1 if the socket has no such direction.  Gives an error of the library. */
@@ -463,21 +435,6 @@ open_and_run(struct request *r)
     return status;
 }
 
-/* The option table with a line for each pattern in front. */
-static void
-list_options(struct tool_option *all)
-{
-    *all++ = (struct tool_option){.help = "Socket type, one of"};
-    for (size_t i = 0; i < PATTERN_COUNT; i++) {
-        *all++ = (struct tool_option){
-            .name = patterns[i].name,
-            .help = patterns[i].help,
-            .id = OPT_PATTERN + (int)i,
-        };
-    }
-    memcpy(all, options, sizeof options);
-}
-
 /* A link called nn_req is `spoke cat --req`. */
 static bool
 set_pattern_by_name(struct request *r)
@@ -485,7 +442,7 @@ set_pattern_by_name(struct request *r)
     if (strncmp(tool_name, "nn_", 3) != 0)
         return true;
     for (size_t i = 0; i < PATTERN_COUNT; i++) {
-        if (strcmp(tool_name + 3, patterns[i].name) == 0)
+        if (strcmp(tool_name + 3, patterns[i].type.name) == 0)
             return set_pattern(r, &patterns[i]);
     }
     return usage_error(
@@ -496,22 +453,9 @@ set_pattern_by_name(struct request *r)
 static bool
 parse(struct request *r, struct tool_args *args)
 {
-    int id;
-
-    if (!set_pattern_by_name(r)) {
-        args->status = TOOL_USAGE;
-        return false;
-    }
-    while ((id = tool_next_option(args)) > 0) {
-        if (!set_option(r, id, args->value)) {
-            args->status = TOOL_USAGE;
-            return false;
-        }
-    }
-    if (id < 0)
-        return false;
     args->status = TOOL_USAGE;
-    return tool_no_operands(args) && check_request(r);
+    return set_pattern_by_name(r) && tool_obey_options(args, set_option, r) &&
+           tool_no_operands(args) && check_request(r);
 }
 
 static int
@@ -534,7 +478,7 @@ run_request(struct request *r)
 int
 cat_main(int argc, char **argv)
 {
-    struct tool_option all[1 + PATTERN_COUNT + OPTION_COUNT];
+    struct tool_option all[1 + PATTERN_COUNT + OPTION_COUNT], *after;
     struct tool_page page = {
         .usage = "TYPE ADDRESS … [OPTION …]",
         .about = "Send and receive messages of the Scalability Protocols.",
@@ -551,7 +495,9 @@ cat_main(int argc, char **argv)
                             .send_timeout_ns = SPOKE_FOREVER,
                         }};
 
-    list_options(all);
+    after = tool_list_types(all, "Socket type, one of", &patterns->type, PATTERN_COUNT,
+                            sizeof *patterns, OPT_PATTERN);
+    memcpy(after, options, sizeof options);
     r.endpoints = calloc((size_t)argc, sizeof *r.endpoints);
     r.topics = calloc((size_t)argc, sizeof *r.topics);
     if (r.endpoints == NULL || r.topics == NULL) {

@@ -11,6 +11,7 @@
 
 #include "format.h"
 #include "lines.h"
+#include "tool.h"
 
 struct cat;
 
@@ -27,11 +28,10 @@ cat_role_f cat_give;   /* send; again, if asked to */
 
 /* One line is one socket type: --NAME, and a link called nn_NAME. */
 struct cat_pattern {
-    const char *name;
+    struct tool_type type;
     int number;
     cat_role_f *with_data;    /* NULL: it cannot send */
     cat_role_f *without_data; /* NULL: it must send */
-    const char *help;
 };
 
 struct cat {

@@ -18,35 +18,28 @@
 
 /* One line is one socket type of the front, and what then stands at the back. */
 struct type {
-    const char *name;
+    struct tool_type type;
     int front, back;
-    const char *help;
 };
 
 static const struct type types[] = {
-    {"rep", 49, 48, "requests come in at FRONT, go out at BACK, replies come back"},
-    {"req", 48, 49, "the same with FRONT and BACK exchanged"},
-    {"pull", 81, 80, "messages come in at FRONT and go to one of BACK"},
-    {"push", 80, 81, "the same with FRONT and BACK exchanged"},
-    {"sub", 33, 32, "messages come in at FRONT and go to all of BACK"},
-    {"pub", 32, 33, "the same with FRONT and BACK exchanged"},
-    {"respondent", 99, 98, "surveys come in at FRONT, go out at BACK, responses come back"},
-    {"surveyor", 98, 99, "the same with FRONT and BACK exchanged"},
-    {"pair", 16, 16, "one peer on each side, both ways"},
-    {"pair1", 17, 17, "the same for what NNG calls a pair"},
-    {"bus", 112, 112, "what a peer sends goes to all on the other side"},
-    {"star", 1600, 1600, "what a peer sends goes to all others, on both sides"},
+    {{"rep", "requests come in at FRONT, go out at BACK, replies come back"}, 49, 48},
+    {{"req", "the same with FRONT and BACK exchanged"}, 48, 49},
+    {{"pull", "messages come in at FRONT and go to one of BACK"}, 81, 80},
+    {{"push", "the same with FRONT and BACK exchanged"}, 80, 81},
+    {{"sub", "messages come in at FRONT and go to all of BACK"}, 33, 32},
+    {{"pub", "the same with FRONT and BACK exchanged"}, 32, 33},
+    {{"respondent", "surveys come in at FRONT, go out at BACK, responses come back"}, 99, 98},
+    {{"surveyor", "the same with FRONT and BACK exchanged"}, 98, 99},
+    {{"pair", "one peer on each side, both ways"}, 16, 16},
+    {{"pair1", "the same for what NNG calls a pair"}, 17, 17},
+    {{"bus", "what a peer sends goes to all on the other side"}, 112, 112},
+    {{"star", "what a peer sends goes to all others, on both sides"}, 1600, 1600},
 };
 #define TYPE_COUNT (sizeof types / sizeof *types)
 
 enum {
-    OPT_BIND = TOOL_FIRST_ID,
-    OPT_CONNECT,
-    OPT_BIND_IPC,
-    OPT_CONNECT_IPC,
-    OPT_BIND_LOCAL,
-    OPT_CONNECT_LOCAL,
-    OPT_TTL,
+    OPT_TTL = TOOL_NEXT_ID,
     OPT_MAX_SIZE,
     OPT_LINGER,
     OPT_SUBSCRIBE,
@@ -57,14 +50,14 @@ enum {
 
 static const struct tool_option options[] = {
     {NULL, 0, NULL, "Addresses, in place of FRONT and BACK: the first is the front", 0},
-    {"bind", 0, "URL", "listen on URL", OPT_BIND},
-    {"listen", 0, "URL", "the same", OPT_BIND},
-    {"connect", 0, "URL", "connect to URL, again whenever the connection is lost", OPT_CONNECT},
-    {"dial", 0, "URL", "the same", OPT_CONNECT},
-    {"bind-ipc", 'X', "PATH", "listen on ipc://PATH", OPT_BIND_IPC},
-    {"connect-ipc", 'x', "PATH", "connect to ipc://PATH", OPT_CONNECT_IPC},
-    {"bind-local", 'L', "PORT", "listen on tcp://127.0.0.1:PORT", OPT_BIND_LOCAL},
-    {"connect-local", 'l', "PORT", "connect to tcp://127.0.0.1:PORT", OPT_CONNECT_LOCAL},
+    {"bind", 0, "URL", "listen on URL", TOOL_BIND},
+    {"listen", 0, "URL", "the same", TOOL_BIND},
+    {"connect", 0, "URL", "connect to URL, again whenever the connection is lost", TOOL_CONNECT},
+    {"dial", 0, "URL", "the same", TOOL_CONNECT},
+    {"bind-ipc", 'X', "PATH", "listen on ipc://PATH", TOOL_BIND_IPC},
+    {"connect-ipc", 'x', "PATH", "connect to ipc://PATH", TOOL_CONNECT_IPC},
+    {"bind-local", 'L', "PORT", "listen on tcp://127.0.0.1:PORT", TOOL_BIND_LOCAL},
+    {"connect-local", 'l', "PORT", "connect to tcp://127.0.0.1:PORT", TOOL_CONNECT_LOCAL},
     {NULL, 0, NULL, "Limits", 0},
     {"ttl", 0, "N", "hops accepted, 1 to 255, where the type counts them; 8", OPT_TTL},
     {"recv-maxsz", 'Z', "BYTES", "largest message accepted; 1048576; 0: no limit", OPT_MAX_SIZE},
@@ -81,8 +74,7 @@ static const struct tool_option options[] = {
 enum { FRONT, BACK, SIDES };
 
 struct side {
-    char *url;
-    bool bind;
+    struct tool_address at;
     spoke_socket *s;
 };
 
@@ -111,29 +103,14 @@ usage_error(const char *text)
 }
 
 static bool
-add_side(struct request *r, bool bind, const char *prefix, const char *rest)
+add_side(struct request *r, int id, const char *value)
 {
-    struct side *side = &r->sides[r->count];
-
     if (r->count == SIDES)
         return usage_error("give two addresses, the front and the back, not more");
-    if (asprintf(&side->url, "%s%s", prefix, rest) < 0) {
-        side->url = NULL;
-        tool_error("out of memory");
+    if (!tool_make_address(&r->sides[r->count].at, id, value))
         return false;
-    }
-    side->bind = bind;
     r->count++;
     return true;
-}
-
-static bool
-add_port(struct request *r, bool bind, const char *text)
-{
-    uint64_t port;
-
-    return tool_number(bind ? "bind-local" : "connect-local", text, 65535, &port) &&
-           add_side(r, bind, "tcp://127.0.0.1:", text);
 }
 
 static bool
@@ -160,15 +137,13 @@ set_ttl(struct request *r, const char *text)
 
 /* Obey one option.  False after an error. */
 static bool
-set_option(struct request *r, int id, const char *value)
+set_option(void *request, int id, const char *value)
 {
+    struct request *r = request;
+
+    if (id < TOOL_NEXT_ID)
+        return add_side(r, id, value);
     switch (id) {
-    case OPT_BIND: return add_side(r, true, "", value);
-    case OPT_CONNECT: return add_side(r, false, "", value);
-    case OPT_BIND_IPC: return add_side(r, true, "ipc://", value);
-    case OPT_CONNECT_IPC: return add_side(r, false, "ipc://", value);
-    case OPT_BIND_LOCAL: return add_port(r, true, value);
-    case OPT_CONNECT_LOCAL: return add_port(r, false, value);
     case OPT_TTL: return set_ttl(r, value);
     case OPT_MAX_SIZE:
         r->has_max_size = true;
@@ -186,7 +161,7 @@ static bool
 add_operands(struct request *r, int argc, char **argv)
 {
     for (int i = optind; i < argc; i++)
-        if (!add_side(r, r->count == FRONT, "", argv[i]))
+        if (!add_side(r, r->count == FRONT ? TOOL_BIND : TOOL_CONNECT, argv[i]))
             return false;
     return true;
 }
@@ -202,14 +177,14 @@ check_request(const struct request *r)
     if (r->count == 1 && r->type->front != r->type->back)
         return usage_error("give two addresses, the front and the back: with one, only --pair, "
                            "--pair1, --bus and --star make sense");
-    if (r->count == 2 && strcmp(r->sides[FRONT].url, r->sides[BACK].url) == 0)
+    if (r->count == 2 && strcmp(r->sides[FRONT].at.url, r->sides[BACK].at.url) == 0)
         return usage_error("the front and the back have the same address");
     for (int i = 0; i < r->count; i++)
-        if (strncmp(r->sides[i].url, "inproc://", 9) == 0)
+        if (strncmp(r->sides[i].at.url, "inproc://", 9) == 0)
             return usage_error("inproc:// reaches the sockets of one program, and these are the "
                                "only ones here: take an ipc:// or tcp:// address");
-    if (r->topic_count > 0 && strcmp(r->type->name, "sub") != 0 &&
-        strcmp(r->type->name, "pub") != 0)
+    if (r->topic_count > 0 && strcmp(r->type->type.name, "sub") != 0 &&
+        strcmp(r->type->type.name, "pub") != 0)
         return usage_error("--subscribe is for --sub and --pub");
     return true;
 }
@@ -234,7 +209,7 @@ print_side(const struct side *side)
 
     if (spoke_socket_stats(side->s, &stats) != 0)
         return;
-    printf("%s: %llu connections, %llu ever", side->url, (unsigned long long)stats.pipes_current,
+    printf("%s: %llu connections, %llu ever", side->at.url, (unsigned long long)stats.pipes_current,
            (unsigned long long)stats.pipes_attached);
 #define STAT(name, help)                                                                           \
     if (stats.name > 0 && (strncmp(#name, "dropped", 7) == 0 || strcmp(#name, "garbled") == 0))    \
@@ -247,7 +222,7 @@ print_side(const struct side *side)
 static void
 print_counters(struct request *r)
 {
-    const char *front = r->sides[FRONT].url, *back = r->sides[r->count - 1].url;
+    const char *front = r->sides[FRONT].at.url, *back = r->sides[r->count - 1].at.url;
 
     if (r->device != NULL)
         (void)spoke_device_get_stats(r->device, &r->passed);
@@ -346,24 +321,12 @@ open_side(struct request *r, int index, struct watcher *w)
     rc = spoke_socket_open(&side->s, number, NULL);
     stop_release();
     if (rc == SPOKE_ENOTSUP) {
-        tool_error("this version does not have the sockets of --%s", r->type->name);
+        tool_error("this version does not have the sockets of --%s", r->type->type.name);
         return TOOL_API;
     }
     if (rc == 0 && (rc = set_socket_options(r, side->s, number)) == 0)
         rc = spoke_socket_on_event(side->s, watcher_on_event, w);
-    return rc == 0 ? TOOL_OK : tool_api_error("open a socket for", side->url, rc);
-}
-
-static int
-start_side(struct side *side)
-{
-    int rc;
-
-    if (side->bind && (rc = spoke_listen(side->s, side->url, NULL, 0)) != 0)
-        return tool_api_error("listen on", side->url, rc);
-    if (!side->bind && (rc = spoke_dial(side->s, side->url, NULL, 0)) != 0)
-        return tool_api_error("connect to", side->url, rc);
-    return TOOL_OK;
+    return rc == 0 ? TOOL_OK : tool_api_error("open a socket for", side->at.url, rc);
 }
 
 /* Gives an exit code. */
@@ -379,7 +342,7 @@ start(struct request *r, struct watcher *w)
     if ((rc = spoke_device_start(&r->device, r->sides[FRONT].s, r->sides[BACK].s)) != 0)
         return tool_api_error("start", NULL, rc);
     for (int i = 0; i < r->count && status == TOOL_OK; i++)
-        status = start_side(&r->sides[i]);
+        status = tool_start_address(&r->sides[i].at, r->sides[i].s);
     return status;
 }
 
@@ -423,43 +386,18 @@ run(struct request *r)
     return status != TOOL_OK ? status : tool_finish_output();
 }
 
-/* The option table with a line for each type in front. */
-static void
-list_options(struct tool_option *all)
-{
-    *all++ = (struct tool_option){.help = "Socket type at FRONT, one of"};
-    for (size_t i = 0; i < TYPE_COUNT; i++) {
-        *all++ = (struct tool_option){
-            .name = types[i].name,
-            .help = types[i].help,
-            .id = OPT_TYPE + (int)i,
-        };
-    }
-    memcpy(all, options, sizeof options);
-}
-
 /* Read the command line.  False: end with args->status. */
 static bool
 parse(struct request *r, struct tool_args *args)
 {
-    int id;
-
-    while ((id = tool_next_option(args)) > 0) {
-        if (!set_option(r, id, args->value)) {
-            args->status = TOOL_USAGE;
-            return false;
-        }
-    }
-    if (id < 0)
-        return false;
-    args->status = TOOL_USAGE;
-    return add_operands(r, args->argc, args->argv) && check_request(r);
+    return tool_obey_options(args, set_option, r) && add_operands(r, args->argc, args->argv) &&
+           check_request(r);
 }
 
 int
 device_main(int argc, char **argv)
 {
-    struct tool_option all[1 + TYPE_COUNT + OPTION_COUNT];
+    struct tool_option all[1 + TYPE_COUNT + OPTION_COUNT], *after;
     struct tool_page page = {
         .usage = "TYPE FRONT BACK [OPTION …]\nTYPE FRONT [OPTION …]",
         .about = "Pass messages on between two addresses: listen on FRONT, connect to BACK.\n"
@@ -474,7 +412,9 @@ device_main(int argc, char **argv)
     struct tool_args args = {.argc = argc, .argv = argv, .page = &page};
     struct request r = {.type = NULL};
 
-    list_options(all);
+    after = tool_list_types(all, "Socket type at FRONT, one of", &types->type, TYPE_COUNT,
+                            sizeof *types, OPT_TYPE);
+    memcpy(after, options, sizeof options);
     if ((r.topics = calloc((size_t)argc, sizeof *r.topics)) == NULL) {
         tool_error("out of memory");
         return TOOL_API;
@@ -482,7 +422,7 @@ device_main(int argc, char **argv)
     if (parse(&r, &args))
         args.status = run(&r);
     for (int i = 0; i < r.count; i++)
-        free(r.sides[i].url);
+        free(r.sides[i].at.url);
     free(r.topics);
     stop_finish();
     return args.status;

@@ -373,6 +373,63 @@ tool_next_option(struct tool_args *args)
 }
 
 bool
+tool_obey_options(struct tool_args *args, tool_option_f *obey, void *request)
+{
+    int id;
+
+    args->status = TOOL_USAGE;
+    while ((id = tool_next_option(args)) > 0)
+        if (!obey(request, id, args->value))
+            return false;
+    return id == 0;
+}
+
+struct tool_option *
+tool_list_types(struct tool_option *all, const char *heading, const struct tool_type *type,
+                size_t count, size_t stride, int first_id)
+{
+    *all++ = (struct tool_option){.help = heading};
+    for (size_t i = 0; i < count; i++) {
+        *all++ = (struct tool_option){
+            .name = type->name,
+            .help = type->help,
+            .id = first_id + (int)i,
+        };
+        type = (const void *)((const char *)type + stride);
+    }
+    return all;
+}
+
+bool
+tool_make_address(struct tool_address *address, int id, const char *value)
+{
+    bool is_path = id == TOOL_BIND_IPC || id == TOOL_CONNECT_IPC;
+    bool is_port = id == TOOL_BIND_LOCAL || id == TOOL_CONNECT_LOCAL;
+    const char *prefix = is_path ? "ipc://" : is_port ? "tcp://127.0.0.1:" : "";
+    uint64_t port;
+
+    address->bind = id == TOOL_BIND || id == TOOL_BIND_IPC || id == TOOL_BIND_LOCAL;
+    if (is_port &&
+        !tool_number(address->bind ? "bind-local" : "connect-local", value, 65535, &port))
+        return false;
+    if (asprintf(&address->url, "%s%s", prefix, value) < 0) {
+        tool_error("out of memory");
+        return false;
+    }
+    return true;
+}
+
+int
+tool_start_address(const struct tool_address *address, spoke_socket *s)
+{
+    int rc = address->bind ? spoke_listen(s, address->url, NULL, 0)
+                           : spoke_dial(s, address->url, NULL, 0);
+
+    return rc == 0 ? TOOL_OK
+                   : tool_api_error(address->bind ? "listen on" : "connect to", address->url, rc);
+}
+
+bool
 tool_no_operands(const struct tool_args *args)
 {
     if (optind >= args->argc)

@@ -54,6 +54,46 @@ struct tool_args {
  * --name=value, --name value, -nvalue or -n value. */
 int tool_next_option(struct tool_args *args);
 
+/* What to do about an option.  False after an error, which has been printed. */
+typedef bool tool_option_f(void *request, int id, const char *value);
+
+/* Obey all options.  False: end with args->status; else that is TOOL_USAGE, for what is wrong with
+ * all of it. */
+bool tool_obey_options(struct tool_args *args, tool_option_f *obey, void *request);
+
+/* An option that names a socket type; part of each entry of a command's table of them. */
+struct tool_type {
+    const char *name, *help;
+};
+
+/* Fill `all` with a heading and an option for each of `count` types, the first of which is given
+ * and the next `stride` bytes on, with ids from `first_id` on.  Gives the place behind them. */
+struct tool_option *tool_list_types(struct tool_option *all, const char *heading,
+                                    const struct tool_type *type, size_t count, size_t stride,
+                                    int first_id);
+
+/* Options that give an address, and what comes of one. */
+enum {
+    TOOL_BIND = TOOL_FIRST_ID,
+    TOOL_CONNECT,
+    TOOL_BIND_IPC, /* a path */
+    TOOL_CONNECT_IPC,
+    TOOL_BIND_LOCAL, /* a port */
+    TOOL_CONNECT_LOCAL,
+    TOOL_NEXT_ID /* the first of a command's own */
+};
+
+struct tool_address {
+    char *url; /* free() it */
+    bool bind;
+};
+
+/* False after an error, which has been printed. */
+bool tool_make_address(struct tool_address *address, int id, const char *value);
+
+/* Listen there, or dial it.  Gives an exit code. */
+int tool_start_address(const struct tool_address *address, spoke_socket *s);
+
 /* Refuse operands: true if there are none, else prints the error. */
 bool tool_no_operands(const struct tool_args *args);
 
