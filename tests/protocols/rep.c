@@ -1,207 +1,27 @@
 /* SPDX-License-Identifier: MIT */
-/* REP: its states, the way back of a reply, how far it counts hops, and what it does with requests
- * and peers of every kind. */
-#include <stdatomic.h>
+/* REP: what it does with requests and peers of every kind, beside what it shares with RESPONDENT
+ * (answer.c). */
 #include <stdio.h>
 
-#include "tests/protocols/fixture.h"
+#include "tests/protocols/scene.h"
 
 #include "runtime/memory/pool.h"
 #include "tests/support/process.h"
 
-#define REQ_NUMBER 48
-#define REP_NUMBER 49
-#define ID_BIT     0x80000000
-#define ID         (ID_BIT | 1)
-
-/* A REP socket that listens, and so many plain requesters, attached in order. */
-struct scene {
-    spoke_socket *s;
-    char url[ENDPOINT_MAX];
-    struct raw_peer peers[4];
-};
-
-static void
-set_scene_with(struct scene *scene, spoke_socket *s, enum transport t, int peers)
-{
-    scene->s = s;
-    listen_on(s, t, scene->url);
-    for (int i = 0; i < peers; i++)
-        join(&scene->peers[i], s, scene->url, (uint64_t)i + 1);
-}
-
-static void
-set_scene(struct scene *scene, enum transport t, int peers)
-{
-    set_scene_with(scene, open_socket(SPOKE_REP), t, peers);
-}
-
-static void
-clear_scene(struct scene *scene, int peers)
-{
-    for (int i = 0; i < peers; i++)
-        raw_close(&scene->peers[i]);
-    finish();
-}
-
-static void
-raw_ask(struct raw_peer *p, uint32_t id, const char *text)
-{
-    cr_assert_eq(raw_send_words(p, &id, 1, text), RAW_OK);
-}
-
-/* `hops` words, counting the id; each hop has a number of its own. */
-static void
-raw_ask_from_afar(struct raw_peer *p, size_t hops, const char *text)
-{
-    static uint32_t words[10000];
-
-    cr_assert_leq(hops, sizeof words / sizeof *words);
-    for (size_t i = 0; i < hops; i++)
-        words[i] = (uint32_t)(i + 1 < hops ? i + 1 : ID);
-    cr_assert_eq(raw_send_words(p, words, hops, text), RAW_OK);
-}
-
-static void
-set_ttl(spoke_socket *s, int ttl)
-{
-    cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_TTL, ttl), 0);
-}
-
-/* It still answers this peer. */
-static void
-expect_service(struct scene *scene, struct raw_peer *p)
-{
-    const uint32_t id = ID;
-
-    raw_ask(p, id, "service?");
-    expect_text(scene->s, "service?");
-    send_text(scene->s, "always");
-    raw_expect(p, &id, 1, "always");
-}
-
-/* ---- the wire ---- */
-
-ON_EVERY_STREAM(rep, speaks_the_bytes_of_the_specification)
-{
-    static const uint8_t request[] = {1,    0, 0, 0, 0,   0,   0,   0,   9,
-                                      0x80, 0, 0, 1, 'h', 'e', 'l', 'l', 'o'};
-    static const uint8_t reply[] = {1,    0, 0, 0, 0,   0,   0,   0,   9,
-                                    0x80, 0, 0, 1, 'W', 'O', 'R', 'L', 'D'};
-    static const uint8_t req[] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
-    static const uint8_t rep[] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
-    spoke_socket *s = open_socket(SPOKE_REP);
-    size_t skip = *t == IPC ? 0 : 1; /* the type byte */
-    char url[ENDPOINT_MAX];
-    uint8_t bytes[sizeof reply];
-    struct raw_peer p;
-
-    listen_on(s, *t, url);
-    cr_assert_eq(raw_connect(&p, url, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_eq(raw_send_bytes(&p, req, sizeof req, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof rep, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_arr_eq(bytes, rep, sizeof rep);
-    cr_assert_eq(raw_send_bytes(&p, request + skip, sizeof request - skip, RAW_LIMIT_MS), RAW_OK);
-    expect_text(s, "hello");
-    send_text(s, "WORLD");
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof reply - skip, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_arr_eq(bytes, reply + skip, sizeof reply - skip);
-    raw_close(&p);
-    finish();
-}
-
-ON_EVERY_STREAM(rep, carries_the_backtrace_back)
-{
-    const uint32_t words[] = {0x12345678, ID_BIT | 0x42};
-    struct scene scene;
-
-    set_scene(&scene, *t, 1);
-    cr_assert_eq(raw_send_words(&scene.peers[0], words, 2, "from behind a device"), RAW_OK);
-    expect_text(scene.s, "from behind a device");
-    send_text(scene.s, "back");
-    raw_expect(&scene.peers[0], words, 2, "back");
-    clear_scene(&scene, 1);
-}
-
-ON_EVERY_STREAM(rep, takes_empty_requests_and_gives_empty_replies)
-{
-    const uint32_t id = ID;
-    struct scene scene;
-
-    set_scene(&scene, *t, 1);
-    raw_ask(&scene.peers[0], id, "");
-    expect_text(scene.s, "");
-    send_text(scene.s, "");
-    raw_expect(&scene.peers[0], &id, 1, "");
-    clear_scene(&scene, 1);
-}
-
 /* ---- states ---- */
-
-ON_EVERY_STREAM(rep, refuses_to_send_without_a_request)
-{
-    struct scene scene;
-
-    set_scene(&scene, *t, 1);
-    expect_send_error(scene.s, SPOKE_ESTATE);
-    raw_ask(&scene.peers[0], ID, "arrived, not received");
-    expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
-    expect_send_error(scene.s, SPOKE_ESTATE);
-    expect_text(scene.s, "arrived, not received");
-    send_text(scene.s, "reply");
-    expect_send_error(scene.s, SPOKE_ESTATE);
-    expect_recv_error(scene.s, SPOKE_EAGAIN);
-    clear_scene(&scene, 1);
-}
-
-ON_EVERY_STREAM(rep, a_further_receive_abandons_the_request)
-{
-    const uint32_t second = ID + 1;
-    struct scene scene;
-
-    set_scene(&scene, *t, 1);
-    raw_ask(&scene.peers[0], ID, "first");
-    raw_ask(&scene.peers[0], second, "second");
-    expect_text(scene.s, "first");
-    expect_text(scene.s, "second");
-    send_text(scene.s, "reply");
-    raw_expect(&scene.peers[0], &second, 1, "reply");
-    expect_send_error(scene.s, SPOKE_ESTATE);
-    cr_assert(raw_is_quiet(&scene.peers[0], RAW_QUIET_MS));
-    clear_scene(&scene, 1);
-}
 
 ON_EVERY_STREAM(rep, a_receive_that_fails_keeps_the_request)
 {
     const uint32_t id = ID;
     struct scene scene;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_socket(SPOKE_REP), *t, 1);
     raw_ask(&scene.peers[0], id, "request");
     expect_text(scene.s, "request");
     expect_recv_error(scene.s, SPOKE_EAGAIN);
     send_text(scene.s, "reply");
     raw_expect(&scene.peers[0], &id, 1, "reply");
     clear_scene(&scene, 1);
-}
-
-/* Goal: the way back is that of the request received, not of the last one that arrived. */
-ON_EVERY_STREAM(rep, answers_the_request_that_it_received)
-{
-    const uint32_t ids[] = {ID, ID + 1};
-    struct scene scene;
-
-    set_scene(&scene, *t, 2);
-    raw_ask(&scene.peers[0], ids[0], "first");
-    expect_text(scene.s, "first");
-    raw_ask(&scene.peers[1], ids[1], "second");
-    expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
-    send_text(scene.s, "to the first");
-    raw_expect(&scene.peers[0], &ids[0], 1, "to the first");
-    expect_text(scene.s, "second");
-    send_text(scene.s, "to the second");
-    raw_expect(&scene.peers[1], &ids[1], 1, "to the second");
-    clear_scene(&scene, 2);
 }
 
 /* Send with the first, second … allocation failing, until none does; returns how many times it
@@ -229,7 +49,7 @@ ON_EVERY_STREAM(rep, a_send_that_fails_can_be_tried_again)
     uint8_t bytes[256];
 
     own_engine();
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_socket(SPOKE_REP), *t, 1);
     set_ttl(scene.s, 20);
     for (int i = 0; i < 2; i++) {
         raw_ask_from_afar(&scene.peers[0], 20, "request");
@@ -247,52 +67,6 @@ ON_EVERY_STREAM(rep, a_send_that_fails_can_be_tried_again)
 
 /* ---- hops ---- */
 
-ON_EVERY_STREAM(rep, takes_as_many_words_as_its_limit_says)
-{
-    static const int limits[] = {8, 1, 2, 15, 16, 255}; /* the first is the default */
-    struct scene scene;
-    struct raw_peer *p = scene.peers;
-    uint8_t bytes[2048];
-
-    set_scene(&scene, *t, 1);
-    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
-        size_t hops = (size_t)limits[i];
-        if (i > 0)
-            set_ttl(scene.s, limits[i]); /* holds for the next message */
-        raw_ask_from_afar(p, hops + 1, "too far");
-        raw_ask_from_afar(p, hops, "just right");
-        expect_text(scene.s, "just right");
-        cr_assert_eq(stats_of(scene.s).dropped_ttl, i + 1);
-        send_text(scene.s, "back");
-        cr_assert_eq(raw_recv(p, bytes, sizeof bytes, RAW_LIMIT_MS), (long)(4 * hops + 4));
-        for (size_t j = 0; j < hops; j++)
-            cr_assert_eq(raw_get32(bytes + 4 * j), j + 1 < hops ? j + 1 : ID);
-    }
-    cr_assert_eq(stats_of(scene.s).pipes_current, 1);
-    cr_assert_eq(stats_of(scene.s).garbled, 0);
-    clear_scene(&scene, 1);
-}
-
-Test(rep, checks_its_hop_limit)
-{
-    static const int wrong[] = {0, -1, 256, 1 << 20};
-    spoke_socket *s = open_socket(SPOKE_REP);
-    int ttl = 0;
-
-    cr_assert_eq(spoke_socket_get_int(s, SPOKE_OPT_TTL, &ttl), 0);
-    cr_assert_eq(ttl, 8);
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_TTL, wrong[i]), SPOKE_ERANGE);
-    cr_assert_eq(spoke_socket_set_size(s, SPOKE_OPT_TTL, 5), SPOKE_ETYPE);
-    cr_assert_eq(spoke_socket_get_int(s, SPOKE_OPT_TTL, &ttl), 0);
-    cr_assert_eq(ttl, 8);
-    set_ttl(s, 255);
-    cr_assert_eq(spoke_socket_get_int(s, SPOKE_OPT_TTL, &ttl), 0);
-    cr_assert_eq(ttl, 255);
-    cr_assert_eq(spoke_socket_set_int(open_socket(SPOKE_PAIR), SPOKE_OPT_TTL, 5), SPOKE_EOPTION);
-    finish();
-}
-
 /* Each is dropped, however far it comes from, and neither its peer nor the others notice. */
 ON_EVERY_STREAM(rep, drops_requests_from_too_far_and_keeps_their_pipe)
 {
@@ -300,7 +74,7 @@ ON_EVERY_STREAM(rep, drops_requests_from_too_far_and_keeps_their_pipe)
     enum { COUNT = sizeof hops / sizeof *hops };
     struct scene scene;
 
-    set_scene(&scene, *t, 2);
+    set_scene(&scene, open_socket(SPOKE_REP), *t, 2);
     for (uint64_t i = 0; i < COUNT; i++) {
         raw_ask_from_afar(&scene.peers[0], hops[i], "too far");
         wait_counter(scene.s, dropped_ttl, i + 1);
@@ -309,64 +83,6 @@ ON_EVERY_STREAM(rep, drops_requests_from_too_far_and_keeps_their_pipe)
     }
     expect_recv_error(scene.s, SPOKE_EAGAIN);
     cr_assert_eq(stats_of(scene.s).pipes_attached, 2);
-    clear_scene(&scene, 2);
-}
-
-ON_EVERY_STREAM(rep, drops_words_without_end_and_keeps_the_pipe)
-{
-    static uint8_t zeros[1 << 20];
-    struct scene scene;
-
-    set_scene(&scene, *t, 1);
-    for (int i = 0; i < 5; i++)
-        cr_assert_eq(raw_send(&scene.peers[0], zeros, sizeof zeros), RAW_OK);
-    expect_service(&scene, &scene.peers[0]);
-    cr_assert_eq(stats_of(scene.s).dropped_ttl, 5);
-    clear_scene(&scene, 1);
-}
-
-/* ---- requests that are none ---- */
-
-ON_EVERY_STREAM(rep, closes_the_pipe_of_a_request_without_an_id)
-{
-    static const uint8_t bytes[] = {0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0};
-    struct scene scene;
-
-    set_scene(&scene, *t, 1);
-    for (size_t size = 0; size <= sizeof bytes; size++) {
-        struct raw_peer p;
-        join(&p, scene.s, scene.url, 2);
-        cr_assert_eq(raw_send(&p, bytes, size), RAW_OK);
-        cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK, "%zu bytes", size);
-        wait_counter(scene.s, garbled, size + 1);
-        wait_pipes(scene.s, 1);
-        raw_close(&p);
-        join(&p, scene.s, scene.url, 2); /* the same one comes back */
-        expect_service(&scene, &p);
-        raw_close(&p);
-        wait_pipes(scene.s, 1);
-    }
-    expect_service(&scene, &scene.peers[0]);
-    expect_recv_error(scene.s, SPOKE_EAGAIN);
-    clear_scene(&scene, 1);
-}
-
-ON_EVERY_STREAM(rep, is_not_led_astray_by_pipe_numbers_in_a_backtrace)
-{
-    struct scene scene;
-    spoke_msg *m;
-
-    set_scene(&scene, *t, 2);
-    raw_ask(&scene.peers[0], ID, "who am I");
-    cr_assert_eq(spoke_recv(scene.s, &m, 0), 0);
-    uint32_t victim = spoke_msg_pipe(m), forged[] = {victim, victim, ID};
-    cr_assert_neq(victim, 0);
-    spoke_msg_free(m);
-    cr_assert_eq(raw_send_words(&scene.peers[1], forged, 3, "forged"), RAW_OK);
-    expect_text(scene.s, "forged");
-    send_text(scene.s, "to the forger");
-    raw_expect(&scene.peers[1], forged, 3, "to the forger");
-    cr_assert(raw_is_quiet(&scene.peers[0], RAW_QUIET_MS));
     clear_scene(&scene, 2);
 }
 
@@ -399,49 +115,6 @@ ON_EVERY_TRANSPORT(rep, serves_many_requesters)
     finish();
 }
 
-ON_EVERY_STREAM(rep, drops_the_reply_to_a_peer_that_is_gone)
-{
-    struct scene scene;
-
-    set_scene(&scene, *t, 2);
-    raw_ask(&scene.peers[0], ID, "goodbye");
-    expect_text(scene.s, "goodbye");
-    raw_close(&scene.peers[0]);
-    wait_pipes(scene.s, 1);
-    send_text(scene.s, "too late");
-    cr_assert_eq(stats_of(scene.s).dropped_no_peer, 1);
-    expect_send_error(scene.s, SPOKE_ESTATE);
-    expect_service(&scene, &scene.peers[1]);
-    clear_scene(&scene, 2);
-}
-
-/* Goal: who asks and never reads loses replies, and only he does. */
-ON_EVERY_STREAM(rep, drops_replies_to_a_peer_that_does_not_read)
-{
-    enum { SIZE = 60000, MOST = 4000 };
-    struct spoke_memory_stats memory;
-    struct scene scene;
-    int sent = 0;
-
-    set_scene(&scene, *t, 2);
-    for (; sent < MOST && stats_of(scene.s).dropped_peer_full < 20; sent++) {
-        spoke_msg *m;
-        raw_ask(&scene.peers[0], ID, "more");
-        expect_text(scene.s, "more");
-        cr_assert_eq(spoke_msg_new(&m, SIZE), 0);
-        memset(spoke_msg_body(m), 0, SIZE);
-        cr_assert_eq(spoke_send(scene.s, m, 0), 0);
-        if (sent % 50 == 0)
-            expect_service(&scene, &scene.peers[1]);
-    }
-    cr_assert_lt(sent, MOST, "nothing was dropped");
-    expect_service(&scene, &scene.peers[1]);
-    cr_assert_eq(stats_of(scene.s).pipes_current, 2);
-    spoke_memory_stats(&memory);
-    cr_assert_lt(memory.messages, 200);
-    clear_scene(&scene, 2);
-}
-
 /* Goal: what waits for a slow peer arrives when it reads at last. */
 ON_EVERY_STREAM(rep, keeps_some_replies_for_a_slow_peer)
 {
@@ -450,7 +123,7 @@ ON_EVERY_STREAM(rep, keeps_some_replies_for_a_slow_peer)
     struct scene scene;
     int sent = 0, arrived = 0;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_socket(SPOKE_REP), *t, 1);
     for (; sent < MOST && stats_of(scene.s).dropped_peer_full == 0; sent++) {
         spoke_msg *m;
         raw_ask(&scene.peers[0], ID, "more");
@@ -497,7 +170,7 @@ ON_EVERY_STREAM(rep, takes_turns_between_a_flood_and_a_single_request)
     spoke_msg *m;
 
     cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, 4), 0);
-    set_scene_with(&scene, s, *t, 2);
+    set_scene(&scene, s, *t, 2);
     struct flood flood = {.p = &scene.peers[0]};
     cr_assert_eq(pthread_create(&flood.thread, NULL, run_flood, &flood), 0);
     for (int round = 0; round < 5; round++) {
@@ -544,7 +217,7 @@ ON_EVERY_STREAM(rep, takes_one_message_from_each_peer_at_a_time)
     spoke_msg *m;
 
     own_engine();
-    set_scene(&scene, *t, PEERS);
+    set_scene(&scene, open_socket(SPOKE_REP), *t, PEERS);
     for (int i = 0; i < PEERS; i++) {
         request[4] = (uint8_t)i;
         for (int k = 0; k < EACH; k++)
@@ -580,7 +253,7 @@ ON_EVERY_STREAM(rep, goes_on_behind_what_it_drops_where_peers_take_turns)
     struct scene scene;
 
     own_engine();
-    set_scene(&scene, *t, 2);
+    set_scene(&scene, open_socket(SPOKE_REP), *t, 2);
     expect_to_go_on(&scene, 2);
 }
 
@@ -591,7 +264,7 @@ ON_EVERY_STREAM(rep, goes_on_behind_what_it_drops_without_a_queue)
     own_engine();
     spoke_socket *s = open_socket(SPOKE_REP);
     cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, 0), 0);
-    set_scene_with(&scene, s, *t, 1);
+    set_scene(&scene, s, *t, 1);
     expect_to_go_on(&scene, 1);
 }
 
@@ -679,7 +352,7 @@ ON_EVERY_STREAM(rep, says_at_the_close_which_replies_were_not_delivered)
     struct scene scene;
     uint64_t sent = 0, arrived = 0;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_socket(SPOKE_REP), *t, 1);
     for (; sent < MOST && stats_of(scene.s).dropped_peer_full == 0; sent++) {
         spoke_msg *m;
         raw_ask(&scene.peers[0], ID, "more");
@@ -705,7 +378,7 @@ ON_EVERY_STREAM(rep, replaces_a_header_that_the_user_left)
     const uint32_t words[] = {0x01020304, 0x85060708}, id = ID;
     struct scene scene;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_socket(SPOKE_REP), *t, 1);
     raw_ask(&scene.peers[0], id, "request");
     expect_text(scene.s, "request");
     cr_assert_eq(spoke_send(scene.s, new_with_words(words, 2, "reply"), 0), 0);
@@ -737,7 +410,7 @@ ON_EVERY_STREAM(rep, descriptors_say_what_its_state_allows)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_socket(SPOKE_REP), *t, 1);
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, false);
     expect_fd(scene.s, SPOKE_OPT_SEND_FD, false);
     raw_ask(&scene.peers[0], ID, "request");
@@ -759,7 +432,7 @@ ON_EVERY_STREAM(rep, numbers_pipes_one_after_the_other)
     uint32_t last = 0;
     spoke_msg *m;
 
-    set_scene(&scene, *t, 4);
+    set_scene(&scene, open_socket(SPOKE_REP), *t, 4);
     for (int i = 0; i < 4; i++) {
         raw_ask(&scene.peers[i], ID, "number");
         cr_assert_eq(spoke_recv(scene.s, &m, 0), 0);
@@ -805,51 +478,6 @@ Test(rep, numbers_pipes_from_another_start_in_every_process)
 
 /* ---- raw ---- */
 
-ON_EVERY_STREAM(rep, raw_puts_its_pipe_in_front_of_the_backtrace)
-{
-    const uint32_t words[] = {0x12345678, ID};
-    struct scene scene;
-    spoke_msg *m;
-
-    set_scene_with(&scene, open_raw(SPOKE_REP), *t, 1);
-    expect_fd(scene.s, SPOKE_OPT_SEND_FD, true);
-    cr_assert_eq(raw_send_words(&scene.peers[0], words, 2, "request"), RAW_OK);
-    cr_assert_eq(spoke_recv(scene.s, &m, 0), 0);
-    cr_assert_eq(spoke_msg_header_size(m), 12);
-    cr_assert_eq(header_word(m, 0), spoke_msg_pipe(m));
-    cr_assert_eq(header_word(m, 0) & ID_BIT, 0);
-    cr_assert_eq(header_word(m, 1), words[0]);
-    cr_assert_eq(header_word(m, 2), words[1]);
-    cr_assert(text_is(m, "request"));
-    cr_assert_eq(spoke_send(scene.s, spoke_msg_dup(m), 0), 0);
-    raw_expect(&scene.peers[0], words, 2, "request");
-    cr_assert_eq(spoke_msg_header_size(m), 12, "the other reference is as it was");
-    cr_assert_eq(spoke_send(scene.s, m, 0), 0); /* no states: twice is fine */
-    raw_expect(&scene.peers[0], words, 2, "request");
-    clear_scene(&scene, 1);
-}
-
-ON_EVERY_STREAM(rep, raw_drops_what_has_no_way_back)
-{
-    static const size_t sizes[] = {0, 1, 3, 4, 5, 64, 1024, 1028};
-    static uint8_t header[SPOKE_HEADER_MAX];
-    struct scene scene;
-    uint64_t dropped = 0;
-
-    set_scene_with(&scene, open_raw(SPOKE_REP), *t, 1);
-    for (int fill = 0; fill < 256; fill += 255) { /* pipe 0, and one beyond all numbers */
-        memset(header, fill, sizeof header);
-        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-            spoke_msg *m = new_text("body");
-            cr_assert_eq(spoke_msg_header_append(m, header, sizes[i]), 0);
-            cr_assert_eq(spoke_send(scene.s, m, 0), 0);
-            cr_assert_eq(stats_of(scene.s).dropped_no_peer, ++dropped);
-        }
-    }
-    cr_assert(raw_is_quiet(&scene.peers[0], RAW_QUIET_MS));
-    clear_scene(&scene, 1);
-}
-
 /* Whatever follows the pipe's number is sent as it is. */
 ON_EVERY_STREAM(rep, raw_sends_any_header_behind_the_pipe)
 {
@@ -858,7 +486,7 @@ ON_EVERY_STREAM(rep, raw_sends_any_header_behind_the_pipe)
     struct scene scene;
     spoke_msg *m;
 
-    set_scene_with(&scene, open_raw(SPOKE_REP), *t, 1);
+    set_scene(&scene, open_raw(SPOKE_REP), *t, 1);
     raw_ask(&scene.peers[0], ID, "request");
     cr_assert_eq(spoke_recv(scene.s, &m, 0), 0);
     raw_put32(header, header_word(m, 0));
@@ -882,7 +510,7 @@ ON_EVERY_STREAM(rep, raw_checks_requests_as_the_cooked_one_does)
     struct scene scene;
     spoke_msg *m;
 
-    set_scene_with(&scene, open_raw(SPOKE_REP), *t, 1);
+    set_scene(&scene, open_raw(SPOKE_REP), *t, 1);
     set_ttl(scene.s, 255);
     raw_ask_from_afar(&scene.peers[0], 256, "too far");
     raw_ask_from_afar(&scene.peers[0], 255, "far");
@@ -905,7 +533,7 @@ ON_EVERY_STREAM(rep, raw_keeps_more_replies_for_a_slow_peer)
     struct scene scene;
     spoke_msg *request, *m;
 
-    set_scene_with(&scene, open_raw(SPOKE_REP), *t, 1);
+    set_scene(&scene, open_raw(SPOKE_REP), *t, 1);
     raw_ask(&scene.peers[0], ID, "request");
     cr_assert_eq(spoke_recv(scene.s, &request, 0), 0);
     for (int i = 0; i < MOST && stats_of(scene.s).dropped_peer_full == 0; i++) {
@@ -945,20 +573,6 @@ Test(rep, finds_the_body_wherever_the_sender_split)
 }
 
 /* ---- devices, by hand: raw sockets back to back ---- */
-
-struct device {
-    spoke_socket *front, *back; /* REP, REQ */
-};
-
-static void
-pass(spoke_socket *from, spoke_socket *to)
-{
-    spoke_msg *m;
-    int rc = spoke_recv(from, &m, 0);
-
-    cr_assert_eq(rc, 0, "%s", spoke_strerror(rc));
-    cr_assert_eq(spoke_send(to, m, 0), 0);
-}
 
 /* Goal: two devices are two hops more.  Method: client, two devices, server. */
 ON_EVERY_TRANSPORT(rep, answers_through_two_devices)
