@@ -1,39 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* REQ: its states, its ids, what it does with replies of every kind, and how a request survives
- * those who had it. */
+/* REQ: its states, what it does with replies of every kind, and how a request survives those who
+ * had it.  What it shares with SURVEYOR is in ask.c. */
 #include <spoke/sim.h>
 
-#include "tests/protocols/fixture.h"
-
-#include "runtime/memory/pool.h"
-
-#define REQ_NUMBER 48
-#define REP_NUMBER 49
-#define ID_BIT     0x80000000
-
-/* A REQ socket that listens, and so many plain repliers, attached in order. */
-struct scene {
-    spoke_socket *s;
-    char url[ENDPOINT_MAX];
-    struct raw_peer peers[4];
-};
-
-static void
-set_scene(struct scene *scene, enum transport t, int peers)
-{
-    scene->s = open_socket(SPOKE_REQ);
-    listen_on(scene->s, t, scene->url);
-    for (int i = 0; i < peers; i++)
-        join(&scene->peers[i], scene->s, scene->url, (uint64_t)i + 1);
-}
-
-static void
-clear_scene(struct scene *scene, int peers)
-{
-    for (int i = 0; i < peers; i++)
-        raw_close(&scene->peers[i]);
-    finish();
-}
+#include "tests/protocols/scene.h"
 
 static void
 set_retry(spoke_socket *s, spoke_ns retry_ns)
@@ -51,66 +21,6 @@ exchange(struct scene *scene, struct raw_peer *p)
 }
 
 /* ---- the wire ---- */
-
-ON_EVERY_STREAM(req, speaks_the_bytes_of_the_specification)
-{
-    uint8_t request[] = {1, 0, 0, 0, 0, 0, 0, 0, 9, 0x80, 0, 0, 1, 'h', 'e', 'l', 'l', 'o'};
-    uint8_t reply[] = {1, 0, 0, 0, 0, 0, 0, 0, 9, 0x80, 0, 0, 1, 'W', 'O', 'R', 'L', 'D'};
-    static const uint8_t req[] = {0, 'S', 'P', 0, 0, 0x30, 0, 0};
-    static const uint8_t rep[] = {0, 'S', 'P', 0, 0, 0x31, 0, 0};
-    spoke_socket *s = open_socket(SPOKE_REQ);
-    size_t skip = *t == IPC ? 0 : 1; /* the type byte */
-    char url[ENDPOINT_MAX];
-    uint8_t bytes[sizeof request];
-    struct raw_listener l;
-    struct raw_peer p;
-
-    endpoint_fresh(url, *t);
-    cr_assert_eq(raw_listen(&l, url), RAW_OK);
-    dial(s, l.url);
-    send_text(s, "hello");
-    cr_assert_eq(raw_accept(&l, &p, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof req, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_arr_eq(bytes, req, sizeof req);
-    cr_assert_eq(raw_send_bytes(&p, rep, sizeof rep, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof request - skip, RAW_LIMIT_MS), RAW_OK);
-    cr_assert((bytes[9 - skip] & 0x80) != 0);
-    memcpy(request + 9, bytes + 9 - skip, 4); /* the id, which is random */
-    memcpy(reply + 9, bytes + 9 - skip, 4);
-    cr_assert_arr_eq(bytes, request + skip, sizeof request - skip);
-    cr_assert_eq(raw_send_bytes(&p, reply + skip, sizeof reply - skip, RAW_LIMIT_MS), RAW_OK);
-    expect_text(s, "WORLD");
-    raw_close(&p);
-    raw_listener_close(&l);
-    finish();
-}
-
-ON_EVERY_STREAM(req, numbers_requests_from_a_random_start)
-{
-    struct scene scene;
-    uint32_t ids[4];
-
-    set_scene(&scene, *t, 1);
-    for (int i = 0; i < 4; i++) {
-        send_text(scene.s, "next");
-        ids[i] = raw_expect_request(&scene.peers[0], "next");
-        if (i > 0)
-            cr_assert_eq(ids[i], (ids[i - 1] + 1) | ID_BIT);
-    }
-    clear_scene(&scene, 1);
-
-    /* 31 random bits: three sockets that begin alike are no accident. */
-    int alike = 0;
-    for (int i = 0; i < 3; i++) {
-        struct scene other;
-        set_scene(&other, *t, 1);
-        send_text(other.s, "first");
-        alike += raw_expect_request(&other.peers[0], "first") - ids[0] <= 4;
-        raw_close(&other.peers[0]);
-    }
-    cr_assert_lt(alike, 3);
-    finish();
-}
 
 ON_EVERY_TRANSPORT(req, gets_the_reply_to_its_request)
 {
@@ -173,7 +83,7 @@ ON_EVERY_STREAM(req, a_new_request_takes_the_place_of_an_outstanding_one)
     struct scene scene;
     struct raw_peer *p = scene.peers;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     send_text(scene.s, "old");
     uint32_t old = raw_expect_request(p, "old");
     send_text(scene.s, "new");
@@ -192,7 +102,7 @@ ON_EVERY_STREAM(req, a_new_request_drops_a_reply_that_nobody_received)
     struct scene scene;
     struct raw_peer *p = scene.peers;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     send_text(scene.s, "old");
     raw_reply(p, raw_expect_request(p, "old"), "unread");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
@@ -204,30 +114,6 @@ ON_EVERY_STREAM(req, a_new_request_drops_a_reply_that_nobody_received)
     clear_scene(&scene, 1);
 }
 
-/* Goal: who waits for a reply that can no longer come is told so, and does not get another's. */
-ON_EVERY_STREAM(req, a_new_request_cancels_those_who_wait_for_the_old_reply)
-{
-    struct waiting_call old[3], new;
-    struct scene scene;
-    struct raw_peer *p = scene.peers;
-
-    set_scene(&scene, *t, 1);
-    send_text(scene.s, "old");
-    uint32_t id = raw_expect_request(p, "old");
-    for (int i = 0; i < 3; i++)
-        start_call(&old[i], scene.s, NULL);
-    sleep_ms(50);
-    send_text(scene.s, "new");
-    start_call(&new, scene.s, NULL);
-    for (int i = 0; i < 3; i++)
-        cr_assert_eq(end_call(&old[i]), SPOKE_ECANCELED, "%s", spoke_error_name(old[i].rc));
-    raw_reply(p, id, "late");
-    raw_reply(p, raw_expect_request(p, "new"), "for the new one");
-    cr_assert_eq(end_call(&new), 0);
-    cr_assert_str_eq(new.received, "for the new one");
-    clear_scene(&scene, 1);
-}
-
 ON_EVERY_STREAM(req, one_reply_ends_the_wait_of_all)
 {
     struct waiting_call calls[3];
@@ -235,7 +121,7 @@ ON_EVERY_STREAM(req, one_reply_ends_the_wait_of_all)
     struct raw_peer *p = scene.peers;
     int replies = 0;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(p, "question");
     for (int i = 0; i < 3; i++)
@@ -251,48 +137,13 @@ ON_EVERY_STREAM(req, one_reply_ends_the_wait_of_all)
     clear_scene(&scene, 1);
 }
 
-/* Goal: a send that fails changes nothing.  Method: let its first, second … allocation fail while
- * another request is outstanding; that one is answered after all. */
-ON_EVERY_TRANSPORT(req, a_send_that_fails_leaves_the_outstanding_request_alone)
-{
-    own_engine();
-    spoke_socket *req = open_socket(SPOKE_REQ), *rep = open_raw(SPOKE_REP);
-    int failures = 0;
-
-    connect_sockets(rep, req, *t);
-    for (int rc = SPOKE_ENOMEM; rc != 0; failures++) {
-        spoke_msg *first, *m, *other;
-        send_text(req, "first");
-        cr_assert_eq(spoke_recv(rep, &first, 0), 0);
-        cr_assert(text_is(first, "first"), "after %d failures", failures);
-        cr_assert_eq(spoke_msg_new(&m, 100000), 0);
-        other = spoke_msg_dup(m); /* so that it must be cloned */
-        spk_memory_fail_after((uint64_t)failures + 1);
-        rc = spoke_send(req, m, SPOKE_DONTWAIT);
-        spk_memory_fail_after(0);
-        if (rc != 0) {
-            cr_assert_eq(rc, SPOKE_ENOMEM, "%s", spoke_error_name(rc));
-            cr_assert_eq(spoke_msg_size(m), 100000);
-            cr_assert_eq(spoke_msg_header_size(m), 0);
-            spoke_msg_free(m);
-            cr_assert_eq(spoke_send(rep, first, 0), 0);
-            expect_text(req, "first");
-        } else {
-            spoke_msg_free(first);
-        }
-        spoke_msg_free(other);
-    }
-    cr_assert_gt(failures, 1);
-    finish();
-}
-
 /* ---- replies ---- */
 
 ON_EVERY_STREAM(req, closes_the_pipe_of_a_reply_without_an_id)
 {
     for (size_t size = 0; size < 4; size++) {
         struct scene scene;
-        set_scene(&scene, *t, 1);
+        set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
         send_text(scene.s, "question");
         uint32_t id = raw_expect_request(&scene.peers[0], "question");
         cr_assert_eq(raw_send(&scene.peers[0], "\200\0\0", size), RAW_OK);
@@ -309,36 +160,6 @@ ON_EVERY_STREAM(req, closes_the_pipe_of_a_reply_without_an_id)
     finish();
 }
 
-ON_EVERY_STREAM(req, drops_replies_that_it_did_not_ask_for)
-{
-    struct scene scene;
-    struct raw_peer *p = scene.peers;
-
-    set_scene(&scene, *t, 1);
-    raw_reply(p, ID_BIT | 1, "while idle");
-    wait_counter(scene.s, dropped_stale, 1);
-    expect_recv_error(scene.s, SPOKE_ESTATE);
-    send_text(scene.s, "old");
-    uint32_t old = raw_expect_request(p, "old");
-    send_text(scene.s, "question");
-    uint32_t id = raw_expect_request(p, "question");
-    uint32_t extra[] = {0x00000007, id}, far = (id ^ 0x40000000) | ID_BIT;
-
-    raw_reply(p, old, "old");
-    raw_reply(p, (id + 1) | ID_BIT, "future");
-    raw_reply(p, far, "unknown");
-    raw_reply(p, id & ~ID_BIT, "bit 31 clear");
-    cr_assert_eq(raw_send_words(p, extra, 2, "extra words"), RAW_OK);
-    raw_reply(p, 0, "");
-    wait_counter(scene.s, dropped_stale, 7);
-    expect_recv_error(scene.s, SPOKE_EAGAIN);
-    raw_reply(p, id, "right");
-    expect_text(scene.s, "right");
-    cr_assert_eq(stats_of(scene.s).pipes_current, 1);
-    cr_assert_eq(stats_of(scene.s).garbled, 0);
-    clear_scene(&scene, 1);
-}
-
 /* Goal: nobody can answer what nobody has been asked.  Method: requests that take each other's
  * place fill the pipe of a peer that does not read; it knows what number the last one must have. */
 ON_EVERY_STREAM(req, drops_a_reply_to_a_request_that_has_not_gone_out)
@@ -348,7 +169,7 @@ ON_EVERY_STREAM(req, drops_a_reply_to_a_request_that_has_not_gone_out)
     struct scene scene;
     struct raw_peer *p = scene.peers;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     send_text(scene.s, "first");
     uint32_t first = raw_expect_request(p, "first"), last = (first + COUNT) | ID_BIT;
     for (int i = 0; i < COUNT; i++)
@@ -369,7 +190,7 @@ ON_EVERY_STREAM(req, takes_the_first_of_two_replies)
     struct scene scene;
     struct raw_peer *p = scene.peers;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(p, "question");
     raw_reply(p, id, "first");
@@ -387,7 +208,7 @@ ON_EVERY_STREAM(req, takes_the_reply_from_any_peer)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 2);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 2);
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(&scene.peers[0], "question");
     raw_reply(&scene.peers[1], id, "from the other");
@@ -420,7 +241,7 @@ ON_EVERY_STREAM(req, resends_at_once_to_another_when_the_peer_is_lost)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 2);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 2);
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(&scene.peers[0], "question");
     raw_reset(&scene.peers[0]);
@@ -435,7 +256,7 @@ ON_EVERY_STREAM(req, resends_to_the_next_peer_when_the_only_one_is_lost)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(&scene.peers[0], "question");
     raw_close(&scene.peers[0]);
@@ -453,7 +274,7 @@ ON_EVERY_STREAM(req, does_not_resend_for_a_peer_that_had_something_else)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 2);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 2);
     exchange(&scene, &scene.peers[0]);
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(&scene.peers[1], "question");
@@ -471,7 +292,7 @@ ON_EVERY_STREAM(req, fails_the_receive_when_the_peer_is_lost_and_retry_is_off)
     struct waiting_call call;
     struct scene scene;
 
-    set_scene(&scene, *t, 2);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 2);
     set_retry(scene.s, 0);
     send_text(scene.s, "question");
     (void)raw_expect_request(&scene.peers[0], "question");
@@ -496,7 +317,7 @@ ON_EVERY_STREAM(req, waits_for_a_first_peer_even_if_retry_is_off)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 0);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 0);
     set_retry(scene.s, 0);
     send_text(scene.s, "question");
     join(&scene.peers[0], scene.s, scene.url, 1);
@@ -512,7 +333,7 @@ ON_EVERY_STREAM(req, resends_to_a_peer_that_is_silent_for_the_retry_time)
     struct scene scene;
     struct raw_peer *p = scene.peers;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     set_retry(scene.s, 30 * SPOKE_MS);
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(p, "question");
@@ -533,7 +354,7 @@ ON_EVERY_STREAM(req, lets_every_peer_have_a_try_at_a_silent_request)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 3);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 3);
     set_retry(scene.s, 50 * SPOKE_MS);
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(&scene.peers[0], "question");
@@ -548,7 +369,7 @@ ON_EVERY_STREAM(req, never_resends_to_a_silent_peer_when_retry_is_off)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     set_retry(scene.s, 0);
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(&scene.peers[0], "question");
@@ -563,7 +384,7 @@ ON_EVERY_STREAM(req, applies_a_new_retry_time_to_the_next_request)
     struct scene scene;
     struct raw_peer *p = scene.peers;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     send_text(scene.s, "patient");
     (void)raw_expect_request(p, "patient");
     set_retry(scene.s, 20 * SPOKE_MS);
@@ -642,7 +463,7 @@ ON_EVERY_STREAM(req, does_not_let_requests_expire)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 0);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 0);
     cr_assert_eq(spoke_socket_set_duration(scene.s, SPOKE_OPT_SEND_EXPIRY, SPOKE_MS), 0);
     send_text(scene.s, "question");
     sleep_ms(20);
@@ -663,7 +484,7 @@ ON_EVERY_STREAM(req, asks_its_peers_by_turns)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 3);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 3);
     for (int i = 0; i < 30; i++)
         exchange(&scene, &scene.peers[i % 3]);
     clear_scene(&scene, 3);
@@ -673,7 +494,7 @@ ON_EVERY_STREAM(req, keeps_taking_turns_when_a_peer_leaves)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 3);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 3);
     for (int i = 0; i < 3; i++)
         exchange(&scene, &scene.peers[i]);
     raw_close(&scene.peers[1]);
@@ -691,7 +512,7 @@ ON_EVERY_STREAM(req, replaces_a_header_that_the_user_left)
     struct scene scene;
     struct raw_peer *p = scene.peers;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     cr_assert_eq(spoke_send(scene.s, new_with_words(words, 2, "question"), 0), 0);
     raw_reply(p, raw_expect_request(p, "question"), "answer");
     expect_text(scene.s, "answer");
@@ -727,7 +548,7 @@ ON_EVERY_STREAM(req, descriptors_say_when_the_reply_is_there)
     struct scene scene;
     struct raw_peer *p = scene.peers;
 
-    set_scene(&scene, *t, 0);
+    set_scene(&scene, open_asker(SPOKE_REQ), *t, 0);
     expect_fd(scene.s, SPOKE_OPT_SEND_FD, true);
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, false);
     join(p, scene.s, scene.url, 1);
@@ -755,77 +576,6 @@ Test(req, says_at_the_close_that_a_request_never_went_out)
 }
 
 /* ---- raw ---- */
-
-ON_EVERY_STREAM(req, raw_sends_any_header_as_it_is)
-{
-    static const size_t sizes[] = {0, 3, 4, 5, 8, 64, 65, 1024, 1028};
-    static uint8_t header[SPOKE_HEADER_MAX], bytes[SPOKE_HEADER_MAX + 4];
-    spoke_socket *s = open_raw(SPOKE_REQ);
-    char url[ENDPOINT_MAX];
-    struct raw_peer p;
-
-    for (size_t i = 0; i < sizeof header; i++)
-        header[i] = (uint8_t)(i * 7);
-    listen_on(s, *t, url);
-    join(&p, s, url, 1);
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        spoke_msg *m = new_text("body");
-        cr_assert_eq(spoke_msg_header_append(m, header, sizes[i]), 0);
-        cr_assert_eq(spoke_send(s, m, 0), 0);
-        long size = raw_recv(&p, bytes, sizeof bytes, RAW_LIMIT_MS);
-        cr_assert_eq(size, (long)sizes[i] + 4);
-        cr_assert_arr_eq(bytes, header, sizes[i]);
-        cr_assert_arr_eq(bytes + sizes[i], "body", 4);
-    }
-    raw_close(&p);
-    finish();
-}
-
-ON_EVERY_STREAM(req, raw_splits_a_reply_after_its_id)
-{
-    uint32_t words[256];
-    spoke_socket *s = open_raw(SPOKE_REQ);
-    char url[ENDPOINT_MAX];
-    struct raw_peer p;
-    spoke_msg *m;
-
-    listen_on(s, *t, url);
-    join(&p, s, url, 1);
-    for (size_t count = 1; count <= 256; count = count < 18 ? count + 1 : count + 238) {
-        for (size_t i = 0; i < count; i++)
-            words[i] = (uint32_t)(i + 1 < count ? i + 1 : ID_BIT | i);
-        cr_assert_eq(raw_send_words(&p, words, count, "\200\201body"), RAW_OK);
-        cr_assert_eq(spoke_recv(s, &m, 0), 0);
-        cr_assert_eq(spoke_msg_header_size(m), 4 * count);
-        for (size_t i = 0; i < count; i++)
-            cr_assert_eq(header_word(m, i), words[i]);
-        cr_assert(text_is(m, "\200\201body"));
-        spoke_msg_free(m);
-    }
-    raw_close(&p);
-    finish();
-}
-
-ON_EVERY_STREAM(req, raw_closes_the_pipe_of_a_reply_without_an_id)
-{
-    static uint8_t zeros[2000];
-    static const size_t sizes[] = {0, 3, 4, 7, 8, sizeof zeros};
-    spoke_socket *s = open_raw(SPOKE_REQ);
-    char url[ENDPOINT_MAX];
-
-    listen_on(s, *t, url);
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        struct raw_peer p;
-        join(&p, s, url, 1);
-        cr_assert_eq(raw_send(&p, zeros, sizes[i]), RAW_OK);
-        cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK, "%zu bytes", sizes[i]);
-        wait_counter(s, garbled, i + 1);
-        wait_pipes(s, 0);
-        raw_close(&p);
-    }
-    expect_recv_error(s, SPOKE_EAGAIN);
-    finish();
-}
 
 /* Inproc hands over header and body as they were sent: what a raw peer puts where must not matter.
  */

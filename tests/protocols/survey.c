@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* SURVEYOR: its survey goes to everybody, and ends in time; what it does with answers of every
- * kind, and with those who send more than their share. */
+/* SURVEYOR: its survey goes to everybody, and ends in time; what it does with those who send more
+ * than their share.  What it shares with REQ is in ask.c. */
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,42 +8,14 @@
 
 #include <spoke/sim.h>
 
-#include "tests/protocols/fixture.h"
+#include "tests/protocols/scene.h"
 
 #include "runtime/memory/pool.h"
-
-#define ID_BIT 0x80000000
-
-/* A SURVEYOR socket that listens, and so many plain respondents, attached in order.  A survey has
- * no end unless the test says so. */
-struct scene {
-    spoke_socket *s;
-    char url[ENDPOINT_MAX];
-    struct raw_peer peers[4];
-};
 
 static void
 set_survey_time(spoke_socket *s, spoke_ns survey_ns)
 {
     cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_SURVEY_TIME, survey_ns), 0);
-}
-
-static void
-set_scene(struct scene *scene, enum transport t, int peers)
-{
-    scene->s = open_socket(SPOKE_SURVEYOR);
-    set_survey_time(scene->s, 0);
-    listen_on(scene->s, t, scene->url);
-    for (int i = 0; i < peers; i++)
-        join(&scene->peers[i], scene->s, scene->url, (uint64_t)i + 1);
-}
-
-static void
-clear_scene(struct scene *scene, int peers)
-{
-    for (int i = 0; i < peers; i++)
-        raw_close(&scene->peers[i]);
-    finish();
 }
 
 /* Send a survey, which these peers get; returns its id. */
@@ -73,73 +45,13 @@ expect_recv_wait(spoke_socket *s, int error)
 
 /* ---- the wire ---- */
 
-ON_EVERY_STREAM(survey, speaks_the_bytes_of_the_specification)
-{
-    uint8_t question[] = {1, 0, 0, 0, 0, 0, 0, 0, 9, 0x80, 0, 0, 1, 'h', 'e', 'l', 'l', 'o'};
-    uint8_t answer[] = {1, 0, 0, 0, 0, 0, 0, 0, 9, 0x80, 0, 0, 1, 'W', 'O', 'R', 'L', 'D'};
-    static const uint8_t surveyor[] = {0, 'S', 'P', 0, 0, 0x62, 0, 0};
-    static const uint8_t respondent[] = {0, 'S', 'P', 0, 0, 0x63, 0, 0};
-    spoke_socket *s = open_socket(SPOKE_SURVEYOR);
-    size_t skip = *t == IPC ? 0 : 1; /* the type byte */
-    uint8_t bytes[sizeof question];
-    struct raw_listener l;
-    char url[ENDPOINT_MAX];
-    struct raw_peer p;
-
-    endpoint_fresh(url, *t);
-    cr_assert_eq(raw_listen(&l, url), RAW_OK);
-    set_survey_time(s, 0);
-    dial(s, l.url);
-    cr_assert_eq(raw_accept(&l, &p, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof surveyor, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_arr_eq(bytes, surveyor, sizeof surveyor);
-    cr_assert_eq(raw_send_bytes(&p, respondent, sizeof respondent, RAW_LIMIT_MS), RAW_OK);
-    wait_pipes(s, 1);
-    send_text(s, "hello");
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof question - skip, RAW_LIMIT_MS), RAW_OK);
-    cr_assert((bytes[9 - skip] & 0x80) != 0);
-    memcpy(question + 9, bytes + 9 - skip, 4); /* the id, which is random */
-    memcpy(answer + 9, bytes + 9 - skip, 4);
-    cr_assert_arr_eq(bytes, question + skip, sizeof question - skip);
-    cr_assert_eq(raw_send_bytes(&p, answer + skip, sizeof answer - skip, RAW_LIMIT_MS), RAW_OK);
-    expect_text(s, "WORLD");
-    raw_close(&p);
-    raw_listener_close(&l);
-    finish();
-}
-
-/* mangos begins with the same number in every process. */
-ON_EVERY_STREAM(survey, numbers_surveys_from_a_random_start)
-{
-    struct scene scene;
-    uint32_t ids[4];
-
-    set_scene(&scene, *t, 1);
-    for (int i = 0; i < 4; i++) {
-        ids[i] = survey(&scene, 1, "next");
-        if (i > 0)
-            cr_assert_eq(ids[i], (ids[i - 1] + 1) | ID_BIT);
-    }
-    clear_scene(&scene, 1);
-
-    int alike = 0;
-    for (int i = 0; i < 3; i++) {
-        struct scene other;
-        set_scene(&other, *t, 1);
-        alike += survey(&other, 1, "first") - ids[0] <= 4;
-        raw_close(&other.peers[0]);
-    }
-    cr_assert_lt(alike, 3);
-    finish();
-}
-
 /* 96 and 97 were an older pattern of this name. */
 ON_EVERY_STREAM(survey, refuses_other_patterns)
 {
     static const uint16_t others[] = {98, 96, 97, 49, 0, 0xffff};
     struct scene scene;
 
-    set_scene(&scene, *t, 0);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 0);
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         struct raw_peer p;
         cr_assert_eq(raw_dial_sp(&p, scene.url, others[i], 98), RAW_OK);
@@ -216,7 +128,7 @@ ON_EVERY_STREAM(survey, is_not_sent_to_those_who_come_later_or_again)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
     uint32_t id = survey(&scene, 1, "question");
     join(&scene.peers[1], scene.s, scene.url, 2);
     cr_assert(raw_is_quiet(&scene.peers[1], RAW_QUIET_MS));
@@ -233,7 +145,7 @@ ON_EVERY_STREAM(survey, keeps_the_answers_of_those_who_leave)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 2);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 2);
     uint32_t id = survey(&scene, 2, "question");
     raw_reply(&scene.peers[0], id, "goodbye");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
@@ -249,7 +161,7 @@ ON_EVERY_STREAM(survey, a_new_one_takes_the_place_of_the_old_one)
     struct scene scene;
     struct raw_peer *p = scene.peers;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
     uint32_t old = survey(&scene, 1, "old");
     raw_reply(p, old, "unread");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
@@ -263,26 +175,6 @@ ON_EVERY_STREAM(survey, a_new_one_takes_the_place_of_the_old_one)
     clear_scene(&scene, 1);
 }
 
-ON_EVERY_STREAM(survey, a_new_one_cancels_those_who_wait_for_answers_to_the_old_one)
-{
-    struct waiting_call old[3], new;
-    struct scene scene;
-
-    set_scene(&scene, *t, 1);
-    (void)survey(&scene, 1, "old");
-    for (int i = 0; i < 3; i++)
-        start_call(&old[i], scene.s, NULL);
-    sleep_ms(50);
-    uint32_t id = survey(&scene, 1, "new");
-    start_call(&new, scene.s, NULL);
-    for (int i = 0; i < 3; i++)
-        cr_assert_eq(end_call(&old[i]), SPOKE_ECANCELED, "%s", spoke_error_name(old[i].rc));
-    raw_reply(&scene.peers[0], id, "for the new one");
-    cr_assert_eq(end_call(&new), 0);
-    cr_assert_str_eq(new.received, "for the new one");
-    clear_scene(&scene, 1);
-}
-
 /* ---- the deadline ---- */
 
 ON_EVERY_STREAM(survey, the_deadline_ends_the_wait_of_all)
@@ -290,7 +182,7 @@ ON_EVERY_STREAM(survey, the_deadline_ends_the_wait_of_all)
     struct waiting_call calls[3];
     struct scene scene;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
     set_survey_time(scene.s, 100 * SPOKE_MS * SPOKE_TEST_SLOWDOWN);
     uint32_t id = survey(&scene, 1, "question");
     for (int i = 0; i < 3; i++)
@@ -512,7 +404,7 @@ ON_EVERY_STREAM(survey, closes_the_pipe_of_an_answer_without_an_id)
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
     uint32_t id = survey(&scene, 1, "question");
     for (size_t size = 0; size < 4; size++) {
         struct raw_peer p;
@@ -528,33 +420,6 @@ ON_EVERY_STREAM(survey, closes_the_pipe_of_an_answer_without_an_id)
     clear_scene(&scene, 1);
 }
 
-ON_EVERY_STREAM(survey, drops_answers_to_what_it_did_not_ask)
-{
-    struct scene scene;
-    struct raw_peer *p = scene.peers;
-
-    set_scene(&scene, *t, 1);
-    raw_reply(p, ID_BIT | 1, "while idle");
-    wait_counter(scene.s, dropped_stale, 1);
-    expect_recv_error(scene.s, SPOKE_ESTATE);
-    uint32_t old = survey(&scene, 1, "old"), id = survey(&scene, 1, "question");
-    uint32_t extra[] = {0x00000007, id}, far = (id ^ 0x40000000) | ID_BIT;
-
-    raw_reply(p, old, "old");
-    raw_reply(p, (id + 1) | ID_BIT, "future");
-    raw_reply(p, far, "unknown");
-    raw_reply(p, id & ~ID_BIT, "bit 31 clear");
-    cr_assert_eq(raw_send_words(p, extra, 2, "extra words"), RAW_OK);
-    raw_reply(p, 0, "");
-    wait_counter(scene.s, dropped_stale, 7);
-    expect_recv_error(scene.s, SPOKE_EAGAIN);
-    raw_reply(p, id, "");
-    expect_text(scene.s, "");
-    cr_assert_eq(stats_of(scene.s).pipes_current, 1);
-    cr_assert_eq(stats_of(scene.s).garbled, 0);
-    clear_scene(&scene, 1);
-}
-
 /* Goal: one who answers without end fills nothing but its share, whether it comes first or later,
  * and the socket takes no more memory than its queue allows. */
 ON_EVERY_STREAM(survey, a_flood_leaves_the_others_their_share)
@@ -564,7 +429,7 @@ ON_EVERY_STREAM(survey, a_flood_leaves_the_others_their_share)
     struct scene scene;
     int count[3] = {0};
 
-    set_scene(&scene, *t, 0);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 0);
     scene.s = open_socket(SPOKE_SURVEYOR);
     set_survey_time(scene.s, 0);
     cr_assert_eq(spoke_socket_set_int(scene.s, SPOKE_OPT_RECV_QUEUE, QUEUE), 0);
@@ -609,7 +474,7 @@ ON_EVERY_STREAM(survey, bounds_its_answers_in_bytes)
     struct spoke_memory_stats memory;
     struct scene scene;
 
-    set_scene(&scene, *t, 2);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 2);
     cr_assert_eq(spoke_socket_set_size(scene.s, SPOKE_OPT_RECV_QUEUE_BYTES, 5 * SIZE), 0);
     uint32_t id = survey(&scene, 2, "question");
     raw_put32(bytes, id);
@@ -657,7 +522,7 @@ ON_EVERY_STREAM(survey, drops_copies_for_a_peer_that_does_not_read)
     struct scene scene;
     int sent = 0;
 
-    set_scene(&scene, *t, 2);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 2);
     for (; sent < MOST && stats_of(scene.s).dropped_peer_full < 20; sent++) {
         cr_assert_eq(spoke_send_bytes(scene.s, bytes, SIZE, SPOKE_DONTWAIT), 0);
         cr_assert_eq(raw_recv(&scene.peers[1], bytes, sizeof bytes, RAW_LIMIT_MS), SIZE + 4);
@@ -686,7 +551,7 @@ ON_EVERY_STREAM(survey, does_not_send_what_is_over)
     int sent = 0, arrived = 0;
     long size;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
     set_survey_time(scene.s, SPOKE_MS);
     for (; sent < MOST && stats_of(scene.s).dropped_peer_full == 0; sent++)
         cr_assert_eq(spoke_send_bytes(scene.s, bytes, SIZE, SPOKE_DONTWAIT), 0);
@@ -711,7 +576,7 @@ ON_EVERY_STREAM(survey, the_close_reports_copies_that_never_went_out)
     struct spoke_close_report report;
     struct scene scene;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
     for (int i = 0; i < MOST && stats_of(scene.s).dropped_peer_full == 0; i++)
         cr_assert_eq(spoke_send_bytes(scene.s, bytes, SIZE, SPOKE_DONTWAIT), 0);
     cr_assert_eq(spoke_socket_set_duration(scene.s, SPOKE_OPT_LINGER, 20 * SPOKE_MS), 0);
@@ -728,7 +593,7 @@ ON_EVERY_STREAM(survey, replaces_a_header_that_the_user_left)
     const uint32_t words[] = {0x01020304, 0x85060708};
     struct scene scene;
 
-    set_scene(&scene, *t, 2);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 2);
     cr_assert_eq(spoke_send(scene.s, new_with_words(words, 2, "question"), 0), 0);
     for (int i = 0; i < 2; i++)
         raw_reply(&scene.peers[i], raw_expect_request(&scene.peers[i], "question"), "answer");
@@ -768,42 +633,6 @@ ON_EVERY_TRANSPORT(survey, leaves_a_shared_message_to_its_other_holders)
         cr_assert_eq(spoke_msg_header_size(m), 0);
     }
     spoke_msg_free(m);
-    finish();
-}
-
-/* Goal: a send that fails changes nothing.  Method: let its first, second … allocation fail while
- * another survey runs; that one is answered after all. */
-ON_EVERY_TRANSPORT(survey, a_send_that_fails_leaves_the_running_survey_alone)
-{
-    own_engine();
-    spoke_socket *s = open_socket(SPOKE_SURVEYOR), *other = open_raw(SPOKE_RESPONDENT);
-    int failures = 0;
-
-    connect_sockets(s, other, *t);
-    set_survey_time(s, PATIENCE);
-    for (int rc = SPOKE_ENOMEM; rc != 0; failures++) {
-        spoke_msg *first, *m, *shared;
-        send_text(s, "first");
-        cr_assert_eq(spoke_recv(other, &first, 0), 0);
-        cr_assert(text_is(first, "first"), "after %d failures", failures);
-        cr_assert_eq(spoke_msg_new(&m, 100000), 0);
-        shared = spoke_msg_dup(m); /* so that it must be cloned */
-        spk_memory_fail_after((uint64_t)failures + 1);
-        rc = spoke_send(s, m, SPOKE_DONTWAIT);
-        spk_memory_fail_after(0);
-        if (rc != 0) {
-            cr_assert_eq(rc, SPOKE_ENOMEM, "%s", spoke_error_name(rc));
-            cr_assert_eq(spoke_msg_size(m), 100000);
-            cr_assert_eq(spoke_msg_header_size(m), 0);
-            spoke_msg_free(m);
-            cr_assert_eq(spoke_send(other, first, 0), 0);
-            expect_text(s, "first");
-        } else {
-            spoke_msg_free(first);
-        }
-        spoke_msg_free(shared);
-    }
-    cr_assert_gt(failures, 1);
     finish();
 }
 
@@ -861,7 +690,7 @@ ON_EVERY_STREAM(survey, descriptors_say_when_an_answer_is_there_and_when_it_is_o
 {
     struct scene scene;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
     expect_fd(scene.s, SPOKE_OPT_SEND_FD, true);
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true); /* to learn that no survey runs */
     uint32_t id = survey(&scene, 1, "question");
@@ -892,7 +721,7 @@ ON_EVERY_STREAM(survey, a_callback_gets_the_answers)
     struct scene scene;
     atomic_int count = 0;
 
-    set_scene(&scene, *t, 2);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 2);
     cr_assert_eq(spoke_socket_on_message(scene.s, count_answer, &count), 0);
     for (int round = 1; round < 4; round++) {
         uint32_t id = survey(&scene, 2, "question");
@@ -920,7 +749,7 @@ ON_EVERY_STREAM(survey, contexts_have_surveys_of_their_own)
     spoke_context *c[2];
     uint32_t ids[2];
 
-    set_scene(&scene, *t, 2);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 2);
     for (int i = 0; i < 2; i++) {
         c[i] = open_context(scene.s);
         context_expect_recv_error(c[i], SPOKE_ESTATE);
@@ -952,7 +781,7 @@ ON_EVERY_STREAM(survey, a_context_that_does_not_read_holds_up_nobody)
     spoke_context *c[2];
     uint32_t ids[2];
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
     for (int i = 0; i < 2; i++) {
         c[i] = open_context(scene.s);
         context_send_text(c[i], "question");
@@ -974,7 +803,7 @@ ON_EVERY_STREAM(survey, contexts_have_deadlines_of_their_own)
     spoke_context *c[2];
     uint32_t id = 0;
 
-    set_scene(&scene, *t, 1);
+    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
     for (int i = 0; i < 2; i++) {
         c[i] = open_context(scene.s);
         cr_assert_eq(spoke_context_set_duration(c[i], SPOKE_OPT_SURVEY_TIME,
@@ -990,83 +819,4 @@ ON_EVERY_STREAM(survey, contexts_have_deadlines_of_their_own)
     cr_assert_eq(end_call(&calls[1]), 0, "%s", spoke_error_name(calls[1].rc));
     cr_assert_str_eq(calls[1].received, "in time");
     clear_scene(&scene, 1);
-}
-
-/* ---- raw ---- */
-
-ON_EVERY_STREAM(survey, raw_sends_any_header_to_all)
-{
-    static const size_t sizes[] = {0, 3, 4, 5, 8, 64, 65, 1024, 1028};
-    static uint8_t header[SPOKE_HEADER_MAX], bytes[SPOKE_HEADER_MAX + 4];
-    spoke_socket *s = open_raw(SPOKE_SURVEYOR);
-    char url[ENDPOINT_MAX];
-    struct raw_peer peers[2];
-
-    for (size_t i = 0; i < sizeof header; i++)
-        header[i] = (uint8_t)(i * 7);
-    listen_on(s, *t, url);
-    for (int i = 0; i < 2; i++)
-        join(&peers[i], s, url, (uint64_t)i + 1);
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        spoke_msg *m = new_text("body");
-        cr_assert_eq(spoke_msg_header_append(m, header, sizes[i]), 0);
-        cr_assert_eq(spoke_send(s, m, 0), 0);
-        for (int j = 0; j < 2; j++) {
-            long size = raw_recv(&peers[j], bytes, sizeof bytes, RAW_LIMIT_MS);
-            cr_assert_eq(size, (long)sizes[i] + 4);
-            cr_assert_arr_eq(bytes, header, sizes[i]);
-            cr_assert_arr_eq(bytes + sizes[i], "body", 4);
-        }
-    }
-    for (int i = 0; i < 2; i++)
-        raw_close(&peers[i]);
-    finish();
-}
-
-ON_EVERY_STREAM(survey, raw_splits_an_answer_after_its_id_and_has_no_states)
-{
-    uint32_t words[256];
-    spoke_socket *s = open_raw(SPOKE_SURVEYOR);
-    char url[ENDPOINT_MAX];
-    struct raw_peer p;
-    spoke_msg *m;
-
-    expect_recv_error(s, SPOKE_EAGAIN);
-    expect_fd(s, SPOKE_OPT_RECV_FD, false);
-    expect_fd(s, SPOKE_OPT_SEND_FD, true);
-    listen_on(s, *t, url);
-    join(&p, s, url, 1);
-    for (size_t count = 1; count <= 256; count = count < 18 ? count + 1 : count + 238) {
-        for (size_t i = 0; i < count; i++)
-            words[i] = (uint32_t)(i + 1 < count ? i + 1 : ID_BIT | i);
-        cr_assert_eq(raw_send_words(&p, words, count, "\200\201body"), RAW_OK);
-        cr_assert_eq(spoke_recv(s, &m, 0), 0);
-        cr_assert_eq(spoke_msg_header_size(m), 4 * count);
-        for (size_t i = 0; i < count; i++)
-            cr_assert_eq(header_word(m, i), words[i]);
-        cr_assert(text_is(m, "\200\201body"));
-        spoke_msg_free(m);
-    }
-    raw_close(&p);
-    finish();
-}
-
-ON_EVERY_STREAM(survey, raw_closes_the_pipe_of_an_answer_without_an_id)
-{
-    static uint8_t zeros[2000];
-    static const size_t sizes[] = {0, 3, 4, 7, 8, sizeof zeros};
-    spoke_socket *s = open_raw(SPOKE_SURVEYOR);
-    char url[ENDPOINT_MAX];
-
-    listen_on(s, *t, url);
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        struct raw_peer p;
-        join(&p, s, url, 1);
-        cr_assert_eq(raw_send(&p, zeros, sizes[i]), RAW_OK);
-        cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK, "%zu bytes", sizes[i]);
-        wait_counter(s, garbled, i + 1);
-        wait_pipes(s, 0);
-        raw_close(&p);
-    }
-    finish();
 }
