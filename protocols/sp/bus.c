@@ -7,45 +7,6 @@
  * or none: it goes to all pipes but that one.  A device on one raw socket thus makes a hub. */
 #include "protocols/sp/fanout.h"
 
-struct bus {
-    struct spk_fanout peers;
-};
-
-static struct spk_fanout *
-peers_of(struct spk_socket *s)
-{
-    return &((struct bus *)spk_socket_state(s))->peers;
-}
-
-/* ---- peers ---- */
-
-static int
-bus_open(struct spk_socket *s)
-{
-    spk_fanout_init(peers_of(s));
-    return 0;
-}
-
-static int
-bus_pipe_added(struct spk_socket *s, struct spk_pipe *p)
-{
-    spk_fanout_add(s, peers_of(s), p);
-    return 0;
-}
-
-static void
-bus_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
-{
-    spk_fanout_remove(s, peers_of(s), p);
-}
-
-static void
-bus_writable(struct spk_socket *s, struct spk_pipe *p)
-{
-    spk_fanout_writable(s, peers_of(s), p);
-    spk_socket_wake(s, SPK_WRITABLE); /* a lingering close may have waited for it */
-}
-
 static int
 bus_received(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
@@ -71,7 +32,7 @@ send_to_all(struct spk_socket *s, spoke_msg *m)
 
     if (rc != 0)
         return rc;
-    spk_fanout_send(s, peers_of(s), bare, NULL);
+    spk_fanout_send(s, bare, NULL);
     if (bare != m)
         spoke_msg_free(m);
     return 0;
@@ -89,7 +50,7 @@ send_to_others(struct spk_socket *s, spoke_msg *m)
         if (rc != 0)
             return rc;
     }
-    spk_fanout_send(s, peers_of(s), bare, source);
+    spk_fanout_send(s, bare, source);
     if (bare != m)
         spoke_msg_free(m);
     return 0;
@@ -103,24 +64,6 @@ bus_send(struct spk_socket *s, spoke_msg *m)
     return m->header_size == SPK_SP_WORD ? send_to_others(s, m) : SPOKE_EINVAL;
 }
 
-static int
-bus_recv(struct spk_socket *s, spoke_msg **m)
-{
-    return spk_socket_take(s, m);
-}
-
-static unsigned
-bus_ready(struct spk_socket *s)
-{
-    return spk_socket_has_message(s) ? SPK_READABLE | SPK_WRITABLE : SPK_WRITABLE;
-}
-
-static size_t
-bus_pending(struct spk_socket *s, uint64_t *bytes)
-{
-    return spk_fanout_pending(peers_of(s), bytes);
-}
-
 const struct spoke_protocol spoke_protocol_bus = {
     .abi = SPOKE_PROTOCOL_ABI,
     .number = 112,
@@ -129,15 +72,14 @@ const struct spoke_protocol spoke_protocol_bus = {
     .sends = true,
     .receives = true,
     .drops = true,
-    .socket_size = sizeof(struct bus),
+    .socket_size = sizeof(struct spk_fanout),
     .pipe_size = sizeof(struct spk_target),
-    .open = bus_open,
-    .pipe_added = bus_pipe_added,
-    .pipe_removed = bus_pipe_removed,
+    .open = spk_fanout_open,
+    .pipe_added = spk_fanout_pipe_added,
+    .pipe_removed = spk_fanout_pipe_removed,
     .received = bus_received,
-    .writable = bus_writable,
+    .writable = spk_fanout_writable,
     .send = bus_send,
-    .recv = bus_recv,
-    .ready = bus_ready,
-    .pending = bus_pending,
+    .ready = spk_fanout_ready,
+    .pending = spk_fanout_pending,
 };

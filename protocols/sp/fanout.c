@@ -5,16 +5,20 @@
 
 #include <string.h>
 
-void
-spk_fanout_init(struct spk_fanout *f)
+int
+spk_fanout_open(struct spk_socket *s)
 {
+    struct spk_fanout *f = spk_socket_state(s);
+
     spk_list_init(&f->targets);
     f->topic_end = -1;
+    return 0;
 }
 
-void
-spk_fanout_add(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p)
+int
+spk_fanout_pipe_added(struct spk_socket *s, struct spk_pipe *p)
 {
+    struct spk_fanout *f = spk_socket_state(s);
     struct spk_target *t = spk_pipe_state(p);
 
     t->pipe = p;
@@ -24,6 +28,7 @@ spk_fanout_add(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p)
     f->blocking += t->loss == SPOKE_LOSS_BLOCK;
     spk_list_append(&f->targets, &t->link);
     f->count++;
+    return 0;
 }
 
 static size_t
@@ -36,8 +41,9 @@ queued(const struct spk_target *t, uint64_t *bytes)
 }
 
 void
-spk_fanout_remove(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p)
+spk_fanout_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
 {
+    struct spk_fanout *f = spk_socket_state(s);
     struct spk_target *t = spk_pipe_state(p);
     uint64_t bytes;
     size_t count = queued(t, &bytes);
@@ -224,9 +230,9 @@ send_to(struct spk_socket *s, struct spk_fanout *f, struct spk_target *t, spoke_
 
 /* The last one gets our own reference: with one target nothing is shared at all. */
 void
-spk_fanout_send(struct spk_socket *s, struct spk_fanout *f, spoke_msg *m,
-                const struct spk_pipe *except)
+spk_fanout_send(struct spk_socket *s, spoke_msg *m, const struct spk_pipe *except)
 {
+    struct spk_fanout *f = spk_socket_state(s);
     struct spk_target *last = NULL;
 
     SPK_LIST_EACH(link, &f->targets)
@@ -245,15 +251,15 @@ spk_fanout_send(struct spk_socket *s, struct spk_fanout *f, spoke_msg *m,
         spoke_msg_free(m);
 }
 
-void
-spk_fanout_writable(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p)
+static void
+send_waiting(struct spk_socket *s, struct spk_pipe *p)
 {
     struct spk_target *t = spk_pipe_state(p);
     spoke_msg *m;
     int rc;
 
     while (has_waiting(t) && spk_pipe_can_send(p)) {
-        if (t->loss != SPOKE_LOSS_NEWEST && !send_receipt(f, t))
+        if (t->loss != SPOKE_LOSS_NEWEST && !send_receipt(spk_socket_state(s), t))
             return;
         m = t->latest.count > 0 ? spk_latest_pop(&t->latest) : spk_queue_pop(&t->waiting);
         if ((rc = spk_pipe_send(p, m)) != 0)
@@ -261,9 +267,25 @@ spk_fanout_writable(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe 
     }
 }
 
-size_t
-spk_fanout_pending(const struct spk_fanout *f, uint64_t *bytes)
+void
+spk_fanout_writable(struct spk_socket *s, struct spk_pipe *p)
 {
+    send_waiting(s, p);
+    spk_socket_wake(s, SPK_WRITABLE | SPK_ALL); /* a lingering close may have waited for it too */
+}
+
+unsigned
+spk_fanout_ready(struct spk_socket *s)
+{
+    unsigned ready = spk_socket_has_message(s) ? SPK_READABLE : 0;
+
+    return spk_fanout_can_send(spk_socket_state(s)) ? ready | SPK_WRITABLE : ready;
+}
+
+size_t
+spk_fanout_pending(struct spk_socket *s, uint64_t *bytes)
+{
+    const struct spk_fanout *f = spk_socket_state(s);
     size_t count = 0;
     uint64_t some;
 

@@ -10,6 +10,7 @@
 
 #define SPK_LOSS_TOPIC_MOST 255u /* bytes */
 
+/* The state of the socket, or the beginning of it. */
 struct spk_fanout {
     struct spk_link targets;  /* in the order of attachment */
     uint32_t count, blocking; /* targets, and those for which a send waits */
@@ -29,16 +30,18 @@ struct spk_target {
     uint64_t told; /* losses that it has been told of */
 };
 
-void spk_fanout_init(struct spk_fanout *f);
-void spk_fanout_add(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p);
-void spk_fanout_remove(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p);
+/* The slots of their vtables. */
+int spk_fanout_open(struct spk_socket *s);
+int spk_fanout_pipe_added(struct spk_socket *s, struct spk_pipe *p);
+void spk_fanout_pipe_removed(struct spk_socket *s, struct spk_pipe *p);
+void spk_fanout_writable(struct spk_socket *s, struct spk_pipe *p);
+unsigned spk_fanout_ready(struct spk_socket *s);
+size_t spk_fanout_pending(struct spk_socket *s, uint64_t *bytes);
 
 /* False while a target without room does not want to lose anything. */
 bool spk_fanout_can_send(const struct spk_fanout *f);
 /* Takes m, always; spk_fanout_can_send() was true. */
-void spk_fanout_send(struct spk_socket *s, struct spk_fanout *f, spoke_msg *m,
+void spk_fanout_send(struct spk_socket *s, spoke_msg *m,
                      const struct spk_pipe *except); /* may be NULL */
-void spk_fanout_writable(struct spk_socket *s, struct spk_fanout *f, struct spk_pipe *p);
-size_t spk_fanout_pending(const struct spk_fanout *f, uint64_t *bytes);
 
 #endif

@@ -9,21 +9,10 @@
 
 #include <string.h>
 
-struct pub {
-    struct spk_fanout fanout;
-};
-
 static struct spk_fanout *
 fanout_of(struct spk_socket *s)
 {
-    return &((struct pub *)spk_socket_state(s))->fanout;
-}
-
-static int
-pub_open(struct spk_socket *s)
-{
-    spk_fanout_init(fanout_of(s));
-    return 0;
+    return spk_socket_state(s);
 }
 
 /* ---- options ---- */
@@ -91,25 +80,11 @@ get_loss_topic(void *owner, void *value, size_t *size)
 
 /* ---- subscribers ---- */
 
-static int
-pub_pipe_added(struct spk_socket *s, struct spk_pipe *p)
-{
-    spk_fanout_add(s, fanout_of(s), p);
-    return 0;
-}
-
 static void
 pub_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
 {
-    spk_fanout_remove(s, fanout_of(s), p);
+    spk_fanout_pipe_removed(s, p);
     spk_socket_wake(s, SPK_WRITABLE | SPK_ALL); /* it may have been the one to wait for */
-}
-
-static void
-pub_writable(struct spk_socket *s, struct spk_pipe *p)
-{
-    spk_fanout_writable(s, fanout_of(s), p);
-    spk_socket_wake(s, SPK_WRITABLE | SPK_ALL);
 }
 
 /* ---- the user ---- */
@@ -117,29 +92,16 @@ pub_writable(struct spk_socket *s, struct spk_pipe *p)
 static int
 pub_send(struct spk_socket *s, spoke_msg *m)
 {
-    struct spk_fanout *f = fanout_of(s);
     spoke_msg *bare = m;
     int rc;
 
-    if (!spk_fanout_can_send(f))
+    if (!spk_fanout_can_send(fanout_of(s)))
         return SPOKE_EAGAIN;
     if (m->header_size > 0 && !spk_socket_raw(s) &&
         (rc = spk_sp_put_header(&bare, m, NULL, 0)) != 0)
         return rc;
-    spk_fanout_send(s, f, bare, NULL);
+    spk_fanout_send(s, bare, NULL);
     return bare == m ? 0 : spk_sp_settle(m, bare, 0);
-}
-
-static unsigned
-pub_ready(struct spk_socket *s)
-{
-    return spk_fanout_can_send(fanout_of(s)) ? SPK_WRITABLE : 0;
-}
-
-static size_t
-pub_pending(struct spk_socket *s, uint64_t *bytes)
-{
-    return spk_fanout_pending(fanout_of(s), bytes);
 }
 
 static const struct spk_option pub_options[] = {
@@ -156,15 +118,15 @@ const struct spoke_protocol spoke_protocol_pub = {
     .name = "pub",
     .sends = true,
     .losses = SPOKE_LOSS_DISCONNECT + 1,
-    .socket_size = sizeof(struct pub),
+    .socket_size = sizeof(struct spk_fanout),
     .pipe_size = sizeof(struct spk_target),
-    .open = pub_open,
+    .open = spk_fanout_open,
     .options = pub_options,
-    .pipe_added = pub_pipe_added,
+    .pipe_added = spk_fanout_pipe_added,
     .pipe_removed = pub_pipe_removed,
     .received = spk_sp_discard,
-    .writable = pub_writable,
+    .writable = spk_fanout_writable,
     .send = pub_send,
-    .ready = pub_ready,
-    .pending = pub_pending,
+    .ready = spk_fanout_ready,
+    .pending = spk_fanout_pending,
 };

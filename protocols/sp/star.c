@@ -15,15 +15,9 @@
 #define HOPS_MOST UINT32_C(255) /* of the word: its other bytes are 0 */
 
 struct star {
-    struct spk_fanout peers;
+    struct spk_fanout peers; /* first: fanout.c knows no more */
     int ttl;
 };
-
-static struct spk_fanout *
-peers_of(struct spk_socket *s)
-{
-    return &((struct star *)spk_socket_state(s))->peers;
-}
 
 /* ---- life ---- */
 
@@ -33,8 +27,7 @@ star_open(struct spk_socket *s)
     struct star *star = spk_socket_state(s);
 
     star->ttl = SPK_SP_TTL_DEFAULT;
-    spk_fanout_init(&star->peers);
-    return 0;
+    return spk_fanout_open(s);
 }
 
 static int
@@ -56,37 +49,17 @@ get_ttl(void *owner, void *value, size_t *size)
 
 /* ---- peers ---- */
 
-static int
-star_pipe_added(struct spk_socket *s, struct spk_pipe *p)
-{
-    spk_fanout_add(s, peers_of(s), p);
-    return 0;
-}
-
-static void
-star_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
-{
-    spk_fanout_remove(s, peers_of(s), p);
-}
-
-static void
-star_writable(struct spk_socket *s, struct spk_pipe *p)
-{
-    spk_fanout_writable(s, peers_of(s), p);
-    spk_socket_wake(s, SPK_WRITABLE); /* a lingering close may have waited for it */
-}
-
 /* To everybody but `source`.  They share another message, so that ours can be changed. */
 static void
 pass_on(struct spk_socket *s, const spoke_msg *m, const struct spk_pipe *source)
 {
-    struct spk_fanout *peers = peers_of(s);
+    const struct spk_fanout *peers = spk_socket_state(s);
     spoke_msg *copy;
 
     if (peers->count < 2)
         return;
     if (spk_msg_clone(&copy, m) == 0)
-        spk_fanout_send(s, peers, copy, source);
+        spk_fanout_send(s, copy, source);
     else
         spk_socket_counters(s)->dropped_peer_full += peers->count - 1;
 }
@@ -134,7 +107,7 @@ send_first(struct spk_socket *s, spoke_msg *m)
 
     if (rc != 0)
         return rc;
-    spk_fanout_send(s, peers_of(s), out, NULL);
+    spk_fanout_send(s, out, NULL);
     if (out != m)
         spoke_msg_free(m);
     return 0;
@@ -147,26 +120,8 @@ star_send(struct spk_socket *s, spoke_msg *m)
         return send_first(s, m);
     if (m->header_size != SPK_SP_WORD)
         return SPOKE_EINVAL;
-    spk_fanout_send(s, peers_of(s), m, spk_socket_pipe(s, m->pipe));
+    spk_fanout_send(s, m, spk_socket_pipe(s, m->pipe));
     return 0;
-}
-
-static int
-star_recv(struct spk_socket *s, spoke_msg **m)
-{
-    return spk_socket_take(s, m);
-}
-
-static unsigned
-star_ready(struct spk_socket *s)
-{
-    return spk_socket_has_message(s) ? SPK_READABLE | SPK_WRITABLE : SPK_WRITABLE;
-}
-
-static size_t
-star_pending(struct spk_socket *s, uint64_t *bytes)
-{
-    return spk_fanout_pending(peers_of(s), bytes);
 }
 
 static const struct spk_option star_options[] = {
@@ -186,12 +141,11 @@ const struct spoke_protocol spoke_protocol_star = {
     .pipe_size = sizeof(struct spk_target),
     .open = star_open,
     .options = star_options,
-    .pipe_added = star_pipe_added,
-    .pipe_removed = star_pipe_removed,
+    .pipe_added = spk_fanout_pipe_added,
+    .pipe_removed = spk_fanout_pipe_removed,
     .received = star_received,
-    .writable = star_writable,
+    .writable = spk_fanout_writable,
     .send = star_send,
-    .recv = star_recv,
-    .ready = star_ready,
-    .pending = star_pending,
+    .ready = spk_fanout_ready,
+    .pending = spk_fanout_pending,
 };
