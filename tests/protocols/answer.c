@@ -24,19 +24,16 @@ bytes_of_the_specification(int pattern, enum transport t)
     spoke_socket *s = open_socket(pattern);
     size_t skip = t == IPC ? 0 : 1; /* the type byte */
     char url[ENDPOINT_MAX];
-    uint8_t bytes[sizeof answer];
     struct raw_peer p;
 
     listen_on(s, t, url);
     cr_assert_eq(raw_connect(&p, url, RAW_LIMIT_MS), RAW_OK);
     cr_assert_eq(raw_send_bytes(&p, theirs, sizeof theirs, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof ours, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_arr_eq(bytes, ours, sizeof ours);
+    raw_expect_bytes(&p, ours, sizeof ours);
     cr_assert_eq(raw_send_bytes(&p, question + skip, sizeof question - skip, RAW_LIMIT_MS), RAW_OK);
     expect_text(s, "hello");
     send_text(s, "WORLD");
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof answer - skip, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_arr_eq(bytes, answer + skip, sizeof answer - skip);
+    raw_expect_bytes(&p, answer + skip, sizeof answer - skip);
     raw_close(&p);
     finish();
 }
@@ -66,7 +63,7 @@ empty_messages(int pattern, enum transport t)
     struct scene scene;
 
     set_scene_of(&scene, pattern, t, 1);
-    raw_ask(&scene.peers[0], id, "");
+    raw_send_word(&scene.peers[0], id, "");
     expect_text(scene.s, "");
     send_text(scene.s, "");
     raw_expect(&scene.peers[0], &id, 1, "");
@@ -86,7 +83,7 @@ send_without_a_question(int pattern, enum transport t)
     expect_recv_error(scene.s, SPOKE_EAGAIN);
     expect_send_error(scene.s, SPOKE_ESTATE);
     expect_fd(scene.s, SPOKE_OPT_SEND_FD, false);
-    raw_ask(&scene.peers[0], ID, "arrived, not received");
+    raw_send_word(&scene.peers[0], ID, "arrived, not received");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
     expect_send_error(scene.s, SPOKE_ESTATE);
     expect_text(scene.s, "arrived, not received");
@@ -106,8 +103,8 @@ further_receive(int pattern, enum transport t)
     struct scene scene;
 
     set_scene_of(&scene, pattern, t, 1);
-    raw_ask(&scene.peers[0], ID, "first");
-    raw_ask(&scene.peers[0], second, "second");
+    raw_send_word(&scene.peers[0], ID, "first");
+    raw_send_word(&scene.peers[0], second, "second");
     expect_text(scene.s, "first");
     expect_text(scene.s, "second");
     expect_recv_error(scene.s, SPOKE_EAGAIN); /* one that fails does not */
@@ -130,9 +127,9 @@ way_back(int pattern, enum transport t)
 
     set_scene_of(&scene, pattern, t, 2);
     for (uint32_t second = first; second <= first + 1; second++) {
-        raw_ask(&scene.peers[0], first, "first");
+        raw_send_word(&scene.peers[0], first, "first");
         expect_text(scene.s, "first");
-        raw_ask(&scene.peers[1], second, "second");
+        raw_send_word(&scene.peers[1], second, "second");
         expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
         send_text(scene.s, "to the first");
         raw_expect(&scene.peers[0], &first, 1, "to the first");
@@ -264,7 +261,7 @@ forged_numbers(int pattern, enum transport t)
     spoke_msg *m;
 
     set_scene_of(&scene, pattern, t, 2);
-    raw_ask(&scene.peers[0], ID, "who am I");
+    raw_send_word(&scene.peers[0], ID, "who am I");
     cr_assert_eq(spoke_recv(scene.s, &m, 0), 0);
     uint32_t victim = spoke_msg_pipe(m), forged[] = {victim, victim, ID};
     cr_assert_neq(victim, 0);
@@ -287,7 +284,7 @@ peer_that_is_gone(int pattern, enum transport t)
     struct scene scene;
 
     set_scene_of(&scene, pattern, t, 2);
-    raw_ask(&scene.peers[0], ID, "goodbye");
+    raw_send_word(&scene.peers[0], ID, "goodbye");
     expect_text(scene.s, "goodbye");
     raw_close(&scene.peers[0]);
     wait_pipes(scene.s, 1);
@@ -312,7 +309,7 @@ peer_that_does_not_read(int pattern, enum transport t)
 
     set_scene_of(&scene, pattern, t, 2);
     for (; sent < MOST && stats_of(scene.s).dropped_peer_full < 20; sent++) {
-        raw_ask(&scene.peers[0], ID, "more");
+        raw_send_word(&scene.peers[0], ID, "more");
         expect_text(scene.s, "more");
         cr_assert_eq(spoke_send_bytes(scene.s, bytes, SIZE, 0), 0);
         if (sent % 50 == 0)

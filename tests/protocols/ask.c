@@ -25,8 +25,7 @@ bytes_of_the_specification(int pattern, enum transport t)
     cr_assert_eq(raw_listen(&l, url), RAW_OK);
     dial(s, l.url);
     cr_assert_eq(raw_accept(&l, &p, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof ours, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_arr_eq(bytes, ours, sizeof ours);
+    raw_expect_bytes(&p, ours, sizeof ours);
     cr_assert_eq(raw_send_bytes(&p, theirs, sizeof theirs, RAW_LIMIT_MS), RAW_OK);
     wait_pipes(s, 1);
     send_text(s, "hello");
@@ -95,8 +94,8 @@ new_one_cancels_waits(int pattern, enum transport t)
     start_call(&new, scene.s, NULL);
     for (int i = 0; i < 3; i++)
         cr_assert_eq(end_call(&old[i]), SPOKE_ECANCELED, "%s", spoke_error_name(old[i].rc));
-    raw_reply(p, id, "late");
-    raw_reply(p, raw_expect_request(p, "new"), "for the new one");
+    raw_send_word(p, id, "late");
+    raw_send_word(p, raw_expect_request(p, "new"), "for the new one");
     cr_assert_eq(end_call(&new), 0);
     cr_assert_str_eq(new.received, "for the new one");
     clear_scene(&scene, 1);
@@ -154,7 +153,7 @@ unasked_answers(int pattern, enum transport t)
     struct raw_peer *p = scene.peers;
 
     set_scene(&scene, open_asker(pattern), t, 1);
-    raw_reply(p, ID_BIT | 1, "while idle");
+    raw_send_word(p, ID_BIT | 1, "while idle");
     wait_counter(scene.s, dropped_stale, 1);
     expect_recv_error(scene.s, SPOKE_ESTATE);
     send_text(scene.s, "old");
@@ -163,15 +162,15 @@ unasked_answers(int pattern, enum transport t)
     uint32_t id = raw_expect_request(p, "question");
     uint32_t extra[] = {0x00000007, id}, far = (id ^ 0x40000000) | ID_BIT;
 
-    raw_reply(p, old, "old");
-    raw_reply(p, (id + 1) | ID_BIT, "future");
-    raw_reply(p, far, "unknown");
-    raw_reply(p, id & ~ID_BIT, "bit 31 clear");
+    raw_send_word(p, old, "old");
+    raw_send_word(p, (id + 1) | ID_BIT, "future");
+    raw_send_word(p, far, "unknown");
+    raw_send_word(p, id & ~ID_BIT, "bit 31 clear");
     cr_assert_eq(raw_send_words(p, extra, 2, "extra words"), RAW_OK);
-    raw_reply(p, 0, "");
+    raw_send_word(p, 0, "");
     wait_counter(scene.s, dropped_stale, 7);
     expect_recv_error(scene.s, SPOKE_EAGAIN);
-    raw_reply(p, id, "");
+    raw_send_word(p, id, "");
     expect_text(scene.s, "");
     cr_assert_eq(stats_of(scene.s).pipes_current, 1);
     cr_assert_eq(stats_of(scene.s).garbled, 0);

@@ -63,12 +63,12 @@ ON_EVERY_STREAM(context, gets_the_reply_to_its_own_request)
     for (int i = 3; i >= 0; i--) { /* the last first */
         for (int j = 0; j <= i; j++)
             context_expect_recv_error(scene.c[j], SPOKE_EAGAIN);
-        raw_reply(p, ids[i], texts[i]);
+        raw_send_word(p, ids[i], texts[i]);
         context_expect_text(scene.c[i], texts[i]);
         context_expect_recv_error(scene.c[i], SPOKE_ESTATE);
     }
     for (int i = 0; i < 4; i++) /* once only */
-        raw_reply(p, ids[i], texts[i]);
+        raw_send_word(p, ids[i], texts[i]);
     wait_counter(scene.s, dropped_stale, 4);
     clear_scene(&scene, 1);
 }
@@ -87,12 +87,12 @@ ON_EVERY_STREAM(context, leaves_the_sockets_own_conversation_alone)
     uint32_t other = raw_expect_request(p, "other");
     context_send_text(scene.c[0], "another"); /* takes the other's place only */
     uint32_t another = raw_expect_request(p, "another");
-    raw_reply(p, other, "to the other");
+    raw_send_word(p, other, "to the other");
     wait_counter(scene.s, dropped_stale, 1);
-    raw_reply(p, another, "to another");
+    raw_send_word(p, another, "to another");
     context_expect_text(scene.c[0], "to another");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, false); /* it is about the own one */
-    raw_reply(p, own, "to the own one");
+    raw_send_word(p, own, "to the own one");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
     expect_text(scene.s, "to the own one");
     clear_scene(&scene, 1);
@@ -120,12 +120,12 @@ ON_EVERY_STREAM(context, a_new_request_cancels_those_who_wait_in_it_and_nobody_e
     uint32_t new_id = raw_expect_request(p, "new");
     for (int i = 0; i < 2; i++)
         cr_assert_eq(end_call(&calls[i]), SPOKE_ECANCELED, "%s", spoke_error_name(calls[i].rc));
-    raw_reply(p, other_id, "to the other");
+    raw_send_word(p, other_id, "to the other");
     cr_assert_eq(end_call(&other), 0, "%s", spoke_error_name(other.rc));
     cr_assert_str_eq(other.received, "to the other");
-    raw_reply(p, own_id, "to the own one");
+    raw_send_word(p, own_id, "to the own one");
     cr_assert_eq(end_call(&own), 0, "%s", spoke_error_name(own.rc));
-    raw_reply(p, new_id, "to the new one");
+    raw_send_word(p, new_id, "to the new one");
     context_expect_text(scene.c[0], "to the new one");
     clear_scene(&scene, 1);
 }
@@ -150,7 +150,7 @@ ON_EVERY_STREAM(context, resends_all_requests_that_a_lost_peer_had)
         uint32_t id = raw_expect_request(&scene.peers[1], "question");
         for (int i = 0; i < 4; i++)
             seen[i] |= id == ids[i];
-        raw_reply(&scene.peers[1], id, "answer");
+        raw_send_word(&scene.peers[1], id, "answer");
     }
     cr_assert(seen[0] && seen[1] && seen[2] && !seen[3]);
     for (int i = 0; i < 3; i++)
@@ -372,9 +372,9 @@ ON_EVERY_STREAM(context, its_close_ends_its_own_conversation_only)
     context_expect_recv_error(scene.c[0], SPOKE_ECLOSED);
     cr_assert_eq(spoke_context_send_bytes(scene.c[0], "", 0, 0), SPOKE_ECLOSED);
     cr_assert_eq(spoke_context_close(scene.c[0]), SPOKE_ECLOSED);
-    raw_reply(p, ids[0], "too late");
+    raw_send_word(p, ids[0], "too late");
     wait_counter(scene.s, dropped_stale, 1);
-    raw_reply(p, ids[1], "in time");
+    raw_send_word(p, ids[1], "in time");
     cr_assert_eq(end_call(&calls[2]), 0, "%s", spoke_error_name(calls[2].rc));
     cr_assert_str_eq(calls[2].received, "in time");
     clear_scene(&scene, 1);

@@ -63,16 +63,6 @@ join_relay(int pattern, const char *url)
     return s;
 }
 
-static spoke_msg *
-recv_message(spoke_socket *s)
-{
-    spoke_msg *m;
-    int rc = spoke_recv(s, &m, 0);
-
-    cr_assert_eq(rc, 0, "%s", spoke_strerror(rc));
-    return m;
-}
-
 /* ---- what goes together ---- */
 
 static bool

@@ -210,6 +210,16 @@ expect_text(spoke_socket *s, const char *text)
     spoke_msg_free(m);
 }
 
+spoke_msg *
+recv_message(spoke_socket *s)
+{
+    spoke_msg *m;
+    int rc = spoke_recv(s, &m, 0);
+
+    cr_assert_eq(rc, 0, "%s", spoke_strerror(rc));
+    return m;
+}
+
 spoke_context *
 open_context(spoke_socket *s)
 {
@@ -272,6 +282,16 @@ expect_send_error(spoke_socket *s, int error)
 /* ---- plain peers ---- */
 
 void
+raw_expect_bytes(struct raw_peer *p, const uint8_t *bytes, size_t size)
+{
+    uint8_t got[64];
+
+    cr_assert_leq(size, sizeof got);
+    cr_assert_eq(raw_recv_bytes(p, got, size, RAW_LIMIT_MS), RAW_OK);
+    cr_assert_arr_eq(got, bytes, size);
+}
+
+void
 raw_expect(struct raw_peer *p, const uint32_t *words, size_t count, const char *text)
 {
     uint8_t bytes[4096];
@@ -319,9 +339,9 @@ raw_send_texts(struct raw_peer *p, const char *text, int count)
 }
 
 void
-raw_reply(struct raw_peer *p, uint32_t id, const char *text)
+raw_send_word(struct raw_peer *p, uint32_t word, const char *text)
 {
-    cr_assert_eq(raw_send_words(p, &id, 1, text), RAW_OK);
+    cr_assert_eq(raw_send_words(p, &word, 1, text), RAW_OK);
 }
 
 /* ---- what can be seen from outside ---- */

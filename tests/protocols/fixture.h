@@ -58,6 +58,7 @@ spoke_socket *open_sub(const char *topic);
 /* Messages that are texts. */
 void send_text(spoke_socket *s, const char *text);
 void expect_text(spoke_socket *s, const char *text); /* and an empty header */
+spoke_msg *recv_message(spoke_socket *s);            /* which comes */
 /* The next receive without waiting, the next send without waiting, give this error. */
 void expect_recv_error(spoke_socket *s, int error);
 void expect_send_error(spoke_socket *s, int error);
@@ -73,15 +74,17 @@ void context_send_text(spoke_context *c, const char *text);
 void context_expect_text(spoke_context *c, const char *text);
 void context_expect_recv_error(spoke_context *c, int error); /* without waiting */
 
+/* The plain peer receives exactly these bytes. */
+void raw_expect_bytes(struct raw_peer *p, const uint8_t *bytes, size_t size);
 /* The plain peer receives exactly these words and this text; ANY matches any word. */
 #define ANY 0
 void raw_expect(struct raw_peer *p, const uint32_t *words, size_t count, const char *text);
 /* It receives one word with bit 31 set, which is returned, and this text. */
 uint32_t raw_expect_request(struct raw_peer *p, const char *text);
 void raw_send_text(struct raw_peer *p, const char *text);
+void raw_send_word(struct raw_peer *p, uint32_t word, const char *text); /* an id, hops … */
 /* The same text many times, at once: they arrive together. */
 void raw_send_texts(struct raw_peer *p, const char *text, int count);
-void raw_reply(struct raw_peer *p, uint32_t id, const char *text);
 
 struct spoke_stats stats_of(spoke_socket *s);
 /* Wait until a counter has reached exactly this. */

@@ -15,13 +15,11 @@ ON_EVERY_STREAM(pull, speaks_the_bytes_of_the_specification)
     spoke_socket *s = open_socket(SPOKE_PULL);
     size_t skip = *t == IPC ? 0 : 1; /* the type byte */
     char url[ENDPOINT_MAX];
-    uint8_t bytes[sizeof pull];
     struct raw_peer p;
 
     listen_on(s, *t, url);
     cr_assert_eq(raw_connect(&p, url, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof pull, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_arr_eq(bytes, pull, sizeof pull);
+    raw_expect_bytes(&p, pull, sizeof pull);
     cr_assert_eq(raw_send_bytes(&p, push, sizeof push, RAW_LIMIT_MS), RAW_OK);
     cr_assert_eq(raw_send_bytes(&p, tick + skip, sizeof tick - skip, RAW_LIMIT_MS), RAW_OK);
     cr_assert_eq(raw_send(&p, "", 0), RAW_OK);

@@ -57,21 +57,17 @@ ON_EVERY_STREAM(push, speaks_the_bytes_of_the_specification)
     spoke_socket *s = open_socket(SPOKE_PUSH);
     size_t skip = *t == IPC ? 0 : 1; /* the type byte */
     char url[ENDPOINT_MAX];
-    uint8_t bytes[sizeof tick];
     struct raw_peer p;
 
     listen_on(s, *t, url);
     cr_assert_eq(raw_connect(&p, url, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof push, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_arr_eq(bytes, push, sizeof push);
+    raw_expect_bytes(&p, push, sizeof push);
     cr_assert_eq(raw_send_bytes(&p, pull, sizeof pull, RAW_LIMIT_MS), RAW_OK);
     wait_pipes(s, 1);
     send_text(s, "tick");
     send_text(s, "");
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof tick - skip, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_arr_eq(bytes, tick + skip, sizeof tick - skip);
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof nothing - skip, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_arr_eq(bytes, nothing + skip, sizeof nothing - skip);
+    raw_expect_bytes(&p, tick + skip, sizeof tick - skip);
+    raw_expect_bytes(&p, nothing + skip, sizeof nothing - skip);
     raw_close(&p);
     finish();
 }
@@ -269,7 +265,7 @@ ON_EVERY_STREAM(push, is_not_the_only_one_with_priorities)
     set_scene(&scene, SPOKE_REQ, *t, priorities, 2);
     for (int i = 0; i < 3; i++) {
         send_text(scene.s, "question");
-        raw_reply(&scene.peers[1], raw_expect_request(&scene.peers[1], "question"), "answer");
+        raw_send_word(&scene.peers[1], raw_expect_request(&scene.peers[1], "question"), "answer");
         expect_text(scene.s, "answer");
     }
     clear_scene(&scene);

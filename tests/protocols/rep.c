@@ -16,7 +16,7 @@ ON_EVERY_STREAM(rep, a_receive_that_fails_keeps_the_request)
     struct scene scene;
 
     set_scene(&scene, open_socket(SPOKE_REP), *t, 1);
-    raw_ask(&scene.peers[0], id, "request");
+    raw_send_word(&scene.peers[0], id, "request");
     expect_text(scene.s, "request");
     expect_recv_error(scene.s, SPOKE_EAGAIN);
     send_text(scene.s, "reply");
@@ -126,7 +126,7 @@ ON_EVERY_STREAM(rep, keeps_some_replies_for_a_slow_peer)
     set_scene(&scene, open_socket(SPOKE_REP), *t, 1);
     for (; sent < MOST && stats_of(scene.s).dropped_peer_full == 0; sent++) {
         spoke_msg *m;
-        raw_ask(&scene.peers[0], ID, "more");
+        raw_send_word(&scene.peers[0], ID, "more");
         expect_text(scene.s, "more");
         cr_assert_eq(spoke_msg_new(&m, SIZE), 0);
         memset(spoke_msg_body(m), 0, SIZE);
@@ -178,7 +178,7 @@ ON_EVERY_STREAM(rep, takes_turns_between_a_flood_and_a_single_request)
             cr_assert_eq(spoke_recv(s, &m, 0), 0);
             spoke_msg_free(m);
         }
-        raw_ask(&scene.peers[1], ID, "single");
+        raw_send_word(&scene.peers[1], ID, "single");
         sleep_ms(50); /* it has been read, and waits for its turn */
         int before = 0;
         for (bool found = false; !found; before += !found) {
@@ -236,11 +236,11 @@ ON_EVERY_STREAM(rep, takes_one_message_from_each_peer_at_a_time)
 static void
 expect_to_go_on(struct scene *scene, int peers)
 {
-    raw_ask(&scene->peers[0], ID, "one");
+    raw_send_word(&scene->peers[0], ID, "one");
     raw_ask_from_afar(&scene->peers[0], 9, "too far");
     raw_ask_from_afar(&scene->peers[0], 9, "too far");
     raw_ask_from_afar(&scene->peers[0], 9, "too far");
-    raw_ask(&scene->peers[0], ID, "two");
+    raw_send_word(&scene->peers[0], ID, "two");
     sleep_ms(5);
     expect_text(scene->s, "one");
     expect_text(scene->s, "two");
@@ -355,7 +355,7 @@ ON_EVERY_STREAM(rep, says_at_the_close_which_replies_were_not_delivered)
     set_scene(&scene, open_socket(SPOKE_REP), *t, 1);
     for (; sent < MOST && stats_of(scene.s).dropped_peer_full == 0; sent++) {
         spoke_msg *m;
-        raw_ask(&scene.peers[0], ID, "more");
+        raw_send_word(&scene.peers[0], ID, "more");
         expect_text(scene.s, "more");
         cr_assert_eq(spoke_msg_new(&m, SIZE), 0);
         memset(spoke_msg_body(m), 0, SIZE);
@@ -379,7 +379,7 @@ ON_EVERY_STREAM(rep, replaces_a_header_that_the_user_left)
     struct scene scene;
 
     set_scene(&scene, open_socket(SPOKE_REP), *t, 1);
-    raw_ask(&scene.peers[0], id, "request");
+    raw_send_word(&scene.peers[0], id, "request");
     expect_text(scene.s, "request");
     cr_assert_eq(spoke_send(scene.s, new_with_words(words, 2, "reply"), 0), 0);
     raw_expect(&scene.peers[0], &id, 1, "reply");
@@ -413,7 +413,7 @@ ON_EVERY_STREAM(rep, descriptors_say_what_its_state_allows)
     set_scene(&scene, open_socket(SPOKE_REP), *t, 1);
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, false);
     expect_fd(scene.s, SPOKE_OPT_SEND_FD, false);
-    raw_ask(&scene.peers[0], ID, "request");
+    raw_send_word(&scene.peers[0], ID, "request");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
     expect_fd(scene.s, SPOKE_OPT_SEND_FD, false);
     expect_text(scene.s, "request");
@@ -434,7 +434,7 @@ ON_EVERY_STREAM(rep, numbers_pipes_one_after_the_other)
 
     set_scene(&scene, open_socket(SPOKE_REP), *t, 4);
     for (int i = 0; i < 4; i++) {
-        raw_ask(&scene.peers[i], ID, "number");
+        raw_send_word(&scene.peers[i], ID, "number");
         cr_assert_eq(spoke_recv(scene.s, &m, 0), 0);
         uint32_t number = spoke_msg_pipe(m), next = last == 0x7fffffff ? 1 : last + 1;
         spoke_msg_free(m);
@@ -487,7 +487,7 @@ ON_EVERY_STREAM(rep, raw_sends_any_header_behind_the_pipe)
     spoke_msg *m;
 
     set_scene(&scene, open_raw(SPOKE_REP), *t, 1);
-    raw_ask(&scene.peers[0], ID, "request");
+    raw_send_word(&scene.peers[0], ID, "request");
     cr_assert_eq(spoke_recv(scene.s, &m, 0), 0);
     raw_put32(header, header_word(m, 0));
     spoke_msg_free(m);
@@ -534,7 +534,7 @@ ON_EVERY_STREAM(rep, raw_keeps_more_replies_for_a_slow_peer)
     spoke_msg *request, *m;
 
     set_scene(&scene, open_raw(SPOKE_REP), *t, 1);
-    raw_ask(&scene.peers[0], ID, "request");
+    raw_send_word(&scene.peers[0], ID, "request");
     cr_assert_eq(spoke_recv(scene.s, &request, 0), 0);
     for (int i = 0; i < MOST && stats_of(scene.s).dropped_peer_full == 0; i++) {
         cr_assert_eq(spoke_msg_new(&m, SIZE), 0);

@@ -16,7 +16,7 @@ static void
 exchange(struct scene *scene, struct raw_peer *p)
 {
     send_text(scene->s, "question");
-    raw_reply(p, raw_expect_request(p, "question"), "answer");
+    raw_send_word(p, raw_expect_request(p, "question"), "answer");
     expect_text(scene->s, "answer");
 }
 
@@ -89,10 +89,10 @@ ON_EVERY_STREAM(req, a_new_request_takes_the_place_of_an_outstanding_one)
     send_text(scene.s, "new");
     uint32_t new = raw_expect_request(p, "new");
     cr_assert_neq(old, new);
-    raw_reply(p, old, "to the old one");
+    raw_send_word(p, old, "to the old one");
     wait_counter(scene.s, dropped_stale, 1);
     expect_recv_error(scene.s, SPOKE_EAGAIN);
-    raw_reply(p, new, "to the new one");
+    raw_send_word(p, new, "to the new one");
     expect_text(scene.s, "to the new one");
     clear_scene(&scene, 1);
 }
@@ -104,12 +104,12 @@ ON_EVERY_STREAM(req, a_new_request_drops_a_reply_that_nobody_received)
 
     set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     send_text(scene.s, "old");
-    raw_reply(p, raw_expect_request(p, "old"), "unread");
+    raw_send_word(p, raw_expect_request(p, "old"), "unread");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
     send_text(scene.s, "new");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, false);
     expect_recv_error(scene.s, SPOKE_EAGAIN);
-    raw_reply(p, raw_expect_request(p, "new"), "read");
+    raw_send_word(p, raw_expect_request(p, "new"), "read");
     expect_text(scene.s, "read");
     clear_scene(&scene, 1);
 }
@@ -127,7 +127,7 @@ ON_EVERY_STREAM(req, one_reply_ends_the_wait_of_all)
     for (int i = 0; i < 3; i++)
         start_call(&calls[i], scene.s, NULL);
     sleep_ms(50);
-    raw_reply(p, id, "one");
+    raw_send_word(p, id, "one");
     for (int i = 0; i < 3; i++) {
         int rc = end_call(&calls[i]);
         cr_assert(rc == 0 || rc == SPOKE_ESTATE, "%s", spoke_error_name(rc));
@@ -152,7 +152,7 @@ ON_EVERY_STREAM(req, closes_the_pipe_of_a_reply_without_an_id)
         wait_pipes(scene.s, 0);
         join(&scene.peers[1], scene.s, scene.url, 1);
         cr_assert_eq(raw_expect_request(&scene.peers[1], "question"), id);
-        raw_reply(&scene.peers[1], id, "answer");
+        raw_send_word(&scene.peers[1], id, "answer");
         expect_text(scene.s, "answer");
         raw_close(&scene.peers[0]);
         raw_close(&scene.peers[1]);
@@ -174,13 +174,13 @@ ON_EVERY_STREAM(req, drops_a_reply_to_a_request_that_has_not_gone_out)
     uint32_t first = raw_expect_request(p, "first"), last = (first + COUNT) | ID_BIT;
     for (int i = 0; i < COUNT; i++)
         cr_assert_eq(spoke_send_bytes(scene.s, bytes, SIZE, 0), 0);
-    raw_reply(p, last, "guessed");
+    raw_send_word(p, last, "guessed");
     wait_counter(scene.s, dropped_stale, 1);
     expect_recv_error(scene.s, SPOKE_EAGAIN);
     do
         cr_assert_eq(raw_recv(p, bytes, sizeof bytes, RAW_LIMIT_MS), SIZE + 4);
     while (raw_get32(bytes) != last);
-    raw_reply(p, last, "known");
+    raw_send_word(p, last, "known");
     expect_text(scene.s, "known");
     clear_scene(&scene, 1);
 }
@@ -193,12 +193,12 @@ ON_EVERY_STREAM(req, takes_the_first_of_two_replies)
     set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(p, "question");
-    raw_reply(p, id, "first");
-    raw_reply(p, id, "second");
+    raw_send_word(p, id, "first");
+    raw_send_word(p, id, "second");
     wait_counter(scene.s, dropped_stale, 1);
     expect_text(scene.s, "first");
     expect_recv_error(scene.s, SPOKE_ESTATE);
-    raw_reply(p, id, "third");
+    raw_send_word(p, id, "third");
     wait_counter(scene.s, dropped_stale, 2);
     exchange(&scene, p);
     clear_scene(&scene, 1);
@@ -211,9 +211,9 @@ ON_EVERY_STREAM(req, takes_the_reply_from_any_peer)
     set_scene(&scene, open_asker(SPOKE_REQ), *t, 2);
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(&scene.peers[0], "question");
-    raw_reply(&scene.peers[1], id, "from the other");
+    raw_send_word(&scene.peers[1], id, "from the other");
     expect_text(scene.s, "from the other");
-    raw_reply(&scene.peers[0], id, "too late");
+    raw_send_word(&scene.peers[0], id, "too late");
     wait_counter(scene.s, dropped_stale, 1);
     clear_scene(&scene, 2);
 }
@@ -247,7 +247,7 @@ ON_EVERY_STREAM(req, resends_at_once_to_another_when_the_peer_is_lost)
     raw_reset(&scene.peers[0]);
     cr_assert_eq(raw_expect_request(&scene.peers[1], "question"), id, "same bytes, same id");
     cr_assert_eq(stats_of(scene.s).retries, 1);
-    raw_reply(&scene.peers[1], id, "answer");
+    raw_send_word(&scene.peers[1], id, "answer");
     expect_text(scene.s, "answer");
     clear_scene(&scene, 2);
 }
@@ -264,7 +264,7 @@ ON_EVERY_STREAM(req, resends_to_the_next_peer_when_the_only_one_is_lost)
     expect_recv_error(scene.s, SPOKE_EAGAIN);
     join(&scene.peers[0], scene.s, scene.url, 1);
     cr_assert_eq(raw_expect_request(&scene.peers[0], "question"), id);
-    raw_reply(&scene.peers[0], id, "answer");
+    raw_send_word(&scene.peers[0], id, "answer");
     expect_text(scene.s, "answer");
     clear_scene(&scene, 1);
 }
@@ -281,7 +281,7 @@ ON_EVERY_STREAM(req, does_not_resend_for_a_peer_that_had_something_else)
     raw_reset(&scene.peers[0]);
     wait_pipes(scene.s, 1);
     cr_assert(raw_is_quiet(&scene.peers[1], RAW_QUIET_MS));
-    raw_reply(&scene.peers[1], id, "answer");
+    raw_send_word(&scene.peers[1], id, "answer");
     expect_text(scene.s, "answer");
     cr_assert_eq(stats_of(scene.s).retries, 0);
     clear_scene(&scene, 2);
@@ -321,7 +321,7 @@ ON_EVERY_STREAM(req, waits_for_a_first_peer_even_if_retry_is_off)
     set_retry(scene.s, 0);
     send_text(scene.s, "question");
     join(&scene.peers[0], scene.s, scene.url, 1);
-    raw_reply(&scene.peers[0], raw_expect_request(&scene.peers[0], "question"), "answer");
+    raw_send_word(&scene.peers[0], raw_expect_request(&scene.peers[0], "question"), "answer");
     expect_text(scene.s, "answer");
     clear_scene(&scene, 1);
 }
@@ -339,7 +339,7 @@ ON_EVERY_STREAM(req, resends_to_a_peer_that_is_silent_for_the_retry_time)
     uint32_t id = raw_expect_request(p, "question");
     for (int i = 0; i < 3; i++)
         cr_assert_eq(raw_expect_request(p, "question"), id, "same bytes, same id");
-    raw_reply(p, id, "answer");
+    raw_send_word(p, id, "answer");
     expect_text(scene.s, "answer");
     cr_assert_geq(stats_of(scene.s).retries, 3);
     uint8_t waste[64];
@@ -360,7 +360,7 @@ ON_EVERY_STREAM(req, lets_every_peer_have_a_try_at_a_silent_request)
     uint32_t id = raw_expect_request(&scene.peers[0], "question");
     for (int i = 1; i < 4; i++)
         cr_assert_eq(raw_expect_request(&scene.peers[i % 3], "question"), id);
-    raw_reply(&scene.peers[2], id, "answer");
+    raw_send_word(&scene.peers[2], id, "answer");
     expect_text(scene.s, "answer");
     clear_scene(&scene, 3);
 }
@@ -374,7 +374,7 @@ ON_EVERY_STREAM(req, never_resends_to_a_silent_peer_when_retry_is_off)
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(&scene.peers[0], "question");
     cr_assert(raw_is_quiet(&scene.peers[0], RAW_QUIET_MS));
-    raw_reply(&scene.peers[0], id, "answer");
+    raw_send_word(&scene.peers[0], id, "answer");
     expect_text(scene.s, "answer");
     clear_scene(&scene, 1);
 }
@@ -416,16 +416,6 @@ Test(req, checks_its_retry_time)
     finish();
 }
 
-static spoke_msg *
-sim_recv(spoke_socket *s)
-{
-    spoke_msg *m;
-    int rc = spoke_recv(s, &m, 0);
-
-    cr_assert_eq(rc, 0, "%s", spoke_strerror(rc));
-    return m;
-}
-
 /* Goal: the default is a minute.  Method: virtual time and a replier that does not answer. */
 Test(req, asks_again_after_a_minute)
 {
@@ -443,7 +433,7 @@ Test(req, asks_again_after_a_minute)
     cr_assert_eq(spoke_send_bytes(req, "question", 8, 0), 0);
     spoke_ns times[3];
     for (int i = 0; i < 3; i++) {
-        spoke_msg_free(sim_recv(rep));
+        spoke_msg_free(recv_message(rep));
         times[i] = spoke_sim_now(w);
     }
     for (int i = 1; i < 3; i++) {
@@ -451,7 +441,7 @@ Test(req, asks_again_after_a_minute)
         cr_assert_leq(times[i] - times[i - 1], 60 * SPOKE_SECOND + 10 * SPOKE_MS);
     }
     cr_assert_eq(spoke_send_bytes(rep, "answer", 6, 0), 0);
-    spoke_msg *m = sim_recv(req);
+    spoke_msg *m = recv_message(req);
     cr_assert(text_is(m, "answer"));
     spoke_msg_free(m);
     cr_assert_eq(spoke_sim_close(w, NULL), 0);
@@ -472,7 +462,7 @@ ON_EVERY_STREAM(req, does_not_let_requests_expire)
     raw_close(&scene.peers[0]);
     wait_pipes(scene.s, 0);
     join(&scene.peers[0], scene.s, scene.url, 1);
-    raw_reply(&scene.peers[0], raw_expect_request(&scene.peers[0], "question"), "answer");
+    raw_send_word(&scene.peers[0], raw_expect_request(&scene.peers[0], "question"), "answer");
     expect_text(scene.s, "answer");
     cr_assert_eq(stats_of(scene.s).dropped_expired, 0);
     clear_scene(&scene, 1);
@@ -514,7 +504,7 @@ ON_EVERY_STREAM(req, replaces_a_header_that_the_user_left)
 
     set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
     cr_assert_eq(spoke_send(scene.s, new_with_words(words, 2, "question"), 0), 0);
-    raw_reply(p, raw_expect_request(p, "question"), "answer");
+    raw_send_word(p, raw_expect_request(p, "question"), "answer");
     expect_text(scene.s, "answer");
     clear_scene(&scene, 1);
 }
@@ -556,7 +546,7 @@ ON_EVERY_STREAM(req, descriptors_say_when_the_reply_is_there)
     uint32_t id = raw_expect_request(p, "question");
     expect_fd(scene.s, SPOKE_OPT_SEND_FD, true);
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, false);
-    raw_reply(p, id, "answer");
+    raw_send_word(p, id, "answer");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
     expect_text(scene.s, "answer");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, false);

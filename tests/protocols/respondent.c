@@ -48,11 +48,11 @@ ON_EVERY_STREAM(respondent, holds_back_a_flood_and_serves_others)
 
     set_scene(&scene, open_socket(SPOKE_RESPONDENT), *t, 2);
     for (int i = 0; i < FLOOD; i++)
-        raw_ask(&scene.peers[0], ID, "flood");
+        raw_send_word(&scene.peers[0], ID, "flood");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
     spoke_memory_stats(&memory);
     cr_assert_lt(memory.messages, 200);
-    raw_ask(&scene.peers[1], ID, "and I?");
+    raw_send_word(&scene.peers[1], ID, "and I?");
     for (int i = 0; i <= FLOOD && !served; i++) {
         cr_assert_eq(spoke_recv(scene.s, &m, 0), 0);
         served = text_is(m, "and I?");

@@ -35,12 +35,6 @@ set_ttl(spoke_socket *s, int ttl)
 }
 
 void
-raw_ask(struct raw_peer *p, uint32_t id, const char *text)
-{
-    cr_assert_eq(raw_send_words(p, &id, 1, text), RAW_OK);
-}
-
-void
 raw_ask_from_afar(struct raw_peer *p, size_t hops, const char *text)
 {
     static uint32_t words[10000];
@@ -56,7 +50,7 @@ expect_service(struct scene *scene, struct raw_peer *p)
 {
     const uint32_t id = ID;
 
-    raw_ask(p, id, "service?");
+    raw_send_word(p, id, "service?");
     expect_text(scene->s, "service?");
     send_text(scene->s, "always");
     raw_expect(p, &id, 1, "always");
@@ -65,9 +59,5 @@ expect_service(struct scene *scene, struct raw_peer *p)
 void
 pass(spoke_socket *from, spoke_socket *to)
 {
-    spoke_msg *m;
-    int rc = spoke_recv(from, &m, 0);
-
-    cr_assert_eq(rc, 0, "%s", spoke_strerror(rc));
-    cr_assert_eq(spoke_send(to, m, 0), 0);
+    cr_assert_eq(spoke_send(to, recv_message(from), 0), 0);
 }

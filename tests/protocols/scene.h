@@ -41,7 +41,6 @@ void clear_scene(struct scene *scene, int peers); /* and finish() */
 spoke_socket *open_asker(int pattern);
 
 void set_ttl(spoke_socket *s, int ttl);
-void raw_ask(struct raw_peer *p, uint32_t id, const char *text);
 /* `hops` words, counting the id; each hop has a number of its own. */
 void raw_ask_from_afar(struct raw_peer *p, size_t hops, const char *text);
 /* The scene's socket still answers this peer. */

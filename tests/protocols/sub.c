@@ -39,13 +39,11 @@ ON_EVERY_STREAM(sub, speaks_the_bytes_of_the_specification)
     spoke_socket *s = open_sub("t");
     size_t skip = *t == IPC ? 0 : 1; /* the type byte */
     char url[ENDPOINT_MAX];
-    uint8_t bytes[sizeof sub];
     struct raw_peer p;
 
     listen_on(s, *t, url);
     cr_assert_eq(raw_connect(&p, url, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_eq(raw_recv_bytes(&p, bytes, sizeof sub, RAW_LIMIT_MS), RAW_OK);
-    cr_assert_arr_eq(bytes, sub, sizeof sub);
+    raw_expect_bytes(&p, sub, sizeof sub);
     cr_assert_eq(raw_send_bytes(&p, pub, sizeof pub, RAW_LIMIT_MS), RAW_OK);
     cr_assert_eq(raw_send_bytes(&p, tick + skip, sizeof tick - skip, RAW_LIMIT_MS), RAW_OK);
     expect_text(s, "tick");

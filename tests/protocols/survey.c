@@ -136,7 +136,7 @@ ON_EVERY_STREAM(survey, is_not_sent_to_those_who_come_later_or_again)
     wait_pipes(scene.s, 1);
     join(&scene.peers[0], scene.s, scene.url, 2);
     cr_assert(raw_is_quiet(&scene.peers[0], RAW_QUIET_MS));
-    raw_reply(&scene.peers[0], id, "all the same");
+    raw_send_word(&scene.peers[0], id, "all the same");
     expect_text(scene.s, "all the same");
     clear_scene(&scene, 2);
 }
@@ -147,7 +147,7 @@ ON_EVERY_STREAM(survey, keeps_the_answers_of_those_who_leave)
 
     set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 2);
     uint32_t id = survey(&scene, 2, "question");
-    raw_reply(&scene.peers[0], id, "goodbye");
+    raw_send_word(&scene.peers[0], id, "goodbye");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
     raw_close(&scene.peers[0]);
     wait_pipes(scene.s, 1);
@@ -163,13 +163,13 @@ ON_EVERY_STREAM(survey, a_new_one_takes_the_place_of_the_old_one)
 
     set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
     uint32_t old = survey(&scene, 1, "old");
-    raw_reply(p, old, "unread");
+    raw_send_word(p, old, "unread");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
     uint32_t new = survey(&scene, 1, "new");
     expect_recv_error(scene.s, SPOKE_EAGAIN);
-    raw_reply(p, old, "stale");
+    raw_send_word(p, old, "stale");
     wait_counter(scene.s, dropped_stale, 1);
-    raw_reply(p, new, "fresh");
+    raw_send_word(p, new, "fresh");
     expect_text(scene.s, "fresh");
     expect_recv_error(scene.s, SPOKE_EAGAIN);
     clear_scene(&scene, 1);
@@ -192,7 +192,7 @@ ON_EVERY_STREAM(survey, the_deadline_ends_the_wait_of_all)
         cr_assert(rc == SPOKE_ETIMEDOUT || rc == SPOKE_ESTATE, "%s", spoke_error_name(rc));
     }
     expect_recv_error(scene.s, SPOKE_ESTATE);
-    raw_reply(&scene.peers[0], id, "too late");
+    raw_send_word(&scene.peers[0], id, "too late");
     wait_counter(scene.s, dropped_stale, 1);
     expect_recv_error(scene.s, SPOKE_ESTATE);
     clear_scene(&scene, 1);
@@ -218,16 +218,6 @@ open_virtual(struct virtual_pair *v)
     cr_assert_eq(spoke_dial(v->respondent, "tcp://127.0.0.1:5000", NULL, SPOKE_WAIT_FIRST), 0);
     while (stats_of(v->surveyor).pipes_current == 0)
         cr_assert_geq(spoke_sim_step(v->w), 0);
-}
-
-static spoke_msg *
-take_virtual(spoke_socket *s)
-{
-    spoke_msg *m;
-    int rc = spoke_recv(s, &m, 0);
-
-    cr_assert_eq(rc, 0, "%s", spoke_strerror(rc));
-    return m;
 }
 
 static void
@@ -267,10 +257,10 @@ Test(survey, says_once_that_it_is_over)
     open_virtual(&v);
     for (int i = 0; i < 3; i++) {
         cr_assert_eq(spoke_send_bytes(v.surveyor, "question", 8, 0), 0);
-        cr_assert_eq(spoke_send(v.respondent, take_virtual(v.respondent), 0), 0);
+        cr_assert_eq(spoke_send(v.respondent, recv_message(v.respondent), 0), 0);
         pass_virtual(&v, 500 * SPOKE_MS);
         if (i == 1) /* it was there */
-            spoke_msg_free(take_virtual(v.surveyor));
+            spoke_msg_free(recv_message(v.surveyor));
         pass_virtual(&v, 600 * SPOKE_MS);
         expect_recv_error(v.surveyor, SPOKE_ETIMEDOUT);
         expect_recv_error(v.surveyor, SPOKE_ESTATE);
@@ -287,12 +277,12 @@ Test(survey, has_no_end_if_its_time_is_0)
     cr_assert_eq(spoke_send_bytes(v.surveyor, "short", 5, 0), 0);
     set_survey_time(v.surveyor, 0);
     cr_assert_eq(spoke_send_bytes(v.surveyor, "endless", 7, 0), 0);
-    spoke_msg_free(take_virtual(v.respondent));
-    spoke_msg *m = take_virtual(v.respondent);
+    spoke_msg_free(recv_message(v.respondent));
+    spoke_msg *m = recv_message(v.respondent);
     pass_virtual(&v, 3600 * SPOKE_SECOND);
     expect_recv_error(v.surveyor, SPOKE_EAGAIN);
     cr_assert_eq(spoke_send(v.respondent, m, 0), 0);
-    m = take_virtual(v.surveyor);
+    m = recv_message(v.surveyor);
     cr_assert(text_is(m, "endless"));
     spoke_msg_free(m);
     cr_assert_eq(spoke_sim_close(v.w, NULL), 0);
@@ -327,8 +317,8 @@ Test(survey, goes_on_when_a_receive_gives_up_earlier)
     cr_assert_eq(spoke_send_bytes(v.surveyor, "question", 8, 0), 0);
     expect_recv_wait(v.surveyor, SPOKE_ETIMEDOUT);
     expect_recv_wait(v.surveyor, SPOKE_ETIMEDOUT);
-    cr_assert_eq(spoke_send(v.respondent, take_virtual(v.respondent), 0), 0);
-    spoke_msg *m = take_virtual(v.surveyor);
+    cr_assert_eq(spoke_send(v.respondent, recv_message(v.respondent), 0), 0);
+    spoke_msg *m = recv_message(v.surveyor);
     cr_assert(text_is(m, "question"));
     spoke_msg_free(m);
     cr_assert_eq(spoke_sim_close(v.w, NULL), 0);
@@ -340,7 +330,7 @@ Test(survey, a_late_answer_is_counted_and_never_given_to_another)
 
     open_virtual(&v);
     cr_assert_eq(spoke_send_bytes(v.surveyor, "first", 5, 0), 0);
-    spoke_msg *late = take_virtual(v.respondent);
+    spoke_msg *late = recv_message(v.respondent);
     pass_virtual(&v, 1100 * SPOKE_MS);
     cr_assert_eq(spoke_send_bytes(v.surveyor, "second", 6, 0), 0);
     pass_virtual(&v, 100 * SPOKE_MS);
@@ -415,7 +405,7 @@ ON_EVERY_STREAM(survey, closes_the_pipe_of_an_answer_without_an_id)
         wait_pipes(scene.s, 1);
         raw_close(&p);
     }
-    raw_reply(&scene.peers[0], id, "answer");
+    raw_send_word(&scene.peers[0], id, "answer");
     expect_text(scene.s, "answer");
     clear_scene(&scene, 1);
 }
@@ -438,15 +428,15 @@ ON_EVERY_STREAM(survey, a_flood_leaves_the_others_their_share)
         join(&scene.peers[i], scene.s, scene.url, (uint64_t)i + 1);
     uint32_t id = survey(&scene, 3, "question");
     for (int i = 0; i < FLOOD; i++)
-        raw_reply(&scene.peers[0], id, "0");
+        raw_send_word(&scene.peers[0], id, "0");
     wait_counter(scene.s, dropped_recv_full, FLOOD - QUEUE);
     for (int i = 0; i < 4; i++)
-        raw_reply(&scene.peers[1], id, "1");
+        raw_send_word(&scene.peers[1], id, "1");
     wait_counter(scene.s, dropped_recv_full, FLOOD - QUEUE + 4);
     for (int i = 0; i < 8; i++) /* more than its share of 5 */
-        raw_reply(&scene.peers[2], id, "2");
+        raw_send_word(&scene.peers[2], id, "2");
     wait_counter(scene.s, dropped_recv_full, FLOOD - QUEUE + 4 + 8);
-    raw_reply(&scene.peers[0], id, "0");
+    raw_send_word(&scene.peers[0], id, "0");
     wait_counter(scene.s, dropped_recv_full, FLOOD - QUEUE + 4 + 8 + 1);
     spoke_memory_stats(&memory);
     cr_assert_lt(memory.messages, 2 * QUEUE);
@@ -461,7 +451,7 @@ ON_EVERY_STREAM(survey, a_flood_leaves_the_others_their_share)
     cr_assert_eq(count[1], 4);
     cr_assert_eq(count[2], 5);
     cr_assert_eq(count[0], 7);
-    raw_reply(&scene.peers[0], id, "there is room again");
+    raw_send_word(&scene.peers[0], id, "there is room again");
     expect_text(scene.s, "there is room again");
     clear_scene(&scene, 3);
 }
@@ -483,7 +473,7 @@ ON_EVERY_STREAM(survey, bounds_its_answers_in_bytes)
     wait_counter(scene.s, dropped_recv_full, COUNT - 5);
     spoke_memory_stats(&memory);
     cr_assert_lt(memory.messages, 10);
-    raw_reply(&scene.peers[1], id, "little");
+    raw_send_word(&scene.peers[1], id, "little");
     wait_counter(scene.s, dropped_recv_full, COUNT - 4);
     int little = 0;
     for (int i = 0; i < 5; i++) {
@@ -526,7 +516,7 @@ ON_EVERY_STREAM(survey, drops_copies_for_a_peer_that_does_not_read)
     for (; sent < MOST && stats_of(scene.s).dropped_peer_full < 20; sent++) {
         cr_assert_eq(spoke_send_bytes(scene.s, bytes, SIZE, SPOKE_DONTWAIT), 0);
         cr_assert_eq(raw_recv(&scene.peers[1], bytes, sizeof bytes, RAW_LIMIT_MS), SIZE + 4);
-        raw_reply(&scene.peers[1], raw_get32(bytes), "here");
+        raw_send_word(&scene.peers[1], raw_get32(bytes), "here");
         expect_text(scene.s, "here");
     }
     cr_assert_lt(sent, MOST, "nothing was dropped");
@@ -596,7 +586,7 @@ ON_EVERY_STREAM(survey, replaces_a_header_that_the_user_left)
     set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 2);
     cr_assert_eq(spoke_send(scene.s, new_with_words(words, 2, "question"), 0), 0);
     for (int i = 0; i < 2; i++)
-        raw_reply(&scene.peers[i], raw_expect_request(&scene.peers[i], "question"), "answer");
+        raw_send_word(&scene.peers[i], raw_expect_request(&scene.peers[i], "question"), "answer");
     expect_text(scene.s, "answer");
     expect_text(scene.s, "answer");
     clear_scene(&scene, 2);
@@ -696,7 +686,7 @@ ON_EVERY_STREAM(survey, descriptors_say_when_an_answer_is_there_and_when_it_is_o
     uint32_t id = survey(&scene, 1, "question");
     expect_fd(scene.s, SPOKE_OPT_SEND_FD, true);
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, false);
-    raw_reply(&scene.peers[0], id, "answer");
+    raw_send_word(&scene.peers[0], id, "answer");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
     expect_text(scene.s, "answer");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, false);
@@ -726,7 +716,7 @@ ON_EVERY_STREAM(survey, a_callback_gets_the_answers)
     for (int round = 1; round < 4; round++) {
         uint32_t id = survey(&scene, 2, "question");
         for (int i = 0; i < 2; i++)
-            raw_reply(&scene.peers[i], id, "answer");
+            raw_send_word(&scene.peers[i], id, "answer");
         for (int i = 0; i < 10000 * SPOKE_TEST_SLOWDOWN && count < 2 * round; i++)
             sleep_ms(1);
         cr_assert_eq(count, 2 * round);
@@ -734,7 +724,7 @@ ON_EVERY_STREAM(survey, a_callback_gets_the_answers)
     set_survey_time(scene.s, SPOKE_MS);
     uint32_t id = survey(&scene, 2, "short");
     sleep_ms(20);
-    raw_reply(&scene.peers[0], id, "late");
+    raw_send_word(&scene.peers[0], id, "late");
     wait_counter(scene.s, dropped_stale, 1);
     cr_assert_eq(count, 6);
     expect_recv_error(scene.s, SPOKE_ESTATE);
@@ -759,17 +749,17 @@ ON_EVERY_STREAM(survey, contexts_have_surveys_of_their_own)
     }
     expect_recv_error(scene.s, SPOKE_ESTATE);
     for (int j = 0; j < 2; j++) {
-        raw_reply(&scene.peers[j], ids[1], "to the second");
-        raw_reply(&scene.peers[j], ids[0], "to the first");
+        raw_send_word(&scene.peers[j], ids[1], "to the second");
+        raw_send_word(&scene.peers[j], ids[0], "to the first");
     }
     for (int j = 0; j < 2; j++) {
         context_expect_text(c[0], "to the first");
         context_expect_text(c[1], "to the second");
     }
     cr_assert_eq(spoke_context_close(c[0]), 0);
-    raw_reply(&scene.peers[0], ids[0], "closed");
+    raw_send_word(&scene.peers[0], ids[0], "closed");
     wait_counter(scene.s, dropped_stale, 1);
-    raw_reply(&scene.peers[0], ids[1], "open");
+    raw_send_word(&scene.peers[0], ids[1], "open");
     context_expect_text(c[1], "open");
     clear_scene(&scene, 2);
 }
@@ -788,9 +778,9 @@ ON_EVERY_STREAM(survey, a_context_that_does_not_read_holds_up_nobody)
         ids[i] = raw_expect_request(&scene.peers[0], "question");
     }
     for (int i = 0; i < 500; i++)
-        raw_reply(&scene.peers[0], ids[0], "unread");
+        raw_send_word(&scene.peers[0], ids[0], "unread");
     wait_counter(scene.s, dropped_recv_full, 500 - 128);
-    raw_reply(&scene.peers[0], ids[1], "read");
+    raw_send_word(&scene.peers[0], ids[1], "read");
     context_expect_text(c[1], "read");
     cr_assert_eq(spoke_context_close(c[0]), 0); /* with its answers */
     clear_scene(&scene, 1);
@@ -815,7 +805,7 @@ ON_EVERY_STREAM(survey, contexts_have_deadlines_of_their_own)
     }
     int rc = end_call(&calls[0]);
     cr_assert_eq(rc, SPOKE_ETIMEDOUT, "%s", spoke_error_name(rc));
-    raw_reply(&scene.peers[0], id, "in time");
+    raw_send_word(&scene.peers[0], id, "in time");
     cr_assert_eq(end_call(&calls[1]), 0, "%s", spoke_error_name(calls[1].rc));
     cr_assert_str_eq(calls[1].received, "in time");
     clear_scene(&scene, 1);
