@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* PAIR, REQ and REP in storms (storm.h): whatever is short, late, torn or killed, nobody gets what
- * is not his, twice, or out of order, and when it is calm everybody gets what he asked for. */
+/* PAIR, PAIR1, REQ and REP in storms (storm.h): whatever is short, late, torn or killed, nobody
+ * gets what is not his, twice, or out of order, and when it is calm everybody gets what he asked
+ * for. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -337,6 +338,7 @@ struct mate {
 
 struct couple {
     struct storm storm;
+    int pattern; /* SPOKE_PAIR or SPOKE_PAIR1 */
     int count, kills_left;
     bool quiet; /* nobody sends any more */
     struct mate mates[MATES_MOST];
@@ -348,7 +350,7 @@ open_mate(struct couple *x, int index)
     struct mate *mate = &x->mates[index];
 
     mate->machine = storm_machine(&x->storm);
-    mate->s = storm_socket(&x->storm, mate->machine, SPOKE_PAIR);
+    mate->s = storm_socket(&x->storm, mate->machine, x->pattern);
     mate->started = false;
 }
 
@@ -454,12 +456,13 @@ all_arrived(const struct couple *x)
 }
 
 static uint64_t
-pairs_in_a_storm(const char *test, uint64_t seed)
+couple_in_a_storm(const char *test, uint64_t seed, int pattern)
 {
     static struct couple x;
 
     memset(&x, 0, sizeof x);
     storm_open(&x.storm, test, seed);
+    x.pattern = pattern;
     x.count = storm_chance(&x.storm, 250) ? 3 : 2;
     x.kills_left = x.storm.kills ? 3 : 0;
     for (int i = 0; i < x.count; i++)
@@ -477,10 +480,28 @@ pairs_in_a_storm(const char *test, uint64_t seed)
     return storm_close(&x.storm);
 }
 
+static uint64_t
+pairs_in_a_storm(const char *test, uint64_t seed)
+{
+    return couple_in_a_storm(test, seed, SPOKE_PAIR);
+}
+
+static uint64_t
+pairs1_in_a_storm(const char *test, uint64_t seed)
+{
+    return couple_in_a_storm(test, seed, SPOKE_PAIR1);
+}
+
 Test(sim_protocols, notes_arrive_in_order_and_once_and_all_if_nothing_is_lost)
 {
     storm_for_each_seed("notes_arrive_in_order_and_once_and_all_if_nothing_is_lost",
                         pairs_in_a_storm);
+}
+
+Test(sim_protocols, notes_of_pair1_arrive_in_order_and_once_and_all_if_nothing_is_lost)
+{
+    storm_for_each_seed("notes_of_pair1_arrive_in_order_and_once_and_all_if_nothing_is_lost",
+                        pairs1_in_a_storm);
 }
 
 /* ---- a failure ---- */
@@ -495,6 +516,7 @@ planted(const char *test, uint64_t seed)
 
     memset(&x, 0, sizeof x);
     storm_open(&x.storm, test, seed);
+    x.pattern = SPOKE_PAIR;
     x.count = 2;
     for (int i = 0; i < x.count; i++)
         open_mate(&x, i);
