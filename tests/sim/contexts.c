@@ -196,6 +196,18 @@ poll_asker(struct party *p)
 
 /* ---- who answers ---- */
 
+/* One answer to one question. */
+static void
+expect_no_second_answer(struct party *p, struct talk *t)
+{
+    struct storm_label label = {ANSWER, 0, 0, 0};
+    spoke_msg *m = storm_message(label);
+    int rc = m == NULL ? SPOKE_ESTATE : send_in(p, t, m);
+
+    storm_holds(&x.storm, rc == SPOKE_ESTATE, "%s", spoke_strerror(rc));
+    spoke_msg_free(m);
+}
+
 static void
 send_answer(struct party *p, struct talk *t)
 {
@@ -203,10 +215,13 @@ send_answer(struct party *p, struct talk *t)
 
     if (t->answer == NULL)
         return;
-    if ((rc = send_in(p, t, t->answer)) != 0)
+    if ((rc = send_in(p, t, t->answer)) != 0) {
         expect_shortage(rc);
-    else
-        t->answer = NULL;
+        return;
+    }
+    t->answer = NULL;
+    if (storm_chance(&x.storm, 100))
+        expect_no_second_answer(p, t);
 }
 
 static void

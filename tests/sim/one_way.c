@@ -49,6 +49,7 @@ struct scene {
     bool gapless; /* nobody may lose anything */
     enum spoke_loss loss_of_senders, loss_of_takers;
     spoke_ns expiry_ns; /* pipeline: of messages; 0: none */
+    bool large;         /* messages are: what is to be written to a pipe is too much soon */
     int sender_count, taker_count, kills_left;
     bool quiet; /* nobody sends any more */
     struct sender senders[SENDERS_MOST];
@@ -115,13 +116,20 @@ sent_of(const struct sender *sender)
     return sum;
 }
 
+static uint32_t
+choose_size(struct scene *x)
+{
+    return x->large && storm_chance(&x->storm, 500)
+               ? 20000 + (uint32_t)storm_below(&x->storm, 40000)
+               : storm_size(&x->storm);
+}
+
 static void
 send_something(struct scene *x, int index)
 {
     struct sender *sender = &x->senders[index];
     uint32_t topic = x->pubsub ? 1 + (uint32_t)storm_below(&x->storm, TOPICS) : 1;
-    struct storm_label label = {topic, (uint32_t)index, sender->sent[topic] + 1,
-                                storm_size(&x->storm)};
+    struct storm_label label = {topic, (uint32_t)index, sender->sent[topic] + 1, choose_size(x)};
     bool wants = !x->quiet && (x->storm.calm || sent_of(sender) < MESSAGES);
     bool may = x->pubsub || label.number < NUMBERS_MOST;
     spoke_msg *m = wants && may ? storm_message(label) : NULL;
@@ -355,6 +363,7 @@ open_all(struct scene *x)
     x->loss_of_takers = (enum spoke_loss)storm_below(&x->storm, SPOKE_LOSS_BLOCK + 1);
     x->gapless = x->storm.lossless && x->loss_of_senders == SPOKE_LOSS_BLOCK &&
                  x->loss_of_takers == SPOKE_LOSS_BLOCK;
+    x->large = storm_chance(&x->storm, 200);
     x->expiry_ns = !x->pubsub && storm_chance(&x->storm, 300) ? SPOKE_MS : 0;
     for (int i = 0; i < x->taker_count; i++) {
         for (int topic = 1; topic <= TOPICS; topic++)
