@@ -176,6 +176,17 @@ take_answer(struct party *p, struct talk *t)
     t->complete++;
 }
 
+/* Nothing comes to who has not asked, or has got all there is: no second answer, and none to a
+ * question that was asked before. */
+static void
+expect_nothing(struct party *p, struct talk *t)
+{
+    spoke_msg *m;
+    int rc = recv_in(p, t, &m);
+
+    storm_holds(&x.storm, rc == SPOKE_ESTATE || (x.survey && rc != 0), "%s", spoke_strerror(rc));
+}
+
 static void
 poll_asker(struct party *p)
 {
@@ -189,6 +200,8 @@ poll_asker(struct party *p)
     } else if (is_open(p, t)) {
         if (t->waits && !storm_chance(&x.storm, 10))
             take_answer(p, t);
+        else if (!t->waits && storm_chance(&x.storm, 300))
+            expect_nothing(p, t);
         else
             ask(p, t); /* also instead of one that is not answered yet */
     }

@@ -184,6 +184,17 @@ take_reply(struct scene *x, struct client *c)
     c->answered++;
 }
 
+/* Nothing comes to who has not asked, also not the second reply to a request that was sent again.
+ */
+static void
+expect_nothing(struct scene *x, struct client *c)
+{
+    spoke_msg *m;
+    int rc = spoke_recv(c->s, &m, SPOKE_DONTWAIT);
+
+    storm_holds(&x->storm, rc == SPOKE_ESTATE, "one more reply: %s", spoke_strerror(rc));
+}
+
 static void
 dial_all(struct scene *x, struct client *c)
 {
@@ -203,6 +214,8 @@ poll_client(struct scene *x, struct client *c)
         dial_all(x, c);
     else if (c->waits && !storm_chance(&x->storm, 10))
         take_reply(x, c);
+    else if (!c->waits && (c->answered == REQUESTS || storm_chance(&x->storm, 300)))
+        expect_nothing(x, c);
     else if (c->answered < REQUESTS)
         ask(x, c); /* also instead of one that is not answered yet */
 }
