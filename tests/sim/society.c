@@ -20,6 +20,7 @@ enum topology {
     BUS_AROUND_HUB,     /* member 0 is a device on one raw socket: the others hear each other */
     STAR_TREE,          /* everybody hears everybody */
     STAR_AROUND_DEVICE, /* member 0 is a device on two raw sockets: all but it do */
+    STAR_RING,          /* each has two ways to everybody, and to himself; hops end it */
 };
 
 struct member {
@@ -27,14 +28,14 @@ struct member {
     spoke_socket *s, *second; /* `second`: of a device */
     bool started, listens, listens_twice;
     uint32_t sent, sent_before_calm;
-    uint32_t last[MEMBERS_MOST]; /* of each sender */
-    bool seen[MEMBERS_MOST][NUMBERS];
+    uint32_t last[MEMBERS_MOST];         /* of each sender */
+    uint8_t seen[MEMBERS_MOST][NUMBERS]; /* how often */
 };
 
 struct society {
     struct storm storm;
     enum topology topology;
-    int count, kills_left;
+    int count, kills_left, ttl;
     struct member members[MEMBERS_MOST];
 };
 
@@ -63,19 +64,27 @@ pattern_of(const struct society *x)
 static bool
 may_echo(const struct society *x, int index, int from)
 {
-    return x->topology != BUS_AROUND_ONE && index == from && !x->storm.lossless;
+    return (x->topology != BUS_AROUND_ONE && index == from && !x->storm.lossless) ||
+           x->topology == STAR_RING;
 }
 
-static bool
-may_repeat(const struct society *x)
+/* How often a note may come to one member: in a ring, each way around ends after `ttl` of them. */
+static int
+copies_most(const struct society *x)
 {
-    return pattern_of(x) == SPOKE_STAR && !x->storm.lossless;
+    if (pattern_of(x) == SPOKE_STAR && !x->storm.lossless)
+        return UINT8_MAX;
+    return x->topology == STAR_RING ? 2 * ((x->ttl + x->count - 1) / x->count) : 1;
 }
 
-/* Whom a member dials. */
+/* Whom a member dials; -1: nobody. */
 static int
 parent_of(const struct society *x, int index)
 {
+    if (x->topology == STAR_RING)
+        return (index + 1) % x->count;
+    if (index == 0)
+        return -1;
     return pattern_of(x) == SPOKE_BUS ? 0 : (index - 1) / 2;
 }
 
@@ -126,6 +135,8 @@ open_member(struct society *x, int index)
     m->machine = storm_machine(&x->storm);
     m->s = storm_socket(&x->storm, m->machine, pattern_of(x));
     m->listens = m->listens_twice = m->started = false;
+    if (x->topology == STAR_RING)
+        cr_assert_eq(spoke_socket_set_int(m->s, SPOKE_OPT_TTL, x->ttl), 0);
     if (is_device(x, index))
         start_device(x, m);
 }
@@ -144,7 +155,7 @@ start_member(struct society *x, int index)
         return;
     int parent = parent_of(x, index);
     bool second = x->topology == STAR_AROUND_DEVICE && parent == 0 && index % 2 == 0;
-    m->started = index == 0 || works(x, spoke_dial(m->s, url_of(x, parent, second), NULL, 0));
+    m->started = parent < 0 || works(x, spoke_dial(m->s, url_of(x, parent, second), NULL, 0));
 }
 
 static void
@@ -184,12 +195,13 @@ take_note(struct society *x, int index)
     storm_holds(storm, hears(x, index, (int)label.from) || may_echo(x, index, (int)label.from),
                 "member %d gets a note of member %u", index, label.from);
     storm_holds(storm, label.number < NUMBERS, "%u", label.number);
-    bool *seen = &m->seen[label.from][label.number % NUMBERS];
-    storm_holds(storm, !*seen || may_repeat(x), "member %d gets note %u of %u twice", index,
-                label.number, label.from);
-    *seen = true;
+    uint8_t *seen = &m->seen[label.from][label.number % NUMBERS];
+    storm_holds(storm, *seen < copies_most(x), "member %d gets note %u of %u %u times", index,
+                label.number, label.from, *seen + 1);
+    *seen = *seen < UINT8_MAX ? (uint8_t)(*seen + 1) : *seen;
     /* Where connections are lost, what an old one still had comes after what a new one has. */
-    storm_holds(storm, !storm->lossless || label.number > m->last[label.from],
+    storm_holds(storm,
+                !storm->lossless || x->topology == STAR_RING || label.number > m->last[label.from],
                 "note %u of member %u after its %u", label.number, label.from, m->last[label.from]);
     if (label.number > m->last[label.from])
         m->last[label.from] = label.number;
@@ -255,6 +267,7 @@ society_in_a_storm(const char *test, uint64_t seed, enum topology topology)
     x.topology = topology;
     x.count = 3 + (int)storm_below(&x.storm, MEMBERS_MOST - 2);
     x.kills_left = x.storm.kills ? 3 : 0;
+    x.ttl = x.count / 2 + (int)storm_below(&x.storm, 8);
     for (int i = 0; i < x.count; i++)
         open_member(&x, i);
     while (!all_have_heard(&x))
@@ -283,3 +296,4 @@ SOCIETY_TEST(a_bus_reaches_its_direct_peers_once, BUS_AROUND_ONE)
 SOCIETY_TEST(a_hub_of_buses_echoes_and_repeats_nothing, BUS_AROUND_HUB)
 SOCIETY_TEST(a_star_reaches_everybody_once, STAR_TREE)
 SOCIETY_TEST(a_device_between_stars_echoes_and_repeats_nothing, STAR_AROUND_DEVICE)
+SOCIETY_TEST(a_ring_of_stars_comes_to_an_end, STAR_RING)
