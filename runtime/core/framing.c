@@ -202,6 +202,8 @@ on_sent(struct spk_op *op, int result)
     struct framing *f = SPK_OWNER(op, struct framing, send_op);
 
     if (f->closing) {
+        if (result > 0 && f->out != NULL) /* that much is not lost */
+            consume(f->out, (size_t)result);
         maybe_closed(f);
         return;
     }
@@ -863,9 +865,6 @@ maybe_closed(struct framing *f)
     if (spk_op_busy(&f->recv_op) || spk_op_busy(&f->send_op))
         return;
     f->st->ops->close(f->st);
-    drop_out(f);
-    forget_left(f);
-    spoke_msg_free(f->body);
     spk_pipe_closed(&f->pipe);
 }
 
@@ -917,7 +916,12 @@ framing_close(struct spk_pipe *p)
 static void
 framing_free(struct spk_pipe *p)
 {
-    spk_free(framing_of(p));
+    struct framing *f = framing_of(p);
+
+    drop_out(f);
+    forget_left(f);
+    spoke_msg_free(f->body);
+    spk_free(f);
 }
 
 static int

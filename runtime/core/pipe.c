@@ -180,11 +180,8 @@ on_close_task(struct spk_task *task)
     spk_task_cancel(&p->writable_task);
     spk_list_remove(&p->stalled);
     if (p->added) {
-        uint64_t bytes;
-
         s->stats.pipes_current--;
         s->stats.pipes_closed += p->reason == SPOKE_ECLOSED;
-        s->stats.dropped_lost += p->ops->pending(p, &bytes);
         if (s->protocol->pipe_removed != NULL)
             s->protocol->pipe_removed(s, p);
         if (s->fail_no_peers && s->stats.pipes_current == 0) {
@@ -202,8 +199,11 @@ spk_pipe_closed(struct spk_pipe *p)
     struct spk_endpoint *endpoint = p->endpoint;
     int reason = p->reason;
     bool was_added = p->added;
+    uint64_t bytes;
 
     p->state = SPK_PIPE_CLOSED;
+    if (was_added) /* only now: a write may have been under way until a moment ago */
+        s->stats.dropped_lost += p->ops->pending(p, &bytes);
     if (p->announced)
         spk_event(s, SPOKE_EVENT_DETACHED, reason, p, endpoint);
     spoke_msg_free(p->held);

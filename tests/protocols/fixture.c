@@ -371,6 +371,19 @@ wait_counter_at(spoke_socket *s, size_t offset, uint64_t value, const char *name
                    (unsigned long long)value);
 }
 
+void
+wait_lost(spoke_socket *s, uint64_t least)
+{
+    uint64_t lost = 0;
+
+    for (int i = 0; i < 10000 * SPOKE_TEST_SLOWDOWN; i++) {
+        if ((lost = stats_of(s).dropped_lost) >= least)
+            return;
+        sleep_ms(1);
+    }
+    cr_assert_fail("%llu are lost, not %llu", (unsigned long long)lost, (unsigned long long)least);
+}
+
 #define WATCHED_MAX 8
 
 static struct {

@@ -91,6 +91,8 @@ struct spoke_stats stats_of(spoke_socket *s);
 #define wait_counter(Socket, Name, Value)                                                          \
     wait_counter_at(Socket, offsetof(struct spoke_stats, Name), Value, #Name)
 void wait_counter_at(spoke_socket *s, size_t offset, uint64_t value, const char *name);
+/* Until so many messages are lost; what was being written is counted last. */
+void wait_lost(spoke_socket *s, uint64_t least);
 
 /* From now on pipes of `s` are numbered in the order of attachment, for the
  * calls below; one socket of a test. */
