@@ -40,7 +40,8 @@ typedef struct spoke_device spoke_device;
  * The sockets have to be raw.  Those that have not dialed or listened yet are made so; they can do
  * both before and after this call, but SPOKE_OPT_RAW and the lengths of queues are fixed from here
  * on.  While the device runs a receive on them gives SPOKE_ESTATE, and so does
- * spoke_socket_on_message(); everything else may be done, also sending.
+ * spoke_socket_on_message(), and SPOKE_OPT_RECV_FD is not readable; everything else may be done,
+ * also sending.
  *
  * They may be on one engine or on two.  The caller has to be somebody who may call both: any thread
  * if they are on the shared engine, else the owner of the engine or engines (SPOKE_EWRONGTHREAD).

@@ -153,14 +153,18 @@ enqueue(struct spk_socket *s, struct spk_fanout *f, struct spk_target *t, spoke_
         drop_full(s, t, other);
     if (spk_queue_full(&t->waiting)) {
         if (t->loss == SPOKE_LOSS_DISCONNECT) {
-            spk_socket_counters(s)->disconnected_slow++;
+            /* Who is gone already, and only not removed yet, was not too slow. */
+            spk_socket_counters(s)->disconnected_slow += spk_socket_pipe(s, spk_pipe_id(t->pipe)) !=
+                                                         NULL;
             spk_pipe_shut(t->pipe, SPOKE_ELIMIT);
             t->loss = SPOKE_LOSS_NEWEST; /* once is enough */
         }
         drop_full(s, t, m);
         return;
     }
-    /* Newest lost: that was behind what waits, and in front of this one. */
+    /* Newest lost: that was behind what waits, and in front of this one.  What expires while it
+     * waits is told of here too, although it was in front of others: a receipt that waits says how
+     * many there were ever, so none may overtake it. */
     if (t->loss == SPOKE_LOSS_NEWEST && (other = make_receipt(f, t)) != NULL) {
         if (spk_queue_force(&t->waiting, other) == 0)
             t->told = losses(t);

@@ -350,6 +350,7 @@ let_go(struct spk_device_end *end)
     spk_task_cancel(&end->task);
     spk_timer_cancel(end->e, &end->again);
     end->s->device = NULL;
+    spk_socket_check_ready(end->s); /* what is left is the user's */
     end->s = NULL;
     unref(end->device);
 }
@@ -449,6 +450,7 @@ attach(struct spk_device_end *end)
         end->s = s;
         s->device = end;
         spk_context_fail_recv(&s->own, SPOKE_ESTATE);
+        spk_socket_check_ready(s);
     }
     spk_engine_leave(e);
     return rc;

@@ -869,7 +869,9 @@ maybe_closed(struct framing *f)
 }
 
 /* What arrived whole is the user's, also if nobody has asked for it yet: as much as the queue
- * takes. */
+ * takes.  Where messages are taken one by one nothing is given any more: the pattern has parted
+ * from this pipe.  That is no loss where the peer ended the connection, since its end is read
+ * behind all that it sent; it is where we did, or a write failed. */
 static void
 deliver_left(struct framing *f)
 {

@@ -40,6 +40,8 @@ spk_socket_check_ready(struct spk_socket *s)
     if (s->state_now != SPK_SOCKET_OPEN)
         return;
     ready = s->protocol->ready(s);
+    if (s->device != NULL) /* what comes is not for whoever waits on the descriptor */
+        ready &= ~(unsigned)SPK_READABLE;
     set_fd(s->recv_fd, &s->recv_fd_on, (ready & SPK_READABLE) != 0);
     set_fd(s->send_fd, &s->send_fd_on, (ready & SPK_WRITABLE) != 0);
     if (s->on_message != NULL && (ready & SPK_READABLE) != 0)

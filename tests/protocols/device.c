@@ -702,6 +702,28 @@ ON_EVERY_TRANSPORT(device, holds_up_the_sender_when_the_receiver_is_slow)
     finish();
 }
 
+/* Goal: nobody spins on a descriptor whose messages he cannot have.  Method: the other side is
+ * slow, so that messages wait at the device. */
+ON_EVERY_TRANSPORT(device, keeps_what_waits_from_the_descriptor)
+{
+    enum { SIZE = 20000, MOST = 20000 };
+    struct relay r;
+    spoke_msg *m;
+
+    open_relay(&r, *t, SPOKE_PAIR, SPOKE_PAIR);
+    spoke_socket *a = join_relay(SPOKE_PAIR, r.url_a), *b = join_relay(SPOKE_PAIR, r.url_b);
+    expect_fd(r.a, SPOKE_OPT_RECV_FD, false);
+    (void)fill(a, SIZE, MOST);
+    expect_fd(r.a, SPOKE_OPT_RECV_FD, false);
+    cr_assert_eq(spoke_recv(r.a, &m, SPOKE_DONTWAIT), SPOKE_ESTATE);
+    (void)stop(r.d);
+    expect_fd(r.a, SPOKE_OPT_RECV_FD, true);
+    r.d = start(r.a, r.b);
+    expect_fd(r.a, SPOKE_OPT_RECV_FD, false);
+    (void)b;
+    finish();
+}
+
 /* ---- the end ---- */
 
 ON_EVERY_TRANSPORT(device, gives_the_sockets_back_when_it_stops)
@@ -713,6 +735,7 @@ ON_EVERY_TRANSPORT(device, gives_the_sockets_back_when_it_stops)
     for (int i = 0; i < 10; i++) {
         send_text(a, "through");
         expect_text(b, "through");
+        expect_fd(r.a, SPOKE_OPT_RECV_FD, false);
         (void)stop(r.d);
         send_text(a, "not through");
         expect_text(r.a, "not through");
