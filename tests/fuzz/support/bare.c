@@ -4,6 +4,22 @@
 
 #include <string.h>
 
+/* Not allocated: a sanitizer takes long for that much. */
+static uint8_t rooms[BARES_MOST][BARE_MOST];
+static bool taken[BARES_MOST];
+
+static uint8_t *
+take_room(void)
+{
+    int i = 0;
+
+    while (i < BARES_MOST && taken[i])
+        i++;
+    MUST(i < BARES_MOST);
+    taken[i] = true;
+    return rooms[i];
+}
+
 static void
 take_in(struct bare *b)
 {
@@ -26,8 +42,7 @@ bare_open(struct bare *b, struct lab *lab, bool ipc, int protocol)
 {
     uint8_t hello[HELLO_SIZE];
 
-    *b = (struct bare){.lab = lab, .h = lab_dial(lab, ipc), .bytes = malloc(BARE_MOST)};
-    MUST(b->bytes != NULL);
+    *b = (struct bare){.lab = lab, .h = lab_dial(lab, ipc), .bytes = take_room()};
     lab_hello(hello, protocol);
     MUST(lab_write(b->h, hello, sizeof hello) == sizeof hello);
     take_in(b);
@@ -39,7 +54,7 @@ void
 bare_close(struct bare *b)
 {
     lab_hang_up(b->h);
-    free(b->bytes);
+    taken[(size_t)(b->bytes - rooms[0]) / BARE_MOST] = false;
 }
 
 void

@@ -7,7 +7,8 @@
 #include "tests/fuzz/support/lab.h"
 #include "tests/fuzz/support/reference.h"
 
-#define BARE_MOST ((size_t)1 << 20) /* bytes that it can hear */
+#define BARES_MOST 2                   /* at once */
+#define BARE_MOST  ((size_t)256 << 10) /* bytes that each can hear */
 
 struct bare {
     struct lab *lab;
