@@ -725,12 +725,13 @@ static void
 go_on_reading(struct framing *f, int most)
 {
     if (f->left != NULL) {
+        bool attached = f->pipe.state == SPK_PIPE_ATTACHED;
         size_t n = parse(f, f->left, f->left_data, f->left_size, most);
 
         f->left_data += n;
         f->left_size -= n;
-        if (f->left_size == 0)
-            forget_left(f);
+        if (f->left_size == 0 || (attached && f->pipe.state != SPK_PIPE_ATTACHED))
+            forget_left(f); /* behind what ended the connection there are no messages */
     }
     if (f->pipe.state != SPK_PIPE_ATTACHED)
         return;
@@ -888,7 +889,8 @@ deliver_left(struct framing *f)
         if (parse_run(f, f->left_data, f->left_size, &at, room, cost) > 0)
             continue;
         length = spk_get64(head + (head_size - 8));
-        if (length > f->left_size - at - head_size || !length_is_fine(f, length) ||
+        if ((f->type_byte && head[0] != 1) || length > f->left_size - at - head_size ||
+            !length_is_fine(f, length) ||
             (m = whole_message(f->left, f->left_data + at + head_size, (size_t)length)) == NULL)
             break;
         spk_pipe_received(&f->pipe, m);
