@@ -389,7 +389,7 @@ pause_listening(struct spk_engine *e, struct spk_endpoint *l, spoke_ns deadline)
 static int
 listen_by_name(struct spk_engine *e, struct spk_endpoint *l)
 {
-    spoke_ns deadline = spk_engine_now(e) + l->options.handshake_ns;
+    spoke_ns deadline = spk_later(spk_engine_now(e), l->options.handshake_ns);
     int rc, waited;
 
     while ((rc = spk_listener_start(l)) == SPOKE_EAGAIN) {
