@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Linear probing with the numbers as their own hash (they are consecutive); removal closes the gap,
- * so there are no tombstones. */
+/* Linear probing; removal closes the gap, so there are no tombstones.  To find the end of what it
+ * has to move it looks at all slots up to the next empty one.  The numbers are consecutive, so that
+ * their places must not be: each is a golden ratio's turn from the last one's, which leaves empty
+ * slots everywhere. */
 #include "runtime/memory/idmap.h"
 
 #include <stddef.h>
@@ -14,10 +16,18 @@ struct spk_idmap_slot {
     void *value;
 };
 
+static uint32_t
+place_of(const struct spk_idmap *map, uint32_t id)
+{
+    uint32_t turn = id * 2654435769u; /* 2^32 divided by the golden ratio */
+
+    return (uint32_t)((turn * (map->mask + 1ull)) >> 32);
+}
+
 static struct spk_idmap_slot *
 probe(const struct spk_idmap *map, uint32_t id)
 {
-    uint32_t i = id & map->mask;
+    uint32_t i = place_of(map, id);
 
     while (map->slots[i].id != 0 && map->slots[i].id != id)
         i = (i + 1) & map->mask;
@@ -80,7 +90,7 @@ spk_idmap_remove(struct spk_idmap *map, uint32_t id)
             i = (i + 1) & map->mask;
             if (map->slots[i].id == 0)
                 return;
-        } while (((i - (map->slots[i].id & map->mask)) & map->mask) < ((i - gap) & map->mask));
+        } while (((i - place_of(map, map->slots[i].id)) & map->mask) < ((i - gap) & map->mask));
         map->slots[gap] = map->slots[i];
         gap = i;
     }
