@@ -3,11 +3,16 @@
 #include "tests/compat/fixture.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <unistd.h>
 
 #include <spoke/socket.h>
 
+#include "tests/support/waiters.h"
+
 struct device {
     pthread_t thread;
+    atomic_int tid; /* 0: it does not run yet */
     int a, b, result, error;
 };
 
@@ -16,6 +21,7 @@ run_device(void *argument)
 {
     struct device *d = argument;
 
+    atomic_store(&d->tid, gettid());
     d->result = nn_device(d->a, d->b);
     d->error = nn_errno();
     return NULL;
@@ -25,6 +31,7 @@ run_device(void *argument)
 static void
 start(struct device *d, int first, const char *first_url, int second, const char *second_url)
 {
+    atomic_store(&d->tid, 0);
     d->a = sock(AF_SP_RAW, first);
     OK(nn_bind(d->a, first_url));
     d->b = second < 0 ? -1 : sock(AF_SP_RAW, second);
@@ -196,7 +203,9 @@ Test(device, of_one_way_ends_when_either_socket_is_closed)
         endpoint_fresh(url[0], INPROC);
         endpoint_fresh(url[1], INPROC);
         start(&d, NN_PULL, url[0], NN_PUSH, url[1]);
-        sleep_ms(50);
+        while (atomic_load(&d.tid) == 0)
+            sleep_ms(1);
+        cr_assert(await_sleep(atomic_load(&d.tid)));
         OK(nn_close(i == 0 ? d.a : d.b));
         OK(nn_close(sock(AF_SP_RAW, NN_PAIR)));
         expect_end(&d);

@@ -50,7 +50,7 @@ WORLD_TEST(closing, lingering_ends_in_time_and_tells_what_is_left, world_cases, 
         cr_assert_eq(rc, SPOKE_ETIMEDOUT, "%s", spoke_error_name(rc));
         cr_assert_eq(report.messages, 3);
         cr_assert_eq(report.bytes, 300);
-        cr_assert(took >= lingers[i] && took < lingers[i] + WORLD_PATIENCE / 4, "took %lld ns",
+        cr_assert(took >= lingers[i] && took < lingers[i] + WORLD_PATIENCE, "took %lld ns",
                   (long long)took);
     }
     world_close(w);
@@ -112,18 +112,18 @@ WORLD_TEST(closing, what_a_peer_takes_with_it_is_in_the_report, world_cases_stre
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
     struct spoke_close_report report = {0};
-    uint64_t sent = 0, stuck;
+    uint64_t sent = 0;
 
     cr_assert_eq(node_set_int(a, SPOKE_OPT_RECV_QUEUE, 1), 0);
     cr_assert_eq(node_set_int(b, SPOKE_OPT_SEND_QUEUE, 0), 0);
     cr_assert_eq(node_set_duration(b, SPOKE_OPT_LINGER, WORLD_PATIENCE), 0);
     world_connect(w, a, b);
-    do { /* until the kernel takes no more either */
-        stuck = sent;
-        while (sent < 1000 && node_send_pattern(b, 300000, (uint32_t)sent, SPOKE_DONTWAIT) == 0)
+    for (int quiet = 0; quiet < 50; quiet++) { /* until the kernel takes no more either */
+        for (; sent < 1000 && node_send_pattern(b, 300000, (uint32_t)sent, SPOKE_DONTWAIT) == 0;
+             quiet = 0)
             sent++;
-        world_pass(w, 100 * SPOKE_MS);
-    } while (sent > stuck);
+        world_settle(w);
+    }
     cr_assert_lt(sent, 1000);
     spoke_ns begin = world_now(w);
     struct task *task = node_start(b, close_and_report, &report);
@@ -261,7 +261,7 @@ WORLD_TEST(closing, a_close_releases_everybody_who_waits, world_cases_shared, .t
         cr_assert_eq(rc, SPOKE_ECLOSED, "%s %d: %s", i < WAITERS ? "receiver" : "sender", i,
                      spoke_error_name(rc));
     }
-    cr_assert_lt(world_now(w) - begin, WORLD_PATIENCE / 4);
+    cr_assert_lt(world_now(w) - begin, WORLD_PATIENCE);
     a->s = NULL;
     world_close(w);
 }

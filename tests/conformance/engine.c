@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tests/support/process.h"
+#include "tests/support/raw_peer.h"
 #include "tests/support/resources.h"
 
 static spoke_engine *e;
@@ -123,19 +124,26 @@ Test(engine, what_is_posted_to_an_engine_that_closes_runs)
 
 Test(engine, timers_run_in_the_order_of_their_times)
 {
-    /* Far apart: a pause between two of the calls below must not change the order. */
-    static const int delays_ms[] = {900, 300, 700, 0, 500, 300};
-    static const int order[] = {3, 1, 5, 4, 2, 0};
-    spoke_ns begin = spoke_engine_now(e);
+    enum { COUNT = 6 };
+    static const int delays_ms[COUNT] = {90, 30, 70, 0, 50, 30};
+    spoke_ns earliest[COUNT], latest[COUNT]; /* a pause may come between any two calls */
 
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < COUNT; i++) {
+        earliest[i] = spoke_engine_now(e) + delays_ms[i] * SPOKE_MS;
         cr_assert_eq(spoke_engine_after(e, delays_ms[i] * SPOKE_MS, log_entry, entry(i), NULL), 0);
-    while (log_size < 6 && spoke_engine_now(e) - begin < WORLD_PATIENCE)
-        cr_assert_geq(spoke_engine_poll(e, SPOKE_SECOND), 0);
-    cr_assert_eq(log_size, 6);
-    for (int i = 0; i < 6; i++)
-        cr_assert_eq(log_entries[i], order[i], "place %d: %d", i, log_entries[i]);
-    cr_assert_geq(spoke_engine_now(e) - begin, 900 * SPOKE_MS, "not before its time");
+        latest[i] = spoke_engine_now(e) + delays_ms[i] * SPOKE_MS;
+    }
+    while (log_size < COUNT) {
+        int seen = log_size;
+
+        cr_assert_geq(spoke_engine_poll(e, WORLD_PATIENCE), 0);
+        cr_assert_gt(log_size, seen, "a poll ends when one has run");
+        for (int i = seen; i < log_size; i++)
+            cr_assert_geq(spoke_engine_now(e), earliest[log_entries[i]], "not before its time");
+    }
+    for (int i = 1; i < COUNT; i++)
+        cr_assert_leq(earliest[log_entries[i - 1]], latest[log_entries[i]], "place %d: %d", i,
+                      log_entries[i]);
 }
 
 Test(engine, a_cancelled_timer_does_not_run)
@@ -147,7 +155,7 @@ Test(engine, a_cancelled_timer_does_not_run)
     cr_assert_eq(spoke_engine_cancel(e, ids[1]), 0);
     cr_assert_eq(spoke_engine_cancel(e, ids[1]), SPOKE_ENOENT);
     spoke_ns end = spoke_engine_now(e) + 30 * SPOKE_MS;
-    while (spoke_engine_now(e) < end)
+    while (spoke_engine_now(e) < end || log_size < 2)
         cr_assert_geq(spoke_engine_poll(e, 5 * SPOKE_MS), 0);
     cr_assert_eq(log_size, 2);
     cr_assert_eq(log_entries[0], 0);
@@ -187,7 +195,6 @@ Test(engine, a_hundred_thousand_timers_are_no_burden)
     enum { TIMERS = 100000 };
     static uint64_t ids[TIMERS];
     int ran = 0, cancelled = 0;
-    spoke_ns begin = spoke_engine_now(e);
 
     for (int i = 0; i < TIMERS; i++) {
         spoke_ns after = i % 3 == 0 ? 1000 * SPOKE_SECOND : (i * 7919 % 1000) * SPOKE_US;
@@ -195,7 +202,7 @@ Test(engine, a_hundred_thousand_timers_are_no_burden)
     }
     for (int i = 0; i < TIMERS; i += 3, cancelled++)
         cr_assert_eq(spoke_engine_cancel(e, ids[i]), 0);
-    while (ran < TIMERS - cancelled && spoke_engine_now(e) - begin < WORLD_PATIENCE)
+    while (ran < TIMERS - cancelled)
         cr_assert_geq(spoke_engine_poll(e, SPOKE_MS), 0);
     cr_assert_eq(ran, TIMERS - cancelled);
 }
@@ -204,12 +211,12 @@ Test(engine, a_poll_waits_as_long_as_it_was_told)
 {
     spoke_ns begin = spoke_engine_now(e);
     cr_assert_eq(spoke_engine_poll(e, 0), 0);
-    cr_assert_lt(spoke_engine_now(e) - begin, SPOKE_SECOND);
+    cr_assert_lt(spoke_engine_now(e) - begin, WORLD_PATIENCE);
 
     begin = spoke_engine_now(e);
     cr_assert_eq(spoke_engine_poll(e, 30 * SPOKE_MS), 0);
     spoke_ns took = spoke_engine_now(e) - begin;
-    cr_assert(took >= 29 * SPOKE_MS && took < 5 * SPOKE_SECOND, "%lld ns", (long long)took);
+    cr_assert(took >= 29 * SPOKE_MS && took < WORLD_PATIENCE, "%lld ns", (long long)took);
     cr_assert_eq(spoke_engine_post(e, log_entry, NULL), 0);
     cr_assert_eq(spoke_engine_poll(e, WORLD_PATIENCE), 1);
 }
@@ -463,11 +470,15 @@ Test(engine, a_socket_may_wait_in_its_own_way, .timeout = 30)
     cr_assert_eq(spoke_engine_get_info(own, &early), 0);
     cr_assert_eq(spoke_recv(s, &m, 0), SPOKE_ETIMEDOUT);
     cr_assert_eq(other.rc, 0);
+    /* A pause of twenty milliseconds leaves no time to spin: then once more. */
+    for (late = early; late.spins == early.spins;) {
+        cr_assert_eq(spoke_recv(s, &m, 0), SPOKE_ETIMEDOUT);
+        cr_assert_eq(spoke_engine_get_info(own, &late), 0);
+    }
     cr_assert_eq(spoke_socket_get_duration(other.s, SPOKE_OPT_BUSY_POLL, &policy), 0);
     cr_assert_eq(policy, SPOKE_WAIT_BLOCK, "a socket opened meanwhile waits as the engine does");
     cr_assert_eq(spoke_socket_close(other.s), 0);
     cr_assert_eq(spoke_engine_get_info(own, &late), 0);
-    cr_assert_gt(late.spins, early.spins);
     cr_assert_eq(late.sleeps, early.sleeps);
     cr_assert_eq(spoke_engine_poll(own, SPOKE_MS), 0);
     cr_assert_eq(spoke_engine_get_info(own, &early), 0);
@@ -527,27 +538,30 @@ Test(engine, every_waiting_policy_carries_messages)
 }
 
 /* A timer that a caller sets while the library's engine spins is not missed: here the one of a
- * request that nobody answers. */
+ * request that nobody answers.  The peer is a plain socket, so that nothing else makes the engine
+ * look. */
 Test(engine, a_shared_engine_that_never_sleeps_minds_its_timers)
 {
-    spoke_socket *req, *rep;
-    struct spoke_stats stats = {0};
+    struct raw_listener l;
+    struct raw_peer peer;
+    spoke_socket *req;
+    uint8_t request[16];
     char url[ENDPOINT_MAX];
 
     endpoint_fresh(url, IPC);
+    cr_assert_eq(raw_listen(&l, url), RAW_OK);
     cr_assert_eq(spoke_socket_open(&req, SPOKE_REQ, NULL), 0);
-    cr_assert_eq(spoke_socket_open(&rep, SPOKE_REP, NULL), 0);
     cr_assert_eq(spoke_socket_set_duration(req, SPOKE_OPT_BUSY_POLL, SPOKE_WAIT_POLL), 0);
     cr_assert_eq(spoke_socket_set_duration(req, SPOKE_OPT_RETRY_TIME, 20 * SPOKE_MS), 0);
-    cr_assert_eq(spoke_listen(rep, url, NULL, 0), 0);
-    cr_assert_eq(spoke_dial(req, url, NULL, SPOKE_WAIT_FIRST), 0);
+    cr_assert_eq(spoke_dial(req, url, NULL, 0), 0);
+    cr_assert_eq(raw_accept_sp(&l, &peer, SPOKE_REP, SPOKE_REQ), RAW_OK);
     usleep(20 * 1000); /* everything about the connection is over, the engine spins */
     cr_assert_eq(spoke_send_bytes(req, "anybody?", 8, 0), 0);
-    usleep(500 * 1000); /* without a call that would make the engine look */
-    cr_assert_eq(spoke_socket_stats(req, &stats), 0);
-    cr_expect_geq(stats.retries, 3, "retries: %llu", (unsigned long long)stats.retries);
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(raw_recv(&peer, request, sizeof request, RAW_LIMIT_MS), 12, "time %d", i);
     cr_assert_eq(spoke_socket_close(req), 0);
-    cr_assert_eq(spoke_socket_close(rep), 0);
+    raw_close(&peer);
+    raw_listener_close(&l);
     resources_take(&before); /* the shared engine stays */
     before.fds_count++;
     before.threads++;

@@ -17,8 +17,6 @@
 #define PAIR_NUMBER 16
 #define LIMIT_MS    (10000 * SPOKE_TEST_SLOWDOWN)
 
-TestSuite(wakeups, .timeout = 60);
-
 static bool
 is_readable(int fd, int limit_ms)
 {
@@ -80,7 +78,7 @@ Test(wakeups, a_receive_outlives_the_caller_that_spun_for_it)
     usleep(50000);
     cr_assert_eq(spoke_socket_set_duration(ends[0], SPOKE_OPT_BUSY_POLL, SPOKE_WAIT_POLL), 0);
     cr_assert_eq(pthread_create(&thread, NULL, receive_one, ends[0]), 0);
-    usleep(50000); /* it spins, the engine's thread sleeps without end */
+    usleep(50000);               /* it spins, the engine's thread sleeps without end */
     for (; taken < 3; taken++) { /* slow machines have not read them all yet */
         cr_assert(is_readable(fd, LIMIT_MS));
         cr_assert_eq(spoke_recv(s, &m, SPOKE_DONTWAIT), 0);

@@ -89,7 +89,7 @@ answer_for_ever(void *ctx)
     CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
     CHILD_CHECK(spoke_socket_open(&rep, SPOKE_REP, e) == 0);
     /* The port may still be in the hands of the one before. */
-    for (int i = 0; i < 1000 && spoke_listen(rep, ctx, NULL, 0) != 0; i++)
+    for (int i = 0; i < 10000 && spoke_listen(rep, ctx, NULL, 0) != 0; i++)
         nap_us(1000);
     for (;;) {
         CHILD_CHECK(spoke_recv(rep, &m, 0) == 0);

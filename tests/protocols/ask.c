@@ -76,38 +76,31 @@ SAME_ON_EVERY_STREAM(survey, numbers_surveys_from_a_random_start, random_start)
 
 /* ---- the next question ---- */
 
-/* Goal: who waits for an answer that can no longer come is told so, and does not get another's.
- * Method: a call that was late waits for the answer to the newest question, so there is one more
- * until all have ended. */
+/* Goal: who waits for an answer that can no longer come is told so, and does not get another's. */
 static void
 new_one_cancels_waits(int pattern, enum transport t)
 {
     struct waiting_call old[3], new;
     struct scene scene;
     struct raw_peer *p = scene.peers;
-    int asked = 0;
 
     set_scene(&scene, open_asker(pattern), t, 1);
     send_text(scene.s, "old");
     uint32_t id = raw_expect_request(p, "old");
     for (int i = 0; i < 3; i++)
         start_call(&old[i], scene.s, NULL);
-    for (int i = 0; i < 3; i++) {
-        for (; pthread_tryjoin_np(old[i].thread, NULL) != 0; asked++) {
-            sleep_ms(20);
-            send_text(scene.s, "new");
-        }
-        cr_assert_eq(old[i].rc, SPOKE_ECANCELED, "%s", spoke_error_name(old[i].rc));
-    }
+    await_receivers(scene.s, 3);
+    send_text(scene.s, "new");
     start_call(&new, scene.s, NULL);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(end_call(&old[i]), SPOKE_ECANCELED, "%s", spoke_error_name(old[i].rc));
     raw_send_word(p, id, "late");
-    for (int i = 0; i < asked; i++)
-        id = raw_expect_request(p, "new");
-    raw_send_word(p, id, "for the new one");
+    raw_send_word(p, raw_expect_request(p, "new"), "for the new one");
     cr_assert_eq(end_call(&new), 0);
     cr_assert_str_eq(new.received, "for the new one");
     clear_scene(&scene, 1);
 }
+
 SAME_ON_EVERY_STREAM(req, a_new_request_cancels_those_who_wait_for_the_old_reply,
                      new_one_cancels_waits)
 SAME_ON_EVERY_STREAM(survey, a_new_one_cancels_those_who_wait_for_answers_to_the_old_one,

@@ -115,7 +115,9 @@ ON_EVERY_STREAM(context, a_new_request_cancels_those_who_wait_in_it_and_nobody_e
     start_context_call(&calls[0], scene.c[0]);
     start_context_call(&calls[1], scene.c[0]);
     start_context_call(&other, scene.c[1]);
-    sleep_ms(50);
+    await_receivers(scene.s, 1);
+    await_context_receivers(scene.c[0], 2);
+    await_context_receivers(scene.c[1], 1);
     context_send_text(scene.c[0], "new");
     uint32_t new_id = raw_expect_request(p, "new");
     for (int i = 0; i < 2; i++)
@@ -306,7 +308,7 @@ ON_EVERY_STREAM(context, each_request_wakes_one_of_those_who_wait)
     for (int i = 0; i < 2; i++)
         start_context_call(&calls[i], open_context(rep));
     start_call(&calls[2], rep, NULL);
-    sleep_ms(50);
+    await_receivers(rep, 3); /* the protocol has one list for all */
     for (int i = 0; i < 3; i++)
         cr_assert_eq(raw_send_words(&p, &ids[i], 1, i == 0 ? "a" : i == 1 ? "b" : "c"), RAW_OK);
     char all[4] = "";
@@ -365,7 +367,8 @@ ON_EVERY_STREAM(context, its_close_ends_its_own_conversation_only)
     start_context_call(&calls[0], scene.c[0]);
     start_context_call(&calls[1], scene.c[0]);
     start_context_call(&calls[2], scene.c[1]);
-    sleep_ms(50);
+    await_context_receivers(scene.c[0], 2);
+    await_context_receivers(scene.c[1], 1);
     cr_assert_eq(spoke_context_close(scene.c[0]), 0);
     for (int i = 0; i < 2; i++)
         cr_assert_eq(end_call(&calls[i]), SPOKE_ECLOSED, "%s", spoke_error_name(calls[i].rc));
@@ -403,7 +406,8 @@ ParameterizedTest(int *pattern, context, the_sockets_close_ends_all)
     }
     for (int i = 0; i < 5; i++) /* two of them in one */
         start_context_call(&calls[i], c[i % 4]);
-    sleep_ms(50);
+    for (int i = 0; i < 4; i++)
+        await_context_receivers(c[i], i == 0 ? 2 : 1);
     cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_LINGER, 0), 0);
     (void)spoke_socket_close(s);
     for (int i = 0; i < 5; i++)
@@ -703,8 +707,8 @@ ON_EVERY_STREAM(context, fails_at_once_when_the_last_peer_has_gone)
         context_send_text(scene.c[i], "question");
         (void)raw_expect_request(&scene.peers[0], "question");
         start_context_call(&calls[i], scene.c[i]);
+        await_context_receivers(scene.c[i], 1);
     }
-    sleep_ms(20);
     raw_close(&scene.peers[0]);
     for (int i = 0; i < 2; i++)
         cr_assert_eq(end_call(&calls[i]), SPOKE_ENOPEER, "%s", spoke_error_name(calls[i].rc));

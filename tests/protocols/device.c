@@ -157,7 +157,7 @@ Test(device, keeps_its_sockets_from_being_received_from)
     struct waiting_call call;
 
     start_call(&call, a, NULL);
-    sleep_ms(20);
+    await_receivers(a, 1);
     spoke_device *d = start(a, b);
     cr_assert_eq(end_call(&call), SPOKE_ESTATE);
     expect_recv_error(a, SPOKE_ESTATE);
@@ -412,7 +412,7 @@ ON_EVERY_TRANSPORT(device, ends_the_rounds_of_a_request_in_a_ring)
 ON_EVERY_TRANSPORT(device, ends_the_rounds_of_star_messages_in_a_ring)
 {
     struct relay r[2];
-    uint64_t before, now;
+    uint64_t now = 0, before;
 
     open_chain(r, *t, SPOKE_STAR, SPOKE_STAR);
     spoke_socket *from = join_relay(SPOKE_STAR, r[0].url_a);
@@ -421,13 +421,13 @@ ON_EVERY_TRANSPORT(device, ends_the_rounds_of_star_messages_in_a_ring)
     wait_pipes(r[1].b, 1);
     for (int i = 0; i < 10; i++)
         send_text(from, "round and round");
-    now = 0;
-    do {
+    for (int quiet = 0; quiet < 50; quiet++) {
+        settle();
         before = now;
-        sleep_ms(100);
         now = stats_of(r[0].a).messages_received + stats_of(r[0].b).messages_received +
               stats_of(r[1].a).messages_received + stats_of(r[1].b).messages_received;
-    } while (now != before);
+        quiet = now != before ? 0 : quiet;
+    }
     cr_assert_gt(stats_of(r[0].a).dropped_ttl + stats_of(r[0].b).dropped_ttl +
                      stats_of(r[1].a).dropped_ttl + stats_of(r[1].b).dropped_ttl,
                  0);
@@ -659,7 +659,7 @@ fill(spoke_socket *s, size_t size, uint32_t most)
             continue;
         }
         spoke_msg_free(m);
-        sleep_ms(2);
+        settle();
     }
     return sent;
 }
@@ -1065,7 +1065,7 @@ IN_EVERY_PLACE(device, is_bounded_between_engines_and_counts_what_it_loses)
         } else {
             spoke_msg_free(m);
             drive(&x.es);
-            sleep_ms(2);
+            settle();
         }
     }
     cr_assert_lt(sent, MOST);

@@ -23,6 +23,14 @@ sleep_ms(int duration_ms)
         nanosleep(&duration, NULL);
 }
 
+void
+settle(void)
+{
+    sleep_ms(2);
+    if (engine == NULL)
+        await_engine();
+}
+
 /* ---- sockets ---- */
 
 static void

@@ -13,6 +13,7 @@
 #include "tests/support/endpoints.h"
 #include "tests/support/raw_peer.h"
 #include "tests/support/test.h"
+#include "tests/support/waiters.h"
 
 #define PATIENCE (10 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
 
@@ -120,5 +121,8 @@ void start_context_call(struct waiting_call *call, spoke_context *c); /* receive
 int end_call(struct waiting_call *call);
 
 void sleep_ms(int duration_ms);
+/* A pause after which also an engine that got no time meanwhile has done what it can: if nothing
+ * has changed in some of them, nothing will. */
+void settle(void);
 
 #endif

@@ -351,7 +351,7 @@ ON_EVERY_STREAM(pair, keeps_what_waits_for_the_next_peer)
         uint32_t more = send_until_full(s, sent, SIZE, 1000);
         sent += more;
         quiet = more > 0 ? 0 : quiet;
-        sleep_ms(2);
+        settle();
     }
     cr_assert_gt(sent, LENGTH);
     expect_fd(s, SPOKE_OPT_SEND_FD, false);
@@ -377,7 +377,7 @@ ON_EVERY_TRANSPORT(pair, wakes_every_sender_that_waits_when_a_peer_comes)
 
     for (int i = 0; i < 4; i++)
         start_call(&senders[i], a, "same");
-    sleep_ms(20);
+    await_senders(a, 4);
     listen_on(b, *t, url);
     dial(a, url);
     for (int i = 0; i < 4; i++)
@@ -460,6 +460,7 @@ ON_EVERY_TRANSPORT(pair, listens_while_it_lingers)
 {
     spoke_socket *a = open_socket(SPOKE_PAIR), *b = open_socket(SPOKE_PAIR);
     char url[ENDPOINT_MAX];
+    struct spoke_stats stats;
     pthread_t closer;
     void *result;
 
@@ -468,7 +469,8 @@ ON_EVERY_TRANSPORT(pair, listens_while_it_lingers)
     listen_on(a, *t, url);
     cr_assert_eq(spoke_socket_set_duration(a, SPOKE_OPT_LINGER, PATIENCE), 0);
     cr_assert_eq(pthread_create(&closer, NULL, run_close, a), 0);
-    sleep_ms(20);
+    while (spoke_socket_stats(a, &stats) == 0) /* until the close has begun */
+        sleep_ms(1);
     dial(b, url);
     expect_text(b, "last");
     expect_text(b, "words");

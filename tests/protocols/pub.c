@@ -365,7 +365,7 @@ ON_EVERY_TRANSPORT(pub, everybody_waits_for_a_slow_one)
             cr_assert_eq(next_number(fast), fast_has++);
         } else {
             blocked++;
-            sleep_ms(2);
+            settle();
         }
     }
     expect_fd(scene.pub, SPOKE_OPT_SEND_FD, false);
@@ -394,11 +394,11 @@ ON_EVERY_TRANSPORT(pub, nobody_waits_for_one_that_has_gone)
             blocked = 0;
         } else {
             blocked++;
-            sleep_ms(2);
+            settle();
         }
     }
     start_call(&sender, scene.pub, "at last");
-    sleep_ms(10);
+    await_senders(scene.pub, 1);
     cr_assert_eq(spoke_socket_close(scene.slow), 0);
     cr_assert_eq(end_call(&sender), 0);
     wait_pipes(scene.pub, 0);

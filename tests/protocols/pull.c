@@ -266,7 +266,7 @@ ON_EVERY_TRANSPORT(pull, many_receivers_share_the_messages)
     connect_sockets(pull, push, *t);
     for (int i = 0; i < CALLS; i++)
         start_call(&calls[i], pull, NULL);
-    sleep_ms(20);
+    await_receivers(pull, CALLS);
     for (int i = 0; i < CALLS; i++)
         send_text(push, "share");
     for (int i = 0; i < CALLS; i++) {

@@ -363,7 +363,7 @@ ON_EVERY_STREAM(push, what_waits_goes_to_the_others)
         for (raw_put32(bytes, sent); spoke_send_bytes(s, bytes, SIZE, SPOKE_DONTWAIT) == 0;
              raw_put32(bytes, ++sent))
             quiet = 0;
-        sleep_ms(2);
+        settle();
     }
     cr_assert_gt(sent, LENGTH);
     join(&next, s, url, 2);
@@ -385,7 +385,7 @@ ON_EVERY_TRANSPORT(push, wakes_every_sender_that_waits_when_a_peer_comes)
 
     for (int i = 0; i < 4; i++)
         start_call(&senders[i], push, "same");
-    sleep_ms(20);
+    await_senders(push, 4);
     connect_sockets(push, pull, *t);
     for (int i = 0; i < 4; i++) {
         cr_assert_eq(end_call(&senders[i]), 0);

@@ -170,6 +170,7 @@ ON_EVERY_STREAM(rep, takes_turns_between_a_flood_and_a_single_request)
     spoke_msg *m;
 
     cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, 4), 0);
+    watch_pipes(s);
     set_scene(&scene, s, *t, 2);
     struct flood flood = {.p = &scene.peers[0]};
     cr_assert_eq(pthread_create(&flood.thread, NULL, run_flood, &flood), 0);
@@ -179,7 +180,7 @@ ON_EVERY_STREAM(rep, takes_turns_between_a_flood_and_a_single_request)
             spoke_msg_free(m);
         }
         raw_send_word(&scene.peers[1], ID, "single");
-        sleep_ms(50); /* it has been read, and waits for its turn */
+        wait_arrived(s, 1, (uint64_t)round + 1); /* it waits for its turn */
         int before = 0;
         for (bool found = false; !found; before += !found) {
             cr_assert_lt(before, 20, "round %d", round);

@@ -126,7 +126,7 @@ ON_EVERY_STREAM(req, one_reply_ends_the_wait_of_all)
     uint32_t id = raw_expect_request(p, "question");
     for (int i = 0; i < 3; i++)
         start_call(&calls[i], scene.s, NULL);
-    sleep_ms(50);
+    await_receivers(scene.s, 3);
     raw_send_word(p, id, "one");
     for (int i = 0; i < 3; i++) {
         int rc = end_call(&calls[i]);
@@ -297,7 +297,7 @@ ON_EVERY_STREAM(req, fails_the_receive_when_the_peer_is_lost_and_retry_is_off)
     send_text(scene.s, "question");
     (void)raw_expect_request(&scene.peers[0], "question");
     start_call(&call, scene.s, NULL);
-    sleep_ms(20);
+    await_receivers(scene.s, 1);
     raw_close(&scene.peers[0]);
     cr_assert_eq(end_call(&call), SPOKE_ECONNRESET, "%s", spoke_error_name(call.rc));
     expect_recv_error(scene.s, SPOKE_ESTATE);

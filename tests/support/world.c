@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "tests/support/resources.h"
+#include "tests/support/waiters.h"
 
 #define NODES_MAX 64
 
@@ -415,6 +416,26 @@ void
 world_pass(struct world *w, spoke_ns duration)
 {
     world_until(w, never, NULL, duration);
+}
+
+static int
+do_nothing(struct node *n, void *ctx)
+{
+    (void)n;
+    (void)ctx;
+    return 0;
+}
+
+/* A lane's thread ends one run of its engine for each call that it makes, so that there is a whole
+ * one between two. */
+void
+world_settle(struct world *w)
+{
+    world_pass(w, 2 * SPOKE_MS);
+    if (w->c.mode == SHARED)
+        await_engine();
+    for (int i = 0; i < 2 * w->nodes_count; i++)
+        node_run(&w->nodes[i % w->nodes_count], do_nothing, NULL);
 }
 
 void

@@ -81,6 +81,9 @@ struct node *world_add(struct world *w, int pattern);
 bool world_until(struct world *w, bool (*done)(void *ctx), void *ctx, spoke_ns limit);
 /* Let it go on for some time. */
 void world_pass(struct world *w, spoke_ns duration);
+/* A short pause after which also engines that got no time meanwhile have done what they can: if
+ * nothing has changed in some of them, nothing will. */
+void world_settle(struct world *w);
 /* The world's clock. */
 spoke_ns world_now(struct world *w);
 

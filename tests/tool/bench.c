@@ -414,7 +414,7 @@ Test(bench, an_interrupt_leaves_no_process_and_no_file, .timeout = 60)
               (char *)NULL);
         _exit(127);
     }
-    for (int i = 0; i < 500 && !find_child(tool, &child, dir); i++)
+    for (int i = 0; i < 3000 && !find_child(tool, &child, dir); i++)
         nap_ms(10);
     cr_assert_eq(stat(dir, &st), 0, "%s", dir);
     cr_assert_eq(kill(tool, SIGINT), 0);

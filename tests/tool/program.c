@@ -226,5 +226,5 @@ int
 program_run_argv(struct program *p, const char *const *argv)
 {
     program_start_argv(p, false, argv);
-    return program_wait(p, 20);
+    return program_wait(p, 60);
 }
