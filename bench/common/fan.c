@@ -498,7 +498,9 @@ run_receivers(struct receivers *r, int reports)
     unsigned step = answers ? 1 : (window_of(r->options) + REPORTS - 1) / REPORTS;
     uint64_t target = join(r);
 
-    if (target == 0 || report(reports, target) != 0)
+    /* Greetings go on until the report.  Who was not read from meanwhile, and so may have missed
+     * some, has its connection empty again then. */
+    if (target == 0 || receive_all(r, target) != 0 || report(reports, target) != 0)
         return -1;
     while (!have_ended(r)) {
         target += step;

@@ -42,7 +42,8 @@ bench_check_unexpected(struct bench_check *c, uint64_t word0)
 {
     uint64_t number = bench_number(word0), phase = word0 >> BENCH_PHASE_SHIFT;
 
-    if (c->joins_late && c->verified == 0 && phase == BENCH_HELLO) {
+    if (c->joins_late && phase == BENCH_HELLO && c->phase <= BENCH_HELLO &&
+        number >= bench_number(c->expected)) {
         bench_check_expect(c, number, BENCH_HELLO);
         return 0;
     }

@@ -38,7 +38,7 @@ struct bench_check {
     uint64_t measured;      /* messages of BENCH_MEASURE so far */
     uint64_t verified;      /* messages whose number was right */
     uint64_t errors;
-    bool joins_late;            /* the first greeting may have any number */
+    bool joins_late;            /* may miss greetings, the first ones and others */
     bool meters_cpu;            /* false for a thread that shares its process with the other side */
     enum bench_phase phase;     /* of the last message */
     struct bench_meter started; /* at the first message of BENCH_MEASURE */
