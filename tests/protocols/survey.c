@@ -537,9 +537,9 @@ ON_EVERY_STREAM(survey, does_not_send_what_is_over)
 {
     enum { SIZE = 60000, MOST = 1000 };
     static uint8_t bytes[SIZE + 4];
+    struct spoke_stats stats;
     struct scene scene;
-    int sent = 0, arrived = 0;
-    long size;
+    uint64_t sent = 0, arrived = 0;
 
     set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
     set_survey_time(scene.s, SPOKE_MS);
@@ -547,14 +547,17 @@ ON_EVERY_STREAM(survey, does_not_send_what_is_over)
         cr_assert_eq(spoke_send_bytes(scene.s, bytes, SIZE, SPOKE_DONTWAIT), 0);
     set_survey_time(scene.s, 0);
     sleep_ms(20);
-    while ((size = raw_recv(&scene.peers[0], bytes, sizeof bytes, RAW_QUIET_MS * 3)) == SIZE + 4)
-        arrived++;
-    cr_assert_eq(size, RAW_TIMEOUT);
+    do { /* until it is known of each what became of it */
+        if (!raw_is_quiet(&scene.peers[0], 1)) {
+            cr_assert_eq(raw_recv(&scene.peers[0], bytes, sizeof bytes, RAW_LIMIT_MS), SIZE + 4);
+            arrived++;
+        }
+        stats = stats_of(scene.s);
+    } while (arrived + stats.dropped_peer_full + stats.dropped_expired < sent);
+    cr_assert(raw_is_quiet(&scene.peers[0], RAW_QUIET_MS));
+    cr_assert_eq(arrived + stats.dropped_peer_full + stats.dropped_expired, sent);
     cr_assert_gt(arrived, 0);
-    struct spoke_stats stats = stats_of(scene.s);
     cr_assert_gt(stats.dropped_expired, 0);
-    cr_assert_eq((uint64_t)sent - stats.dropped_peer_full - stats.dropped_expired,
-                 (uint64_t)arrived);
     (void)survey(&scene, 1, "in time");
     clear_scene(&scene, 1);
 }
@@ -663,8 +666,12 @@ ON_EVERY_TRANSPORT(survey, an_answer_that_there_is_no_memory_for_is_lost)
         spk_memory_set_fault(NULL, NULL);
         failed = fault.count >= fault.fail_at;
         cr_assert(rc == 0 || rc == SPOKE_ETIMEDOUT, "%s", spoke_error_name(rc));
-        cr_assert(rc == 0 || failed);
-        lost += rc != 0;
+        if (rc != 0 && !failed) { /* the survey was over before it was looked at: again */
+            failed = true;
+            failures--;
+        } else {
+            lost += rc != 0;
+        }
         spoke_msg_free(m);
         cr_assert_eq(spoke_context_close(c), 0);
         wait_pipes(s, 1);
@@ -721,9 +728,9 @@ ON_EVERY_STREAM(survey, a_callback_gets_the_answers)
             sleep_ms(1);
         cr_assert_eq(count, 2 * round);
     }
-    set_survey_time(scene.s, SPOKE_MS);
+    set_survey_time(scene.s, 50 * SPOKE_MS); /* it has to go out before */
     uint32_t id = survey(&scene, 2, "short");
-    sleep_ms(20);
+    sleep_ms(50);
     raw_send_word(&scene.peers[0], id, "late");
     wait_counter(scene.s, dropped_stale, 1);
     cr_assert_eq(count, 6);

@@ -72,6 +72,16 @@ say_received(int s)
     printf("received %d %s\n", size, size < 0 ? nn_strerror(nn_errno()) : body);
 }
 
+/* What these patterns send reaches those who are connected. */
+static void
+wait_for_each_other(int a, int b)
+{
+    for (int ms = 0; ms < 10000 && (nn_get_statistic(a, NN_STAT_CURRENT_CONNECTIONS) < 1 ||
+                                    nn_get_statistic(b, NN_STAT_CURRENT_CONNECTIONS) < 1);
+         ms++)
+        usleep(1000);
+}
+
 /* ---- tables ---- */
 
 static void
@@ -320,7 +330,7 @@ say_topics(const char *url)
     SAY(nn_setsockopt(sub, NN_SUB, NN_SUB_SUBSCRIBE, "a", 1));
     SAY(nn_setsockopt(sub, NN_SUB, NN_SUB_UNSUBSCRIBE, "a", 1));
     SAY(nn_connect(sub, url));
-    usleep(200000);
+    wait_for_each_other(pub, sub);
     SAY(nn_send(pub, "b no", 4, 0));
     SAY(nn_send(pub, "a yes", 5, 0));
     say_received(sub);
@@ -337,7 +347,7 @@ say_survey(const char *url)
 
     SAY(nn_setsockopt(asks, NN_SURVEYOR, NN_SURVEYOR_DEADLINE, &deadline, sizeof deadline));
     SAY(nn_recv(asks, &byte, 1, 0));
-    usleep(200000);
+    wait_for_each_other(asks, answers);
     SAY(nn_send(asks, "who", 3, 0));
     say_received(answers);
     SAY(nn_send(answers, "me", 2, 0));
@@ -354,7 +364,7 @@ say_bus(const char *url)
 {
     int a = open_and_bind(NN_BUS, url), b = open_and_connect(NN_BUS, url);
 
-    usleep(200000);
+    wait_for_each_other(a, b);
     SAY(nn_send(a, "from a", 6, 0));
     SAY(nn_send(b, "from b", 6, 0));
     say_received(a);
