@@ -145,7 +145,7 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
     if (e->busy_poll_ns == SPOKE_WAIT_ADAPTIVE && usable_cpus() == 1)
         e->busy_poll_ns = SPOKE_WAIT_BLOCK; /* who spins keeps the other one from running */
     e->wait_ns = e->busy_poll_ns;
-    e->spin_credit = e->cork = 0;
+    e->spin_credit = e->spin_debt = e->cork = 0;
     e->tries_per_yield = 4; /* see yield() in loop.c */
     e->tries = 0;
     e->burst = 1;
@@ -153,6 +153,7 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
         e->random = (uint64_t)spk_posix_now(NULL);
     atomic_store(&e->sleeping, false);
     atomic_store(&e->wanted, 0);
+    atomic_store(&e->gives_way, 0);
     e->lease_until_ns = e->sleep_until_ns = 0;
     e->foreign_fd = e->timer_fd = -1;
     atomic_store(&e->stop, false);

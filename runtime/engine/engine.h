@@ -155,9 +155,10 @@ struct spk_engine {
                         meanwhile */
     int in_callback; /* depth of user callbacks on the engine's thread */
     unsigned fork_generation;
-    pthread_t owner;      /* owned: its thread; shared: the library's thread */
-    pthread_mutex_t lock; /* shared only */
-    atomic_uint wanted;   /* threads that wait for it */
+    pthread_t owner;       /* owned: its thread; shared: the library's thread */
+    pthread_mutex_t lock;  /* shared only */
+    atomic_uint wanted;    /* threads that wait for it */
+    atomic_uint gives_way; /* 1: the library's thread sleeps until one of them has had it */
 
     struct spk_link queued; /* operations to hand to the backend at the next turn */
     struct spk_link hot;    /* receives that are tried by plain calls before they are armed, and
@@ -188,8 +189,9 @@ struct spk_engine {
     uint64_t burst; /* changes whenever somebody waits or the loop turns: sends in between are one
                        burst */
     int cork;       /* above 0: sends are gathered until it is 0 again */
-    atomic_bool sleeping;            /* in the kernel: who posts must poke */
-    int spin_credit;                 /* above 0: recent waits were short, spinning pays */
+    atomic_bool sleeping; /* in the kernel: who posts must poke */
+    int spin_credit;      /* above 0: recent waits were short, spinning pays */
+    int spin_debt;        /* how many such waits it takes again, since others wanted the CPU */
     unsigned tries, tries_per_yield; /* of spins, since the last yield */
     spoke_ns lease_until_ns;         /* until then hot receives are left to callers that spin */
     spoke_ns sleep_until_ns;         /* while asleep: when the thread wakes by itself */

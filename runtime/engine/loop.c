@@ -27,6 +27,8 @@
 #define SPIN_BUDGET (60 * SPOKE_US)
 #define SLEPT_SHORT (150 * SPOKE_US)
 #define CREDIT_MOST 16
+#define DEBT_LEAST  64
+#define DEBT_MOST   16384
 #define LEASE       (2 * SPOKE_MS)
 
 /* Tries of a spin between two looks at the clock; and between two yields, which begin often and
@@ -35,6 +37,12 @@
 #define TRIES_PER_YIELD 4u
 #define YIELD_SELDOM    64u
 #define YIELD_SHORT     (2 * SPOKE_US)
+#define YIELD_LONG      (200 * SPOKE_US)
+
+/* Whoever wants the lock of the engine's thread usually has it within PAUSES; else the thread
+ * sleeps until then, at most GIVE_WAY_MOST. */
+#define PAUSES        100
+#define GIVE_WAY_MOST (500 * SPOKE_US)
 
 /* ---- operations ---- */
 
@@ -609,8 +617,10 @@ credit(struct spk_engine *e, spoke_ns waited, bool slept)
 {
     if (waited < (slept ? SLEPT_SHORT : SPIN_BUDGET))
         e->spin_credit += e->spin_credit < CREDIT_MOST ? 1 : 0;
-    else
+    else if (e->spin_credit > 0)
         e->spin_credit = e->spin_credit > 4 ? e->spin_credit - 4 : 0;
+    if (e->spin_credit == CREDIT_MOST)
+        e->spin_debt = 0;
 }
 
 static void
@@ -623,17 +633,36 @@ relax(void)
 #endif
 }
 
-/* Whoever has our message may wait for this very CPU.  Returns how many tries to make before the
- * next yield. */
-static unsigned
-yield(struct spk_engine *e, unsigned tries)
+/* Whoever has our message may wait for this very CPU.  Returns how long that took; others may be
+ * inside meanwhile. */
+static spoke_ns
+yield(struct spk_engine *e)
 {
     spoke_ns start = spk_engine_now(e);
 
     sched_yield();
-    if (spk_engine_now(e) - start > YIELD_SHORT)
-        return TRIES_PER_YIELD;
-    return tries < YIELD_SELDOM ? tries * 2 : tries;
+    return spk_engine_now(e) - start;
+}
+
+/* What a yield has shown: how many tries to make before the next, and whether to spin at all.  On
+ * CPUs that others want too whoever yields waits for all of them, and whoever sleeps is let in
+ * front: so waits sleep, for longer each time that trying again has shown the same. */
+static void
+yielded(struct spk_engine *e, spoke_ns took)
+{
+    e->tries = 0;
+    if (took <= YIELD_SHORT) {
+        if (e->tries_per_yield < YIELD_SELDOM)
+            e->tries_per_yield *= 2;
+        return;
+    }
+    e->tries_per_yield = TRIES_PER_YIELD;
+    if (took > YIELD_LONG) {
+        e->spin_debt = e->spin_debt == 0          ? DEBT_LEAST
+                       : e->spin_debt < DEBT_MOST ? e->spin_debt * 4
+                                                  : DEBT_MOST;
+        e->spin_credit = -e->spin_debt;
+    }
 }
 
 static spoke_ns
@@ -665,8 +694,9 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
         if (e->spinning) /* a caller looks for itself */
             return false;
         if (++e->tries >= e->tries_per_yield) {
-            e->tries_per_yield = yield(e, e->tries_per_yield);
-            e->tries = 0;
+            yielded(e, yield(e));
+            if (e->wait_ns == SPOKE_WAIT_ADAPTIVE && !spinning_pays(e))
+                return false;
         }
         if (tries % TRIES_PER_LOOK == 0 && (until != SPOKE_FOREVER || e->timers.count > 0)) {
             spoke_ns now = spk_engine_now(e);
@@ -830,6 +860,20 @@ futex_wake(atomic_uint *word)
     syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, NULL, NULL, 0);
 }
 
+/* True if a signal handler ended it.  The kernel goes back to sleep by itself after some handlers
+ * (SA_RESTART), but never if there is a time limit: so who wants to be interrupted always has one.
+ */
+static bool
+futex_wait(atomic_uint *word, unsigned value, spoke_ns deadline, bool interruptible)
+{
+    struct timespec time = {.tv_sec = deadline / SPOKE_SECOND, .tv_nsec = deadline % SPOKE_SECOND};
+    bool limited = deadline != SPOKE_FOREVER || interruptible;
+
+    return syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, value,
+                   limited ? &time : NULL, NULL, FUTEX_BITSET_MATCH_ANY) < 0 &&
+           errno == EINTR;
+}
+
 /* The waiter lives on a stack that may be gone by the time of the wake-up; a wake on such an
  * address does nothing. */
 #define WAKES_MOST 16
@@ -858,6 +902,8 @@ leave_shared(struct spk_engine *e)
         }
         e->poke = false;
         pthread_mutex_unlock(&e->lock);
+        if (atomic_load(&e->gives_way) != 0 && atomic_exchange(&e->gives_way, 0) != 0)
+            futex_wake(&e->gives_way);
         if (poke)
             e->backend->poke(e);
         for (int i = 0; i < count; i++)
@@ -883,8 +929,15 @@ spk_engine_give_way(struct spk_engine *e)
     if (atomic_load_explicit(&e->wanted, memory_order_relaxed) == 0 && spk_list_empty(&e->waiters))
         return;
     spk_engine_leave(e);
-    for (int i = 0; i < 16 && atomic_load_explicit(&e->wanted, memory_order_relaxed) > 0; i++)
-        sched_yield();
+    for (int i = 0; i < PAUSES && atomic_load_explicit(&e->wanted, memory_order_relaxed) > 0; i++)
+        relax();
+    if (atomic_load_explicit(&e->wanted, memory_order_relaxed) > 0) {
+        /* First this, then look again: who gets in is no longer counted and then looks at this. */
+        atomic_store(&e->gives_way, 1);
+        if (atomic_load(&e->wanted) > 0)
+            futex_wait(&e->gives_way, 1, spk_engine_now(e) + GIVE_WAY_MOST, false);
+        atomic_store(&e->gives_way, 0);
+    }
     pthread_mutex_lock(&e->lock);
 }
 
@@ -939,20 +992,6 @@ wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_
     return w->chosen ? 0 : rc;
 }
 
-/* True if a signal handler ended it.  The kernel goes back to sleep by itself after some handlers
- * (SA_RESTART), but never if there is a time limit: so who wants to be interrupted always has one.
- */
-static bool
-futex_wait(atomic_uint *word, spoke_ns deadline, bool interruptible)
-{
-    struct timespec time = {.tv_sec = deadline / SPOKE_SECOND, .tv_nsec = deadline % SPOKE_SECOND};
-    bool limited = deadline != SPOKE_FOREVER || interruptible;
-
-    return syscall(SYS_futex, word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, 0,
-                   limited ? &time : NULL, NULL, FUTEX_BITSET_MATCH_ANY) < 0 &&
-           errno == EINTR;
-}
-
 /* The caller looks for its message itself; the engine's thread sleeps meanwhile and leaves the hot
  * receives alone. */
 static void
@@ -960,8 +999,6 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
             spoke_ns budget)
 {
     spoke_ns until = spk_later(start, budget), now = start;
-    unsigned per_yield;
-    bool yields;
 
     if (until > deadline)
         until = deadline;
@@ -974,17 +1011,17 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
         run_tasks(e);
         if (w->chosen)
             break;
-        per_yield = e->tries_per_yield;
-        yields = ++e->tries >= per_yield;
-        spk_engine_leave(e);
-        if (yields)
-            per_yield = yield(e, per_yield);
-        else
+        if (++e->tries >= e->tries_per_yield) {
+            spk_engine_leave(e);
+            spoke_ns took = yield(e);
+            lock(e);
+            yielded(e, took);
+            if (took > YIELD_LONG)
+                now = until;
+        } else {
+            spk_engine_leave(e);
             relax();
-        lock(e);
-        if (yields) {
-            e->tries_per_yield = per_yield;
-            e->tries = 0;
+            lock(e);
         }
         if (tries % TRIES_PER_LOOK == 0)
             now = spk_engine_now(e);
@@ -1023,7 +1060,7 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
             e->poke = true; /* the engine's thread arms them */
         spk_engine_leave(e);
         if (atomic_load_explicit(&w->woken, memory_order_acquire) == 0)
-            interrupted = futex_wait(&w->woken, deadline, interruptible);
+            interrupted = futex_wait(&w->woken, 0, deadline, interruptible);
         lock(e);
     }
     if (w->chosen)
