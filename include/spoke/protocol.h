@@ -74,6 +74,9 @@ struct spoke_protocol {
      * for each, as it does if this slot is NULL. */
     struct spk_pipe *(*send_to)(struct spk_socket *s);
 
+    bool may_send_later; /* send() of a socket that is not raw only queues, whatever happens in
+                            between: the core may have it done by another thread */
+
     /* SPK_READABLE | SPK_WRITABLE as far as recv() and send() would not give SPOKE_EAGAIN. */
     unsigned (*ready)(struct spk_socket *s); /* required */
 

@@ -80,6 +80,7 @@ const struct spoke_protocol spoke_protocol_bus = {
     .received = bus_received,
     .writable = spk_fanout_writable,
     .send = bus_send,
+    .may_send_later = true,
     .ready = spk_fanout_ready,
     .pending = spk_fanout_pending,
 };

@@ -37,6 +37,7 @@ const struct spoke_protocol spoke_protocol_pair = {
     .pipe_removed = spk_one_peer_pipe_removed,
     .writable = spk_one_peer_writable,
     .send = pair_send,
+    .may_send_later = true,
     .send_to = pair_send_to,
     .ready = spk_one_peer_ready,
     .pending = spk_one_peer_pending,

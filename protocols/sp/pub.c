@@ -127,6 +127,7 @@ const struct spoke_protocol spoke_protocol_pub = {
     .received = spk_sp_discard,
     .writable = spk_fanout_writable,
     .send = pub_send,
+    .may_send_later = true,
     .ready = spk_fanout_ready,
     .pending = spk_fanout_pending,
 };

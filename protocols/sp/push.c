@@ -107,6 +107,7 @@ const struct spoke_protocol spoke_protocol_push = {
     .received = spk_sp_discard,
     .writable = push_writable,
     .send = push_send,
+    .may_send_later = true,
     .ready = push_ready,
     .pending = push_pending,
 };

@@ -146,6 +146,7 @@ const struct spoke_protocol spoke_protocol_star = {
     .received = star_received,
     .writable = spk_fanout_writable,
     .send = star_send,
+    .may_send_later = true,
     .ready = spk_fanout_ready,
     .pending = spk_fanout_pending,
 };

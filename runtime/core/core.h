@@ -68,6 +68,7 @@ struct spk_socket {
     uint32_t
         unlooked; /* messages sent while no pipe could take any, since the last look for room */
     bool look;    /* a pipe has given all that was read of it, and more may be there */
+    struct spk_front *front; /* NULL: the engine is owned */
     struct spk_link send_waiters;
     struct spk_context own;   /* what the socket's own calls are about */
     struct spk_link contexts; /* further ones */
@@ -120,6 +121,30 @@ int spk_socket_try_send(struct spk_socket *s, spoke_msg *m); /* as the user's, w
 /* spoke_send() and spoke_recv() in one of the socket's conversations, with the engine entered. */
 int spk_socket_send(struct spk_context *c, spoke_msg *m, int flags);
 int spk_socket_recv(struct spk_context *c, spoke_msg **m, int flags);
+
+/* As many of the first as a send without waiting takes, 0: none now.  What fails is lost. */
+int spk_socket_send_some(struct spk_socket *s, spoke_msg **messages, int count, uint64_t *bytes);
+
+/* ---- front.c ---- */
+int spk_front_open(struct spk_socket *s);
+void spk_front_close(struct spk_front *f); /* frees what is in it */
+/* Any thread, without the engine.  True: done. */
+bool spk_front_recv(spoke_socket *handle, spoke_msg **m);
+bool spk_front_send(spoke_socket *handle, spoke_msg *m);
+/* With the engine. */
+void spk_front_shut_inbox(struct spk_front *f); /* what it has is still to be taken */
+void spk_front_fill(struct spk_front *f);       /* if that pays, and nobody else waits */
+uint32_t spk_front_take(struct spk_front *f, spoke_msg **messages, uint32_t most);
+bool spk_front_has_message(const struct spk_front *f); /* f may be NULL, here and below: no */
+void spk_front_uncount(struct spk_front *f, struct spoke_stats *stats);
+uint64_t spk_front_filter(struct spk_front *f, bool (*keep)(void *ctx, const spoke_msg *m),
+                          void *ctx);
+void spk_front_open_outbox(struct spk_front *f); /* if it may be open */
+void spk_front_shut_outbox(struct spk_front *f);
+bool spk_front_empty_outbox(struct spk_front *f); /* false: it is stuck, nothing may overtake it */
+bool spk_front_is_stuck(const struct spk_front *f);
+void spk_front_try_again(struct spk_front *f); /* soon, if it is stuck */
+uint64_t spk_front_pending(struct spk_front *f, uint64_t *bytes);
 
 /* ---- device.c ---- */
 void spk_device_look(struct spk_device_end *end); /* its socket can do something */

@@ -449,6 +449,8 @@ attach(struct spk_device_end *end)
         ref(end->device);
         end->s = s;
         s->device = end;
+        if (s->front != NULL)
+            spk_front_shut_inbox(s->front);
         spk_context_fail_recv(&s->own, SPOKE_ESTATE);
         spk_socket_check_ready(s);
     }

@@ -232,6 +232,8 @@ spoke_socket_on_message(spoke_socket *handle, spoke_message_f *fn, void *ctx)
     } else if (s->protocol->receives) {
         s->on_message = fn;
         s->on_message_ctx = ctx;
+        if (s->front != NULL)
+            spk_front_shut_inbox(s->front);
         spk_engine_wake_all(e, &s->own.recv_waiters);
         spk_socket_check_ready(s);
     } else {

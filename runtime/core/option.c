@@ -274,6 +274,8 @@ get_event_fd(struct spk_socket *s, int *fd, void *value, size_t *size)
             return SPOKE_ENOTSUP;
         if ((*fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0)
             return spk_error_from_errno(errno);
+        if (s->front != NULL) /* it tells what is there at any time */
+            spk_front_shut_inbox(s->front);
         spk_socket_check_ready(s);
     }
     return give(value, size, fd, sizeof *fd);
@@ -427,6 +429,8 @@ set_socket(void *owner, const char *name, enum spoke_type type, const void *valu
     if ((field = find_field(socket_fields, COUNT(socket_fields), name)) != NULL) {
         if ((rc = set_field(s, field, type, value, size, s->started || s->device != NULL)) != 0)
             return rc;
+        if (s->front != NULL)
+            spk_front_shut_outbox(s->front);
         s->recv_queue.max_messages = (uint32_t)s->recv_queue_most;
         s->recv_queue.max_bytes = s->recv_queue_bytes;
         if (s->protocol->options_changed != NULL)

@@ -502,7 +502,8 @@ spk_socket_take(struct spk_socket *s, spoke_msg **m)
 bool
 spk_socket_has_message(const struct spk_socket *s)
 {
-    return s->recv_queue.count > 0 || !spk_list_empty(&s->stalled);
+    return s->recv_queue.count > 0 || !spk_list_empty(&s->stalled) ||
+           spk_front_has_message(s->front);
 }
 
 bool
@@ -532,6 +533,9 @@ uint64_t
 spk_socket_filter(struct spk_socket *s, bool (*keep)(void *s, const spoke_msg *m))
 {
     uint64_t count = spk_queue_filter(&s->recv_queue, keep, s);
+
+    if (s->front != NULL)
+        count += spk_front_filter(s->front, keep, s);
 
     struct spk_link *last = s->stalled.prev, *link = NULL;
 

@@ -42,6 +42,8 @@ spk_socket_check_ready(struct spk_socket *s)
     ready = s->protocol->ready(s);
     if (s->device != NULL) /* what comes is not for whoever waits on the descriptor */
         ready &= ~(unsigned)SPK_READABLE;
+    if (spk_front_is_stuck(s->front))
+        ready &= ~(unsigned)SPK_WRITABLE;
     set_fd(s->recv_fd, &s->recv_fd_on, (ready & SPK_READABLE) != 0);
     set_fd(s->send_fd, &s->send_fd_on, (ready & SPK_WRITABLE) != 0);
     if (s->on_message != NULL && (ready & SPK_READABLE) != 0)
@@ -59,6 +61,8 @@ spk_socket_wake(struct spk_socket *s, unsigned what)
         else
             spk_engine_wake_one(s->e, &s->own.recv_waiters);
     }
+    if ((what & SPK_WRITABLE) != 0)
+        spk_front_try_again(s->front);
     if ((what & SPK_WRITABLE) != 0 && !spk_list_empty(&s->send_waiters)) {
         if ((what & SPK_ALL) != 0)
             spk_engine_wake_all(s->e, &s->send_waiters);
@@ -135,10 +139,14 @@ new_socket(struct spk_socket **out, const struct spoke_protocol *protocol, struc
         goto free_handle;
     if ((rc = spk_context_init(&s->own, s)) != 0)
         goto close_protocol;
+    if ((rc = spk_front_open(s)) != 0)
+        goto end_context;
     e->on_close = close_all;
     spk_list_append(&e->sockets, &s->link);
     *out = s;
     return 0;
+end_context:
+    spk_context_fini(&s->own);
 close_protocol:
     if (protocol->close != NULL)
         protocol->close(s);
@@ -189,6 +197,10 @@ undelivered(struct spk_socket *s, uint64_t *bytes)
     *bytes = 0;
     if (s->protocol->pending != NULL)
         messages = s->protocol->pending(s, bytes);
+    if (s->front != NULL) {
+        messages += spk_front_pending(s->front, &some);
+        *bytes += some;
+    }
     SPK_LIST_EACH(link, &s->pipes)
     {
         struct spk_pipe *p = SPK_OWNER(link, struct spk_pipe, link);
@@ -245,6 +257,7 @@ finish_close(struct spk_socket *s)
     if (s->protocol->close != NULL)
         s->protocol->close(s);
     spk_events_fini(s);
+    spk_front_close(s->front);
     spk_queue_fini(&s->recv_queue);
     spk_idmap_fini(&s->by_id);
     if (s->recv_fd >= 0)
@@ -321,6 +334,11 @@ spk_socket_start_close(struct spk_socket *s)
     if (s->device != NULL)
         spk_device_end(s->device);
     spk_handle_free(s->handle);
+    if (s->front != NULL) {
+        spk_front_shut_inbox(s->front);
+        spk_front_shut_outbox(s->front);
+        spk_front_empty_outbox(s->front);
+    }
     s->state_now = SPK_SOCKET_LINGERING;
     SPK_LIST_EACH(link, &s->contexts)
     spk_handle_free(SPK_OWNER(link, struct spk_context, link)->handle);
@@ -427,6 +445,8 @@ try_send(struct spk_context *c, spoke_msg *m)
 {
     const struct spoke_protocol *protocol = c->socket->protocol;
 
+    if (spk_front_is_stuck(c->socket->front) && !spk_front_empty_outbox(c->socket->front))
+        return SPOKE_EAGAIN;
     return c == &c->socket->own ? protocol->send(c->socket, m) : protocol->context_send(c, m);
 }
 
@@ -539,18 +559,41 @@ look_for_room(struct spk_context *c, int flags, int count)
 
 /* The first of many, as far as they need no care of their own. */
 static int
-send_plain(struct spk_socket *s, spoke_msg **messages, int count)
+send_plain(struct spk_socket *s, spoke_msg **messages, int count, uint64_t *bytes)
 {
     struct spk_pipe *p = NULL;
-    uint64_t bytes = 0;
+    uint64_t sent = 0;
     int n;
 
     if (s->protocol->send_to != NULL && s->send_expiry_ns == 0)
         p = s->protocol->send_to(s);
-    n = p == NULL ? 0 : spk_pipe_send_many(p, messages, count, &bytes);
+    n = p == NULL ? 0 : spk_pipe_send_many(p, messages, count, &sent);
     s->stats.messages_sent += (uint64_t)n;
-    s->stats.bytes_sent += bytes;
+    s->stats.bytes_sent += sent;
+    *bytes += sent;
     return n;
+}
+
+int
+spk_socket_send_some(struct spk_socket *s, spoke_msg **messages, int count, uint64_t *bytes)
+{
+    int n = send_plain(s, messages, count, bytes), rc;
+    size_t size;
+
+    if (n > 0)
+        return n;
+    size = messages[0]->size;
+    if ((rc = s->protocol->send(s, messages[0])) == SPOKE_EAGAIN)
+        return 0;
+    *bytes += size;
+    if (rc != 0) {
+        spoke_msg_free(messages[0]);
+        spk_socket_lose(s, 1, size);
+        return 1;
+    }
+    s->stats.messages_sent++;
+    s->stats.bytes_sent += size;
+    return 1;
 }
 
 int
@@ -559,6 +602,7 @@ spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
     struct spk_socket *s;
     struct spk_engine *e;
     spoke_ns deadline = 0;
+    uint64_t bytes = 0;
     int rc, done = 0;
 
     if (messages == NULL || count < 0 || (flags & ~(SPOKE_DONTWAIT | SPOKE_MORE)) != 0)
@@ -574,7 +618,8 @@ spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
         goto leave;
     e->cork++;
     while (done < count) {
-        done += send_plain(s, messages + done, count - done);
+        if (!spk_front_is_stuck(s->front))
+            done += send_plain(s, messages + done, count - done, &bytes);
         if (done == count)
             break;
         if (count - done > AHEAD)
@@ -620,14 +665,22 @@ spoke_send(spoke_socket *handle, spoke_msg *m, int flags)
 {
     struct spk_socket *s;
     struct spk_engine *e;
+    void *object;
     int rc;
 
     if (m == NULL || (flags & ~(SPOKE_DONTWAIT | SPOKE_MORE)) != 0)
         return SPOKE_EINVAL;
-    if ((rc = enter(handle, &s)) != 0)
+    if ((rc = spk_handle_try_enter(handle, SPK_HANDLE_SOCKET, &object, &e)) == SPOKE_EAGAIN) {
+        if (spk_front_send(handle, m))
+            return 0;
+        rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, &e);
+    }
+    if (rc != 0)
         return rc;
-    e = s->e;
+    s = object;
     rc = spk_socket_send(&s->own, m, flags);
+    if (rc == 0 && s->front != NULL)
+        spk_front_open_outbox(s->front);
     spk_engine_leave(e);
     return rc;
 }
@@ -637,16 +690,18 @@ int
 spk_socket_recv_some(struct spk_context *c, spoke_msg **messages, int count)
 {
     struct spk_socket *s = c->socket;
-    int rc = 0, done = 0;
+    int rc = 0, done = 0, counted = 0;
 
     *messages = NULL;
+    if (s->front != NULL && c == &s->own)
+        done = counted = (int)spk_front_take(s->front, messages, (uint32_t)count);
     if (s->protocol->recv == NULL)
-        done = spk_socket_take_many(s, messages, count);
+        done += spk_socket_take_many(s, messages + done, count - done);
     while (done < count && (rc = try_recv(c, messages + done)) == 0)
         done++;
-    for (int i = 0; i < done; i++)
+    for (int i = counted; i < done; i++)
         s->stats.bytes_received += messages[i]->size;
-    s->stats.messages_received += (uint64_t)done;
+    s->stats.messages_received += (uint64_t)(done - counted);
     return done > 0 ? done : rc;
 }
 
@@ -730,6 +785,8 @@ spoke_recvv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
         rc = SPOKE_ESTATE;
     else
         rc = recv_in(&s->own, messages, count, flags);
+    if (rc > 0 && count == 1 && s->front != NULL)
+        spk_front_fill(s->front);
     spk_engine_leave(e);
     return rc;
 }
@@ -747,8 +804,10 @@ spoke_recv(spoke_socket *handle, spoke_msg **out, int flags)
 {
     int rc;
 
-    if (out == NULL)
+    if (out == NULL || (flags & ~SPOKE_DONTWAIT) != 0)
         return SPOKE_EINVAL;
+    if (spk_front_recv(handle, out))
+        return 0;
     rc = spoke_recvv(handle, out, 1, flags);
     if (rc != 1)
         *out = NULL;
@@ -820,6 +879,8 @@ spoke_socket_stats(spoke_socket *handle, struct spoke_stats *out)
     if (s->recv_queue.high > s->stats.recv_queue_high) /* else a queue of the protocol's */
         s->stats.recv_queue_high = s->recv_queue.high;
     *out = s->stats;
+    if (s->front != NULL)
+        spk_front_uncount(s->front, out);
     spk_engine_leave(s->e);
     return 0;
 }

@@ -154,6 +154,7 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
     atomic_store(&e->sleeping, false);
     atomic_store(&e->wanted, 0);
     atomic_store(&e->gives_way, 0);
+    atomic_store(&e->errands, NULL);
     e->lease_until_ns = e->sleep_until_ns = 0;
     e->foreign_fd = e->timer_fd = -1;
     atomic_store(&e->stop, false);

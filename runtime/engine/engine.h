@@ -137,6 +137,17 @@ void spk_timers_cancel(struct spk_timers *t, struct spk_timer *timer);
 struct spk_timer *spk_timers_due(struct spk_timers *t,
                                  spoke_ns now); /* takes one out, NULL if none is due */
 
+/* Something that a caller could not do, as another thread had the lock of a shared engine: whoever
+ * has it does it before leaving.  Its memory lives as long as the engine.  Any thread, without the
+ * lock. */
+struct spk_errand {
+    struct spk_errand *next;
+    atomic_bool given; /* and not yet begun */
+    void (*fn)(struct spk_errand *errand);
+};
+void spk_errand_init(struct spk_errand *errand, void (*fn)(struct spk_errand *errand));
+void spk_errand_give(struct spk_engine *e, struct spk_errand *errand); /* harmless if it is given */
+
 /* Called at the start of every turn and before every sleep, to write out what was held back. */
 struct spk_flush {
     struct spk_link link; /* in engine->flushes while there is something to write */
@@ -159,6 +170,8 @@ struct spk_engine {
     pthread_mutex_t lock;  /* shared only */
     atomic_uint wanted;    /* threads that wait for it */
     atomic_uint gives_way; /* 1: the library's thread sleeps until one of them has had it */
+
+    _Atomic(struct spk_errand *) errands; /* the last one given first */
 
     struct spk_link queued; /* operations to hand to the backend at the next turn */
     struct spk_link hot;    /* receives that are tried by plain calls before they are armed, and
@@ -220,6 +233,7 @@ int spk_engine_default(struct spk_engine **out);
 /* Every public call on something that lives on `e` stands between these two.
  * Errors: SPOKE_EFORKED, SPOKE_EWRONGTHREAD. */
 int spk_engine_enter(struct spk_engine *e);
+int spk_engine_try_enter(struct spk_engine *e); /* SPOKE_EAGAIN: another thread has the lock */
 void spk_engine_leave(struct spk_engine *e);
 
 /* Let those in who wait for the lock of a shared engine; by its thread, between turns. */

@@ -9,6 +9,7 @@
 struct slot {
     _Atomic uint64_t tag;
     _Atomic(void *) object;
+    _Atomic(void *) front;
     _Atomic(struct spk_engine *) engine;
     uint32_t next_free;
 };
@@ -39,6 +40,7 @@ spk_handle_new(enum spk_handle_kind kind, void *object, struct spk_engine *e, vo
     tag = ++generation << 20 | (uint64_t)kind << 16;
     atomic_store_explicit(&slots[index].object, object, memory_order_relaxed);
     atomic_store_explicit(&slots[index].engine, e, memory_order_relaxed);
+    atomic_store_explicit(&slots[index].front, NULL, memory_order_relaxed);
     /* After what it names.  Pairs with the load in find(). */
     atomic_store_explicit(&slots[index].tag, tag, memory_order_release);
     pthread_mutex_unlock(&lock);
@@ -71,9 +73,9 @@ spk_handle_free(void *handle)
     pthread_mutex_unlock(&lock);
 }
 
-int
-spk_handle_enter(const void *handle, enum spk_handle_kind kind, void **object,
-                 struct spk_engine **e)
+static int
+enter_by(int (*enter)(struct spk_engine *e), const void *handle, enum spk_handle_kind kind,
+         void **object, struct spk_engine **e)
 {
     struct slot *slot = find(handle, kind);
     int rc;
@@ -81,7 +83,7 @@ spk_handle_enter(const void *handle, enum spk_handle_kind kind, void **object,
     if (slot == NULL)
         return SPOKE_ECLOSED;
     *e = atomic_load_explicit(&slot->engine, memory_order_relaxed);
-    if ((rc = spk_engine_enter(*e)) != 0)
+    if ((rc = enter(*e)) != 0)
         return rc;
     if (find(handle, kind) == NULL) { /* closed while we waited for the lock */
         spk_engine_leave(*e);
@@ -89,6 +91,36 @@ spk_handle_enter(const void *handle, enum spk_handle_kind kind, void **object,
     }
     *object = atomic_load_explicit(&slot->object, memory_order_relaxed);
     return 0;
+}
+
+int
+spk_handle_enter(const void *handle, enum spk_handle_kind kind, void **object,
+                 struct spk_engine **e)
+{
+    return enter_by(spk_engine_enter, handle, kind, object, e);
+}
+
+int
+spk_handle_try_enter(const void *handle, enum spk_handle_kind kind, void **object,
+                     struct spk_engine **e)
+{
+    return enter_by(spk_engine_try_enter, handle, kind, object, e);
+}
+
+void
+spk_handle_set_front(void *handle, void *front)
+{
+    struct slot *slot = &slots[(uintptr_t)handle & 0xffff];
+
+    atomic_store_explicit(&slot->front, front, memory_order_release);
+}
+
+void *
+spk_handle_front(const void *handle, enum spk_handle_kind kind)
+{
+    struct slot *slot = find(handle, kind);
+
+    return slot == NULL ? NULL : atomic_load_explicit(&slot->front, memory_order_acquire);
 }
 
 void *

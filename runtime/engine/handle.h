@@ -28,6 +28,15 @@ void spk_handle_free(void *handle);
 int spk_handle_enter(const void *handle, enum spk_handle_kind kind, void **object,
                      struct spk_engine **e);
 
+/* The same without waiting for the lock: SPOKE_EAGAIN if another thread has it. */
+int spk_handle_try_enter(const void *handle, enum spk_handle_kind kind, void **object,
+                         struct spk_engine **e);
+
+/* What calls without the engine may use, in memory that is never given back: NULL until it is set,
+ * and for handles that are closed. */
+void spk_handle_set_front(void *handle, void *front);
+void *spk_handle_front(const void *handle, enum spk_handle_kind kind);
+
 /* The object without entering, for the few calls that any thread may make on an engine.  NULL if
  * closed. */
 void *spk_handle_peek(const void *handle, enum spk_handle_kind kind);

@@ -227,12 +227,14 @@ lock(struct spk_engine *e)
     atomic_fetch_sub(&e->wanted, 1);
 }
 
+static void leave_shared(struct spk_engine *e);
+
 void
 spk_engine_call_begin(struct spk_engine *e)
 {
     e->in_callback++;
     if (e->shared)
-        pthread_mutex_unlock(&e->lock);
+        leave_shared(e);
 }
 
 void
@@ -820,7 +822,7 @@ spk_engine_sleep_begin(struct spk_engine *e)
     e->info.sleeps++;
     if (e->shared) {
         e->asleep = true;
-        pthread_mutex_unlock(&e->lock);
+        leave_shared(e);
     }
 }
 
@@ -842,16 +844,70 @@ spk_send_now(struct spk_engine *e, int handle, struct iovec *iov, int count)
 
 /* ---- entering, leaving, waiting ---- */
 
+void
+spk_errand_init(struct spk_errand *errand, void (*fn)(struct spk_errand *errand))
+{
+    errand->fn = fn;
+    errand->next = NULL;
+    atomic_init(&errand->given, false);
+}
+
+void
+spk_errand_give(struct spk_engine *e, struct spk_errand *errand)
+{
+    struct spk_errand *first;
+
+    if (!atomic_exchange(&errand->given, true)) {
+        first = atomic_load_explicit(&e->errands, memory_order_relaxed);
+        do
+            errand->next = first;
+        while (!atomic_compare_exchange_weak(&e->errands, &first, errand));
+    }
+    /* Give, then try the lock; who leaves it unlocks, then looks: one of the two does it. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (pthread_mutex_trylock(&e->lock) == 0)
+        spk_engine_leave(e);
+}
+
+static void
+run_errands(struct spk_engine *e)
+{
+    struct spk_errand *errand, *next;
+
+    while (atomic_load_explicit(&e->errands, memory_order_relaxed) != NULL) {
+        for (errand = atomic_exchange(&e->errands, NULL); errand != NULL; errand = next) {
+            next = errand->next;
+            atomic_store(&errand->given, false); /* first: what comes now is given again */
+            errand->fn(errand);
+        }
+        run_tasks(e);
+    }
+}
+
 int
 spk_engine_enter(struct spk_engine *e)
 {
     if (!spk_engine_is_ours(e))
         return SPOKE_EFORKED;
-    if (e->shared)
+    if (e->shared) {
         lock(e);
-    else if (!pthread_equal(e->owner, pthread_self()))
+        run_errands(e); /* the caller's own may be among them */
+    } else if (!pthread_equal(e->owner, pthread_self())) {
         return SPOKE_EWRONGTHREAD;
+    }
     return 0;
+}
+
+int
+spk_engine_try_enter(struct spk_engine *e)
+{
+    if (e->shared && spk_engine_is_ours(e)) {
+        if (pthread_mutex_trylock(&e->lock) != 0)
+            return SPOKE_EAGAIN;
+        run_errands(e);
+        return 0;
+    }
+    return spk_engine_enter(e);
 }
 
 static void
@@ -888,6 +944,7 @@ leave_shared(struct spk_engine *e)
     do {
         int count = 0;
 
+        run_errands(e);
         while (count < WAKES_MOST && (link = spk_list_take(&e->waiters)) != NULL) {
             words[count] = &SPK_OWNER(link, struct spk_waiter, wake)->woken;
             /* Pairs with the acquire in wait_shared(). */
@@ -908,8 +965,11 @@ leave_shared(struct spk_engine *e)
             e->backend->poke(e);
         for (int i = 0; i < count; i++)
             futex_wake(words[i]);
+        atomic_thread_fence(memory_order_seq_cst); /* unlock, then look: see spk_errand_give() */
         if (more)
             lock(e);
+        else if (atomic_load(&e->errands) != NULL)
+            more = pthread_mutex_trylock(&e->lock) == 0;
     } while (more);
 }
 
