@@ -182,6 +182,7 @@ flush_now(struct framing *f)
             spk_pipe_shut(&f->pipe, (int)n);
             return;
         }
+        engine_of(f)->flushed += (uint64_t)n;
         consume(f->out, (size_t)n);
     }
     f->burst = engine_of(f)->burst;

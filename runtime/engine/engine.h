@@ -201,7 +201,10 @@ struct spk_engine {
     uint64_t random;       /* state of spk_engine_random(); sim's open() sets it */
     uint64_t burst; /* changes whenever somebody waits or the loop turns: sends in between are one
                        burst */
-    int cork;       /* above 0: sends are gathered until it is 0 again */
+    uint64_t flushed, flushed_before; /* bytes written by flushes: ever, at the last turn's end */
+    uint32_t stream_turns;            /* turns in which these were many, up to now */
+    bool ticking;         /* asleep for a moment: what is to be flushed has time until then */
+    int cork;             /* above 0: sends are gathered until it is 0 again */
     atomic_bool sleeping; /* in the kernel: who posts must poke */
     int spin_credit;      /* above 0: recent waits were short, spinning pays */
     int spin_debt;        /* how many such waits it takes again, since others wanted the CPU */

@@ -31,6 +31,13 @@
 #define DEBT_MOST   16384
 #define LEASE       (2 * SPOKE_MS)
 
+/* Callers that send on and on, so that STREAM_LEAST bytes were written in each of the last
+ * STREAM_TURNS turns, need no wake-up for each few of their messages: the shared engine's thread
+ * looks after them every TICK, unless they have written themselves what has become enough. */
+#define STREAM_LEAST 1024
+#define STREAM_TURNS 3u
+#define TICK         (50 * SPOKE_US)
+
 /* Tries of a spin between two looks at the clock; and between two yields, which begin often and
  * become seldom while they show that nobody else wants the CPU. */
 #define TRIES_PER_LOOK  4u
@@ -728,6 +735,17 @@ about_to_sleep(struct spk_engine *e)
     return !atomic_load(&e->has_posted) && !(e->stoppable && atomic_load(&e->stop));
 }
 
+/* Is the engine to look after senders in a moment, instead of being woken by them? */
+static bool
+ticks(struct spk_engine *e)
+{
+    bool streaming = e->flushed - e->flushed_before >= STREAM_LEAST;
+
+    e->flushed_before = e->flushed;
+    e->stream_turns = streaming ? e->stream_turns + 1 : 0;
+    return e->shared && e->stream_turns >= STREAM_TURNS;
+}
+
 static bool
 turn(struct spk_engine *e, spoke_ns deadline)
 {
@@ -751,7 +769,10 @@ turn(struct spk_engine *e, spoke_ns deadline)
     if (deadline < limit)
         limit = deadline;
     start = spk_engine_now(e);
-    if (start < limit && spinning_pays(e) && !e->spinning &&
+    e->ticking = ticks(e);
+    if (e->ticking && start + TICK < limit)
+        limit = start + TICK;
+    if (start < limit && !e->ticking && spinning_pays(e) && !e->spinning &&
         !(e->shared && e->lease_until_ns > start)) {
         if (spin(e, start, limit)) {
             credit(e, spk_engine_now(e) - start, false);
@@ -782,6 +803,7 @@ turn(struct spk_engine *e, spoke_ns deadline)
                             : limit > start        ? limit - start
                                                    : 0);
     atomic_store_explicit(&e->sleeping, false, memory_order_relaxed);
+    e->ticking = false;
     slept = limit > start;
     any = run_tasks(e);
     spk_engine_flush(e);
@@ -951,8 +973,9 @@ leave_shared(struct spk_engine *e)
             atomic_store_explicit(words[count++], 1, memory_order_release);
         }
         more = !spk_list_empty(&e->waiters);
-        poke = e->asleep && (e->poke || !spk_list_empty(&e->queued) ||
-                             !spk_list_empty(&e->callbacks) || !spk_list_empty(&e->flushes));
+        poke = e->asleep &&
+               (e->poke || !spk_list_empty(&e->queued) || !spk_list_empty(&e->callbacks) ||
+                (!spk_list_empty(&e->flushes) && !e->ticking));
         if (poke) {
             e->asleep = false; /* one poke is enough */
             e->info.pokes++;
@@ -1116,6 +1139,7 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
         }
         slept = true;
         e->lease_until_ns = 0;
+        spk_engine_flush(e); /* what we wait for may be the answer */
         if (e->hot_count > 0)
             e->poke = true; /* the engine's thread arms them */
         spk_engine_leave(e);
