@@ -896,14 +896,14 @@ run_errands(struct spk_engine *e)
 {
     struct spk_errand *errand, *next;
 
-    while (atomic_load_explicit(&e->errands, memory_order_relaxed) != NULL) {
-        for (errand = atomic_exchange(&e->errands, NULL); errand != NULL; errand = next) {
-            next = errand->next;
-            atomic_store(&errand->given, false); /* first: what comes now is given again */
-            errand->fn(errand);
-        }
-        run_tasks(e);
+    if (atomic_load_explicit(&e->errands, memory_order_relaxed) == NULL)
+        return;
+    for (errand = atomic_exchange(&e->errands, NULL); errand != NULL; errand = next) {
+        next = errand->next;
+        atomic_store(&errand->given, false); /* first: what comes now is given again */
+        errand->fn(errand);
     }
+    run_tasks(e);
 }
 
 int
@@ -954,13 +954,15 @@ futex_wait(atomic_uint *word, unsigned value, spoke_ns deadline, bool interrupti
 
 /* The waiter lives on a stack that may be gone by the time of the wake-up; a wake on such an
  * address does nothing. */
-#define WAKES_MOST 16
+#define WAKES_MOST   16
+#define ERRANDS_MOST 4 /* times that one caller looks after others' errands */
 
 static void
 leave_shared(struct spk_engine *e)
 {
     atomic_uint *words[WAKES_MOST];
     struct spk_link *link;
+    int rounds = 0;
     bool poke, more;
 
     do {
@@ -991,8 +993,10 @@ leave_shared(struct spk_engine *e)
         atomic_thread_fence(memory_order_seq_cst); /* unlock, then look: see spk_errand_give() */
         if (more)
             lock(e);
-        else if (atomic_load(&e->errands) != NULL)
+        else if (atomic_load(&e->errands) != NULL && ++rounds < ERRANDS_MOST)
             more = pthread_mutex_trylock(&e->lock) == 0;
+        else if (rounds == ERRANDS_MOST) /* the library's thread takes over */
+            e->backend->poke(e);
     } while (more);
 }
 
