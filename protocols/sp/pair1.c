@@ -101,6 +101,7 @@ const struct spoke_protocol spoke_protocol_pair1 = {
     .received = pair1_received,
     .writable = spk_one_peer_writable,
     .send = pair1_send,
+    .may_send_later = true,
     .ready = spk_one_peer_ready,
     .pending = spk_one_peer_pending,
 };
