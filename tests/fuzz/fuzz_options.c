@@ -479,9 +479,20 @@ create(struct object *object)
     check_object(object);
 }
 
+/* A dialer that is not `dial-async` waits for its first attempt, and is closed if that fails. */
+static bool
+waits(const struct object *object)
+{
+    for (int i = 0; i < OPTIONS; i++)
+        if (strcmp(options[i].name, SPOKE_OPT_DIAL_ASYNC) == 0)
+            return object->kind == D && object->values[i] == 0;
+    return false;
+}
+
 static void
 start(struct object *object)
 {
+    bool may_fail = waits(object) && !object->closed && !object->started;
     int rc;
 
     if (object->kind == S || object->handle == NULL)
@@ -490,8 +501,10 @@ start(struct object *object)
         rc = spoke_dialer_start(object->handle, 0);
     else
         rc = spoke_listener_start(object->handle, 0);
-    MUST(rc == (object->closed ? SPOKE_ECLOSED : object->started ? SPOKE_ESTATE : 0));
+    if (!may_fail)
+        MUST(rc == (object->closed ? SPOKE_ECLOSED : object->started ? SPOKE_ESTATE : 0));
     x.started |= !object->closed;
+    object->closed |= may_fail && rc != 0;
     object->started |= !object->closed;
 }
 
