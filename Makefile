@@ -27,7 +27,8 @@ bench:
 interop:
 	@scripts/install-deps build test
 	@scripts/build $(BUILD) -DSPOKE_BUILD_TESTS=ON
-	@scripts/run-tests $(BUILD) -R '^interop'
+	@scripts/run-tests $(BUILD) -R '^interop'; code=$$?; \
+		scripts/interop-table $(BUILD) && exit $$code
 
 sanitize:
 	@scripts/install-deps build test
@@ -55,7 +56,7 @@ help:
 	@echo 'make demo       two processes talk, a nanomsg program answers, and what it costs'
 	@echo 'make test       build and run all tests'
 	@echo 'make bench      measure beside the raw kernel and every peer library installed'
-	@echo 'make interop    only the tests against nanomsg and NNG'
+	@echo 'make interop    the tests against nanomsg and NNG, and a table of what works with them'
 	@echo 'make sanitize   all tests under address+undefined and thread sanitizers'
 	@echo 'make fuzz       each fuzz target for FUZZ_SECONDS=60, then coverage (clang)'
 	@echo 'make check      clang-format, include borders, clang-tidy, cppcheck'

@@ -5,6 +5,7 @@
 #ifdef SPOKE_HAVE_NANOMSG
 
 #include <endian.h>
+#include <errno.h>
 #include <nanomsg/bus.h>
 #include <nanomsg/nn.h>
 #include <nanomsg/pair.h>
@@ -12,22 +13,21 @@
 #include <nanomsg/pubsub.h>
 #include <nanomsg/reqrep.h>
 #include <nanomsg/survey.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "tests/support/world.h"
 
-/* Received, with its header on a raw socket; sent again as it is. */
+/* Received, and sent again as it is, `with_header` where that says whom it goes to. */
 static int
-echo(int s, bool raw)
+echo(int s, bool with_header)
 {
     void *body = NULL, *header = NULL;
     struct nn_iovec part = {&body, NN_MSG};
     struct nn_msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
 
-    if (raw) {
+    if (with_header) {
         message.msg_control = &header;
         message.msg_controllen = NN_MSG;
     }
@@ -37,23 +37,28 @@ echo(int s, bool raw)
 }
 
 static int
-echo_for_ever(int s, bool raw)
+echo_for_ever(int s, bool with_header)
 {
-    while (echo(s, raw) == 0) {
+    while (echo(s, with_header) == 0) {
     }
     return 1;
 }
 
 static int
-send_one(int s, const struct errand *e, uint32_t i)
+send_sized(int s, size_t size, uint32_t seed)
 {
-    size_t size = stranger_size(e->many, i);
     void *body = nn_allocmsg(size, 0);
 
     if (body == NULL)
         return 1;
-    pattern_fill(body, size, i);
+    pattern_fill(body, size, seed);
     return nn_send(s, &body, NN_MSG, 0) < 0;
+}
+
+static int
+send_one(int s, const struct errand *e, uint32_t i)
+{
+    return send_sized(s, stranger_size(e->many, i), i);
 }
 
 static int
@@ -67,7 +72,7 @@ receive_one(int s, const struct errand *e, uint32_t i)
         return 1;
     bool right = (size_t)got == size && pattern_holds(body, size, i);
     nn_freemsg(body);
-    return !right;
+    return got == (int)PING ? receive_one(s, e, i) : !right;
 }
 
 /* ---- raw requests: their header travels in a control block, behind its size ---- */
@@ -83,7 +88,7 @@ make_id(uint8_t id[ID_BYTES], uint32_t i)
 }
 
 static int
-send_raw(int s, const struct errand *e, uint32_t i)
+send_raw(int s, size_t size, uint32_t i)
 {
     union {
         struct nn_cmsghdr header;
@@ -92,7 +97,7 @@ send_raw(int s, const struct errand *e, uint32_t i)
                             .cmsg_level = PROTO_SP,
                             .cmsg_type = SP_HDR}};
     uint8_t *data = NN_CMSG_DATA(&control.header);
-    size_t size = stranger_size(e->many, i), id_size = ID_BYTES;
+    size_t id_size = ID_BYTES;
     void *body = nn_allocmsg(size, 0);
     struct nn_iovec part = {&body, NN_MSG};
     struct nn_msghdr message = {.msg_iov = &part,
@@ -128,28 +133,110 @@ receive_raw(int s, const struct errand *e, uint32_t i)
                  memcmp(data + sizeof id_size, id, ID_BYTES) == 0;
     nn_freemsg(body);
     nn_freemsg(control);
-    return !right;
+    return got == (int)PING ? receive_raw(s, e, i) : !right;
+}
+
+/* Only they have an id in front. */
+static bool
+has_id(const struct errand *e)
+{
+    return e->raw && (e->deed == ASK_REQ || e->deed == ASK_SURVEYOR);
+}
+
+/* The others wait until somebody is there. */
+static bool
+drops_what_nobody_hears(const struct errand *e)
+{
+    return e->deed == ASK_BUS || e->deed == ASK_SURVEYOR;
 }
 
 static int
-ask(int s, const struct errand *e)
+ask_one(int s, const struct errand *e, size_t size, uint32_t i)
 {
-    bool raw = e->deed == ASK_RAW || e->deed == SURVEY_RAW;
+    return has_id(e) ? send_raw(s, size, i) : send_sized(s, size, i);
+}
 
+static int
+set_patience(int s, int ms)
+{
+    return nn_setsockopt(s, NN_SOL_SOCKET, NN_RCVTIMEO, &ms, sizeof ms) < 0;
+}
+
+/* Ask until there is an answer, each time with more patience.  A request or survey ends the one
+ * before; answers that come late are known by their size. */
+static int
+reach(int s, const struct errand *e)
+{
+    void *body = NULL;
+    int got = -1;
+
+    for (int patience_ms = 20; got < 0; patience_ms *= 2) {
+        if (patience_ms > LONGEST_PATIENCE_MS || set_patience(s, patience_ms) != 0 ||
+            ask_one(s, e, PING, 0) != 0)
+            return 1;
+        got = nn_recv(s, &body, NN_MSG, 0);
+        if (got < 0 && nn_errno() != ETIMEDOUT)
+            return 1;
+    }
+    nn_freemsg(body);
+    return set_patience(s, -1);
+}
+
+static int
+ask_all(int s, const struct errand *e)
+{
     for (uint32_t i = 0; i < e->count; i++) {
-        if ((raw ? send_raw(s, e, i) : send_one(s, e, i)) != 0 ||
-            (raw ? receive_raw(s, e, i) : receive_one(s, e, i)) != 0)
+        if (ask_one(s, e, stranger_size(e->many, i), i) != 0 ||
+            (has_id(e) ? receive_raw(s, e, i) : receive_one(s, e, i)) != 0)
             return 1;
     }
     return 0;
 }
 
-static int
-ask_when_told(int s, const struct errand *e)
+/* How many connections there have been. */
+static uint64_t
+connections(int s)
 {
-    char word[8];
+    return nn_get_statistic(s, NN_STAT_ESTABLISHED_CONNECTIONS) +
+           nn_get_statistic(s, NN_STAT_ACCEPTED_CONNECTIONS);
+}
 
-    return nn_recv(s, word, sizeof word, 0) < 0 ? 1 : ask(s, e);
+/* Send what costs the connection, and go on with the next.  The next request would take this one
+ * back if it had not gone yet, so wait for what comes of it; and one that is raw could still go to
+ * the old connection. */
+static int
+exceed(int s, const struct errand *e, size_t size)
+{
+    uint64_t before = connections(s);
+
+    if (ask_one(s, e, size, 0) != 0)
+        return 1;
+    while (connections(s) == before)
+        usleep(1000);
+    if (reach(s, e) != 0)
+        return 1;
+    while (nn_get_statistic(s, NN_STAT_CURRENT_CONNECTIONS) != 1)
+        usleep(1000);
+    return 0;
+}
+
+static int
+ask(int s, const struct errand *e)
+{
+    int deadline_ms = 2 * LONGEST_PATIENCE_MS;
+
+    if (e->deed == ASK_SURVEYOR && !e->raw &&
+        nn_setsockopt(s, NN_SURVEYOR, NN_SURVEYOR_DEADLINE, &deadline_ms, sizeof deadline_ms) < 0)
+        return 1;
+    if ((drops_what_nobody_hears(e) && reach(s, e) != 0) || ask_all(s, e) != 0)
+        return 11;
+    if (!e->exceeds)
+        return 0;
+    if (exceed(s, e, OVER_OURS) != 0 || ask_all(s, e) != 0)
+        return 12;
+    if (!e->listens) /* a dialer does not get over it: matrix.c */
+        return 0;
+    return exceed(s, e, PROVOCATION) != 0 || ask_all(s, e) != 0 ? 13 : 0;
 }
 
 static int
@@ -175,19 +262,21 @@ sink(int s, const struct errand *e)
     return echo_for_ever(s, false);
 }
 
+/* What is over our limit comes behind the first round, and then behind every fourth: who has lost
+ * the connection hears all the others meanwhile. */
 static int
-give(int s, const struct errand *e)
+send_for_ever(int s, const struct errand *e)
 {
-    do {
+    for (unsigned round = 0;; round++) {
         for (uint32_t i = 0; i < e->count; i++) {
             if (send_one(s, e, i) != 0)
                 return 1;
             if (e->deed == PUBLISHES)
                 usleep(1000);
         }
-    } while (e->deed == PUBLISHES);
-    pause();
-    return 1;
+        if (e->exceeds && round % 4 == 0 && send_sized(s, OVER_OURS, 0) != 0)
+            return 1;
+    }
 }
 
 static int
@@ -209,25 +298,21 @@ subscribe(int s)
 static int
 open_socket(const struct errand *e)
 {
-    bool raw = e->deed == ECHO_RAW_REP || e->deed == ASK_RAW || e->deed == ECHO_RAW_RESPONDENT ||
-               e->deed == SURVEY_RAW;
-    int domain = raw ? AF_SP_RAW : AF_SP;
+    int domain = e->raw ? AF_SP_RAW : AF_SP;
 
     switch (e->deed) {
-    case ECHO_REP:
-    case ECHO_RAW_REP: return nn_socket(domain, NN_REP);
-    case ASK:
-    case ASK_RAW: return nn_socket(domain, NN_REQ);
-    case ECHO_RESPONDENT:
-    case ECHO_RAW_RESPONDENT: return nn_socket(domain, NN_RESPONDENT);
-    case SURVEY:
-    case SURVEY_RAW: return nn_socket(domain, NN_SURVEYOR);
+    case ECHO_REP: return nn_socket(domain, NN_REP);
+    case ASK_REQ: return nn_socket(domain, NN_REQ);
+    case ECHO_RESPONDENT: return nn_socket(domain, NN_RESPONDENT);
+    case ASK_SURVEYOR: return nn_socket(domain, NN_SURVEYOR);
     case ECHO_PAIR:
+    case ASK_PAIR:
     case SOURCE:
     case SINK: return nn_socket(domain, NN_PAIR);
     case ECHO_BUS:
     case ASK_BUS: return nn_socket(domain, NN_BUS);
-    case ECHO_PAIR1: return -1;
+    case ECHO_PAIR1:
+    case ASK_PAIR1: return -1;
     case PUSHES: return nn_socket(domain, NN_PUSH);
     case PULLS: return nn_socket(domain, NN_PULL);
     case PUBLISHES: return nn_socket(domain, NN_PUB);
@@ -236,44 +321,30 @@ open_socket(const struct errand *e)
     return -1;
 }
 
-/* A survey is for those who are there: wait until somebody is. */
-static int
-survey(int s, const struct errand *e)
-{
-    int deadline_ms = 30000;
-
-    if (e->deed == SURVEY &&
-        nn_setsockopt(s, NN_SURVEYOR, NN_SURVEYOR_DEADLINE, &deadline_ms, sizeof deadline_ms) < 0)
-        return 1;
-    while (nn_get_statistic(s, NN_STAT_CURRENT_CONNECTIONS) == 0)
-        poll(NULL, 0, 5);
-    return ask(s, e);
-}
-
 int
 nanomsg_run(const struct errand *e)
 {
-    int s = open_socket(e);
+    int s = open_socket(e), limit = (int)THEIR_LIMIT, reconnect_ms = 10;
 
-    if (s < 0 || (e->listens ? nn_bind(s, e->url) : nn_connect(s, e->url)) < 0)
+    if (s < 0 || nn_setsockopt(s, NN_SOL_SOCKET, NN_RCVMAXSIZE, &limit, sizeof limit) < 0 ||
+        nn_setsockopt(s, NN_SOL_SOCKET, NN_RECONNECT_IVL, &reconnect_ms, sizeof reconnect_ms) < 0 ||
+        (e->listens ? nn_bind(s, e->url) : nn_connect(s, e->url)) < 0)
         return 3;
     switch (e->deed) {
     case ECHO_REP:
-    case ECHO_RESPONDENT:
+    case ECHO_RESPONDENT: return echo_for_ever(s, e->raw);
     case ECHO_PAIR:
     case ECHO_PAIR1:
     case ECHO_BUS: return echo_for_ever(s, false);
-    case ASK_BUS: return ask_when_told(s, e);
-    case ECHO_RAW_RESPONDENT:
-    case ECHO_RAW_REP: return echo_for_ever(s, true);
-    case ASK:
-    case ASK_RAW: return ask(s, e);
-    case SURVEY:
-    case SURVEY_RAW: return survey(s, e);
+    case ASK_REQ:
+    case ASK_SURVEYOR:
+    case ASK_PAIR:
+    case ASK_PAIR1:
+    case ASK_BUS: return ask(s, e);
     case SOURCE: return source(s, e);
     case SINK: return sink(s, e);
     case PUSHES:
-    case PUBLISHES: return give(s, e);
+    case PUBLISHES: return send_for_ever(s, e);
     case PULLS:
     case SUBSCRIBES: return take(s, e);
     }
@@ -281,20 +352,6 @@ nanomsg_run(const struct errand *e)
 }
 
 #else
-
-/* A survey is for those who are there: wait until somebody is. */
-static int
-survey(int s, const struct errand *e)
-{
-    int deadline_ms = 30000;
-
-    if (e->deed == SURVEY &&
-        nn_setsockopt(s, NN_SURVEYOR, NN_SURVEYOR_DEADLINE, &deadline_ms, sizeof deadline_ms) < 0)
-        return 1;
-    while (nn_get_statistic(s, NN_STAT_CURRENT_CONNECTIONS) == 0)
-        poll(NULL, 0, 5);
-    return ask(s, e);
-}
 
 int
 nanomsg_run(const struct errand *e)

@@ -16,7 +16,6 @@
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/protocol/survey0/respond.h>
 #include <nng/protocol/survey0/survey.h>
-#include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
@@ -24,35 +23,45 @@
 #include "tests/support/world.h"
 
 static int
-echo_for_ever(nng_socket s)
+echo_for_ever(nng_socket s, const struct errand *e)
 {
     nng_msg *m;
 
     while (nng_recvmsg(s, &m, 0) == 0) {
+        if (e->raw && e->deed == ECHO_BUS)
+            nng_msg_header_clear(m); /* it would keep the message from where it came from */
         if (nng_sendmsg(s, m, 0) != 0)
             break;
     }
     return 1;
 }
 
+/* The word in front of the i-th message on a raw socket, where there is one. */
 static bool
-is_raw(const struct errand *e)
+header_word(const struct errand *e, uint32_t i, uint32_t *word)
 {
-    return e->deed == ASK_RAW || e->deed == SURVEY_RAW;
+    *word = e->deed == ASK_PAIR1 ? 0 : 0x80000000u | i; /* hops; an id */
+    return e->raw && (e->deed == ASK_REQ || e->deed == ASK_SURVEYOR || e->deed == ASK_PAIR1);
+}
+
+static int
+send_sized(nng_socket s, const struct errand *e, size_t size, uint32_t i)
+{
+    nng_msg *m;
+    uint32_t word;
+
+    if (nng_msg_alloc(&m, size) != 0)
+        return 1;
+    pattern_fill(nng_msg_body(m), size, i);
+    if (header_word(e, i, &word) && nng_msg_header_append_u32(m, word) != 0)
+        return 1;
+    return nng_sendmsg(s, m, 0) != 0;
 }
 
 static int
 send_one(nng_socket s, const struct errand *e, uint32_t i)
 {
-    size_t size = stranger_size(e->many, i);
-    nng_msg *m;
-
-    if (nng_msg_alloc(&m, size) != 0)
-        return 1;
-    pattern_fill(nng_msg_body(m), size, i);
-    if (is_raw(e) && nng_msg_header_append_u32(m, 0x80000000u | i) != 0)
-        return 1;
-    return nng_sendmsg(s, m, 0) != 0;
+    return send_sized(s, e, stranger_size(e->many, i), i);
 }
 
 static int
@@ -60,19 +69,22 @@ receive_one(nng_socket s, const struct errand *e, uint32_t i)
 {
     size_t size = stranger_size(e->many, i);
     nng_msg *m;
-    uint32_t id = 0x80000000u | i;
+    uint32_t word, got;
 
-    if (nng_recvmsg(s, &m, 0) != 0)
-        return 1;
+    do {
+        if (nng_recvmsg(s, &m, 0) != 0)
+            return 1;
+    } while (nng_msg_len(m) == PING && (nng_msg_free(m), true));
     bool right = nng_msg_len(m) == size && pattern_holds(nng_msg_body(m), size, i);
-    if (is_raw(e) && (nng_msg_header_trim_u32(m, &id) != 0 || id != (0x80000000u | i)))
+    if (header_word(e, i, &word) &&
+        (nng_msg_header_trim_u32(m, &got) != 0 || (e->deed != ASK_PAIR1 && got != word)))
         right = false;
     nng_msg_free(m);
     return !right;
 }
 
 static int
-ask(nng_socket s, const struct errand *e)
+ask_all(nng_socket s, const struct errand *e)
 {
     for (uint32_t i = 0; i < e->count; i++) {
         if (send_one(s, e, i) != 0 || receive_one(s, e, i) != 0)
@@ -81,15 +93,81 @@ ask(nng_socket s, const struct errand *e)
     return 0;
 }
 
+/* Ask until there is an answer, each time with more patience.  A request or survey ends the one
+ * before; answers that come late are known by their size. */
 static int
-ask_when_told(nng_socket s, const struct errand *e)
+reach(nng_socket s, const struct errand *e)
 {
     nng_msg *m;
+    int rc = NNG_ETIMEDOUT;
 
-    if (nng_recvmsg(s, &m, 0) != 0)
+    for (int patience_ms = 20; rc == NNG_ETIMEDOUT; patience_ms *= 2) {
+        if (patience_ms > LONGEST_PATIENCE_MS ||
+            nng_socket_set_ms(s, NNG_OPT_RECVTIMEO, patience_ms) != 0 ||
+            send_sized(s, e, PING, 0) != 0)
+            return 1;
+        rc = nng_recvmsg(s, &m, 0);
+    }
+    if (rc != 0)
         return 1;
     nng_msg_free(m);
-    return ask(s, e);
+    return nng_socket_set_ms(s, NNG_OPT_RECVTIMEO, NNG_DURATION_INFINITE);
+}
+
+/* The others wait until somebody is there. */
+static bool
+drops_what_nobody_hears(const struct errand *e)
+{
+    return e->deed == ASK_BUS || e->deed == ASK_SURVEYOR;
+}
+
+static atomic_uint connections, ended; /* there have been */
+
+/* PAIR turns some away: these end without having been. */
+static void
+on_pipe(nng_pipe p, nng_pipe_ev event, void *ctx)
+{
+    (void)p, (void)ctx;
+    if (event == NNG_PIPE_EV_ADD_POST)
+        connections++;
+    else
+        ended++;
+}
+
+/* Send what costs the connection, and go on with the next.  The next request would take this one
+ * back if it had not gone yet, so wait for what comes of it; and one that is raw could still go to
+ * the old connection. */
+static int
+exceed(nng_socket s, const struct errand *e, size_t size)
+{
+    unsigned before = connections;
+
+    if (send_sized(s, e, size, 0) != 0)
+        return 1;
+    while (connections == before)
+        usleep(1000);
+    if (reach(s, e) != 0)
+        return 1;
+    while (e->deed == ASK_REQ && e->raw && connections - ended != 1)
+        usleep(1000);
+    return 0;
+}
+
+static int
+ask(nng_socket s, const struct errand *e)
+{
+    if (e->deed == ASK_SURVEYOR && !e->raw &&
+        nng_socket_set_ms(s, NNG_OPT_SURVEYOR_SURVEYTIME, 2 * LONGEST_PATIENCE_MS) != 0)
+        return 1;
+    if ((drops_what_nobody_hears(e) && reach(s, e) != 0) || ask_all(s, e) != 0)
+        return 11;
+    if (!e->exceeds)
+        return 0;
+    if (exceed(s, e, OVER_OURS) != 0 || ask_all(s, e) != 0)
+        return 12;
+    if (exceed(s, e, PROVOCATION) != 0 || ask_all(s, e) != 0)
+        return 13;
+    return 0;
 }
 
 static int
@@ -114,22 +192,24 @@ sink(nng_socket s, const struct errand *e)
         failed = receive_one(s, e, i);
     strcpy(word, failed ? "bad" : "good");
     nng_send(s, word, 4, 0);
-    return echo_for_ever(s);
+    return echo_for_ever(s, e);
 }
 
+/* What is over our limit comes behind the first round, and then behind every fourth: who has lost
+ * the connection hears all the others meanwhile. */
 static int
-give(nng_socket s, const struct errand *e)
+send_for_ever(nng_socket s, const struct errand *e)
 {
-    do {
+    for (unsigned round = 0;; round++) {
         for (uint32_t i = 0; i < e->count; i++) {
             if (send_one(s, e, i) != 0)
                 return 1;
             if (e->deed == PUBLISHES)
                 usleep(1000);
         }
-    } while (e->deed == PUBLISHES);
-    pause();
-    return 1;
+        if (e->exceeds && round % 4 == 0 && send_sized(s, e, OVER_OURS, 0) != 0)
+            return 1;
+    }
 }
 
 static int
@@ -151,21 +231,19 @@ open_sub(nng_socket *s)
 }
 
 static int
-open_socket(nng_socket *s, const struct errand *e)
+open_cooked(nng_socket *s, enum deed deed)
 {
-    switch (e->deed) {
+    switch (deed) {
     case ECHO_REP: return nng_rep0_open(s);
-    case ECHO_RAW_REP: return nng_rep0_open_raw(s);
-    case ASK: return nng_req0_open(s);
-    case ASK_RAW: return nng_req0_open_raw(s);
+    case ASK_REQ: return nng_req0_open(s);
     case ECHO_RESPONDENT: return nng_respondent0_open(s);
-    case ECHO_RAW_RESPONDENT: return nng_respondent0_open_raw(s);
-    case SURVEY: return nng_surveyor0_open(s);
-    case SURVEY_RAW: return nng_surveyor0_open_raw(s);
+    case ASK_SURVEYOR: return nng_surveyor0_open(s);
     case ECHO_PAIR:
+    case ASK_PAIR:
     case SOURCE:
     case SINK: return nng_pair0_open(s);
-    case ECHO_PAIR1: return nng_pair1_open(s);
+    case ECHO_PAIR1:
+    case ASK_PAIR1: return nng_pair1_open(s);
     case ECHO_BUS:
     case ASK_BUS: return nng_bus0_open(s);
     case PUSHES: return nng_push0_open(s);
@@ -176,24 +254,28 @@ open_socket(nng_socket *s, const struct errand *e)
     return -1;
 }
 
-static atomic_bool somebody; /* is there */
-
-static void
-on_pipe(nng_pipe p, nng_pipe_ev event, void *ctx)
-{
-    (void)p, (void)event, (void)ctx;
-    somebody = true;
-}
-
-/* A survey is for those who are there: wait until somebody is. */
 static int
-survey(nng_socket s, const struct errand *e)
+open_raw(nng_socket *s, enum deed deed)
 {
-    if (e->deed == SURVEY && nng_socket_set_ms(s, NNG_OPT_SURVEYOR_SURVEYTIME, 30000) != 0)
-        return 1;
-    while (!somebody)
-        poll(NULL, 0, 5);
-    return ask(s, e);
+    switch (deed) {
+    case ECHO_REP: return nng_rep0_open_raw(s);
+    case ASK_REQ: return nng_req0_open_raw(s);
+    case ECHO_RESPONDENT: return nng_respondent0_open_raw(s);
+    case ASK_SURVEYOR: return nng_surveyor0_open_raw(s);
+    case ECHO_PAIR:
+    case ASK_PAIR:
+    case SOURCE:
+    case SINK: return nng_pair0_open_raw(s);
+    case ECHO_PAIR1:
+    case ASK_PAIR1: return nng_pair1_open_raw(s);
+    case ECHO_BUS:
+    case ASK_BUS: return nng_bus0_open_raw(s);
+    case PUSHES: return nng_push0_open_raw(s);
+    case PULLS: return nng_pull0_open_raw(s);
+    case PUBLISHES: return nng_pub0_open_raw(s);
+    case SUBSCRIBES: return nng_sub0_open_raw(s); /* which filters nothing */
+    }
+    return -1;
 }
 
 int
@@ -201,30 +283,31 @@ nng_run(const struct errand *e)
 {
     nng_socket s;
 
-    if (open_socket(&s, e) != 0)
+    if ((e->raw ? open_raw(&s, e->deed) : open_cooked(&s, e->deed)) != 0 ||
+        nng_socket_set_size(s, NNG_OPT_RECVMAXSZ, THEIR_LIMIT) != 0)
         return 3;
     nng_socket_set_ms(s, NNG_OPT_RECONNMINT, 10);
+    nng_socket_set_int(s, NNG_OPT_RECVBUF, 128); /* a raw SUB drops what it has no room for */
     nng_pipe_notify(s, NNG_PIPE_EV_ADD_POST, on_pipe, NULL);
+    nng_pipe_notify(s, NNG_PIPE_EV_REM_POST, on_pipe, NULL);
     if ((e->listens ? nng_listen(s, e->url, NULL, 0)
                     : nng_dial(s, e->url, NULL, NNG_FLAG_NONBLOCK)) != 0)
         return 3;
     switch (e->deed) {
     case ECHO_REP:
-    case ECHO_RAW_REP:
     case ECHO_RESPONDENT:
-    case ECHO_RAW_RESPONDENT:
     case ECHO_PAIR:
     case ECHO_PAIR1:
-    case ECHO_BUS: return echo_for_ever(s);
-    case ASK_BUS: return ask_when_told(s, e);
-    case ASK:
-    case ASK_RAW: return ask(s, e);
-    case SURVEY:
-    case SURVEY_RAW: return survey(s, e);
+    case ECHO_BUS: return echo_for_ever(s, e);
+    case ASK_REQ:
+    case ASK_SURVEYOR:
+    case ASK_PAIR:
+    case ASK_PAIR1:
+    case ASK_BUS: return ask(s, e);
     case SOURCE: return source(s, e);
     case SINK: return sink(s, e);
     case PUSHES:
-    case PUBLISHES: return give(s, e);
+    case PUBLISHES: return send_for_ever(s, e);
     case PULLS:
     case SUBSCRIBES: return take(s, e);
     }
@@ -232,26 +315,6 @@ nng_run(const struct errand *e)
 }
 
 #else
-
-static atomic_bool somebody; /* is there */
-
-static void
-on_pipe(nng_pipe p, nng_pipe_ev event, void *ctx)
-{
-    (void)p, (void)event, (void)ctx;
-    somebody = true;
-}
-
-/* A survey is for those who are there: wait until somebody is. */
-static int
-survey(nng_socket s, const struct errand *e)
-{
-    if (e->deed == SURVEY && nng_socket_set_ms(s, NNG_OPT_SURVEYOR_SURVEYTIME, 30000) != 0)
-        return 1;
-    while (!somebody)
-        poll(NULL, 0, 5);
-    return ask(s, e);
-}
 
 int
 nng_run(const struct errand *e)

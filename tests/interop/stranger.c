@@ -10,15 +10,17 @@ static int
 run_stranger(const char *argument)
 {
     struct errand e;
-    int library, deed, listens, many;
+    int library, deed, listens, raw, many, exceeds;
 
-    if (sscanf(argument, "%d %d %d %d %u %159s", &library, &deed, &listens, &many, &e.count,
-               e.url) != 6)
+    if (sscanf(argument, "%d %d %d %d %d %d %u %159s", &library, &deed, &listens, &raw, &many,
+               &exceeds, &e.count, e.url) != 8)
         return 2;
     e.library = (enum library)library;
     e.deed = (enum deed)deed;
     e.listens = listens != 0;
+    e.raw = raw != 0;
     e.many = many != 0;
+    e.exceeds = exceeds != 0;
     return e.library == NANOMSG ? nanomsg_run(&e) : nng_run(&e);
 }
 
@@ -29,8 +31,8 @@ stranger_send_on(const struct errand *e)
 {
     char argument[256];
 
-    snprintf(argument, sizeof argument, "%d %d %d %d %u %s", (int)e->library, (int)e->deed,
-             e->listens, e->many, e->count, e->url);
+    snprintf(argument, sizeof argument, "%d %d %d %d %d %d %u %s", (int)e->library, (int)e->deed,
+             e->listens, e->raw, e->many, e->exceeds, e->count, e->url);
     return program_start("stranger", argument);
 }
 
@@ -58,7 +60,7 @@ stranger_is_here(enum library library)
 size_t
 stranger_size(bool many, uint32_t i)
 {
-    static const size_t sizes[] = {0, 1, 64, 4096, 1024 * 1024 - 64};
+    static const size_t sizes[ALL_SIZES] = {0, 1, 64, 4096, 1024 * 1024};
 
-    return many ? 8 + i % 90 : sizes[i % (sizeof sizes / sizeof sizes[0])];
+    return many ? 8 + i % 90 : sizes[i % ALL_SIZES];
 }
