@@ -182,7 +182,7 @@ flush_now(struct framing *f)
             spk_pipe_shut(&f->pipe, (int)n);
             return;
         }
-        engine_of(f)->flushed += (uint64_t)n;
+        engine_of(f)->written += (uint64_t)n;
         consume(f->out, (size_t)n);
     }
     f->burst = engine_of(f)->burst;
@@ -218,6 +218,7 @@ on_sent(struct spk_op *op, int result)
     }
     if (f->out == NULL) /* it was the handshake */
         return;
+    engine_of(f)->written += (uint64_t)result;
     consume(f->out, (size_t)result);
     if (f->out->bytes > 0)
         flush_now(f);

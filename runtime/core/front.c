@@ -11,7 +11,7 @@
 
 #include "runtime/core/core.h"
 
-#define OUTBOX      128u  /* messages */
+#define OUTBOX      512u  /* messages */
 #define OUTBOX_BODY 4096u /* bytes of one; larger ones are worth waiting for the lock */
 #define INBOX       32u
 #define INBOX_LEAST 4u /* that are worth it */

@@ -149,7 +149,7 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
     e->tries_per_yield = 4; /* see yield() in loop.c */
     e->tries = 0;
     e->burst = 1;
-    e->flushed = e->flushed_before = 0;
+    e->written = e->written_before = 0;
     e->stream_turns = 0;
     e->ticking = false;
     if (getrandom(&e->random, sizeof e->random, GRND_NONBLOCK) < 0)

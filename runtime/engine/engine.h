@@ -201,8 +201,9 @@ struct spk_engine {
     uint64_t random;       /* state of spk_engine_random(); sim's open() sets it */
     uint64_t burst; /* changes whenever somebody waits or the loop turns: sends in between are one
                        burst */
-    uint64_t flushed, flushed_before; /* bytes written by flushes: ever, at the last turn's end */
-    uint32_t stream_turns;            /* turns in which these were many, up to now */
+    uint64_t written, written_before; /* bytes of messages that had waited for each other: ever, and
+                                         at the end of the last turn */
+    uint32_t stream_turns;            /* of the last turns, those in which these were many */
     bool ticking;         /* asleep for a moment: what is to be flushed has time until then */
     int cork;             /* above 0: sends are gathered until it is 0 again */
     atomic_bool sleeping; /* in the kernel: who posts must poke */
@@ -236,7 +237,7 @@ int spk_engine_default(struct spk_engine **out);
 /* Every public call on something that lives on `e` stands between these two.
  * Errors: SPOKE_EFORKED, SPOKE_EWRONGTHREAD. */
 int spk_engine_enter(struct spk_engine *e);
-int spk_engine_try_enter(struct spk_engine *e); /* SPOKE_EAGAIN: another thread has the lock */
+int spk_engine_try_enter(struct spk_engine *e); /* SPOKE_EAGAIN: others have or want the lock */
 void spk_engine_leave(struct spk_engine *e);
 
 /* Let those in who wait for the lock of a shared engine; by its thread, between turns. */

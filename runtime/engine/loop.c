@@ -31,12 +31,13 @@
 #define DEBT_MOST   16384
 #define LEASE       (2 * SPOKE_MS)
 
-/* Callers that send on and on, so that STREAM_LEAST bytes were written in each of the last
+/* Callers that send on and on, so that STREAM_LEAST bytes were written in each of some
  * STREAM_TURNS turns, need no wake-up for each few of their messages: the shared engine's thread
  * looks after them every TICK, unless they have written themselves what has become enough. */
-#define STREAM_LEAST 1024
-#define STREAM_TURNS 3u
-#define TICK         (50 * SPOKE_US)
+#define STREAM_LEAST      1024
+#define STREAM_TURNS      3u
+#define STREAM_TURNS_MOST 8u
+#define TICK              (50 * SPOKE_US)
 
 /* Tries of a spin between two looks at the clock; and between two yields, which begin often and
  * become seldom while they show that nobody else wants the CPU. */
@@ -473,7 +474,7 @@ spk_scratch_complete(struct spk_engine *e, struct spk_op *op, int64_t result)
 
 /* Try one receive by a plain call.  Returns true if it completed. */
 static bool
-try_recv(struct spk_engine *e, struct spk_op *op)
+try_recv(struct spk_engine *e, struct spk_op *op, bool hot)
 {
     size_t size = op->u.recv.size;
     uint8_t *room = op->u.recv.buffer;
@@ -485,7 +486,8 @@ try_recv(struct spk_engine *e, struct spk_op *op)
     if (n == SPOKE_EAGAIN)
         return false;
     e->info.direct++;
-    make_cold(e, op);
+    if (hot)
+        make_cold(e, op);
     if (op->u.recv.buffer == NULL)
         spk_scratch_complete(e, op, n);
     else
@@ -517,11 +519,28 @@ try_hot(struct spk_engine *e)
             make_cold(e, op);
             spk_op_complete(e, op, SPOKE_ECANCELED);
             any = true;
-        } else if (op->kind == SPK_OP_WATCH ? try_watch(e, op) : try_recv(e, op)) {
+        } else if (op->kind == SPK_OP_WATCH ? try_watch(e, op) : try_recv(e, op, true)) {
             any = true;
         }
     }
     return any;
+}
+
+/* Receives that are not armed yet may be able to complete already: who streams to us has written
+ * more meanwhile, and then nobody needs to be woken. */
+static void
+try_queued(struct spk_engine *e)
+{
+    struct spk_link *link = e->queued.next, *next;
+
+    for (unsigned tries = 0; link != &e->queued && tries < HOT_MOST; link = next, tries++) {
+        struct spk_op *op = SPK_OWNER(link, struct spk_op, link);
+
+        next = link->next;
+        if (op->kind == SPK_OP_RECV && !op->cancelled && try_recv(e, op, false))
+            break; /* what it brought may have changed the list */
+    }
+    run_tasks(e);
 }
 
 /* From here on somebody else wakes the engine for a watch, unless there is a change already. */
@@ -739,10 +758,13 @@ about_to_sleep(struct spk_engine *e)
 static bool
 ticks(struct spk_engine *e)
 {
-    bool streaming = e->flushed - e->flushed_before >= STREAM_LEAST;
+    bool streaming = e->written - e->written_before >= STREAM_LEAST;
 
-    e->flushed_before = e->flushed;
-    e->stream_turns = streaming ? e->stream_turns + 1 : 0;
+    e->written_before = e->written;
+    if (!streaming)
+        e->stream_turns /= 2;
+    else if (e->stream_turns < STREAM_TURNS_MOST)
+        e->stream_turns++;
     return e->shared && e->stream_turns >= STREAM_TURNS;
 }
 
@@ -885,9 +907,10 @@ spk_errand_give(struct spk_engine *e, struct spk_errand *errand)
             errand->next = first;
         while (!atomic_compare_exchange_weak(&e->errands, &first, errand));
     }
-    /* Give, then try the lock; who leaves it unlocks, then looks: one of the two does it. */
+    /* Give, then try the lock; who leaves it unlocks, then looks: one of the two does it.  Or
+     * somebody who still waits for the lock, and is not kept from it. */
     atomic_thread_fence(memory_order_seq_cst);
-    if (pthread_mutex_trylock(&e->lock) == 0)
+    if (atomic_load(&e->wanted) == 0 && pthread_mutex_trylock(&e->lock) == 0)
         spk_engine_leave(e);
 }
 
@@ -924,7 +947,8 @@ int
 spk_engine_try_enter(struct spk_engine *e)
 {
     if (e->shared && spk_engine_is_ours(e)) {
-        if (pthread_mutex_trylock(&e->lock) != 0)
+        if (atomic_load_explicit(&e->wanted, memory_order_relaxed) > 0 ||
+            pthread_mutex_trylock(&e->lock) != 0)
             return SPOKE_EAGAIN;
         run_errands(e);
         return 0;
@@ -1132,6 +1156,8 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
         budget = e->spin_credit > 0 ? SPIN_BUDGET : 0;
     if (budget > 0 && !e->spinning)
         spin_shared(e, w, start, deadline, budget);
+    if (!w->chosen)
+        try_queued(e);
     while (!w->chosen) {
         if (deadline != SPOKE_FOREVER && spk_engine_now(e) >= deadline) {
             rc = SPOKE_ETIMEDOUT;
