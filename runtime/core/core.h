@@ -136,12 +136,13 @@ void spk_front_shut_inbox(struct spk_front *f); /* what it has is still to be ta
 void spk_front_fill(struct spk_front *f);       /* if that pays, and nobody else waits */
 uint32_t spk_front_take(struct spk_front *f, spoke_msg **messages, uint32_t most);
 bool spk_front_has_message(const struct spk_front *f); /* f may be NULL, here and below: no */
-void spk_front_uncount(struct spk_front *f, struct spoke_stats *stats);
+void spk_front_correct(struct spk_front *f, struct spoke_stats *stats); /* by what is in it */
 uint64_t spk_front_filter(struct spk_front *f, bool (*keep)(void *ctx, const spoke_msg *m),
                           void *ctx);
 void spk_front_open_outbox(struct spk_front *f); /* if it may be open */
 void spk_front_shut_outbox(struct spk_front *f);
 bool spk_front_empty_outbox(struct spk_front *f); /* false: it is stuck, nothing may overtake it */
+bool spk_front_lets_pass(struct spk_front *f);    /* that first, if there is anything in it */
 bool spk_front_is_stuck(const struct spk_front *f);
 void spk_front_try_again(struct spk_front *f); /* soon, if it is stuck */
 uint64_t spk_front_pending(struct spk_front *f, uint64_t *bytes);

@@ -35,7 +35,8 @@ struct spk_front {
 
     _Alignas(64) pthread_mutex_t out_lock;
     spoke_socket *out_handle; /* NULL: closed */
-    uint32_t out_at, out_count;
+    uint32_t out_at, out_most;
+    atomic_uint out_count;
     uint64_t out_bytes;
     spoke_msg *out[OUTBOX];
 };
@@ -177,6 +178,7 @@ spk_front_fill(struct spk_front *f)
         most = INBOX;
     if (s->recv_queue.count < INBOX_LEAST || most < INBOX_LEAST || s->protocol->recv != NULL ||
         s->ranked || s->on_message != NULL || s->recv_fd >= 0 || s->device != NULL ||
+        s->recv_queue.bytes > s->recv_queue.max_bytes / INBOX_SHARE ||
         s->state_now != SPK_SOCKET_OPEN || !spk_list_empty(&s->own.recv_waiters) ||
         atomic_load_explicit(&f->in_count, memory_order_relaxed) > 0)
         return;
@@ -200,10 +202,15 @@ spk_front_has_message(const struct spk_front *f)
     return f != NULL && atomic_load_explicit(&f->in_count, memory_order_relaxed) > 0;
 }
 
-/* What lies in the inbox has been counted, but nobody has had it yet. */
+/* What lies in the inbox has been counted, but nobody has had it yet; what lies in the outbox has
+ * been sent, as far as its sender is concerned. */
 void
-spk_front_uncount(struct spk_front *f, struct spoke_stats *stats)
+spk_front_correct(struct spk_front *f, struct spoke_stats *stats)
 {
+    uint64_t bytes;
+
+    stats->messages_sent += spk_front_pending(f, &bytes);
+    stats->bytes_sent += bytes;
     pthread_mutex_lock(&f->in_lock);
     stats->messages_received -= f->in_count;
     stats->bytes_received -= f->in_bytes;
@@ -253,11 +260,12 @@ spk_front_open_outbox(struct spk_front *f)
     struct spk_socket *s = f->s;
 
     if (f->out_handle != NULL || f->stuck || !s->protocol->may_send_later || s->raw ||
-        s->send_expiry_ns > 0 || s->best_effort || s->fail_no_peers || s->device != NULL ||
-        s->state_now != SPK_SOCKET_OPEN || !spk_socket_can_send(s))
+        s->send_queue <= 0 || s->send_expiry_ns > 0 || s->best_effort || s->fail_no_peers ||
+        s->device != NULL || s->state_now != SPK_SOCKET_OPEN || !spk_socket_can_send(s))
         return;
     pthread_mutex_lock(&f->out_lock);
     f->out_handle = s->handle;
+    f->out_most = s->send_queue < (int)OUTBOX ? (uint32_t)s->send_queue : OUTBOX;
     pthread_mutex_unlock(&f->out_lock);
 }
 
@@ -265,13 +273,16 @@ bool
 spk_front_send(spoke_socket *handle, spoke_msg *m)
 {
     struct spk_front *f = spk_handle_front(handle, SPK_HANDLE_SOCKET);
+    uint32_t count;
     bool left = false;
 
     if (f == NULL || !is_ours(f) || m->size > OUTBOX_BODY || m->header_size > 0 || m->expires)
         return false;
     pthread_mutex_lock(&f->out_lock);
-    if (f->out_handle == handle && f->out_count < OUTBOX) {
-        f->out[(f->out_at + f->out_count++) % OUTBOX] = m;
+    count = atomic_load_explicit(&f->out_count, memory_order_relaxed);
+    if (f->out_handle == handle && count < f->out_most) {
+        f->out[(f->out_at + count) % OUTBOX] = m;
+        atomic_store_explicit(&f->out_count, count + 1, memory_order_relaxed);
         f->out_bytes += m->size;
         left = true;
     }
@@ -301,7 +312,7 @@ drop_sent(struct spk_front *f, uint32_t sent, uint64_t bytes, bool all)
 {
     pthread_mutex_lock(&f->out_lock);
     f->out_at += sent;
-    f->out_count -= sent;
+    atomic_store_explicit(&f->out_count, f->out_count - sent, memory_order_relaxed);
     f->out_bytes -= bytes;
     if (!all)
         f->out_handle = NULL;
@@ -328,13 +339,24 @@ spk_front_empty_outbox(struct spk_front *f)
     return done == n;
 }
 
+/* Whoever left a message before sees the count of it; who has emptied the box since had the engine
+ * before us. */
+bool
+spk_front_lets_pass(struct spk_front *f)
+{
+    return f == NULL || atomic_load_explicit(&f->out_count, memory_order_relaxed) == 0 ||
+           spk_front_empty_outbox(f);
+}
+
 static void
 on_errand(struct spk_errand *errand)
 {
     struct spk_front *f = SPK_OWNER(errand, struct spk_front, errand);
 
-    if (f->s != NULL)
-        spk_front_empty_outbox(f);
+    if (f->s == NULL)
+        return;
+    spk_front_empty_outbox(f);
+    spk_socket_advance_close(f->s);
 }
 
 static void

@@ -445,7 +445,7 @@ try_send(struct spk_context *c, spoke_msg *m)
 {
     const struct spoke_protocol *protocol = c->socket->protocol;
 
-    if (spk_front_is_stuck(c->socket->front) && !spk_front_empty_outbox(c->socket->front))
+    if (!spk_front_lets_pass(c->socket->front))
         return SPOKE_EAGAIN;
     return c == &c->socket->own ? protocol->send(c->socket, m) : protocol->context_send(c, m);
 }
@@ -618,7 +618,7 @@ spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
         goto leave;
     e->cork++;
     while (done < count) {
-        if (!spk_front_is_stuck(s->front))
+        if (spk_front_lets_pass(s->front))
             done += send_plain(s, messages + done, count - done, &bytes);
         if (done == count)
             break;
@@ -804,9 +804,9 @@ spoke_recv(spoke_socket *handle, spoke_msg **out, int flags)
 {
     int rc;
 
-    if (out == NULL || (flags & ~SPOKE_DONTWAIT) != 0)
+    if (out == NULL)
         return SPOKE_EINVAL;
-    if (spk_front_recv(handle, out))
+    if ((flags & ~SPOKE_DONTWAIT) == 0 && spk_front_recv(handle, out))
         return 0;
     rc = spoke_recvv(handle, out, 1, flags);
     if (rc != 1)
@@ -880,7 +880,7 @@ spoke_socket_stats(spoke_socket *handle, struct spoke_stats *out)
         s->stats.recv_queue_high = s->recv_queue.high;
     *out = s->stats;
     if (s->front != NULL)
-        spk_front_uncount(s->front, out);
+        spk_front_correct(s->front, out);
     spk_engine_leave(s->e);
     return 0;
 }

@@ -676,7 +676,7 @@ yield(struct spk_engine *e)
  * CPUs that others want too whoever yields waits for all of them, and whoever sleeps is let in
  * front: so waits sleep, for longer each time that trying again has shown the same. */
 static void
-yielded(struct spk_engine *e, spoke_ns took)
+yielded(struct spk_engine *e, spoke_ns took, bool adaptive)
 {
     e->tries = 0;
     if (took <= YIELD_SHORT) {
@@ -685,7 +685,7 @@ yielded(struct spk_engine *e, spoke_ns took)
         return;
     }
     e->tries_per_yield = TRIES_PER_YIELD;
-    if (took > YIELD_LONG) {
+    if (took > YIELD_LONG && adaptive) {
         e->spin_debt = e->spin_debt == 0          ? DEBT_LEAST
                        : e->spin_debt < DEBT_MOST ? e->spin_debt * 4
                                                   : DEBT_MOST;
@@ -722,8 +722,8 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
         if (e->spinning) /* a caller looks for itself */
             return false;
         if (++e->tries >= e->tries_per_yield) {
-            yielded(e, yield(e));
-            if (e->wait_ns == SPOKE_WAIT_ADAPTIVE && !spinning_pays(e))
+            yielded(e, yield(e), e->wait_ns == SPOKE_WAIT_ADAPTIVE);
+            if (!spinning_pays(e))
                 return false;
         }
         if (tries % TRIES_PER_LOOK == 0 && (until != SPOKE_FOREVER || e->timers.count > 0)) {
@@ -765,7 +765,7 @@ ticks(struct spk_engine *e)
         e->stream_turns /= 2;
     else if (e->stream_turns < STREAM_TURNS_MOST)
         e->stream_turns++;
-    return e->shared && e->stream_turns >= STREAM_TURNS;
+    return e->shared && e->wait_ns <= 0 && e->stream_turns >= STREAM_TURNS;
 }
 
 static bool
@@ -986,13 +986,17 @@ leave_shared(struct spk_engine *e)
 {
     atomic_uint *words[WAKES_MOST];
     struct spk_link *link;
+    bool poke, more, for_callback = e->in_callback > 0;
     int rounds = 0;
-    bool poke, more;
 
     do {
         int count = 0;
 
         run_errands(e);
+        if (e->in_callback > 0) { /* it may take long, or wait for the answer to what was sent */
+            spk_engine_flush(e);
+            run_tasks(e);
+        }
         while (count < WAKES_MOST && (link = spk_list_take(&e->waiters)) != NULL) {
             words[count] = &SPK_OWNER(link, struct spk_waiter, wake)->woken;
             /* Pairs with the acquire in wait_shared(). */
@@ -1017,7 +1021,7 @@ leave_shared(struct spk_engine *e)
         atomic_thread_fence(memory_order_seq_cst); /* unlock, then look: see spk_errand_give() */
         if (more)
             lock(e);
-        else if (atomic_load(&e->errands) != NULL && ++rounds < ERRANDS_MOST)
+        else if (atomic_load(&e->errands) != NULL && (for_callback || ++rounds < ERRANDS_MOST))
             more = pthread_mutex_trylock(&e->lock) == 0;
         else if (rounds == ERRANDS_MOST) /* the library's thread takes over */
             e->backend->poke(e);
@@ -1037,7 +1041,9 @@ spk_engine_leave(struct spk_engine *e)
 void
 spk_engine_give_way(struct spk_engine *e)
 {
-    if (atomic_load_explicit(&e->wanted, memory_order_relaxed) == 0 && spk_list_empty(&e->waiters))
+    if (atomic_load_explicit(&e->wanted, memory_order_relaxed) == 0 &&
+        spk_list_empty(&e->waiters) &&
+        atomic_load_explicit(&e->errands, memory_order_relaxed) == NULL)
         return;
     spk_engine_leave(e);
     for (int i = 0; i < PAUSES && atomic_load_explicit(&e->wanted, memory_order_relaxed) > 0; i++)
@@ -1107,8 +1113,10 @@ wait_owned(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_
  * receives alone. */
 static void
 spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns deadline,
-            spoke_ns budget)
+            spoke_ns busy_poll_ns)
 {
+    bool adaptive = busy_poll_ns == SPOKE_WAIT_ADAPTIVE;
+    spoke_ns budget = adaptive ? SPIN_BUDGET : busy_poll_ns;
     spoke_ns until = spk_later(start, budget), now = start;
 
     if (until > deadline)
@@ -1126,8 +1134,8 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
             spk_engine_leave(e);
             spoke_ns took = yield(e);
             lock(e);
-            yielded(e, took);
-            if (took > YIELD_LONG)
+            yielded(e, took, adaptive);
+            if (took > YIELD_LONG && adaptive)
                 now = until;
         } else {
             spk_engine_leave(e);
@@ -1148,14 +1156,13 @@ static int
 wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_ns busy_poll_ns,
             bool interruptible)
 {
-    spoke_ns start = spk_engine_now(e), budget = busy_poll_ns;
+    spoke_ns start = spk_engine_now(e);
+    bool spins = busy_poll_ns == SPOKE_WAIT_ADAPTIVE ? e->spin_credit > 0 : busy_poll_ns > 0;
     bool slept = false, interrupted = false;
     int rc = 0;
 
-    if (busy_poll_ns == SPOKE_WAIT_ADAPTIVE)
-        budget = e->spin_credit > 0 ? SPIN_BUDGET : 0;
-    if (budget > 0 && !e->spinning)
-        spin_shared(e, w, start, deadline, budget);
+    if (spins && !e->spinning)
+        spin_shared(e, w, start, deadline, busy_poll_ns);
     if (!w->chosen)
         try_queued(e);
     while (!w->chosen) {

@@ -4,6 +4,7 @@
 #include "tests/protocols/fixture.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "runtime/engine/engine.h"
 
@@ -243,33 +244,50 @@ Test(front, a_close_takes_along_what_was_left)
     finish();
 }
 
-/* The peer takes nothing: what was left when the queues became full waits, nothing overtakes it,
- * and no more is left behind it. */
-Test(front, what_cannot_be_sent_waits_in_its_place)
+/* A peer that takes nothing, and so many messages that most of the last fifty, which were left,
+ * could not be sent. */
+static void
+open_with_stuck(spoke_socket *s[2])
 {
-    spoke_socket *s[2] = {open_socket(SPOKE_PUSH), open_socket(SPOKE_PULL)};
-    struct sender sender = {.s = s[0], .first = 1, .count = 100};
-    struct spoke_close_report report;
+    struct sender sender = {.first = 51, .count = 50};
 
-    cr_assert_eq(spoke_socket_set_int(s[0], SPOKE_OPT_SEND_QUEUE, 4), 0);
+    s[0] = sender.s = open_socket(SPOKE_PUSH);
+    s[1] = open_socket(SPOKE_PULL);
+    cr_assert_eq(spoke_socket_set_int(s[0], SPOKE_OPT_SEND_QUEUE, 50), 0);
     cr_assert_eq(spoke_socket_set_int(s[1], SPOKE_OPT_RECV_QUEUE, 4), 0);
     connect_sockets(s[0], s[1], INPROC);
-    send_numbers(s[0], 0, 1);
+    send_numbers(s[0], 0, 51);
     send_while_the_lock_is_held(&sender);
+}
+
+/* Nothing overtakes it, and no more is left behind it. */
+Test(front, what_cannot_be_sent_waits_in_its_place)
+{
+    spoke_socket *s[2];
+
+    open_with_stuck(s);
     expect_send_error(s[0], SPOKE_EAGAIN);
     expect_fd(s[0], SPOKE_OPT_SEND_FD, false);
+    cr_assert_eq(stats_of(s[0]).messages_sent, 101);
     expect_numbers(s[1], 0, 50);
     expect_numbers(s[1], 50, 51);
     expect_fd(s[0], SPOKE_OPT_SEND_FD, true);
     send_numbers(s[0], 101, 2);
     expect_numbers(s[1], 101, 2);
+    cr_assert_eq(stats_of(s[0]).messages_sent, 103);
+    cr_assert_eq(stats_of(s[0]).bytes_sent, 10 + 90 * 2 + 3 * 3);
+    finish();
+}
 
-    sender = (struct sender){.s = s[0], .first = 103, .count = 100};
-    send_while_the_lock_is_held(&sender);
+Test(front, what_cannot_be_sent_is_told_of_by_close)
+{
+    struct spoke_close_report report;
+    spoke_socket *s[2];
+
+    open_with_stuck(s);
     cr_assert_eq(spoke_socket_set_duration(s[0], SPOKE_OPT_LINGER, 10 * SPOKE_MS), 0);
     cr_assert_eq(spoke_socket_close_report(s[0], &report), SPOKE_ETIMEDOUT);
-    cr_assert_gt(report.messages, 80, "they are told of");
-    cr_assert_eq(report.bytes, 3 * report.messages);
+    cr_assert_gt(report.messages, 80, "%llu", (unsigned long long)report.messages);
     finish();
 }
 
@@ -282,19 +300,74 @@ close_socket(void *argument)
 
 Test(front, a_lingering_close_delivers_what_had_to_wait)
 {
-    spoke_socket *s[2] = {open_socket(SPOKE_PUSH), open_socket(SPOKE_PULL)};
-    struct sender sender = {.s = s[0], .first = 1, .count = 100};
+    spoke_socket *s[2];
     pthread_t thread;
 
-    cr_assert_eq(spoke_socket_set_int(s[0], SPOKE_OPT_SEND_QUEUE, 4), 0);
-    cr_assert_eq(spoke_socket_set_int(s[1], SPOKE_OPT_RECV_QUEUE, 4), 0);
-    connect_sockets(s[0], s[1], INPROC);
-    send_numbers(s[0], 0, 1);
-    send_while_the_lock_is_held(&sender);
+    open_with_stuck(s);
     cr_assert_eq(spoke_socket_set_duration(s[0], SPOKE_OPT_LINGER, PATIENCE), 0);
     cr_assert_eq(pthread_create(&thread, NULL, close_socket, s[0]), 0);
     expect_numbers(s[1], 0, 101);
     cr_assert_eq(pthread_join(thread, NULL), 0);
+    finish();
+}
+
+/* The library's thread looks for work without end and without sleep. */
+Test(front, a_polling_engine_sends_what_was_left)
+{
+    char url[ENDPOINT_MAX];
+    struct raw_peer peer;
+    spoke_socket *s;
+
+    cr_assert_eq(setenv("SPOKE_WAIT", "poll", 1), 0);
+    s = open_socket(SPOKE_PAIR);
+    listen_on(s, IPC, url);
+    join(&peer, s, url, 1);
+    for (int i = 0; i < 1000; i++) {
+        send_text(s, "first");
+        send_text(s, "second");
+        raw_expect(&peer, NULL, 0, "first");
+        raw_expect(&peer, NULL, 0, "second");
+    }
+    raw_close(&peer);
+    finish();
+}
+
+static atomic_bool in_callback, leave_callback;
+
+static void
+stay(spoke_socket *s, spoke_msg *m, void *ctx)
+{
+    (void)s;
+    (void)ctx;
+    spoke_msg_free(m);
+    atomic_store(&in_callback, true);
+    while (!atomic_load(&leave_callback))
+        sleep_ms(1);
+}
+
+/* The callback may be waiting for the answer to it. */
+Test(front, what_was_left_does_not_wait_for_the_end_of_a_callback)
+{
+    struct sender sender = {.first = 1, .count = 3};
+    char url[ENDPOINT_MAX];
+    struct raw_peer peer;
+    spoke_socket *s = open_socket(SPOKE_PAIR);
+
+    listen_on(s, IPC, url);
+    join(&peer, s, url, 1);
+    send_numbers(s, 0, 1);
+    raw_expect(&peer, NULL, 0, "0");
+    cr_assert_eq(spoke_socket_on_message(s, stay, NULL), 0);
+    raw_send_text(&peer, "stay");
+    while (!atomic_load(&in_callback))
+        sleep_ms(1);
+    sender.s = s;
+    send_while_the_lock_is_held(&sender);
+    raw_expect(&peer, NULL, 0, "1");
+    raw_expect(&peer, NULL, 0, "2");
+    raw_expect(&peer, NULL, 0, "3");
+    atomic_store(&leave_callback, true);
+    raw_close(&peer);
     finish();
 }
 
