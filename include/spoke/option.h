@@ -44,8 +44,8 @@ enum spoke_type {
 #define SPOKE_OPT_BEST_EFFORT    "best-effort"    /* bool false, S: a send that would wait drops the message instead */
 #define SPOKE_OPT_FAIL_NO_PEERS  "fail-no-peers"  /* bool false, S: without any peer a send, and a receive that would wait, give SPOKE_ENOPEER. = FAIL-NO-PEERS */
 #define SPOKE_OPT_LINGER         "linger"         /* duration 1 s, S: how long close waits for what is queued. = LINGER */
-#define SPOKE_OPT_SEND_QUEUE     "send-queue"     /* int messages 128, S, before dial/listen; 0: only what a pipe takes at once. = WRITEQ-LEN */
-#define SPOKE_OPT_RECV_QUEUE     "recv-queue"     /* int messages 128, S, before dial/listen. = READQ-LEN */
+#define SPOKE_OPT_SEND_QUEUE     "send-queue"     /* int messages 128, S, before dial/listen; 0: only what a pipe takes at once; on the shared engine as many again, 512 at most, may wait for its lock. = WRITEQ-LEN */
+#define SPOKE_OPT_RECV_QUEUE     "recv-queue"     /* int messages 128, S, before dial/listen; on the shared engine a receive may take a quarter as many, 32 at most, out of it for the next ones. = READQ-LEN */
 #define SPOKE_OPT_SEND_QUEUE_BYTES "send-queue-bytes" /* size 8 MiB, S: the same bound in bytes; one message always fits */
 #define SPOKE_OPT_RECV_QUEUE_BYTES "recv-queue-bytes" /* size 8 MiB, S */
 #define SPOKE_OPT_MAX_RECV_SIZE  "max-recv-size"  /* size 1 MiB, S*DL: larger messages close the pipe (not inproc); 0: no limit but SPOKE_MSG_MAX; counts header words. = MAX-RCV-SIZE */
