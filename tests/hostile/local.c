@@ -203,6 +203,7 @@ look_for_nobody(void *ctx)
     (void)ctx;
     if (unshare(CLONE_NEWNET) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0)
         return 77;
+    resources_take(&before);
     CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
     CHILD_CHECK(spoke_socket_open(&own, SPOKE_REQ, e) == 0);
     for (int i = 0; i < 2; i++)
@@ -211,6 +212,7 @@ look_for_nobody(void *ctx)
     CHILD_CHECK(spoke_dial(own, "tcp://nobody.invalid:5000", NULL, 0) == 0);
     CHILD_CHECK(spoke_engine_poll(e, 5 * SPOKE_MS) >= 0);
     CHILD_CHECK(spoke_engine_close(e) == 0); /* while it is looked up, or waits to be again */
+    resources_settle(&before);               /* the threads that looked end too */
     return 0;
 }
 
