@@ -496,6 +496,8 @@ send_as_it_is(struct spk_context *c, spoke_msg *m, int flags, spoke_ns *deadline
 
     while ((rc = try_send(c, m)) == SPOKE_EAGAIN) {
         s->writable_wanted = true;
+        if (s->front != NULL) /* nobody else's will go through either */
+            spk_front_shut_outbox(s->front);
         if (has_nobody(s)) /* any more */
             return SPOKE_ENOPEER;
         if (s->best_effort) {
