@@ -138,7 +138,9 @@ ON_EVERY_TRANSPORT(bus, gives_each_member_of_a_mesh_all_of_the_others_in_order)
                      (const char *)spoke_msg_body(m));
             cr_assert_eq(sscanf(text, "%d %d", &from, &number), 2);
             cr_assert_neq(from, i, "its own");
-            cr_assert_eq(number, next[i][from]++, "%d after %d of %d", number, next[i][from], from);
+            cr_assert_eq(number, next[i][from], "%d instead of %d of %d", number, next[i][from],
+                         from);
+            next[i][from]++;
             spoke_msg_free(m);
         }
         expect_recv_error(s[i], SPOKE_EAGAIN);

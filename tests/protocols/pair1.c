@@ -105,7 +105,8 @@ ON_EVERY_STREAM(pair1, closes_what_is_malformed)
         else
             raw_send_word(&p, bad[i - 4], "bad");
         cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK);
-        wait_counter(s, garbled, ++garbled);
+        garbled++;
+        wait_counter(s, garbled, garbled);
         wait_pipes(s, 0);
         raw_close(&p);
     }

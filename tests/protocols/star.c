@@ -123,11 +123,13 @@ ON_EVERY_STREAM(star, drops_what_is_malformed_and_keeps_the_pipe)
     set_scene(&scene, *t, open_socket(SPOKE_STAR), 2);
     for (size_t size = 0; size < 4; size++) {
         cr_assert_eq(raw_send(&scene.peers[0], "\0\0\0", size), RAW_OK);
-        wait_counter(scene.s, garbled, ++garbled);
+        garbled++;
+        wait_counter(scene.s, garbled, garbled);
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         raw_send_word(&scene.peers[0], bad[i], "bad");
-        wait_counter(scene.s, garbled, ++garbled);
+        garbled++;
+        wait_counter(scene.s, garbled, garbled);
     }
     raw_send_word(&scene.peers[0], 0, "good");
     expect_text(scene.s, "good");

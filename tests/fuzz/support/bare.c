@@ -11,13 +11,14 @@ static bool taken[BARES_MOST];
 static uint8_t *
 take_room(void)
 {
-    int i = 0;
-
-    while (i < BARES_MOST && taken[i])
-        i++;
-    MUST(i < BARES_MOST);
-    taken[i] = true;
-    return rooms[i];
+    for (int i = 0; i < BARES_MOST; i++) {
+        if (!taken[i]) {
+            taken[i] = true;
+            return rooms[i];
+        }
+    }
+    MUST(false);
+    return NULL;
 }
 
 static void
