@@ -318,7 +318,7 @@ ends_by(int signal)
 
     spoke_cat_start(&p, "--rep", "-X", in_directory("s"), "-D", "x");
     cr_assert(appears(in_directory("s")));
-    kill(p.pid, signal);
+    program_signal(&p, signal);
     cr_assert_eq(program_wait(&p, 20), 128 + signal);
     cr_assert_str_empty(p.err);
     cr_assert_neq(access(in_directory("s"), F_OK), 0, "the socket file is left");
@@ -349,7 +349,7 @@ Test(cat, a_signal_ends_every_wait)
             argv[4 + w] = waits[i][w];
         program_start_argv(&p, true, argv);
         cr_assert(appears(in_directory("s")));
-        kill(p.pid, SIGTERM);
+        program_signal(&p, SIGTERM);
         cr_assert_eq(program_wait(&p, 20), 128 + SIGTERM, "%s %s", waits[i][0], waits[i][1]);
         cr_assert_neq(access(in_directory("s"), F_OK), 0);
         program_clear(&p);

@@ -37,7 +37,7 @@ static void
 wait_counters(struct program *p, const char *text)
 {
     for (int i = 0; i < 1000 * SPOKE_TEST_SLOWDOWN; i++) {
-        cr_assert_eq(kill(p->pid, SIGUSR1), 0);
+        program_signal(p, SIGUSR1);
         usleep(10000);
         program_look(p);
         if (strstr(p->out, text) != NULL)
@@ -49,7 +49,7 @@ wait_counters(struct program *p, const char *text)
 static void
 terminate(struct program *p)
 {
-    cr_assert_eq(kill(p->pid, SIGTERM), 0);
+    program_signal(p, SIGTERM);
     cr_assert_eq(program_wait(p, 10), 128 + SIGTERM, "it said: %s", p->err);
 }
 

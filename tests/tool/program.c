@@ -161,6 +161,38 @@ program_end_input(struct program *p)
     p->in = -1;
 }
 
+#ifdef __SANITIZE_THREAD__
+/* ThreadSanitizer's runtime takes a signal that comes just before a wait for itself and gives it to
+ * the program's own handler after the wait, which may be for ever: wait until `pid` is in poll().
+ */
+static void
+await_poll(pid_t pid)
+{
+    char path[64];
+    int number = -1;
+
+    snprintf(path, sizeof path, "/proc/%d/syscall", (int)pid);
+    for (int i = 0; i < 10000 && number != SYS_poll; i++) {
+        FILE *file = fopen(path, "re");
+
+        if (file == NULL || fscanf(file, "%d", &number) != 1)
+            number = -1;
+        if (file != NULL)
+            fclose(file);
+        usleep(1000);
+    }
+}
+#endif
+
+void
+program_signal(struct program *p, int signal)
+{
+#ifdef __SANITIZE_THREAD__
+    await_poll(p->pid);
+#endif
+    cr_assert_eq(kill(p->pid, signal), 0);
+}
+
 static char *
 read_whole(int fd, size_t *size)
 {

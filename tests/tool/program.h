@@ -32,6 +32,9 @@ void program_look(struct program *p);
 
 void program_end_input(struct program *p);
 
+/* Send it a signal. */
+void program_signal(struct program *p, int signal);
+
 /* Kill it if it still runs; free everything. */
 void program_clear(struct program *p);
 
