@@ -68,6 +68,8 @@ struct spk_socket {
     uint32_t
         unlooked; /* messages sent while no pipe could take any, since the last look for room */
     bool look;    /* a pipe has given all that was read of it, and more may be there */
+    unsigned
+        awaited; /* so many further reads of its pipes may be left to callers, who wait for them */
     struct spk_front *front; /* NULL: the engine is owned */
     struct spk_link send_waiters;
     struct spk_context own;   /* what the socket's own calls are about */

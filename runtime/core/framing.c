@@ -499,8 +499,12 @@ framing_pending(struct spk_pipe *p, uint64_t *bytes)
 static void
 arm_recv(struct framing *f)
 {
+    struct spk_socket *s = f->pipe.socket;
+
     if (f->closing || spk_op_busy(&f->recv_op) || f->pipe.state == SPK_PIPE_CLOSING)
         return;
+    f->recv_op.awaited = s->awaited > 0;
+    s->awaited -= s->awaited > 0;
     if (f->body != NULL && f->body_size - f->body->size >= DIRECT_LEAST) {
         size_t room = f->body_size - f->body->size;
 

@@ -10,8 +10,9 @@
 
 #include "runtime/core/core.h"
 
-#define LOOK_EVERY 64 /* messages sent into a queue between two looks for room */
-#define AHEAD      4  /* in a batch, a message is fetched into the cache so many before its turn */
+#define LOOK_EVERY    64 /* messages sent into a queue between two looks for room */
+#define READS_AWAITED 8  /* after a receive that waited, see struct spk_op */
+#define AHEAD         4 /* in a batch, a message is fetched into the cache so many before its turn */
 
 /* ---- readiness ---- */
 
@@ -720,6 +721,9 @@ recv_many(struct spk_context *c, spoke_msg **messages, int count, int flags)
     while ((rc = spk_socket_recv_some(c, messages, count)) == SPOKE_EAGAIN) {
         if (has_nobody(s))
             return SPOKE_ENOPEER;
+        if ((flags & SPOKE_DONTWAIT) != 0 && spk_engine_look(s->e))
+            continue;
+        s->awaited = READS_AWAITED;
         if ((rc = wait_for(c, waiters, &deadline, c->recv_timeout_ns, flags)) != 0)
             return rc;
         if (c->recv_epoch != epoch)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -115,6 +116,10 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
     e->number = atomic_fetch_add(&opened, 1) + 1;
     pthread_mutex_unlock(&e->post_lock);
     e->closing = e->closed = e->poke = e->asleep = e->stuck = e->spinning = false;
+    e->poller = NULL;
+    e->poller_kicked = false;
+    e->poller_fd = -1;
+    e->polls = e->sleepers = e->poller_debt = 0;
     e->in_callback = e->turning = 0;
     e->stoppable = false;
     e->fork_generation = atomic_load(&spk_fork_generation);
@@ -136,7 +141,7 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
     spk_list_init(&e->waiters);
     memset(&e->timers, 0, sizeof e->timers);
     memset(&e->afters_by_id, 0, sizeof e->afters_by_id);
-    e->hot_count = 0;
+    e->hot_count = e->hot_changes = 0;
     e->ops_in_flight = 0;
     e->scratch = NULL;
     e->scratch_used = 0;
@@ -309,8 +314,10 @@ run_shared(void *argument)
     pthread_setname_np(pthread_self(), "spoke-engine");
     e->owner = pthread_self();
     rc = open_backend(e, e->config.backend);
-    if (rc == 0)
+    if (rc == 0) {
         e->info.backend = e->backend->name;
+        e->poller_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    }
     pthread_mutex_lock(&start->lock);
     start->rc = rc;
     start->done = true;

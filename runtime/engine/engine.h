@@ -49,6 +49,8 @@ struct spk_op {
     uint8_t kind, state;
     bool cancelled; /* a cancel was asked for; the final completion may still be a success */
     bool more;      /* accept: this completion was not the final one */
+    bool awaited;   /* receive: callers wait for what it brings, and may look after it themselves */
+    uint32_t hot_at; /* engine->polls when it was last made hot */
     int handle;
     union {
         struct {
@@ -182,7 +184,7 @@ struct spk_engine {
     uint32_t after_ids;
     struct spk_link sockets; /* of the core: everything to close with the engine */
     struct spk_timers timers;
-    uint32_t hot_count;
+    uint32_t hot_count, hot_changes;
     uint64_t ops_in_flight;
 
     struct spk_chunk *scratch; /* where plain receives go */
@@ -198,7 +200,13 @@ struct spk_engine {
     bool interrupted;      /* a signal handler ended the last sleep of an owner */
     bool stuck;            /* sim: nothing can ever happen again */
     bool spinning;         /* some thread waits actively: the only one that may */
-    uint64_t random;       /* state of spk_engine_random(); sim's open() sets it */
+    struct spk_waiter *poller; /* the caller that sleeps on the hot receives' sockets itself */
+    bool poller_kicked;        /* … is to look at them anew, or has been woken */
+    int poller_fd;             /* an eventfd, to wake it with; -1: callers never do that */
+    uint32_t polls;            /* of callers that did */
+    uint32_t sleepers;         /* callers that sleep otherwise and have not been woken */
+    uint32_t poller_debt;      /* waits until callers may again, since two waited at a time */
+    uint64_t random;           /* state of spk_engine_random(); sim's open() sets it */
     uint64_t burst; /* changes whenever somebody waits or the loop turns: sends in between are one
                        burst */
     uint64_t written, written_before; /* bytes of messages that had waited for each other: ever, and
@@ -210,7 +218,7 @@ struct spk_engine {
     int spin_credit;      /* above 0: recent waits were short, spinning pays */
     int spin_debt;        /* how many such waits it takes again, since others wanted the CPU */
     unsigned tries, tries_per_yield; /* of spins, since the last yield */
-    spoke_ns lease_until_ns;         /* until then hot receives are left to callers that spin */
+    spoke_ns lease_until_ns;         /* until then hot receives are left to callers */
     spoke_ns sleep_until_ns;         /* while asleep: when the thread wakes by itself */
     int foreign_fd, timer_fd;        /* for spoke_engine_fd(); -1: nobody asked */
     uint64_t number;                 /* of this engine among all ever opened; under post_lock */
@@ -267,13 +275,15 @@ void spk_afters_close(struct spk_engine *e);
 struct spk_waiter {
     struct spk_link link; /* in the list of what it waits for */
     struct spk_link wake; /* in engine->waiters once chosen, until the lock is left */
-    bool chosen;
+    bool chosen, asleep;
     atomic_uint woken; /* the futex */
 };
 int spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
                     spoke_ns busy_poll_ns);
 int spk_engine_wait_interruptibly(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
                                   spoke_ns busy_poll_ns);
+/* Look at what is left to callers, for one that does not wait.  True if that changed anything. */
+bool spk_engine_look(struct spk_engine *e);
 void spk_engine_wake_one(struct spk_engine *e, struct spk_link *list);
 void spk_engine_wake_all(struct spk_engine *e, struct spk_link *list);
 

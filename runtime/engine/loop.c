@@ -5,9 +5,11 @@
  * waits, in one system call).  docs/architecture.md, "Waiting". */
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,6 +32,13 @@
 #define DEBT_LEAST  64
 #define DEBT_MOST   16384
 #define LEASE       (2 * SPOKE_MS)
+
+/* A caller that waits alone sleeps on the sockets itself: one wake-up for a message instead of two.
+ * Between its waits nobody looks at them, for POLLER_LEASE at most.  Once two callers have waited
+ * at a time that many waits go through the library's thread. */
+#define POLLER_LEASE (10 * SPOKE_MS)
+#define POLLER_DEBT  64
+#define POLLS_IDLE   64 /* without anything from a socket, and another one may take its place */
 
 /* Callers that send on and on, so that STREAM_LEAST bytes were written in each of some
  * STREAM_TURNS turns, need no wake-up for each few of their messages: the shared engine's thread
@@ -104,16 +113,12 @@ can_be_hot(const struct spk_engine *e)
     return e->hot_count < HOT_MOST && (e->spinning || spinning_pays(e));
 }
 
-/* A queued operation that is tried by the loop instead. */
-static void
-make_hot(struct spk_engine *e, struct spk_op *op)
+/* Callers that wait themselves for what it brings need not be woken for it. */
+static bool
+is_left_to_caller(const struct spk_engine *e, const struct spk_op *op)
 {
-    spk_list_remove(&op->link);
-    spk_list_append(&e->hot, &op->link);
-    e->hot_count++;
-    /* The engine's thread has to know of it, unless it wakes by itself when the lease of who spins
-     * is over. */
-    e->poke |= e->asleep && (!e->spinning || e->sleep_until_ns > e->lease_until_ns);
+    return op->awaited && e->poller_fd >= 0 && e->poller == NULL && e->sleepers == 0 &&
+           e->poller_debt == 0;
 }
 
 static void
@@ -121,6 +126,42 @@ make_cold(struct spk_engine *e, struct spk_op *op)
 {
     spk_list_remove(&op->link);
     e->hot_count--;
+    e->hot_changes++;
+    e->poller_kicked = true; /* it holds the socket open */
+}
+
+/* The hot receives are in the order in which they last brought something. */
+static void
+drop_idle(struct spk_engine *e)
+{
+    struct spk_op *op = SPK_OWNER(e->hot.next, struct spk_op, link);
+
+    if (op->kind != SPK_OP_RECV || e->polls - op->hot_at < POLLS_IDLE)
+        return;
+    make_cold(e, op);
+    spk_list_append(&e->queued, &op->link);
+}
+
+/* The engine's thread has to know of hot receives, unless it wakes by itself when the lease of the
+ * callers that look after them is over. */
+static void
+watch_lease(struct spk_engine *e)
+{
+    e->poke |= e->asleep && e->hot_count > 0 && e->poller == NULL &&
+               e->sleep_until_ns > e->lease_until_ns;
+}
+
+/* A queued operation that is tried by the loop instead. */
+static void
+make_hot(struct spk_engine *e, struct spk_op *op)
+{
+    spk_list_remove(&op->link);
+    spk_list_append(&e->hot, &op->link);
+    op->hot_at = e->polls;
+    e->hot_count++;
+    e->hot_changes++;
+    e->poller_kicked = true;
+    watch_lease(e);
 }
 
 void
@@ -129,8 +170,19 @@ spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, s
     op->u.recv.buffer = buffer;
     op->u.recv.size = size;
     queue_op(e, op, SPK_OP_RECV, handle);
-    if (can_be_hot(e))
+    if (can_be_hot(e)) {
         make_hot(e, op);
+    } else if (is_left_to_caller(e, op)) {
+        spoke_ns until = spk_engine_now(e) + POLLER_LEASE;
+
+        if (e->hot_count == HOT_MOST)
+            drop_idle(e);
+        if (e->hot_count == HOT_MOST)
+            return;
+        if (e->lease_until_ns < until)
+            e->lease_until_ns = until;
+        make_hot(e, op);
+    }
 }
 
 bool
@@ -606,6 +658,7 @@ arm_hot(struct spk_engine *e)
 {
     spk_list_splice(&e->queued, &e->hot);
     e->hot_count = 0;
+    e->hot_changes++;
 }
 
 static bool
@@ -719,7 +772,7 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
         }
         if (e->shared)
             spk_engine_give_way(e);
-        if (e->spinning) /* a caller looks for itself */
+        if (e->spinning || e->poller != NULL) /* a caller looks for itself */
             return false;
         if (++e->tries >= e->tries_per_yield) {
             yielded(e, yield(e), e->wait_ns == SPOKE_WAIT_ADAPTIVE);
@@ -768,6 +821,13 @@ ticks(struct spk_engine *e)
     return e->shared && e->wait_ns <= 0 && e->stream_turns >= STREAM_TURNS;
 }
 
+/* Do callers look after the hot receives? */
+static bool
+is_leased(const struct spk_engine *e, spoke_ns now)
+{
+    return e->shared && (e->poller != NULL || e->lease_until_ns > now);
+}
+
 static bool
 turn(struct spk_engine *e, spoke_ns deadline)
 {
@@ -794,22 +854,20 @@ turn(struct spk_engine *e, spoke_ns deadline)
     e->ticking = ticks(e);
     if (e->ticking && start + TICK < limit)
         limit = start + TICK;
-    if (start < limit && !e->ticking && spinning_pays(e) && !e->spinning &&
-        !(e->shared && e->lease_until_ns > start)) {
+    if (start < limit && !e->ticking && spinning_pays(e) && !e->spinning && !is_leased(e, start)) {
         if (spin(e, start, limit)) {
             credit(e, spk_engine_now(e) - start, false);
             return true;
         }
-        if (work_waits(e)) /* others were inside meanwhile */
+        if (work_waits(e) || is_leased(e, start)) /* others were inside meanwhile */
             return true;
         limit = spk_timers_next(&e->timers);
         if (deadline < limit)
             limit = deadline;
     }
     if (e->hot_count > 0) {
-        if (e->shared && e->lease_until_ns > start) {
-            if (e->lease_until_ns <
-                limit) /* callers that spin have them; look again when they may have gone */
+        if (is_leased(e, start)) { /* callers have them; look again when they may have gone */
+            if (e->poller == NULL && e->lease_until_ns < limit)
                 limit = e->lease_until_ns;
         } else {
             arm_hot(e);
@@ -985,8 +1043,9 @@ static void
 leave_shared(struct spk_engine *e)
 {
     atomic_uint *words[WAKES_MOST];
+    struct spk_waiter *waiter;
     struct spk_link *link;
-    bool poke, more, for_callback = e->in_callback > 0;
+    bool poke, kick, more, for_callback = e->in_callback > 0;
     int rounds = 0;
 
     do {
@@ -998,10 +1057,16 @@ leave_shared(struct spk_engine *e)
             run_tasks(e);
         }
         while (count < WAKES_MOST && (link = spk_list_take(&e->waiters)) != NULL) {
-            words[count] = &SPK_OWNER(link, struct spk_waiter, wake)->woken;
+            waiter = SPK_OWNER(link, struct spk_waiter, wake);
+            if (waiter == e->poller)
+                e->poller_kicked = true;
+            else
+                words[count++] = &waiter->woken;
             /* Pairs with the acquire in wait_shared(). */
-            atomic_store_explicit(words[count++], 1, memory_order_release);
+            atomic_store_explicit(&waiter->woken, 1, memory_order_release);
         }
+        kick = e->poller_kicked && e->poller != NULL;
+        e->poller_kicked = false;
         more = !spk_list_empty(&e->waiters);
         poke = e->asleep &&
                (e->poke || !spk_list_empty(&e->queued) || !spk_list_empty(&e->callbacks) ||
@@ -1016,6 +1081,8 @@ leave_shared(struct spk_engine *e)
             futex_wake(&e->gives_way);
         if (poke)
             e->backend->poke(e);
+        if (kick)
+            eventfd_write(e->poller_fd, 1);
         for (int i = 0; i < count; i++)
             futex_wake(words[i]);
         atomic_thread_fence(memory_order_seq_cst); /* unlock, then look: see spk_errand_give() */
@@ -1058,6 +1125,25 @@ spk_engine_give_way(struct spk_engine *e)
     pthread_mutex_lock(&e->lock);
 }
 
+bool
+spk_engine_look(struct spk_engine *e)
+{
+    bool any = false;
+
+    if (e->shared && e->poller == NULL && e->hot_count > 0) {
+        any = try_hot(e);
+        run_tasks(e);
+    }
+    return any;
+}
+
+static void
+woken(struct spk_engine *e, struct spk_waiter *waiter)
+{
+    e->sleepers -= waiter->asleep;
+    waiter->asleep = false;
+}
+
 void
 spk_engine_wake_one(struct spk_engine *e, struct spk_link *list)
 {
@@ -1067,6 +1153,7 @@ spk_engine_wake_one(struct spk_engine *e, struct spk_link *list)
         struct spk_waiter *waiter = SPK_OWNER(link, struct spk_waiter, link);
 
         waiter->chosen = true;
+        woken(e, waiter);
         spk_list_append(&e->waiters, &waiter->wake);
     }
 }
@@ -1152,6 +1239,70 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
         e->info.spin_hits++;
 }
 
+/* Sleep until a socket of a hot receive has something for us, or others have woken us.  True if a
+ * signal handler ended it. */
+static bool
+sleep_on_sockets(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline)
+{
+    struct pollfd fds[HOT_MOST + 1] = {{.fd = e->poller_fd, .events = POLLIN}};
+    struct spk_op *ops[HOT_MOST + 1];
+    struct timespec left = {0};
+    bool interrupted = false;
+    nfds_t count = 1;
+    uint32_t changes = e->hot_changes;
+    eventfd_t ignored;
+
+    SPK_LIST_EACH(link, &e->hot)
+    {
+        ops[count] = SPK_OWNER(link, struct spk_op, link);
+        fds[count] = (struct pollfd){.fd = ops[count]->handle, .events = POLLIN};
+        count++;
+    }
+    if (deadline != SPOKE_FOREVER) {
+        spoke_ns now = spk_engine_now(e), duration = deadline > now ? deadline - now : 0;
+
+        left = (struct timespec){.tv_sec = duration / SPOKE_SECOND,
+                                 .tv_nsec = duration % SPOKE_SECOND};
+    }
+    e->poller = w;
+    e->poller_kicked = false;
+    e->polls++;
+    spk_engine_leave(e);
+    if (atomic_load_explicit(&w->woken, memory_order_acquire) == 0)
+        interrupted = ppoll(fds, count, deadline != SPOKE_FOREVER ? &left : NULL, NULL) < 0 &&
+                      errno == EINTR;
+    lock(e);
+    e->poller = NULL;
+    if (fds[0].revents != 0)
+        eventfd_read(e->poller_fd, &ignored);
+    e->lease_until_ns = e->sleepers == 0 ? spk_engine_now(e) + POLLER_LEASE : 0;
+    if (e->hot_changes == changes)
+        for (nfds_t i = 1; i < count; i++) {
+            if (fds[i].revents != 0 && !ops[i]->cancelled)
+                try_recv(e, ops[i], true);
+        }
+    else if (!w->chosen)
+        try_hot(e);
+    run_tasks(e);
+    return interrupted;
+}
+
+/* Only one at a time, and nobody who sleeps otherwise is to wait for what it would find. */
+static bool
+may_sleep_on_sockets(struct spk_engine *e)
+{
+    if (e->hot_count == 0 || e->poller_fd < 0 || e->poller != NULL || e->spinning)
+        return false;
+    if (e->sleepers > 0)
+        e->poller_debt = POLLER_DEBT;
+    SPK_LIST_EACH(link, &e->hot)
+    {
+        if (SPK_OWNER(link, struct spk_op, link)->kind != SPK_OP_RECV)
+            return false;
+    }
+    return e->poller_debt == 0;
+}
+
 static int
 wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke_ns busy_poll_ns,
             bool interruptible)
@@ -1161,7 +1312,9 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
     bool slept = false, interrupted = false;
     int rc = 0;
 
-    if (spins && !e->spinning)
+    if (e->poller_debt > 0)
+        e->poller_debt--;
+    if (spins && !e->spinning && e->poller == NULL)
         spin_shared(e, w, start, deadline, busy_poll_ns);
     if (!w->chosen)
         try_queued(e);
@@ -1175,15 +1328,22 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
             break;
         }
         slept = true;
-        e->lease_until_ns = 0;
         spk_engine_flush(e); /* what we wait for may be the answer */
-        if (e->hot_count > 0)
-            e->poke = true; /* the engine's thread arms them */
+        if (may_sleep_on_sockets(e)) {
+            interrupted = sleep_on_sockets(e, w, deadline);
+            continue;
+        }
+        e->lease_until_ns = 0;
+        watch_lease(e); /* the engine's thread arms them */
+        w->asleep = true;
+        e->sleepers++;
         spk_engine_leave(e);
         if (atomic_load_explicit(&w->woken, memory_order_acquire) == 0)
             interrupted = futex_wait(&w->woken, 0, deadline, interruptible);
         lock(e);
+        woken(e, w);
     }
+    watch_lease(e);
     if (w->chosen)
         credit(e, spk_engine_now(e) - start, slept);
     return w->chosen ? 0 : rc;
@@ -1193,7 +1353,7 @@ static int
 wait_in(struct spk_engine *e, struct spk_link *list, spoke_ns deadline, spoke_ns busy_poll_ns,
         bool interruptible)
 {
-    struct spk_waiter w = {.chosen = false};
+    struct spk_waiter w = {.chosen = false, .asleep = false};
     int rc;
 
     if (e->in_callback > 0 && pthread_equal(e->owner, pthread_self()))

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: MIT */
+/* Callers that wait alone on the shared engine sleep on the sockets themselves, and nobody else
+ * looks at these meanwhile, nor for a moment afterwards.  Nobody may notice, but in time. */
+#include "tests/protocols/fixture.h"
+
+#include <errno.h>
+#include <signal.h>
+
+#include "runtime/engine/engine.h"
+
+static struct spk_engine *
+engine(void)
+{
+    struct spk_engine *e;
+
+    cr_assert_eq(spk_engine_default(&e), 0);
+    return e;
+}
+
+static bool
+somebody_sleeps_on_sockets(uint32_t *polls)
+{
+    struct spk_engine *e = engine();
+    bool is_there;
+
+    cr_assert_eq(spk_engine_enter(e), 0);
+    is_there = e->poller != NULL;
+    if (polls != NULL)
+        *polls = e->polls;
+    spk_engine_leave(e);
+    return is_there;
+}
+
+static spoke_socket *
+open_blocking(void)
+{
+    spoke_socket *s = open_socket(SPOKE_PULL);
+
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_BUSY_POLL, SPOKE_WAIT_BLOCK), 0);
+    return s;
+}
+
+static void
+open_with_peer(spoke_socket **s, struct raw_peer *p, char url[ENDPOINT_MAX])
+{
+    *s = open_blocking();
+    listen_on(*s, IPC, url);
+    join(p, *s, url, 1);
+}
+
+/* Receive in a thread of its own until that sleeps on the socket; it goes on with that. */
+static void
+start_alone(struct waiting_call *call, spoke_socket *s, struct raw_peer *p)
+{
+    for (int i = 0; i < 1000; i++) {
+        start_call(call, s, NULL);
+        await_receivers(s, 1);
+        if (somebody_sleeps_on_sockets(NULL))
+            return;
+        raw_send_text(p, "warm up");
+        cr_assert_eq(end_call(call), 0);
+    }
+    cr_assert_fail("nobody sleeps on the sockets");
+}
+
+static void
+expect_end(struct waiting_call *call, const char *text)
+{
+    cr_assert_eq(end_call(call), 0);
+    cr_assert_str_eq(call->received, text);
+}
+
+static void
+finish_with(struct raw_peer *p)
+{
+    raw_close(p);
+    finish();
+}
+
+Test(alone, a_message_wakes_who_sleeps_on_its_socket)
+{
+    char url[ENDPOINT_MAX];
+    struct waiting_call call;
+    struct raw_peer p;
+    spoke_socket *s;
+
+    open_with_peer(&s, &p, url);
+    for (int i = 0; i < 100; i++) {
+        start_alone(&call, s, &p);
+        raw_send_text(&p, "hello");
+        expect_end(&call, "hello");
+        cr_assert_not(somebody_sleeps_on_sockets(NULL));
+    }
+    finish_with(&p);
+}
+
+Test(alone, a_message_that_comes_in_pieces_arrives_whole)
+{
+    uint8_t bytes[RAW_IPC_PREFIX_BYTES + 5] = {1, [8] = 5, 'h', 'e', 'l', 'l', 'o'};
+    char url[ENDPOINT_MAX];
+    struct waiting_call call;
+    struct raw_peer p;
+    spoke_socket *s;
+
+    open_with_peer(&s, &p, url);
+    start_alone(&call, s, &p);
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        cr_assert_eq(raw_send_bytes(&p, bytes + i, 1, RAW_LIMIT_MS), RAW_OK);
+        sleep_ms(1);
+    }
+    expect_end(&call, "hello");
+    finish_with(&p);
+}
+
+Test(alone, a_close_wakes_who_sleeps_on_a_socket)
+{
+    char url[ENDPOINT_MAX];
+    struct waiting_call call;
+    struct raw_peer p;
+    spoke_socket *s;
+
+    open_with_peer(&s, &p, url);
+    start_alone(&call, s, &p);
+    cr_assert_eq(spoke_socket_close(s), 0);
+    cr_assert_eq(end_call(&call), SPOKE_ECLOSED);
+    finish_with(&p);
+}
+
+Test(alone, a_time_limit_ends_the_sleep)
+{
+    char url[ENDPOINT_MAX];
+    struct waiting_call call;
+    struct raw_peer p;
+    spoke_socket *s;
+    spoke_ns before;
+
+    open_with_peer(&s, &p, url);
+    start_alone(&call, s, &p);
+    raw_send_text(&p, "x");
+    expect_end(&call, "x");
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 50 * SPOKE_MS), 0);
+    before = spk_engine_now(engine());
+    start_call(&call, s, NULL);
+    cr_assert_eq(end_call(&call), SPOKE_ETIMEDOUT);
+    cr_assert_geq(spk_engine_now(engine()) - before, 50 * SPOKE_MS);
+    finish_with(&p);
+}
+
+Test(alone, the_end_of_a_connection_is_seen_during_the_sleep)
+{
+    char url[ENDPOINT_MAX];
+    struct waiting_call call;
+    struct raw_peer p;
+    spoke_socket *s;
+
+    open_with_peer(&s, &p, url);
+    start_alone(&call, s, &p);
+    raw_close(&p);
+    wait_pipes(s, 0);
+    join(&p, s, url, 1);
+    raw_send_text(&p, "again");
+    expect_end(&call, "again");
+    finish_with(&p);
+}
+
+Test(alone, the_end_of_a_connection_is_seen_after_the_sleep)
+{
+    char url[ENDPOINT_MAX];
+    struct waiting_call call;
+    struct raw_peer p;
+    spoke_socket *s;
+
+    open_with_peer(&s, &p, url);
+    start_alone(&call, s, &p);
+    raw_send_text(&p, "last");
+    expect_end(&call, "last");
+    raw_close(&p);
+    wait_pipes(s, 0); /* nobody waits: the library's thread */
+    finish_with(&p);
+}
+
+Test(alone, a_peer_is_told_at_once_that_its_connection_is_closed)
+{
+    char url[ENDPOINT_MAX];
+    struct waiting_call call;
+    struct raw_peer p;
+    spoke_socket *s;
+    uint8_t byte;
+
+    open_with_peer(&s, &p, url);
+    watch_pipes(s);
+    raw_close(&p);
+    wait_pipes(s, 0);
+    join(&p, s, url, 1);
+    start_alone(&call, s, &p);
+    cr_assert_eq(spoke_pipe_close(s, watched_pipe(0)), 0);
+    cr_assert_eq(raw_recv_bytes(&p, &byte, 1, RAW_LIMIT_MS), RAW_EOF);
+    cr_assert_eq(spoke_socket_close(s), 0);
+    cr_assert_eq(end_call(&call), SPOKE_ECLOSED);
+    finish_with(&p);
+}
+
+Test(alone, a_peer_that_comes_during_the_sleep_is_heard)
+{
+    char url[ENDPOINT_MAX];
+    struct waiting_call call;
+    struct raw_peer p, other;
+    spoke_socket *s;
+
+    open_with_peer(&s, &p, url);
+    start_alone(&call, s, &p);
+    join(&other, s, url, 2);
+    raw_send_text(&other, "from the other");
+    expect_end(&call, "from the other");
+    raw_close(&other);
+    finish_with(&p);
+}
+
+Test(alone, what_was_left_to_a_caller_that_stops_waiting_is_looked_after)
+{
+    char url[ENDPOINT_MAX];
+    struct waiting_call call;
+    struct raw_peer p;
+    spoke_socket *s;
+
+    open_with_peer(&s, &p, url);
+    start_alone(&call, s, &p);
+    raw_send_text(&p, "x");
+    expect_end(&call, "x");
+    raw_send_text(&p, "later");
+    expect_fd(s, SPOKE_OPT_RECV_FD, true);
+    expect_text(s, "later");
+    finish_with(&p);
+}
+
+Test(alone, a_receive_that_does_not_wait_looks_at_the_sockets)
+{
+    char url[ENDPOINT_MAX];
+    struct waiting_call call;
+    struct raw_peer p;
+    spoke_socket *s;
+    spoke_msg *m;
+
+    open_with_peer(&s, &p, url);
+    for (int i = 0; i < 20; i++) {
+        start_alone(&call, s, &p);
+        raw_send_text(&p, "x");
+        expect_end(&call, "x");
+        /* Within the lease, so that nobody else has looked, unless this machine is slow. */
+        raw_send_text(&p, "y");
+        cr_assert_eq(spoke_recv(s, &m, SPOKE_DONTWAIT), 0);
+        cr_assert(text_is(m, "y"));
+        spoke_msg_free(m);
+    }
+    finish_with(&p);
+}
+
+/* ---- two at a time ---- */
+
+Test(alone, a_second_one_gets_its_messages_too)
+{
+    char url[ENDPOINT_MAX], other_url[ENDPOINT_MAX];
+    struct waiting_call call, other_call;
+    spoke_socket *s, *other;
+    struct raw_peer p, other_p;
+
+    open_with_peer(&s, &p, url);
+    open_with_peer(&other, &other_p, other_url);
+    for (int i = 0; i < 20; i++) {
+        start_alone(&call, s, &p);
+        start_call(&other_call, other, NULL);
+        await_receivers(other, 1);
+        if (i % 2 == 0) { /* who sleeps otherwise first, then the other way round */
+            raw_send_text(&other_p, "other");
+            expect_end(&other_call, "other");
+            raw_send_text(&p, "one");
+            expect_end(&call, "one");
+        } else {
+            raw_send_text(&p, "one");
+            expect_end(&call, "one");
+            raw_send_text(&other_p, "other");
+            expect_end(&other_call, "other");
+        }
+        for (int n = 0; n < 70; n++) { /* what two at a time have cost is forgotten */
+            raw_send_text(&p, "x");
+            expect_text(s, "x");
+        }
+    }
+    raw_close(&other_p);
+    finish_with(&p);
+}
+
+Test(alone, who_sleeps_on_sockets_brings_others_what_they_have)
+{
+    char url[ENDPOINT_MAX], other_url[ENDPOINT_MAX];
+    struct waiting_call call;
+    spoke_socket *s, *other;
+    struct raw_peer p, other_p;
+
+    open_with_peer(&s, &p, url);
+    open_with_peer(&other, &other_p, other_url);
+    for (int i = 0; i < 10; i++) {
+        start_alone(&call, other, &other_p);
+        raw_send_text(&other_p, "x");
+        expect_end(&call, "x"); /* left to callers */
+        start_alone(&call, s, &p);
+        raw_send_text(&other_p, "for the other");
+        expect_fd(other, SPOKE_OPT_RECV_FD, true);
+        expect_text(other, "for the other");
+        raw_send_text(&p, "one");
+        expect_end(&call, "one");
+    }
+    raw_close(&other_p);
+    finish_with(&p);
+}
+
+struct echo {
+    spoke_socket *s;
+    int count;
+    pthread_t thread;
+};
+
+static void *
+receive_all(void *argument)
+{
+    struct echo *echo = argument;
+    spoke_msg *m;
+
+    for (; echo->count > 0 && spoke_recv(echo->s, &m, 0) == 0; echo->count--)
+        spoke_msg_free(m);
+    return NULL;
+}
+
+Test(alone, threads_that_come_and_go_get_all_their_messages)
+{
+    enum { SOCKETS = 3, MESSAGES = 2000 };
+    char url[ENDPOINT_MAX];
+    struct echo echoes[SOCKETS];
+    struct raw_peer p[SOCKETS];
+
+    for (int i = 0; i < SOCKETS; i++) {
+        echoes[i].count = MESSAGES;
+        open_with_peer(&echoes[i].s, &p[i], url);
+        cr_assert_eq(pthread_create(&echoes[i].thread, NULL, receive_all, &echoes[i]), 0);
+    }
+    for (int n = 0; n < MESSAGES; n++) {
+        raw_send_text(&p[n % 2], "x"); /* two of them first, in turns */
+        if (n >= MESSAGES / 2)
+            raw_send_text(&p[2], "x");
+    }
+    for (int n = 0; n < MESSAGES; n++)
+        raw_send_text(&p[n % 2], "x");
+    for (int n = 0; n < MESSAGES / 2; n++)
+        raw_send_text(&p[2], "x");
+    for (int i = 0; i < SOCKETS; i++) {
+        pthread_join(echoes[i].thread, NULL);
+        cr_assert_eq(echoes[i].count, 0, "%d: %d are missing", i, echoes[i].count);
+        raw_close(&p[i]);
+    }
+    finish();
+}
+
+/* ---- the rest ---- */
+
+static void
+do_nothing(int signal)
+{
+    (void)signal;
+}
+
+Test(alone, a_signal_ends_the_sleep_of_who_wants_that)
+{
+    struct sigaction action = {.sa_handler = do_nothing, .sa_flags = SA_RESTART};
+    char url[ENDPOINT_MAX];
+    struct waiting_call call;
+    struct raw_peer p;
+    spoke_socket *s;
+
+    cr_assert_eq(sigaction(SIGUSR2, &action, NULL), 0);
+    open_with_peer(&s, &p, url);
+    start_alone(&call, s, &p);
+    pthread_kill(call.thread, SIGUSR2);
+    sleep_ms(20);
+    raw_send_text(&p, "went on");
+    expect_end(&call, "went on");
+    cr_assert_eq(spoke_socket_set_bool(s, SPOKE_OPT_INTERRUPTIBLE, true), 0);
+    start_alone(&call, s, &p);
+    while (pthread_kill(call.thread, SIGUSR2) == 0 && somebody_sleeps_on_sockets(NULL))
+        sleep_ms(10);
+    cr_assert_eq(end_call(&call), SPOKE_EINTR);
+    finish_with(&p);
+}
+
+static void
+exchange(spoke_socket *s, struct raw_peer *p, int count)
+{
+    struct waiting_call call;
+
+    for (int i = 0; i < count; i++) {
+        start_call(&call, s, NULL);
+        await_receivers(s, 1);
+        raw_send_text(p, "x");
+        expect_end(&call, "x");
+    }
+}
+
+Test(alone, idle_connections_do_not_keep_a_busy_one_from_it)
+{
+    enum { PEERS = 12 };
+    char url[ENDPOINT_MAX];
+    struct raw_peer p[PEERS];
+    spoke_socket *s = open_blocking();
+    uint32_t before, after;
+
+    listen_on(s, IPC, url);
+    for (int i = 0; i < PEERS; i++) {
+        join(&p[i], s, url, (uint64_t)i + 1);
+        exchange(s, &p[i], 3);
+    }
+    exchange(s, &p[PEERS - 1], 80);
+    somebody_sleeps_on_sockets(&before);
+    exchange(s, &p[PEERS - 1], 20);
+    somebody_sleeps_on_sockets(&after);
+    cr_assert_geq(after - before, 20);
+    for (int i = 0; i < PEERS; i++) {
+        raw_send_text(&p[i], "still there");
+        expect_text(s, "still there");
+        raw_close(&p[i]);
+    }
+    finish();
+}
