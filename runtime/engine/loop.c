@@ -117,8 +117,9 @@ can_be_hot(const struct spk_engine *e)
 static bool
 is_left_to_caller(const struct spk_engine *e, const struct spk_op *op)
 {
-    return op->awaited && e->poller_fd >= 0 && e->poller == NULL && e->sleepers == 0 &&
-           e->poller_debt == 0;
+    bool is_late = e->poller != NULL && !e->poller->chosen; /* it does not know of this one */
+
+    return op->awaited && e->poller_fd >= 0 && !is_late && e->sleepers == 0 && e->poller_debt == 0;
 }
 
 static void
