@@ -74,6 +74,7 @@ struct spoke_protocol {
      * for each, as it does if this slot is NULL. */
     struct spk_pipe *(*send_to)(struct spk_socket *s);
 
+    bool passes_on;      /* what comes may go on to other peers, whether anybody receives or not */
     bool may_send_later; /* send() of a socket that is not raw only queues, whatever happens in
                             between: the core may have it done by another thread */
 

@@ -147,6 +147,7 @@ const struct spoke_protocol spoke_protocol_star = {
     .writable = spk_fanout_writable,
     .send = star_send,
     .may_send_later = true,
+    .passes_on = true,
     .ready = spk_fanout_ready,
     .pending = spk_fanout_pending,
 };

@@ -110,8 +110,9 @@ struct spk_socket {
 void spk_socket_check_ready(
     struct spk_socket *s); /* callbacks and descriptors follow what the protocol can do now */
 int spk_socket_recv_some(struct spk_context *c, spoke_msg **messages,
-                         int count); /* without waiting:
-                          how many, or why none */
+                         int count);        /* without waiting:
+                                 how many, or why none */
+bool spk_socket_look(struct spk_socket *s); /* nobody waits any more: leave nothing to callers */
 void spk_socket_advance_close(struct spk_socket *s);
 void spk_socket_refill(struct spk_socket *s);
 void spk_socket_start_close(struct spk_socket *s);

@@ -452,6 +452,7 @@ attach(struct spk_device_end *end)
         if (s->front != NULL)
             spk_front_shut_inbox(s->front);
         spk_context_fail_recv(&s->own, SPOKE_ESTATE);
+        spk_socket_look(s);
         spk_socket_check_ready(s);
     }
     spk_engine_leave(e);

@@ -235,6 +235,7 @@ spoke_socket_on_message(spoke_socket *handle, spoke_message_f *fn, void *ctx)
         if (s->front != NULL)
             spk_front_shut_inbox(s->front);
         spk_engine_wake_all(e, &s->own.recv_waiters);
+        spk_socket_look(s);
         spk_socket_check_ready(s);
     } else {
         rc = SPOKE_ENOTSUP;

@@ -503,8 +503,8 @@ arm_recv(struct framing *f)
 
     if (f->closing || spk_op_busy(&f->recv_op) || f->pipe.state == SPK_PIPE_CLOSING)
         return;
-    f->recv_op.awaited = s->awaited > 0;
-    s->awaited -= s->awaited > 0;
+    f->recv_op.awaited = s->awaited > 0 && f->pipe.state == SPK_PIPE_ATTACHED;
+    s->awaited -= f->recv_op.awaited;
     if (f->body != NULL && f->body_size - f->body->size >= DIRECT_LEAST) {
         size_t room = f->body_size - f->body->size;
 

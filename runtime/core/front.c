@@ -36,6 +36,7 @@ struct spk_front {
     _Alignas(64) pthread_mutex_t out_lock;
     spoke_socket *out_handle; /* NULL: closed */
     uint32_t out_at, out_most;
+    uint64_t out_most_bytes;
     atomic_uint out_count;
     uint64_t out_bytes;
     spoke_msg *out[OUTBOX];
@@ -266,6 +267,7 @@ spk_front_open_outbox(struct spk_front *f)
     pthread_mutex_lock(&f->out_lock);
     f->out_handle = s->handle;
     f->out_most = s->send_queue < (int)OUTBOX ? (uint32_t)s->send_queue : OUTBOX;
+    f->out_most_bytes = s->send_queue_bytes;
     pthread_mutex_unlock(&f->out_lock);
 }
 
@@ -280,7 +282,8 @@ spk_front_send(spoke_socket *handle, spoke_msg *m)
         return false;
     pthread_mutex_lock(&f->out_lock);
     count = atomic_load_explicit(&f->out_count, memory_order_relaxed);
-    if (f->out_handle == handle && count < f->out_most) {
+    if (f->out_handle == handle && count < f->out_most &&
+        f->out_bytes + m->size <= f->out_most_bytes) {
         f->out[(f->out_at + count) % OUTBOX] = m;
         atomic_store_explicit(&f->out_count, count + 1, memory_order_relaxed);
         f->out_bytes += m->size;

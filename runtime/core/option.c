@@ -286,6 +286,7 @@ get_recv_fd(void *owner, void *value, size_t *size)
 {
     struct spk_socket *s = owner;
 
+    spk_socket_look(s);
     return s->protocol->receives ? get_event_fd(s, &s->recv_fd, value, size) : SPOKE_EOPTION;
 }
 

@@ -708,6 +708,13 @@ spk_socket_recv_some(struct spk_context *c, spoke_msg **messages, int count)
     return done > 0 ? done : rc;
 }
 
+bool
+spk_socket_look(struct spk_socket *s)
+{
+    s->awaited = 0;
+    return spk_engine_look(s->e);
+}
+
 /* Waits for the first. */
 static int
 recv_many(struct spk_context *c, spoke_msg **messages, int count, int flags)
@@ -716,14 +723,19 @@ recv_many(struct spk_context *c, spoke_msg **messages, int count, int flags)
     struct spk_socket *s = c->socket;
     uint64_t epoch = c->recv_epoch;
     spoke_ns deadline = 0;
+    bool waits = (flags & SPOKE_DONTWAIT) == 0 && c->recv_timeout_ns != 0, looked = false;
     int rc;
 
     while ((rc = spk_socket_recv_some(c, messages, count)) == SPOKE_EAGAIN) {
         if (has_nobody(s))
             return SPOKE_ENOPEER;
-        if ((flags & SPOKE_DONTWAIT) != 0 && spk_engine_look(s->e))
-            continue;
-        s->awaited = READS_AWAITED;
+        if (!waits && !looked) {
+            looked = true;
+            if (spk_socket_look(s))
+                continue;
+        }
+        if (waits && !s->protocol->passes_on)
+            s->awaited = READS_AWAITED;
         if ((rc = wait_for(c, waiters, &deadline, c->recv_timeout_ns, flags)) != 0)
             return rc;
         if (c->recv_epoch != epoch)

@@ -49,6 +49,7 @@ struct spk_op {
     uint8_t kind, state;
     bool cancelled; /* a cancel was asked for; the final completion may still be a success */
     bool more;      /* accept: this completion was not the final one */
+    bool hot;       /* in engine->hot */
     bool awaited;   /* receive: callers wait for what it brings, and may look after it themselves */
     uint32_t hot_at; /* engine->polls when it was last made hot */
     int handle;
@@ -282,7 +283,8 @@ int spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadli
                     spoke_ns busy_poll_ns);
 int spk_engine_wait_interruptibly(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
                                   spoke_ns busy_poll_ns);
-/* Look at what is left to callers, for one that does not wait.  True if that changed anything. */
+/* Look at what is left to callers, for one that does not wait, and leave it to none any more.  True
+ * if something had come. */
 bool spk_engine_look(struct spk_engine *e);
 void spk_engine_wake_one(struct spk_engine *e, struct spk_link *list);
 void spk_engine_wake_all(struct spk_engine *e, struct spk_link *list);

@@ -34,11 +34,9 @@
 #define LEASE       (2 * SPOKE_MS)
 
 /* A caller that waits alone sleeps on the sockets itself: one wake-up for a message instead of two.
- * Between its waits nobody looks at them, for POLLER_LEASE at most.  Once two callers have waited
- * at a time that many waits go through the library's thread. */
-#define POLLER_LEASE (10 * SPOKE_MS)
-#define POLLER_DEBT  64
-#define POLLS_IDLE   64 /* without anything from a socket, and another one may take its place */
+ * Once two callers have slept at a time that many waits go through the library's thread. */
+#define POLLER_DEBT 64
+#define POLLS_IDLE  64 /* without anything from a socket, and another one may take its place */
 
 /* Callers that send on and on, so that STREAM_LEAST bytes were written in each of some
  * STREAM_TURNS turns, need no wake-up for each few of their messages: the shared engine's thread
@@ -110,7 +108,7 @@ spinning_pays(const struct spk_engine *e)
 static bool
 can_be_hot(const struct spk_engine *e)
 {
-    return e->hot_count < HOT_MOST && (e->spinning || spinning_pays(e));
+    return e->hot_count < HOT_MOST && e->poller == NULL && (e->spinning || spinning_pays(e));
 }
 
 /* Callers that wait themselves for what it brings need not be woken for it. */
@@ -126,9 +124,33 @@ static void
 make_cold(struct spk_engine *e, struct spk_op *op)
 {
     spk_list_remove(&op->link);
+    op->hot = false;
     e->hot_count--;
     e->hot_changes++;
     e->poller_kicked = true; /* it holds the socket open */
+}
+
+static void
+arm_op(struct spk_engine *e, struct spk_op *op)
+{
+    make_cold(e, op);
+    spk_list_append(&e->queued, &op->link);
+}
+
+/* From now on hot receives are left to callers for a while. */
+static void
+lease(struct spk_engine *e, spoke_ns now)
+{
+    if (e->lease_until_ns < now + LEASE)
+        e->lease_until_ns = now + LEASE;
+}
+
+/* The engine's thread has to know of hot receives that nobody looks after, unless it wakes by
+ * itself when the lease is over. */
+static bool
+needs_thread(const struct spk_engine *e)
+{
+    return e->hot_count > 0 && e->poller == NULL && e->sleep_until_ns > e->lease_until_ns;
 }
 
 /* The hot receives are in the order in which they last brought something. */
@@ -137,19 +159,8 @@ drop_idle(struct spk_engine *e)
 {
     struct spk_op *op = SPK_OWNER(e->hot.next, struct spk_op, link);
 
-    if (op->kind != SPK_OP_RECV || e->polls - op->hot_at < POLLS_IDLE)
-        return;
-    make_cold(e, op);
-    spk_list_append(&e->queued, &op->link);
-}
-
-/* The engine's thread has to know of hot receives, unless it wakes by itself when the lease of the
- * callers that look after them is over. */
-static void
-watch_lease(struct spk_engine *e)
-{
-    e->poke |= e->asleep && e->hot_count > 0 && e->poller == NULL &&
-               e->sleep_until_ns > e->lease_until_ns;
+    if (op->kind == SPK_OP_RECV && e->polls - op->hot_at >= POLLS_IDLE)
+        arm_op(e, op);
 }
 
 /* A queued operation that is tried by the loop instead. */
@@ -158,11 +169,11 @@ make_hot(struct spk_engine *e, struct spk_op *op)
 {
     spk_list_remove(&op->link);
     spk_list_append(&e->hot, &op->link);
+    op->hot = true;
     op->hot_at = e->polls;
     e->hot_count++;
     e->hot_changes++;
     e->poller_kicked = true;
-    watch_lease(e);
 }
 
 void
@@ -174,14 +185,11 @@ spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, s
     if (can_be_hot(e)) {
         make_hot(e, op);
     } else if (is_left_to_caller(e, op)) {
-        spoke_ns until = spk_engine_now(e) + POLLER_LEASE;
-
         if (e->hot_count == HOT_MOST)
             drop_idle(e);
         if (e->hot_count == HOT_MOST)
             return;
-        if (e->lease_until_ns < until)
-            e->lease_until_ns = until;
+        lease(e, spk_engine_now(e));
         make_hot(e, op);
     }
 }
@@ -204,13 +212,8 @@ spk_op_unwatch(struct spk_engine *e, struct spk_op *op)
 {
     if (op->state == SPK_OP_IDLE)
         return;
-    SPK_LIST_EACH(link, &e->hot)
-    {
-        if (link == &op->link) {
-            e->hot_count--;
-            break;
-        }
-    }
+    if (op->hot)
+        make_cold(e, op);
     spk_list_remove(&op->link);
     op->state = SPK_OP_IDLE;
 }
@@ -527,19 +530,22 @@ spk_scratch_complete(struct spk_engine *e, struct spk_op *op, int64_t result)
 
 /* Try one receive by a plain call.  Returns true if it completed. */
 static bool
-try_recv(struct spk_engine *e, struct spk_op *op, bool hot)
+try_recv(struct spk_engine *e, struct spk_op *op)
 {
     size_t size = op->u.recv.size;
     uint8_t *room = op->u.recv.buffer;
     int64_t n;
 
-    if (room == NULL && (room = spk_scratch_room(e, &size)) == NULL)
-        return false; /* the backend has other memory, or waits for some */
+    if (room == NULL && (room = spk_scratch_room(e, &size)) == NULL) {
+        if (op->hot) /* the backend has other memory, or waits for some */
+            arm_op(e, op);
+        return false;
+    }
     n = e->backend->recv_now(e, op->handle, room, size);
     if (n == SPOKE_EAGAIN)
         return false;
     e->info.direct++;
-    if (hot)
+    if (op->hot)
         make_cold(e, op);
     if (op->u.recv.buffer == NULL)
         spk_scratch_complete(e, op, n);
@@ -572,7 +578,7 @@ try_hot(struct spk_engine *e)
             make_cold(e, op);
             spk_op_complete(e, op, SPOKE_ECANCELED);
             any = true;
-        } else if (op->kind == SPK_OP_WATCH ? try_watch(e, op) : try_recv(e, op, true)) {
+        } else if (op->kind == SPK_OP_WATCH ? try_watch(e, op) : try_recv(e, op)) {
             any = true;
         }
     }
@@ -590,7 +596,7 @@ try_queued(struct spk_engine *e)
         struct spk_op *op = SPK_OWNER(link, struct spk_op, link);
 
         next = link->next;
-        if (op->kind == SPK_OP_RECV && !op->cancelled && try_recv(e, op, false))
+        if (op->kind == SPK_OP_RECV && !op->cancelled && try_recv(e, op))
             break; /* what it brought may have changed the list */
     }
     run_tasks(e);
@@ -636,19 +642,14 @@ submit_queued(struct spk_engine *e)
 static void
 arm_watches(struct spk_engine *e)
 {
-    struct spk_link all, *link;
+    for (uint32_t left = e->hot_count; left > 0 && e->hot_count > 0; left--) {
+        struct spk_op *op = SPK_OWNER(e->hot.next, struct spk_op, link);
 
-    spk_list_init(&all);
-    spk_list_splice(&all, &e->hot);
-    e->hot_count = 0;
-    while ((link = spk_list_take(&all)) != NULL) {
-        struct spk_op *op = SPK_OWNER(link, struct spk_op, link);
-
+        spk_list_remove(&op->link);
+        spk_list_append(&e->hot, &op->link);
         if (op->kind == SPK_OP_WATCH) {
+            make_cold(e, op);
             arm_watch(e, op);
-        } else {
-            spk_list_append(&e->hot, &op->link);
-            e->hot_count++;
         }
     }
     run_tasks(e);
@@ -657,9 +658,27 @@ arm_watches(struct spk_engine *e)
 static void
 arm_hot(struct spk_engine *e)
 {
-    spk_list_splice(&e->queued, &e->hot);
-    e->hot_count = 0;
-    e->hot_changes++;
+    while (e->hot_count > 0)
+        arm_op(e, SPK_OWNER(e->hot.next, struct spk_op, link));
+}
+
+/* What callers wait for is theirs; the rest is so only while one of them looks. */
+static bool
+arm_unawaited(struct spk_engine *e)
+{
+    struct spk_link *link = e->hot.next, *next;
+    bool any = false;
+
+    for (uint32_t left = e->hot_count; left > 0; left--, link = next) {
+        struct spk_op *op = SPK_OWNER(link, struct spk_op, link);
+
+        next = link->next;
+        if (!op->awaited) {
+            arm_op(e, op);
+            any = true;
+        }
+    }
+    return any;
 }
 
 static bool
@@ -868,6 +887,8 @@ turn(struct spk_engine *e, spoke_ns deadline)
     }
     if (e->hot_count > 0) {
         if (is_leased(e, start)) { /* callers have them; look again when they may have gone */
+            if (e->poller == NULL && !e->spinning && arm_unawaited(e) && submit_queued(e))
+                return true;
             if (e->poller == NULL && e->lease_until_ns < limit)
                 limit = e->lease_until_ns;
         } else {
@@ -1070,8 +1091,8 @@ leave_shared(struct spk_engine *e)
         e->poller_kicked = false;
         more = !spk_list_empty(&e->waiters);
         poke = e->asleep &&
-               (e->poke || !spk_list_empty(&e->queued) || !spk_list_empty(&e->callbacks) ||
-                (!spk_list_empty(&e->flushes) && !e->ticking));
+               (e->poke || needs_thread(e) || !spk_list_empty(&e->queued) ||
+                !spk_list_empty(&e->callbacks) || (!spk_list_empty(&e->flushes) && !e->ticking));
         if (poke) {
             e->asleep = false; /* one poke is enough */
             e->info.pokes++;
@@ -1129,12 +1150,13 @@ spk_engine_give_way(struct spk_engine *e)
 bool
 spk_engine_look(struct spk_engine *e)
 {
-    bool any = false;
+    bool any;
 
-    if (e->shared && e->poller == NULL && e->hot_count > 0) {
-        any = try_hot(e);
-        run_tasks(e);
-    }
+    if (!e->shared || e->poller != NULL || e->spinning || e->hot_count == 0)
+        return false;
+    any = try_hot(e);
+    run_tasks(e);
+    e->lease_until_ns = 0;
     return any;
 }
 
@@ -1212,7 +1234,7 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
     e->spinning = true;
     e->info.spins++;
     for (unsigned tries = 1; !w->chosen && now < until; tries++) {
-        e->lease_until_ns = now + LEASE;
+        lease(e, now);
         spk_engine_flush(e);
         try_hot(e);
         run_tasks(e);
@@ -1256,8 +1278,10 @@ sleep_on_sockets(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline)
     SPK_LIST_EACH(link, &e->hot)
     {
         ops[count] = SPK_OWNER(link, struct spk_op, link);
-        fds[count] = (struct pollfd){.fd = ops[count]->handle, .events = POLLIN};
-        count++;
+        if (!ops[count]->cancelled) { /* else the library's thread has been told */
+            fds[count] = (struct pollfd){.fd = ops[count]->handle, .events = POLLIN};
+            count++;
+        }
     }
     if (deadline != SPOKE_FOREVER) {
         spoke_ns now = spk_engine_now(e), duration = deadline > now ? deadline - now : 0;
@@ -1265,6 +1289,7 @@ sleep_on_sockets(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline)
         left = (struct timespec){.tv_sec = duration / SPOKE_SECOND,
                                  .tv_nsec = duration % SPOKE_SECOND};
     }
+    let_go_of_scratch(e);
     e->poller = w;
     e->poller_kicked = false;
     e->polls++;
@@ -1276,11 +1301,11 @@ sleep_on_sockets(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline)
     e->poller = NULL;
     if (fds[0].revents != 0)
         eventfd_read(e->poller_fd, &ignored);
-    e->lease_until_ns = e->sleepers == 0 ? spk_engine_now(e) + POLLER_LEASE : 0;
+    e->lease_until_ns = e->sleepers == 0 ? spk_engine_now(e) + LEASE : 0;
     if (e->hot_changes == changes)
         for (nfds_t i = 1; i < count; i++) {
-            if (fds[i].revents != 0 && !ops[i]->cancelled)
-                try_recv(e, ops[i], true);
+            if (fds[i].revents != 0 && ops[i]->hot && !ops[i]->cancelled)
+                try_recv(e, ops[i]);
         }
     else if (!w->chosen)
         try_hot(e);
@@ -1334,8 +1359,9 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
             interrupted = sleep_on_sockets(e, w, deadline);
             continue;
         }
-        e->lease_until_ns = 0;
-        watch_lease(e); /* the engine's thread arms them */
+        if (e->poller != NULL)
+            e->poller_debt = POLLER_DEBT;
+        e->lease_until_ns = 0; /* the engine's thread arms them */
         w->asleep = true;
         e->sleepers++;
         spk_engine_leave(e);
@@ -1344,7 +1370,6 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
         lock(e);
         woken(e, w);
     }
-    watch_lease(e);
     if (w->chosen)
         credit(e, spk_engine_now(e) - start, slept);
     return w->chosen ? 0 : rc;

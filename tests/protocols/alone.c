@@ -274,6 +274,50 @@ Test(alone, a_receive_that_does_not_wait_looks_at_the_sockets)
     finish_with(&p);
 }
 
+/* How many receives are left to callers because some wait for what they bring? */
+static int
+left_to_callers(void)
+{
+    struct spk_engine *e = engine();
+    int count = 0;
+
+    cr_assert_eq(spk_engine_enter(e), 0);
+    SPK_LIST_EACH(link, &e->hot)
+    {
+        count += SPK_OWNER(link, struct spk_op, link)->awaited;
+    }
+    spk_engine_leave(e);
+    return count;
+}
+
+Test(alone, nothing_is_left_to_who_does_not_wait_any_more)
+{
+    char url[ENDPOINT_MAX];
+    struct waiting_call call;
+    struct raw_peer p;
+    spoke_socket *s;
+    spoke_msg *m;
+
+    open_with_peer(&s, &p, url);
+    for (int i = 0; i < 10; i++) {
+        start_alone(&call, s, &p);
+        raw_send_text(&p, "x");
+        expect_end(&call, "x");
+        if (i % 2 == 1) /* another way of not waiting */
+            cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 0), 0);
+        for (int n = 0; n < 5; n++) {
+            cr_assert_eq(spoke_recv(s, &m, i % 2 == 1 ? 0 : SPOKE_DONTWAIT),
+                         i % 2 == 1 ? SPOKE_ETIMEDOUT : SPOKE_EAGAIN);
+            raw_send_text(&p, "y");
+            expect_fd(s, SPOKE_OPT_RECV_FD, true);
+            cr_assert_eq(left_to_callers(), 0);
+            expect_text(s, "y");
+        }
+        cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, PATIENCE), 0);
+    }
+    finish_with(&p);
+}
+
 /* ---- two at a time ---- */
 
 Test(alone, a_second_one_gets_its_messages_too)

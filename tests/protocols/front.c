@@ -5,8 +5,10 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-#include "runtime/engine/engine.h"
+#include "runtime/core/core.h"
 
 static void
 send_numbers(spoke_socket *s, int first, int count)
@@ -173,6 +175,7 @@ Test(front, a_short_queue_is_not_made_longer)
 struct sender {
     spoke_socket *s;
     int first, count;
+    _Atomic(pid_t) tid;
     pthread_t thread;
 };
 
@@ -226,6 +229,43 @@ ON_EVERY_TRANSPORT(front, a_send_does_not_wait_for_the_lock)
     cr_assert_eq(stats_of(s[0]).messages_sent, 51);
     send_numbers(s[0], 51, 10); /* these do not overtake them */
     expect_numbers(s[1], 1, 60);
+    finish();
+}
+
+static void *
+run_known_sender(void *argument)
+{
+    struct sender *sender = argument;
+
+    atomic_store(&sender->tid, (pid_t)syscall(SYS_gettid));
+    return run_sender(argument);
+}
+
+Test(front, what_may_be_left_is_bounded_in_bytes_too)
+{
+    spoke_socket *s[2];
+    struct sender sender = {.first = 100, .count = 200};
+    struct spk_engine *e;
+    uint64_t count, bytes;
+    void *failed;
+
+    open_pair(s, IPC);
+    sender.s = s[0];
+    cr_assert_eq(spoke_socket_set_size(s[0], SPOKE_OPT_SEND_QUEUE_BYTES, 20), 0);
+    send_numbers(s[0], 99, 1);
+    cr_assert_eq(spk_engine_default(&e), 0);
+    cr_assert_eq(spk_engine_enter(e), 0);
+    cr_assert_eq(pthread_create(&sender.thread, NULL, run_known_sender, &sender), 0);
+    while (atomic_load(&sender.tid) == 0)
+        sleep_ms(1);
+    cr_assert(await_sleep(atomic_load(&sender.tid))); /* it waits for the lock */
+    count = spk_front_pending(spk_handle_front(s[0], SPK_HANDLE_SOCKET), &bytes);
+    spk_engine_leave(e);
+    cr_assert_eq(count, 6);
+    cr_assert_eq(bytes, 18);
+    expect_numbers(s[1], 99, 201);
+    cr_assert_eq(pthread_join(sender.thread, &failed), 0);
+    cr_assert_null(failed);
     finish();
 }
 
