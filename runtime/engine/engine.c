@@ -151,7 +151,7 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
         e->busy_poll_ns = SPOKE_WAIT_BLOCK; /* who spins keeps the other one from running */
     e->wait_ns = e->busy_poll_ns;
     e->spin_credit = e->spin_debt = e->cork = 0;
-    e->tries_per_yield = 4; /* see yield() in loop.c */
+    e->tries_per_yield = 4; /* see spk_yielded() */
     e->tries = 0;
     e->burst = 1;
     e->written = e->written_before = 0;
