@@ -276,6 +276,61 @@ WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_any_event, world_cases,
     world_close(w);
 }
 
+/* A listener of another pattern: the attempt fails on every transport. */
+WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_a_failed_dial, world_cases, .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *rep = world_add(w, SPOKE_REP), *pair = world_add(w, SPOKE_PAIR),
+                *req = world_add(w, SPOKE_REQ);
+    struct tally tally = {0};
+    char url[ENDPOINT_MAX];
+
+    atomic_store(&tally.rc[3], (int)SPOKE_EVENT_DIAL_FAILED);
+    cr_assert_eq(node_on_event(pair, close_on_event, &tally), 0);
+    world_url(w, url);
+    cr_assert_eq(node_listen(rep, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(pair, url, NULL, 0), 0);
+    wait_count(w, &tally, 1);
+    cr_assert_eq(atomic_load(&tally.rc[0]), 0, "%s", spoke_error_name(atomic_load(&tally.rc[0])));
+    cr_assert_eq(node_close(pair, NULL), SPOKE_ECLOSED);
+    pair->s = NULL;
+    world_pass(w, 20 * SPOKE_MS); /* several waits of its dialer */
+    cr_assert_eq(atomic_load(&tally.count), 1, "it dials no more");
+    cr_assert_eq(node_dial(req, url, NULL, SPOKE_WAIT_FIRST), 0);
+    cr_assert_eq(node_send_pattern(req, 10, 1, 0), 0);
+    cr_assert_eq(node_expect(rep, 10, 1), 0, "the other end is as it was");
+    world_close(w);
+}
+
+/* A second peer, which the pattern refuses, while the first has messages under way. */
+WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_a_failed_accept, world_cases,
+           .timeout = 30)
+{
+    struct world *w = world_open(c);
+    struct node *pair = world_add(w, SPOKE_PAIR), *first = world_add(w, SPOKE_PAIR),
+                *second = world_add(w, SPOKE_PAIR);
+    struct tally tally = {0};
+    char url[ENDPOINT_MAX];
+
+    atomic_store(&tally.rc[3], (int)SPOKE_EVENT_ACCEPT_FAILED);
+    cr_assert_eq(node_on_event(pair, close_on_event, &tally), 0);
+    world_url(w, url);
+    cr_assert_eq(node_listen(pair, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(first, url, NULL, 0), 0);
+    world_wait_attached(w, pair, 1);
+    for (uint32_t i = 0; i < 5; i++)
+        cr_assert_eq(node_send_pattern(first, 10, i, 0), 0);
+    cr_assert_eq(node_dial(second, url, NULL, 0), 0);
+    wait_count(w, &tally, 1);
+    cr_assert_eq(atomic_load(&tally.rc[0]), 0, "%s", spoke_error_name(atomic_load(&tally.rc[0])));
+    cr_assert_eq(node_close(pair, NULL), SPOKE_ECLOSED);
+    pair->s = NULL;
+    world_wait_pipes(w, first, 0);
+    world_wait_pipes(w, second, 0);
+    cr_assert_eq(node_listen(second, url, NULL, 0), 0, "the address is free");
+    world_close(w);
+}
+
 static void
 close_on_writable(spoke_socket *s, void *ctx)
 {
