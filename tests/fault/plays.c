@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Every allocation of the library fails once, as in memory.c, under surveys, subscriptions,
- * contexts and a device: each call gives a proper error or works all the same, nothing is left, and
- * the next attempt works.  In a simulated world: waiting for what was lost takes no time. */
+ * contexts, a device, pipelines, buses, stars and pairs: each call gives a proper error or works
+ * all the same, nothing is left, and the next attempt works.  In a simulated world: waiting for
+ * what was lost takes no time. */
 #include <stdio.h>
 #include <string.h>
 
@@ -290,6 +291,91 @@ relay(struct stage *x)
     return rc != 0 ? rc : answer(x, req, rep, x->number);
 }
 
+/* ---- patterns without states: two senders and one who takes, and who hears whom ---- */
+
+/* So many sockets, of which the first listens. */
+static int
+open_around(struct stage *x, int listener, int dialers, int count)
+{
+    spoke_socket *s;
+    int rc = add(x, listener, &s);
+
+    if (rc == 0)
+        rc = spoke_listen(s, x->url, NULL, 0);
+    for (int i = 0; i < count && rc == 0; i++)
+        if ((rc = add(x, dialers, &s)) == 0)
+            rc = spoke_dial(s, x->url, NULL, SPOKE_WAIT_FIRST);
+    return rc;
+}
+
+/* One says it, and the sockets of this mask hear it. */
+static int
+tell(struct stage *x, int from, unsigned to)
+{
+    int rc = say(x, (struct voice){x->sockets[from], NULL}, x->number);
+
+    for (int i = 0; i < x->count && rc == 0; i++)
+        if ((to & 1u << i) != 0)
+            rc = hear((struct voice){x->sockets[i], NULL}, x->number);
+    return rc;
+}
+
+static int
+open_pipeline(struct stage *x)
+{
+    return open_around(x, SPOKE_PULL, SPOKE_PUSH, 2);
+}
+
+static int
+collect(struct stage *x)
+{
+    int rc = tell(x, 1, 1);
+
+    return rc != 0 ? rc : tell(x, 2, 1);
+}
+
+static int
+open_bus(struct stage *x)
+{
+    return open_around(x, SPOKE_BUS, SPOKE_BUS, 2);
+}
+
+static int
+ride(struct stage *x)
+{
+    int rc = tell(x, 0, 2 | 4);
+
+    return rc != 0 ? rc : tell(x, 1, 1);
+}
+
+static int
+open_star(struct stage *x)
+{
+    return open_around(x, SPOKE_STAR, SPOKE_STAR, 2);
+}
+
+static int
+pass_on(struct stage *x)
+{
+    int rc = tell(x, 1, 1 | 4);
+
+    return rc != 0 ? rc : tell(x, 0, 2 | 4);
+}
+
+static int
+open_pair(struct stage *x)
+{
+    return open_around(x, SPOKE_PAIR1, SPOKE_PAIR1, 1);
+}
+
+static int
+talk(struct stage *x)
+{
+    int rc = tell(x, 0, 2);
+
+    return rc != 0 ? rc : tell(x, 1, 1);
+}
+
 /* ---- all of them, everywhere ---- */
 
 static const struct play {
@@ -297,10 +383,10 @@ static const struct play {
     int (*open)(struct stage *x);
     int (*exchange)(struct stage *x);
 } plays[] = {
-    {"survey", open_survey, survey},
-    {"topics", open_topics, publish},
-    {"contexts", open_contexts, converse},
-    {"device", open_device, relay},
+    {"survey", open_survey, survey},       {"topics", open_topics, publish},
+    {"contexts", open_contexts, converse}, {"device", open_device, relay},
+    {"pipeline", open_pipeline, collect},  {"bus", open_bus, ride},
+    {"star", open_star, pass_on},          {"pair1", open_pair, talk},
 };
 enum { PLAYS = sizeof plays / sizeof plays[0] };
 
