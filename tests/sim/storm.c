@@ -124,23 +124,38 @@ check_all_happened(void)
         cr_assert_gt(*count_of(&happened, kind), 0, "%s never happened", kinds[kind].name);
 }
 
-void
-storm_for_each_seed(const char *test, uint64_t (*body)(const char *test, uint64_t seed))
+uint64_t
+storm_each_seed(const char *test, uint64_t (*body)(const char *test, uint64_t seed))
 {
     uint64_t only = number_from_environment("SPOKE_SIM_SEED", 0);
     uint64_t count = number_from_environment("SPOKE_SIM_SEEDS", STORM_SEEDS);
 
     watch_crashes();
     if (only != 0) {
+        remember_replay(test, only);
         uint64_t digest = body(test, only);
         cr_log_info("%s: seed %" PRIu64 ": digest %016" PRIx64, test, only, digest);
-        return;
+        return 1;
     }
-    for (uint64_t seed = 1; seed <= count; seed++)
+    for (uint64_t seed = 1; seed <= count; seed++) {
+        remember_replay(test, seed);
         body(test, seed);
+    }
     cr_log_info("%s: %" PRIu64 " seeds", test, count);
-    if (count >= STORM_SEEDS)
+    return count;
+}
+
+void
+storm_for_each_seed(const char *test, uint64_t (*body)(const char *test, uint64_t seed))
+{
+    if (storm_each_seed(test, body) >= STORM_SEEDS)
         check_all_happened();
+}
+
+const char *
+storm_replay(void)
+{
+    return replay;
 }
 
 static uint64_t
@@ -217,7 +232,6 @@ storm_open(struct storm *storm, const char *test, uint64_t seed)
     memset(storm, 0, sizeof *storm);
     storm->test = test;
     storm->seed = storm->random = seed;
-    remember_replay(test, seed);
     spoke_sim_config_init(&storm->config);
     choose_faults(storm);
     choose_url(storm);

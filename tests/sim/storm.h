@@ -48,6 +48,11 @@ void storm_failed(const struct storm *storm, const char *file, int line, const c
  * there was a kind of fault that never happened in STORM_SEEDS seeds or more. */
 void storm_for_each_seed(const char *test, uint64_t (*body)(const char *test, uint64_t seed));
 
+/* The same for worlds with a weather of their own: gives how many seeds there were.  The command
+ * that runs the present one again is storm_replay(). */
+uint64_t storm_each_seed(const char *test, uint64_t (*body)(const char *test, uint64_t seed));
+const char *storm_replay(void);
+
 void storm_open(struct storm *storm, const char *test, uint64_t seed);
 
 /* A number below `bound`, or true `per_1000` times in 1 000: the test's own choices. */
