@@ -24,6 +24,10 @@
 
 #define PATIENCE_MS (10000 * SPOKE_TEST_SLOWDOWN)
 
+#define EACH_TRANSPORT(Body)                                                                       \
+    for (enum transport t = INPROC; t <= TCP; t++)                                                 \
+    Body(t)
+
 /* A call that succeeds, or that fails with an errno. */
 #define OK(Call)                                                                                   \
     do {                                                                                           \

@@ -46,12 +46,13 @@ Test(reqrep, requests_go_round_in_the_order_of_connection)
     OK(nn_close(rep[1]));
 }
 
-Test(reqrep, a_request_is_sent_again_when_time_has_passed)
+static void
+send_again(enum transport t)
 {
     char url[ENDPOINT_MAX];
     int req, rep;
 
-    endpoint_fresh(url, INPROC);
+    endpoint_fresh(url, t);
     rep = bound(NN_REP, url);
     req = sock(AF_SP, NN_REQ);
     set_int(req, NN_REQ, NN_REQ_RESEND_IVL, 100);
@@ -59,8 +60,15 @@ Test(reqrep, a_request_is_sent_again_when_time_has_passed)
     send_text(req, "A");
     expect_text(rep, "A");
     expect_text(rep, "A");
+    send_text(rep, "B");
+    expect_text(req, "B");
     OK(nn_close(req));
     OK(nn_close(rep));
+}
+
+Test(reqrep, a_request_is_sent_again_when_time_has_passed)
+{
+    EACH_TRANSPORT(send_again);
 }
 
 Test(reqrep, a_request_waits_for_a_peer_and_the_last_one_counts)
@@ -81,13 +89,13 @@ Test(reqrep, a_request_waits_for_a_peer_and_the_last_one_counts)
 
 /* By time it would take a minute; switched off, never. */
 static void
-lose_the_replier(int interval)
+lose_the_replier_after(int interval, enum transport t)
 {
     char first_url[ENDPOINT_MAX], second_url[ENDPOINT_MAX];
     int req = sock(AF_SP, NN_REQ), first, second;
 
-    endpoint_fresh(first_url, INPROC);
-    endpoint_fresh(second_url, INPROC);
+    endpoint_fresh(first_url, t);
+    endpoint_fresh(second_url, t);
     set_int(req, NN_REQ, NN_REQ_RESEND_IVL, interval);
     first = bound(NN_REP, first_url);
     OK(nn_connect(req, first_url));
@@ -103,11 +111,17 @@ lose_the_replier(int interval)
     OK(nn_close(second));
 }
 
+static void
+lose_the_replier(enum transport t)
+{
+    lose_the_replier_after(60000, t);
+    lose_the_replier_after(0, t);
+    lose_the_replier_after(-1, t);
+}
+
 Test(reqrep, a_request_whose_replier_goes_is_given_to_another)
 {
-    lose_the_replier(60000);
-    lose_the_replier(0);
-    lose_the_replier(-1);
+    EACH_TRANSPORT(lose_the_replier);
 }
 
 #ifdef SPOKE_PUSH
@@ -274,6 +288,35 @@ Test(pubsub, counts_subscriptions)
     FAILS(EAGAIN, nn_recv(sub, &byte, 1, NN_DONTWAIT));
     OK(nn_close(pub));
     OK(nn_close(sub));
+}
+
+static void
+two_publishers(enum transport t)
+{
+    char url[ENDPOINT_MAX];
+    int sub = sock(AF_SP, NN_SUB), pub[2];
+
+    endpoint_fresh(url, t);
+    OK(nn_setsockopt(sub, NN_SUB, NN_SUB_SUBSCRIBE, "", 0));
+    OK(nn_bind(sub, url));
+    for (int i = 0; i < 2; i++) {
+        pub[i] = connected(NN_PUB, url);
+        wait_statistic(pub[i], NN_STAT_CURRENT_CONNECTIONS, 1);
+    }
+    wait_statistic(sub, NN_STAT_CURRENT_CONNECTIONS, 2);
+    for (int i = 0; i < 10; i++) {
+        send_text(pub[i % 2], i % 2 == 0 ? "from one" : "from the other");
+        expect_text(sub, i % 2 == 0 ? "from one" : "from the other");
+    }
+    expect_nothing(sub);
+    OK(nn_close(pub[0]));
+    OK(nn_close(pub[1]));
+    OK(nn_close(sub));
+}
+
+Test(pubsub, hears_two_publishers)
+{
+    EACH_TRANSPORT(two_publishers);
 }
 
 #endif

@@ -9,10 +9,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define EACH_TRANSPORT(Body)                                                                       \
-    for (enum transport t = INPROC; t <= TCP; t++)                                                 \
-    Body(t)
-
 /* ---- addresses ---- */
 
 struct wrong {
@@ -502,6 +498,185 @@ storm(enum transport t)
 Test(transports, a_storm_of_short_connections_does_no_harm)
 {
     EACH_TRANSPORT(storm);
+}
+
+static void *
+subscribe_and_close(void *url)
+{
+    int s = nn_socket(AF_SP, NN_SUB);
+    bool good = s >= 0 && nn_setsockopt(s, NN_SUB, NN_SUB_SUBSCRIBE, "", 0) == 0 &&
+                nn_connect(s, url) > 0 && nn_close(s) == 0;
+
+    return good ? NULL : url;
+}
+
+/* The publisher speaks meanwhile. */
+static void
+subscribers(enum transport t)
+{
+    enum { THREADS = 50 };
+    pthread_t threads[THREADS];
+    char url[ENDPOINT_MAX];
+    int pub, sub;
+    void *fault;
+
+    endpoint_fresh(url, t);
+    pub = bound(NN_PUB, url);
+    for (int round = 0; round < TEST_REPEATS(8); round++) {
+        for (int i = 0; i < THREADS; i++)
+            cr_assert_eq(pthread_create(&threads[i], NULL, subscribe_and_close, url), 0);
+        for (int i = 0; i < THREADS; i++) {
+            send_text(pub, "news");
+            pthread_join(threads[i], &fault);
+            cr_assert_null(fault);
+        }
+    }
+    wait_statistic(pub, NN_STAT_CURRENT_CONNECTIONS, 0);
+    sub = sock(AF_SP, NN_SUB);
+    OK(nn_setsockopt(sub, NN_SUB, NN_SUB_SUBSCRIBE, "", 0));
+    OK(nn_connect(sub, url));
+    wait_statistic(pub, NN_STAT_CURRENT_CONNECTIONS, 1);
+    send_text(pub, "still there");
+    expect_text(sub, "still there");
+    OK(nn_close(sub));
+    OK(nn_close(pub));
+}
+
+Test(transports, subscribers_that_come_and_go_do_no_harm)
+{
+    EACH_TRANSPORT(subscribers);
+}
+
+/* ---- many connections of each of many sockets, closed while messages are under way ---- */
+
+enum { PULLERS = 10, CONNECTIONS = 10, MESSAGES = 10 };
+
+struct puller {
+    pthread_t thread;
+    const char *url;
+    atomic_int *active;
+    bool good;
+};
+
+static bool
+pull_some(int s, const char *url)
+{
+    int limit = PATIENCE_MS;
+    char text[8];
+    bool good = nn_setsockopt(s, NN_SOL_SOCKET, NN_RCVTIMEO, &limit, sizeof limit) == 0;
+
+    for (int i = 0; i < CONNECTIONS && good; i++)
+        good = nn_connect(s, url) > 0;
+    for (int i = 0; i < MESSAGES && good; i++)
+        good = nn_recv(s, text, sizeof text, 0) == 5 && memcmp(text, "hello", 5) == 0;
+    return good;
+}
+
+static void *
+run_puller(void *argument)
+{
+    struct puller *puller = argument;
+    int s = nn_socket(AF_SP, NN_PULL);
+    bool good = s >= 0 && pull_some(s, puller->url);
+
+    puller->good = s >= 0 && nn_close(s) == 0 && good;
+    atomic_fetch_sub(puller->active, 1);
+    return NULL;
+}
+
+static void
+pull_and_leave(enum transport t)
+{
+    struct puller pullers[PULLERS];
+    char url[ENDPOINT_MAX];
+    atomic_int active;
+    int push;
+
+    endpoint_fresh(url, t);
+    push = bound(NN_PUSH, url);
+    for (int round = 0; round < 1 + TEST_REPEATS(4); round++) {
+        atomic_init(&active, PULLERS);
+        for (int i = 0; i < PULLERS; i++) {
+            pullers[i] = (struct puller){.url = url, .active = &active};
+            cr_assert_eq(pthread_create(&pullers[i].thread, NULL, run_puller, &pullers[i]), 0);
+        }
+        while (atomic_load(&active) > 0) /* what those who leave have not read is lost */
+            if (nn_send(push, "hello", 5, NN_DONTWAIT) < 0)
+                sleep_ms(1);
+        for (int i = 0; i < PULLERS; i++) {
+            pthread_join(pullers[i].thread, NULL);
+            cr_assert(pullers[i].good, "puller %d", i);
+        }
+        wait_statistic(push, NN_STAT_CURRENT_CONNECTIONS, 0);
+    }
+    OK(nn_close(push));
+}
+
+Test(transports, pullers_with_many_connections_get_theirs_and_leave)
+{
+    EACH_TRANSPORT(pull_and_leave);
+}
+
+/* ---- one socket for each message ---- */
+
+enum { PUSHERS = 10, SOCKETS = 10 };
+
+struct pusher {
+    pthread_t thread;
+    const char *url;
+    uint32_t number;
+    bool good;
+};
+
+static void *
+run_pusher(void *argument)
+{
+    struct pusher *pusher = argument;
+    int limit = PATIENCE_MS;
+
+    pusher->good = true;
+    for (uint32_t i = 0; i < SOCKETS && pusher->good; i++) {
+        uint32_t body[2] = {pusher->number, i};
+        int s = nn_socket(AF_SP, NN_PUSH);
+        pusher->good = s >= 0 &&
+                       nn_setsockopt(s, NN_SOL_SOCKET, NN_SNDTIMEO, &limit, sizeof limit) == 0 &&
+                       nn_connect(s, pusher->url) > 0 && nn_send(s, body, sizeof body, 0) == 8;
+        pusher->good = s >= 0 && nn_close(s) == 0 && pusher->good;
+    }
+    return NULL;
+}
+
+static void
+push_and_close(enum transport t)
+{
+    struct pusher pushers[PUSHERS];
+    uint32_t next[PUSHERS] = {0}, body[2];
+    char url[ENDPOINT_MAX];
+    int pull;
+
+    endpoint_fresh(url, t);
+    pull = bound(NN_PULL, url);
+    for (uint32_t i = 0; i < PUSHERS; i++) {
+        pushers[i] = (struct pusher){.url = url, .number = i};
+        cr_assert_eq(pthread_create(&pushers[i].thread, NULL, run_pusher, &pushers[i]), 0);
+    }
+    for (int i = 0; i < PUSHERS * SOCKETS; i++) {
+        cr_assert_eq(nn_recv(pull, body, sizeof body, 0), 8, "after %d: %s", i,
+                     nn_strerror(nn_errno()));
+        cr_assert_lt(body[0], PUSHERS);
+        cr_assert_eq(body[1], next[body[0]]++, "of %u", body[0]);
+    }
+    for (int i = 0; i < PUSHERS; i++) {
+        pthread_join(pushers[i].thread, NULL);
+        cr_assert(pushers[i].good, "pusher %d", i);
+    }
+    expect_nothing(pull);
+    OK(nn_close(pull));
+}
+
+Test(transports, who_opens_a_socket_for_each_message_loses_none_and_keeps_their_order)
+{
+    EACH_TRANSPORT(push_and_close);
 }
 
 /* ---- NN_RCVBUF ---- */
