@@ -179,7 +179,7 @@ open_in_slot(int s, int domain, int protocol)
     int rc = spoke_socket_open(&handle, protocol, NULL);
 
     if (rc != 0)
-        return compat_fail_as(rc == SPOKE_ENOTSUP ? SPOKE_ESCHEME : rc);
+        return compat_fail_as(rc);
     atomic_store_explicit(&c->domain, domain, memory_order_relaxed);
     atomic_store_explicit(&c->protocol, protocol, memory_order_relaxed);
     for (int i = 0; i < COMPAT_FDS; i++)

@@ -170,8 +170,7 @@ NN_EXPORT struct nn_cmsghdr *nn_cmsg_nxthdr_(const struct nn_msghdr *mhdr,
 #define PROTO_SP 1
 #define SP_HDR   1
 
-/* EAFNOSUPPORT the domain, EINVAL the protocol, EPROTONOSUPPORT a protocol of nanomsg that spoke
- * does not have yet, EMFILE, ENOMEM, ETERM. */
+/* EAFNOSUPPORT the domain, EINVAL the protocol, EMFILE, ENOMEM, ETERM. */
 NN_EXPORT int nn_socket(int domain, int protocol);
 /* Everybody who waits on the socket gets EBADF.  What the kernel has not taken yet is lost. */
 NN_EXPORT int nn_close(int s);
