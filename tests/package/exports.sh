@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # exports.sh LIBRARY HEADERS: the shared library shows exactly the functions that the public headers declare,
-# and every name begins with spoke_.
+# every name begins with spoke_, and its soname is the one that programs were linked with.
 set -euo pipefail
 library=$1 headers=$2
 work=$(mktemp -d)
@@ -26,6 +26,10 @@ if extra=$(comm -23 "$work/shown" "$work/declared" | grep .); then
 fi
 if lost=$(comm -13 "$work/shown" "$work/declared" | grep .); then
     echo "exports: declared in a public header, and not in the library: $lost"
+    failed=1
+fi
+if ! readelf -d "$library" | grep -q 'soname: \[libspoke\.so\.0\]'; then
+    echo "exports: another soname: $(readelf -d "$library" | grep -i soname)"
     failed=1
 fi
 [ $failed = 1 ] || echo "exports: $(wc -l <"$work/shown") functions, all declared"
