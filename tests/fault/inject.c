@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "tests/support/process.h"
 
@@ -105,7 +106,7 @@ install(const int *numbers, unsigned count, uint32_t listed, uint32_t others)
     filter[size++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, listed);
     const struct sock_fprog program = {.len = size, .filter = filter};
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+           syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
 }
 
 bool

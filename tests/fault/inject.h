@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Let system calls of this process fail, or count them, from inside: a seccomp filter turns them
- * into SIGSYS, whose handler makes the call after all, or not.  Cannot be taken back: use it in a
- * child. */
+/* Let system calls of this process, in all its threads, fail, or count them, from inside: a seccomp
+ * filter turns them into SIGSYS, whose handler makes the call after all, or not.  A thread that
+ * blocks SIGSYS, as the library's do, ends the process with such a call.  Cannot be taken back: use
+ * it in a child. */
 #ifndef TESTS_FAULT_INJECT_H
 #define TESTS_FAULT_INJECT_H
 
