@@ -718,6 +718,7 @@ dialer_step(struct link *link)
         if (rc == 0 && d->state == SPK_DIALING) {
             spk_timer_cancel(mine->e, &d->timer);
             d->state = SPK_CONNECTED;
+            spk_endpoint_count(d);
             if ((rc = make_pipe(link, DIALER, d)) != 0)
                 d->state = SPK_DIALING;
         } else if (rc == 0) {
@@ -749,7 +750,7 @@ listener_step(struct link *link)
     } else if ((link->refused = make_pipe(link, LISTENER, l)) != 0) {
         spk_listener_failed(l, link->refused);
     } else {
-        spk_listener_count(l);
+        spk_endpoint_count(l);
     }
     if (link->refused != 0)
         atomic_store(&mine->closed, true);

@@ -82,6 +82,7 @@ enum spoke_type {
 #define SPOKE_OPT_IPC_OWNER      "ipc-owner"      /* int -1 = as it is, S*L (ipc), before the listener starts: the file's user, by number. = UNIX-IPC-OWNER */
 #define SPOKE_OPT_IPC_GROUP      "ipc-group"      /* int -1 = as it is, S*L (ipc), before the listener starts: the file's group, by number. = UNIX-IPC-GROUP */
 #define SPOKE_OPT_URL            "url"            /* string, D L P, read-only: as given */
+#define SPOKE_OPT_SCHEME         "scheme"         /* string, D L P, read-only: what carries it: "inproc", "ipc", "tcp" */
 #define SPOKE_OPT_ADDRESS        "address"        /* string, L, read-only: as bound, port 0 resolved; can be dialed */
 #define SPOKE_OPT_LOCAL_ADDRESS  "local-address"  /* string, P, read-only: this end as an URL. = LOCAL-ADDR */
 #define SPOKE_OPT_REMOTE_ADDRESS "remote-address" /* string, P, read-only: the other end; an ipc dialer's own end has no name: "ipc://". = REMOTE-ADDR */

@@ -209,6 +209,12 @@ SPOKE_API int spoke_pipe_close(spoke_socket *s, spoke_pipe_id pipe);
 SPOKE_API int spoke_socket_stats(spoke_socket *s, struct spoke_stats *out);
 /* The same for one pipe: SPOKE_ENOENT when it is gone.  On error *out is all 0. */
 SPOKE_API int spoke_pipe_stats(spoke_socket *s, spoke_pipe_id pipe, struct spoke_pipe_stats *out);
+/* The same for one dialer or listener, with how it is doing: numbers that only grow, and the state
+ * of the moment.  Also before it is started; SPOKE_ECLOSED when it, or its socket, is closed, or it
+ * is of the other kind.  Looks at each pipe of the socket.  An inproc attempt that finds no
+ * listener counts as failed, once, and goes on until there is one.  On error *out is all 0. */
+SPOKE_API int spoke_dialer_stats(spoke_dialer *d, struct spoke_dialer_stats *out);
+SPOKE_API int spoke_listener_stats(spoke_listener *l, struct spoke_listener_stats *out);
 
 #ifdef __cplusplus
 }

@@ -182,7 +182,7 @@ int spk_socket_take_many(struct spk_socket *s, spoke_msg **messages, int count);
 int spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st);
 
 /* ---- endpoint.c ---- */
-void spk_dialer_pipe_gone(struct spk_endpoint *d, int reason, bool was_attached);
+void spk_endpoint_pipe_gone(struct spk_endpoint *ep, int reason, bool was_attached);
 void spk_endpoint_close(struct spk_endpoint *ep);
 int spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char *url,
                      bool is_dialer);

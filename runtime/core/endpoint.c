@@ -112,6 +112,8 @@ dial(struct spk_endpoint *d)
     d->state = SPK_DIALING;
     d->refs++; /* until it is answered */
     d->socket->stats.dials++;
+    d->counts.dials++;
+    d->dialed_ns = spk_engine_now(e);
     /* Without memory for the timer an attempt has the kernel's time limit only. */
     (void)spk_timer_set(e, &d->timer, spk_later(spk_engine_now(e), d->options.handshake_ns));
     d->transport->dial(d);
@@ -164,6 +166,7 @@ spk_dialer_attempt_over(struct spk_endpoint *d, int reason)
         d->socket->stats.dials_attached++;
     } else {
         d->socket->stats.dials_failed++;
+        d->counts.failed++;
     }
     d->last_error = reason;
     if (!d->first_done) {
@@ -212,6 +215,7 @@ spk_dialer_connected(struct spk_endpoint *d, struct spk_stream *st)
     if (d->state != SPK_DIALING) {
         st->ops->close(st);
     } else {
+        spk_endpoint_count(d);
         d->state = SPK_CONNECTED;
         if ((rc = spk_framing_start(d, st)) != 0) {
             spk_dialer_attempt_over(d, rc);
@@ -223,8 +227,8 @@ spk_dialer_connected(struct spk_endpoint *d, struct spk_stream *st)
 
 /* A pipe that ends at once, or was refused, counts as a failure: then the back-off goes on growing.
  */
-void
-spk_dialer_pipe_gone(struct spk_endpoint *d, int reason, bool was_attached)
+static void
+dialer_pipe_gone(struct spk_endpoint *d, int reason, bool was_attached)
 {
     d->pipe = NULL;
     if (d->state != SPK_CONNECTED)
@@ -268,7 +272,7 @@ spk_listener_accepted(struct spk_endpoint *l, struct spk_stream *st)
 {
     int rc;
 
-    l->socket->stats.accepts++;
+    spk_endpoint_count(l);
     if (!spk_listener_is_open(l)) {
         st->ops->close(st);
         return;
@@ -277,13 +281,22 @@ spk_listener_accepted(struct spk_endpoint *l, struct spk_stream *st)
         spk_listener_failed(l, rc);
 }
 
+/* A listener got no pipe this time. */
+static void
+no_pipe(struct spk_endpoint *l, int reason)
+{
+    l->last_error = reason;
+    spk_event(l->socket, SPOKE_EVENT_ACCEPT_FAILED, reason, NULL, l);
+}
+
 void
 spk_listener_failed(struct spk_endpoint *l, int reason)
 {
     l->socket->stats.accepts_failed++;
+    l->counts.failed++;
     spk_log(SPOKE_LOG_WARNING, "%s: could not accept a connection: %s", l->url.text,
             spoke_strerror(reason));
-    spk_event(l->socket, SPOKE_EVENT_ACCEPT_FAILED, reason, NULL, l);
+    no_pipe(l, reason);
 }
 
 void
@@ -300,10 +313,36 @@ spk_listener_is_open(const struct spk_endpoint *l)
     return l->state == SPK_LISTENING && l->socket->state_now != SPK_SOCKET_CLOSING;
 }
 
+/* ---- of either, for transports and pipes ---- */
+
 void
-spk_listener_count(struct spk_endpoint *l)
+spk_endpoint_pipe_gone(struct spk_endpoint *ep, int reason, bool was_attached)
 {
-    l->socket->stats.accepts++;
+    if (ep->is_dialer)
+        dialer_pipe_gone(ep, reason, was_attached);
+    else if (!was_attached && reason != SPOKE_ECLOSED)
+        no_pipe(ep, reason);
+}
+
+void
+spk_endpoint_count(struct spk_endpoint *ep)
+{
+    ep->counts.connects++;
+    ep->socket->stats.accepts += !ep->is_dialer;
+}
+
+void
+spk_endpoint_count_refused(struct spk_endpoint *ep)
+{
+    ep->counts.refused++;
+    ep->socket->stats.refused++;
+}
+
+void
+spk_endpoint_count_bad_handshake(struct spk_endpoint *ep)
+{
+    ep->counts.handshakes_failed++;
+    ep->socket->stats.handshakes_failed++;
 }
 
 uint16_t
@@ -604,4 +643,110 @@ int
 spoke_listener_close(spoke_listener *l)
 {
     return close_endpoint(l, false);
+}
+
+/* ---- statistics ---- */
+
+/* What went through its pipes, those that are still there included; returns how many are attached.
+ */
+static uint64_t
+sum_pipes(const struct spk_endpoint *ep, uint64_t *sent, uint64_t *received)
+{
+    uint64_t attached = 0;
+
+    *sent = ep->counts.sent;
+    *received = ep->counts.received;
+    SPK_LIST_EACH(link, &ep->socket->pipes)
+    {
+        const struct spk_pipe *p = SPK_OWNER(link, struct spk_pipe, link);
+
+        if (p->endpoint != ep)
+            continue;
+        *sent += p->stats.messages_sent;
+        *received += p->stats.messages_received;
+        attached += p->state == SPK_PIPE_ATTACHED;
+    }
+    return attached;
+}
+
+/* How soon the next attempt begins, -1 if none is waited for. */
+static spoke_ns
+until_dial(const struct spk_endpoint *d, spoke_ns now)
+{
+    if (d->state != SPK_WAITING)
+        return -1;
+    return d->timer.when > now ? d->timer.when - now : 0;
+}
+
+static void
+read_dialer(const struct spk_endpoint *d, spoke_ns now, struct spoke_dialer_stats *out)
+{
+    const struct spk_endpoint_counts *counts = &d->counts;
+    spoke_ns least = shortest_wait(d);
+    bool has_pipe = d->pipe != NULL && d->pipe->state == SPK_PIPE_ATTACHED;
+
+    *out = (struct spoke_dialer_stats){
+        .dials = counts->dials,
+        .dials_failed = counts->failed,
+        .connects = counts->connects,
+        .handshakes_failed = counts->handshakes_failed,
+        .refused = counts->refused,
+        .pipes_attached = counts->attached,
+        .pipe = has_pipe ? d->pipe->id : 0,
+        .last_error = d->last_error,
+        .since_dial_ns = counts->dials > 0 ? now - d->dialed_ns : -1,
+        .until_dial_ns = until_dial(d, now),
+        .backoff_ns = d->backoff_ns > least ? d->backoff_ns : least,
+    };
+    sum_pipes(d, &out->messages_sent, &out->messages_received);
+}
+
+static void
+read_listener(const struct spk_endpoint *l, struct spoke_listener_stats *out)
+{
+    const struct spk_endpoint_counts *counts = &l->counts;
+
+    *out = (struct spoke_listener_stats){
+        .accepts = counts->connects,
+        .accepts_failed = counts->failed,
+        .handshakes_failed = counts->handshakes_failed,
+        .refused = counts->refused,
+        .pipes_attached = counts->attached,
+        .last_error = l->last_error,
+    };
+    out->pipes_current = sum_pipes(l, &out->messages_sent, &out->messages_received);
+}
+
+int
+spoke_dialer_stats(spoke_dialer *handle, struct spoke_dialer_stats *out)
+{
+    struct spk_endpoint *d;
+    struct spk_engine *e;
+    int rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    memset(out, 0, sizeof *out);
+    if ((rc = enter_endpoint(handle, true, &d, &e)) != 0)
+        return rc;
+    read_dialer(d, spk_engine_now(e), out);
+    spk_engine_leave(e);
+    return 0;
+}
+
+int
+spoke_listener_stats(spoke_listener *handle, struct spoke_listener_stats *out)
+{
+    struct spk_endpoint *l;
+    struct spk_engine *e;
+    int rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    memset(out, 0, sizeof *out);
+    if ((rc = enter_endpoint(handle, false, &l, &e)) != 0)
+        return rc;
+    read_listener(l, out);
+    spk_engine_leave(e);
+    return 0;
 }

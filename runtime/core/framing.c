@@ -913,8 +913,9 @@ framing_close(struct spk_pipe *p)
 
     if (p->added)
         deliver_left(f);
-    if (f->hello_have < HANDSHAKE_SIZE || p->reason == SPOKE_EHANDSHAKE || p->reason == SPOKE_EPEER)
-        p->socket->stats.handshakes_failed += p->reason != SPOKE_ECLOSED;
+    if (p->reason != SPOKE_ECLOSED && (f->hello_have < HANDSHAKE_SIZE ||
+                                       p->reason == SPOKE_EHANDSHAKE || p->reason == SPOKE_EPEER))
+        spk_endpoint_count_bad_handshake(p->endpoint);
     f->closing = true;
     spk_timer_cancel(e, &f->timer);
     spk_list_remove(&f->flush.link);

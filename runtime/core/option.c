@@ -509,7 +509,7 @@ find_endpoint_field(const struct spk_endpoint *ep, const char *name)
 static bool
 is_property(const struct spk_endpoint *ep, const char *name)
 {
-    return strcmp(name, SPOKE_OPT_URL) == 0 ||
+    return strcmp(name, SPOKE_OPT_URL) == 0 || strcmp(name, SPOKE_OPT_SCHEME) == 0 ||
            strcmp(name, ep->is_dialer ? SPOKE_OPT_LAST_ERROR : SPOKE_OPT_ADDRESS) == 0;
 }
 
@@ -545,6 +545,8 @@ get_endpoint(void *owner, const char *name, enum spoke_type type, void *value, s
         return SPOKE_ETYPE;
     if (strcmp(name, SPOKE_OPT_URL) == 0)
         return give_text(value, size, ep->url.text);
+    if (strcmp(name, SPOKE_OPT_SCHEME) == 0)
+        return give_text(value, size, ep->transport->scheme);
     if (ep->state != SPK_LISTENING)
         return SPOKE_ESTATE;
     rc = ep->transport->listen_address(ep, text, sizeof text);
@@ -601,7 +603,8 @@ static int
 get_pipe(struct spk_pipe *p, const char *name, enum spoke_type type, void *value, size_t *size)
 {
     bool local = strcmp(name, SPOKE_OPT_LOCAL_ADDRESS) == 0,
-         remote = strcmp(name, SPOKE_OPT_REMOTE_ADDRESS) == 0;
+         remote = strcmp(name, SPOKE_OPT_REMOTE_ADDRESS) == 0,
+         scheme = strcmp(name, SPOKE_OPT_SCHEME) == 0;
     char text[SPK_URL_MAX + 1];
     int rc;
 
@@ -609,10 +612,12 @@ get_pipe(struct spk_pipe *p, const char *name, enum spoke_type type, void *value
         strcmp(name, SPOKE_OPT_PEER_GID) == 0)
         return type != SPOKE_INT || *size < sizeof(int) ? SPOKE_ETYPE
                                                         : get_credential(p, name, value, size);
-    if (strcmp(name, SPOKE_OPT_URL) != 0 && !local && !remote)
+    if (strcmp(name, SPOKE_OPT_URL) != 0 && !local && !remote && !scheme)
         return SPOKE_EOPTION;
     if (type != SPOKE_STRING)
         return SPOKE_ETYPE;
+    if (scheme)
+        return give_text(value, size, p->endpoint->transport->scheme);
     if (!local && !remote)
         return give_text(value, size, p->endpoint->url.text);
     rc = p->ops->address(p, local, text, sizeof text);

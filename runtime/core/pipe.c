@@ -116,7 +116,7 @@ spk_pipe_shook_hands(struct spk_pipe *p)
     if (s->state_now == SPK_SOCKET_CLOSING) {
         spk_pipe_shut(p, SPOKE_ECLOSED);
     } else if (s->max_pipes > 0 && s->stats.pipes_current >= (uint64_t)s->max_pipes) {
-        s->stats.refused++;
+        spk_endpoint_count_refused(p->endpoint);
         spk_pipe_shut(p, SPOKE_ELIMIT);
     } else if (s->on_event == NULL) {
         p->announced = true; /* to whoever asks to be told later */
@@ -134,18 +134,19 @@ spk_pipe_attach(struct spk_pipe *p, int verdict)
     if (p->state != SPK_PIPE_ATTACHING)
         return;
     if (verdict != 0) {
-        s->stats.refused++;
+        spk_endpoint_count_refused(p->endpoint);
         spk_pipe_shut(p, SPOKE_EREFUSED);
         return;
     }
     if (s->protocol->pipe_added != NULL && (verdict = s->protocol->pipe_added(s, p)) != 0) {
-        s->stats.refused++;
+        spk_endpoint_count_refused(p->endpoint);
         spk_pipe_shut(p, verdict);
         return;
     }
     p->added = true;
     p->state = SPK_PIPE_ATTACHED;
     s->stats.pipes_attached++;
+    p->endpoint->counts.attached++;
     s->stats.pipes_current++;
     if (p->endpoint->is_dialer)
         spk_dialer_attempt_over(p->endpoint, 0);
@@ -212,12 +213,11 @@ spk_pipe_closed(struct spk_pipe *p)
     spk_idmap_remove(&s->by_id, p->id);
     give_id(p->id);
     s->pipe_count--;
+    endpoint->counts.sent += p->stats.messages_sent;
+    endpoint->counts.received += p->stats.messages_received;
     spk_free(p->state_memory);
     p->ops->free(p);
-    if (endpoint->is_dialer)
-        spk_dialer_pipe_gone(endpoint, reason, was_added);
-    else if (!was_added && reason != SPOKE_ECLOSED)
-        spk_event(s, SPOKE_EVENT_ACCEPT_FAILED, reason, NULL, endpoint);
+    spk_endpoint_pipe_gone(endpoint, reason, was_added);
     spk_endpoint_unref(endpoint);
     spk_socket_advance_close(s);
 }

@@ -82,6 +82,15 @@ struct spk_endpoint_options {
     int ipc_mode, ipc_owner, ipc_group;
 };
 
+/* What dialer and listener statistics are made of. */
+struct spk_endpoint_counts {
+    uint64_t dials;    /* dialer */
+    uint64_t connects; /* dialer: of those; listener: accepts */
+    uint64_t failed;   /* dialer: dials; listener: accepts */
+    uint64_t handshakes_failed, refused, attached;
+    uint64_t sent, received; /* messages, through its pipes that are gone */
+};
+
 /* Dialer:   CREATED ─▶ DIALING ─▶ CONNECTED (has a pipe) ─▶ WAITING ─▶ DIALING …     any ─▶ CLOSING
  * ─▶ freed Listener: CREATED ─▶ LISTENING                                                     any
  * ─▶ CLOSING ─▶ freed */
@@ -105,13 +114,16 @@ struct spk_endpoint {
     const struct spoke_transport *transport;
     struct spk_endpoint_options options;
     uint32_t refs; /* its pipes, and itself while it is not closed */
+    struct spk_endpoint_counts counts;
+    int last_error; /* dialer: of the last attempt; listener: why it got no pipe last */
 
     /* dialer */
     struct spk_timer timer; /* WAITING, or the time limit of an attempt */
     struct spk_pipe *pipe;  /* CONNECTED */
     spoke_ns backoff_ns;
+    spoke_ns dialed_ns;   /* when the last attempt began */
     spoke_ns attached_ns; /* when its pipe was attached */
-    int last_error, first_error;
+    int first_error;
     struct spk_task fail_task; /* spk_dialer_fail_later() */
     int fail_reason;
     bool first_done;         /* the first attempt has an outcome: first_error */
@@ -218,8 +230,11 @@ void spk_listener_accepted(struct spk_endpoint *l, struct spk_stream *st); /* ta
 void spk_listener_failed(struct spk_endpoint *l, int reason); /* one accept; it goes on */
 void spk_listener_closed(struct spk_endpoint *l);
 bool spk_listener_is_open(const struct spk_endpoint *l); /* connections are welcome */
-void spk_listener_count(
-    struct spk_endpoint *l); /* one more accepted, for transports with a message face */
+/* One more connection accepted or made, for transports with a message face. */
+void spk_endpoint_count(struct spk_endpoint *ep);
+/* A connection was turned away, or did not shake hands. */
+void spk_endpoint_count_refused(struct spk_endpoint *ep);
+void spk_endpoint_count_bad_handshake(struct spk_endpoint *ep);
 void spk_dialer_attempt_over(struct spk_endpoint *d, int reason);
 void spk_endpoint_unref(struct spk_endpoint *ep);
 /* The numbers of the protocol that speaks here, and of the only one that it talks to. */

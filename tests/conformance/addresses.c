@@ -76,12 +76,19 @@ WORLD_TEST(addresses, a_pipe_knows_both_ends, world_cases, .timeout = 30)
         cr_assert_str_eq(local, remote);
     get_text(b, there, SPOKE_OPT_URL, local);
     cr_assert_str_eq(local, url);
+    for (int side = 0; side < 2; side++) {
+        get_text(side == 0 ? a : b, side == 0 ? here : there, SPOKE_OPT_SCHEME, local);
+        cr_assert_eq(strlen(local), (size_t)(place - 3 - url));
+        cr_assert_eq(memcmp(local, url, strlen(local)), 0, "%s of %s", local, url);
+    }
 
     int rc = node_pipe_get(a, 0, SPOKE_OPT_URL, SPOKE_STRING, local, &size);
     cr_assert_eq(rc, SPOKE_ENOENT, "%s", spoke_error_name(rc));
     rc = node_pipe_get(a, here, "nothing", SPOKE_STRING, local, &size);
     cr_assert_eq(rc, SPOKE_EOPTION, "%s", spoke_error_name(rc));
     rc = node_pipe_get(a, here, SPOKE_OPT_URL, SPOKE_INT, local, &size);
+    cr_assert_eq(rc, SPOKE_ETYPE, "%s", spoke_error_name(rc));
+    rc = node_pipe_get(a, here, SPOKE_OPT_SCHEME, SPOKE_INT, local, &size);
     cr_assert_eq(rc, SPOKE_ETYPE, "%s", spoke_error_name(rc));
     spoke_pipe_id gone = here;
     cr_assert_eq(node_close(b, NULL), 0);

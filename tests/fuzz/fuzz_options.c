@@ -74,6 +74,7 @@ static const struct option {
     {SPOKE_OPT_LOSS, SPOKE_INT, S | D | L, SPOKE_PUB, 0, 4, 0},
     {SPOKE_OPT_TOPIC_SIZE, SPOKE_SIZE, S, SPOKE_PUB, 0, INT64_MAX, 0},
     {SPOKE_OPT_TOPIC_END, SPOKE_INT, S, SPOKE_PUB, -1, 255, -1},
+    {SPOKE_OPT_SCHEME, SPOKE_STRING, D | L | P | READ_ONLY, 0, 0, 0, 0},
 };
 enum { OPTIONS = sizeof options / sizeof options[0] };
 

@@ -185,6 +185,8 @@ run_out_of_descriptors(void *ctx)
     const struct rlimit few = {.rlim_cur = 100, .rlim_max = 100};
     spoke_socket *rep, *req, *late = NULL;
     struct spoke_stats stats = {0};
+    struct spoke_listener_stats of_listener;
+    spoke_listener *l;
     int fillers[100], count = 0;
     struct raw_peer guest;
     atomic_int told = 0;
@@ -196,7 +198,7 @@ run_out_of_descriptors(void *ctx)
     CHILD_CHECK(spoke_socket_set_duration(req, SPOKE_OPT_RECV_TIMEOUT, 10 * SPOKE_SECOND) == 0);
     CHILD_CHECK(spoke_socket_on_message(rep, echo, NULL) == 0);
     CHILD_CHECK(spoke_socket_on_event(rep, count_no_descriptors, &told) == 0);
-    CHILD_CHECK(spoke_listen(rep, url, NULL, 0) == 0);
+    CHILD_CHECK(spoke_listen(rep, url, &l, 0) == 0);
     CHILD_CHECK(spoke_dial(req, url, NULL, SPOKE_WAIT_FIRST) == 0);
     CHILD_CHECK(is_answered(req));
 
@@ -214,6 +216,9 @@ run_out_of_descriptors(void *ctx)
         nap(1);
     }
     CHILD_CHECK(stats.accepts_failed > 0);
+    CHILD_CHECK(spoke_listener_stats(l, &of_listener) == 0);
+    CHILD_CHECK(of_listener.accepts_failed >= stats.accepts_failed);
+    CHILD_CHECK(of_listener.last_error == SPOKE_EMFILE);
     CHILD_CHECK(is_answered(req));
     long before = cpu_ms();
     nap(300);

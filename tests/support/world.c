@@ -607,6 +607,8 @@ NODE_CALL(address, ((void)n, spoke_listener_get_string(call->listener, SPOKE_OPT
 NODE_CALL(pipe_get,
           spoke_pipe_get(n->s, call->pipe, call->text, call->type, call->value, call->sizep))
 NODE_CALL(stats, spoke_socket_stats(n->s, call->value))
+NODE_CALL(dialer_stats, ((void)n, spoke_dialer_stats(call->dialer, call->value)))
+NODE_CALL(listener_stats, ((void)n, spoke_listener_stats(call->listener, call->value)))
 #undef NODE_CALL
 
 int
@@ -777,6 +779,26 @@ node_stats(struct node *n)
     int rc = node_run(n, call_stats, &(struct call){.value = &stats});
 
     cr_assert_eq(rc, 0, "stats: %s", spoke_error_name(rc));
+    return stats;
+}
+
+struct spoke_dialer_stats
+node_dialer_stats(struct node *n, spoke_dialer *d)
+{
+    struct spoke_dialer_stats stats = {0};
+    int rc = node_run(n, call_dialer_stats, &(struct call){.dialer = d, .value = &stats});
+
+    cr_assert_eq(rc, 0, "dialer stats: %s", spoke_error_name(rc));
+    return stats;
+}
+
+struct spoke_listener_stats
+node_listener_stats(struct node *n, spoke_listener *l)
+{
+    struct spoke_listener_stats stats = {0};
+    int rc = node_run(n, call_listener_stats, &(struct call){.listener = l, .value = &stats});
+
+    cr_assert_eq(rc, 0, "listener stats: %s", spoke_error_name(rc));
     return stats;
 }
 

@@ -135,6 +135,8 @@ int node_address(struct node *n, spoke_listener *l, char url[ENDPOINT_MAX]);
 int node_pipe_get(struct node *n, spoke_pipe_id pipe, const char *name, enum spoke_type type,
                   void *value, size_t *size);
 struct spoke_stats node_stats(struct node *n);
+struct spoke_dialer_stats node_dialer_stats(struct node *n, spoke_dialer *d);
+struct spoke_listener_stats node_listener_stats(struct node *n, spoke_listener *l);
 
 /* Bytes that can be told from others: depend on `seed` and the place. */
 void pattern_fill(void *bytes, size_t size, uint32_t seed);

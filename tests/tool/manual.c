@@ -85,6 +85,15 @@ Test(manual, explains_every_error_and_counter)
 #define STAT(name, help) #name,
 #include <spoke/stats.def>
 #undef STAT
+#define PIPE_STAT(name, help) #name,
+#include <spoke/pipe_stats.def>
+#undef PIPE_STAT
+#define DIALER_STAT(type, name, help) #name,
+#include <spoke/dialer_stats.def>
+#undef DIALER_STAT
+#define LISTENER_STAT(type, name, help) #name,
+#include <spoke/listener_stats.def>
+#undef LISTENER_STAT
     };
     char *pages = read_files("docs/man/*.3");
 
