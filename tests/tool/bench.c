@@ -262,14 +262,68 @@ Test(bench, surveys_are_measured_in_every_mode_and_wait, .timeout = 100)
     cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
 }
 
+/* Whether programs made for libnanomsg can be measured on ours. */
+static bool
+stands_in(const char *dir)
+{
+    char path[4200];
+
+    snprintf(path, sizeof path, "%s/bench-peer-nanomsg", dir);
+    if (access(path, X_OK) != 0)
+        return false;
+    snprintf(path, sizeof path, "%s/../../lib/spoke/nanomsg/libnanomsg.so.5", dir);
+    return access(path, R_OK) == 0;
+}
+
+/* The same program, once on its own library and once on ours, and the targets that compare them. */
+Test(bench, a_program_made_for_nanomsg_runs_on_both_libraries, .timeout = 100)
+{
+    static const char *const works[][2] = {{"latency", "at most 0.5"},
+                                           {"throughput", "at least 3"}};
+    char dir[4096], command[512];
+
+    need_programs(dir);
+    if (!stands_in(dir))
+        cr_skip_test("nanomsg, or what stands in for it, is not built");
+    for (int i = 0; i < 2; i++) {
+        snprintf(command, sizeof command,
+                 SPOKE_TOOL " bench %s --transport ipc --wait adaptive --mode shared --size 64 "
+                            "--pairs 1 --seconds 0.1 --peers --json - 2>&1",
+                 works[i][0]);
+        cr_assert_eq(run(output, command), 0, "%s", output);
+        cr_assert_not_null(strstr(output, "\"impl\":\"nanomsg\""), "%s", output);
+        cr_assert_not_null(strstr(output, "\"impl\":\"spoke-nanomsg\""), "%s", output);
+        cr_assert_not_null(strstr(output, "  P16 "), "%s", output);
+        cr_assert_not_null(strstr(output, works[i][1]), "%s", output);
+    }
+}
+
+/* What the loader finds first is not always what its name says. */
+Test(bench, a_library_under_the_name_of_another_is_noticed, .timeout = 60)
+{
+    char dir[4096], command[6000];
+
+    need_programs(dir);
+    if (!stands_in(dir))
+        cr_skip_test("nanomsg, or what stands in for it, is not built");
+    snprintf(command, sizeof command,
+             "LD_LIBRARY_PATH=%s/../../lib/spoke/nanomsg " SPOKE_TOOL
+             " bench latency --transport ipc --wait block --mode shared --pairs 1 --seconds 0.1 "
+             "--peers 2>&1",
+             dir);
+    cr_assert_eq(run(output, command), 3, "%s", output);
+    cr_assert_not_null(strstr(output, "bench-peer-nanomsg did not run on nanomsg"), "%s", output);
+}
+
 /* Whoever is measured must lose nothing, also where bodies are lent or the peers are many. */
 Test(bench, other_libraries_have_the_patterns_too, .timeout = 100)
 {
     static const char *const programs[] = {"zeromq", "nng", "nanomsg"};
     char dir[4096], path[4200];
-    int peers = 0, with_pub = 0, has_zeromq = 0;
+    int peers = 0, with_pub = 0, has_zeromq = 0, has_stand_in;
 
     need_programs(dir);
+    has_stand_in = stands_in(dir);
     for (int i = 0; i < 3; i++) {
         snprintf(path, sizeof path, "%s/bench-peer-%s", dir, programs[i]);
         if (access(path, X_OK) != 0)
@@ -282,12 +336,13 @@ Test(bench, other_libraries_have_the_patterns_too, .timeout = 100)
                      " bench pipeline --transport ipc --wait block --mode shared --pairs 1 "
                      "--seconds 0.1 --peers --json -"),
                  0, "%s", output);
-    cr_assert_eq(count_rows(output, "pipeline"), 1 + peers, "%s", output);
+    cr_assert_eq(count_rows(output, "pipeline"), 1 + peers + has_stand_in, "%s", output);
     cr_assert_eq(run(output, SPOKE_TOOL
                      " bench survey --transport ipc --wait block --mode shared --pairs 1 "
                      "--seconds 0.1 --peers --json -"),
                  0, "%s", output);
-    cr_assert_eq(count_rows(output, "survey-10"), 1 + peers - has_zeromq, "%s", output);
+    cr_assert_eq(count_rows(output, "survey-10"), 1 + peers - has_zeromq + has_stand_in, "%s",
+                 output);
     cr_assert_eq(run(output, SPOKE_TOOL
                      " bench fanout --transport ipc --wait block --mode shared --pairs 1 "
                      "--subscribers 10 --size 64,64K --seconds 0.1 --peers --json -"),

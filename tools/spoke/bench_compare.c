@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bench_plan.h"
+#include "tool.h"
 
 enum {
     CONTESTANTS_MAX = 24,
@@ -171,8 +172,11 @@ add_peers(struct group *g)
         add(g, BENCH_PEER, "bench-peer-zeromq", "zeromq", wait);
     /* NNG's surveys come to a standstill when it is asked without waiting. */
     add(g, BENCH_PEER, "bench-peer-nng", "nng", g->work->is_survey ? "block" : wait);
-    if (!g->work->is_lossy)
-        add(g, BENCH_PEER, "bench-peer-nanomsg", "nanomsg", wait);
+    if (g->work->is_lossy)
+        return;
+    add(g, BENCH_PEER, "bench-peer-nanomsg", "nanomsg", wait);
+    if (g->runner->stand_in_dir[0] != '\0')
+        add(g, BENCH_STAND_IN, "bench-peer-nanomsg", "spoke-nanomsg", wait);
 }
 
 /* ---- running ---- */
@@ -210,6 +214,43 @@ read_result(const struct group *g, const struct bench_lines *lines)
                            .cpu_us_per_msg = cpu / bench_line_number(asker, "messages")};
 }
 
+/* The environment in which a program made for libnanomsg runs on spoke, and waits as the group
+ * does. */
+struct stand_in_env {
+    char libraries[2 * 4096 + 128];
+    char wait[TEXT_MAX];
+    const char *list[3];
+};
+
+static const char *const *
+stand_in_env(struct stand_in_env *e, const struct group *g)
+{
+    const char *libraries = getenv("LD_LIBRARY_PATH");
+
+    snprintf(e->libraries, sizeof e->libraries, "LD_LIBRARY_PATH=%s%s%s", g->runner->stand_in_dir,
+             libraries != NULL ? ":" : "", libraries != NULL ? libraries : "");
+    snprintf(e->wait, sizeof e->wait, "SPOKE_WAIT=%s", g->wait);
+    e->list[0] = e->libraries;
+    e->list[1] = e->wait;
+    e->list[2] = NULL;
+    return e->list;
+}
+
+/* Whether the library that was meant has run: the loader may have found another one. */
+static bool
+is_right_library(const struct contestant *c, const struct bench_lines *lines)
+{
+    char impl[TEXT_MAX * 2];
+
+    if (c->kind == BENCH_RAW)
+        return true;
+    snprintf(impl, sizeof impl, "\"impl\":\"%s\"", c->impl);
+    if (strstr(lines->server, impl) != NULL && strstr(lines->client, impl) != NULL)
+        return true;
+    tool_error("%s did not run on %s: check LD_LIBRARY_PATH and LD_PRELOAD", c->program, c->impl);
+    return false;
+}
+
 static struct result
 run_one(struct group *g, struct contestant *c, double seconds, const char *step)
 {
@@ -233,6 +274,7 @@ run_one(struct group *g, struct contestant *c, double seconds, const char *step)
                           NULL,
                           NULL};
     struct bench_lines lines;
+    struct stand_in_env env;
 
     show_progress(g, c, step);
     snprintf(size, sizeof size, "%zu", g->size);
@@ -241,8 +283,10 @@ run_one(struct group *g, struct contestant *c, double seconds, const char *step)
         args[14] = "--mode";
         args[15] = c->mode;
     }
-    if (bench_runner_run(g->runner, c->program, g->transport, args, (unsigned)(seconds * 3) + 20,
-                         &lines) == 0)
+    if (bench_runner_run(g->runner, c->program, g->transport, args,
+                         c->kind == BENCH_STAND_IN ? stand_in_env(&env, g) : NULL,
+                         (unsigned)(seconds * 3) + 20, &lines) == 0 &&
+        is_right_library(c, &lines))
         return read_result(g, &lines);
     if (bench_runner_signal() == 0) {
         c->is_out = true;
@@ -398,6 +442,7 @@ add_row(const struct group *g, const struct contestant *c, struct bench_rows *ro
     row->ratio_raw = ratio_to(g, c, best_of(g, BENCH_RAW, NULL));
     row->ratio_best_peer = ratio_to(g, c, best_of(g, BENCH_PEER, NULL));
     row->ratio_zeromq = ratio_to(g, c, best_of(g, BENCH_PEER, "zeromq"));
+    row->ratio_nanomsg = ratio_to(g, c, best_of(g, BENCH_PEER, "nanomsg"));
     row->cpu_ratio_best_peer = row->cpu_us_per_msg / best_peer_cpu(g);
     row->group = rows->groups;
 }

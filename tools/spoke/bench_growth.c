@@ -38,7 +38,7 @@ run_one(struct growth *g, const char *bench, unsigned connections, unsigned roun
     snprintf(text, sizeof text, "%s, %s, %s: %u connections, round %u of %u", bench, g->transport,
              g->mode, connections, round + 1, g->plan->rounds);
     bench_progress(g->plan, text);
-    rc = bench_runner_run(g->runner, "bench-spoke", g->transport, args, limit_s + 5, lines);
+    rc = bench_runner_run(g->runner, "bench-spoke", g->transport, args, NULL, limit_s + 5, lines);
     if (rc != 0 && bench_runner_signal() == 0)
         g->plan->failed++;
     return rc;

@@ -53,7 +53,7 @@ static const char key[] =
 static const char *
 class_of(const struct bench_row *row)
 {
-    static const char *const names[] = {"raw", "spoke", "peer"};
+    static const char *const names[] = {"raw", "spoke", "peer", "spoke"};
 
     return names[row->kind];
 }

@@ -16,7 +16,8 @@ bench_rows_add(struct bench_rows *rows)
         return NULL;
     row = &rows->rows[rows->count++];
     memset(row, 0, sizeof *row);
-    row->value = row->ratio_raw = row->ratio_best_peer = row->ratio_zeromq = none;
+    row->value = row->ratio_raw = row->ratio_best_peer = row->ratio_zeromq = row->ratio_nanomsg =
+        none;
     row->p50 = row->p99 = row->p999 = row->cpu_us_per_msg = row->cpu_ratio_best_peer = NAN;
     return row;
 }

@@ -10,7 +10,8 @@
 
 enum { BENCH_ROUNDS_MAX = 101, BENCH_ROWS_MAX = 2048 };
 
-enum bench_kind { BENCH_RAW, BENCH_SPOKE, BENCH_PEER };
+/* A stand-in is another library's program on our library: it is compared with its own. */
+enum bench_kind { BENCH_RAW, BENCH_SPOKE, BENCH_PEER, BENCH_STAND_IN };
 
 /* Median and spread over rounds; NAN where nothing was measured. */
 struct bench_spread {
@@ -38,6 +39,7 @@ struct bench_row {
     struct bench_spread ratio_raw;
     struct bench_spread ratio_best_peer;
     struct bench_spread ratio_zeromq;
+    struct bench_spread ratio_nanomsg;
     double cpu_ratio_best_peer;
     unsigned group; /* rows of one group were measured in one interleaved run */
 };

@@ -34,6 +34,7 @@ struct child {
     pid_t pid; /* 0: not running */
     int status;
     const char *argv[BENCH_ARGS_MAX];
+    const char *const *env; /* or NULL */
     struct output out;
     struct output err;
 };
@@ -80,6 +81,23 @@ try_dir(struct bench_runner *r, const char *base, const char *relative)
     return n > 0 && (size_t)n < sizeof r->program_dir && bench_runner_has(r, "bench-spoke");
 }
 
+/* The library that stands in for libnanomsg, as in the build tree or where it was installed. */
+static void
+find_stand_in(struct bench_runner *r)
+{
+    static const char *const from_programs[] = {"../../lib", SPOKE_LIB_FROM_LIBEXEC};
+
+    for (size_t i = 0; i < sizeof from_programs / sizeof *from_programs; i++) {
+        char path[sizeof r->stand_in_dir + 32];
+        snprintf(r->stand_in_dir, sizeof r->stand_in_dir, "%s/%s/spoke/nanomsg", r->program_dir,
+                 from_programs[i]);
+        snprintf(path, sizeof path, "%s/libnanomsg.so.5", r->stand_in_dir);
+        if (access(path, R_OK) == 0)
+            return;
+    }
+    r->stand_in_dir[0] = '\0';
+}
+
 /* Beside the running program, as in the build tree or where it was installed; or where it should be
  * installed. */
 static int
@@ -124,6 +142,7 @@ bench_runner_init(struct bench_runner *r)
     memset(r, 0, sizeof *r);
     if (find_programs(r) != 0)
         return -1;
+    find_stand_in(r);
     catch_signals();
     /* Not below $TMPDIR: the path of a socket file must stay below 108 bytes. */
     strcpy(r->socket_dir, "/tmp/spoke-bench-XXXXXX");
@@ -146,7 +165,7 @@ bench_runner_fini(struct bench_runner *r)
 /* ---- one child ---- */
 
 static _Noreturn void
-become(const char *const *argv, int out, int err, pid_t parent)
+become(const struct child *c, int out, int err, pid_t parent)
 {
     struct sigaction action = {.sa_handler = SIG_DFL};
 
@@ -158,7 +177,9 @@ become(const char *const *argv, int out, int err, pid_t parent)
     sigaction(SIGPIPE, &action, NULL);
     if (dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0)
         _exit(126);
-    execv(argv[0], (char *const *)(uintptr_t)argv);
+    for (int i = 0; c->env != NULL && c->env[i] != NULL; i++)
+        putenv((char *)(uintptr_t)c->env[i]);
+    execv(c->argv[0], (char *const *)(uintptr_t)c->argv);
     _exit(127);
 }
 
@@ -181,7 +202,7 @@ start(struct child *c)
         return -1;
     }
     if (c->pid == 0)
-        become(c->argv, out[1], err[1], parent);
+        become(c, out[1], err[1], parent);
     close(out[1]);
     close(err[1]);
     c->out.fd = out[0];
@@ -414,7 +435,8 @@ choose_address(struct bench_runner *r, const char *transport, char *address, siz
 
 int
 bench_runner_run(struct bench_runner *r, const char *program, const char *transport,
-                 const char *const *args, unsigned limit_s, struct bench_lines *lines)
+                 const char *const *args, const char *const *env, unsigned limit_s,
+                 struct bench_lines *lines)
 {
     static struct child children[2];
     char path[sizeof r->program_dir + 64], address[160], dial[160];
@@ -423,6 +445,7 @@ bench_runner_run(struct bench_runner *r, const char *program, const char *transp
     int64_t deadline = now_ms() + (int64_t)limit_s * 1000;
 
     memset(children, 0, sizeof children);
+    children[0].env = children[1].env = env;
     children[0].out.fd = children[0].err.fd = children[1].out.fd = children[1].err.fd = -1;
     snprintf(path, sizeof path, "%s/%s", r->program_dir, program);
     choose_address(r, transport, address, sizeof address);

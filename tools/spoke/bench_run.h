@@ -12,6 +12,7 @@ enum { BENCH_LINE_MAX = 1024, BENCH_ARGS_MAX = 40 };
 /* Where the programs are, and a directory for socket files that lives as long as this. */
 struct bench_runner {
     char program_dir[4096];
+    char stand_in_dir[4096 + 64]; /* of our libnanomsg.so.5; empty if there is none */
     char socket_dir[64];
     unsigned next_socket;
 };
@@ -32,10 +33,12 @@ void bench_runner_fini(struct bench_runner *r);
 bool bench_runner_has(const struct bench_runner *r, const char *program);
 
 /* Run `program` as server and client over `transport` ("inproc": once, as both) with the same
- * `args` (NULL at the end), in at most `limit_s` seconds.  0; or -1 after saying which command
+ * `args` (NULL at the end) and the environment `env` ("NAME=VALUE", NULL at the end; NULL: ours
+ * unchanged) besides ours, in at most `limit_s` seconds.  0; or -1 after saying which command
  * failed and how; nothing is left running in either case. */
 int bench_runner_run(struct bench_runner *r, const char *program, const char *transport,
-                     const char *const *args, unsigned limit_s, struct bench_lines *lines);
+                     const char *const *args, const char *const *env, unsigned limit_s,
+                     struct bench_lines *lines);
 
 /* The signal that asked the tool to end, or 0. */
 int bench_runner_signal(void);

@@ -6,7 +6,7 @@
 
 #include "bench_rows.h"
 
-enum against { RAW, ZEROMQ, BEST_PEER, CPU_OF_BEST_PEER, ABSOLUTE };
+enum against { RAW, ZEROMQ, NANOMSG, BEST_PEER, CPU_OF_BEST_PEER, ABSOLUTE };
 
 struct target {
     const char *name;
@@ -46,6 +46,10 @@ static const struct target targets[] = {
     {"P14", "fanout-100-batch", "ipc", NULL, NULL, 64, rate, ZEROMQ, false, 3},
     {"P15", "connections", NULL, NULL, NULL, 0, "memory_per_connection", ABSOLUTE, true, 4096},
     {"P15", "connections", NULL, NULL, NULL, 0, "round_trip_growth", ABSOLUTE, true, 1.20},
+    {"P16", latency, "ipc", NULL, adaptive, 64, trip, NANOMSG, true, 0.50},
+    {"P16", latency, "tcp", NULL, adaptive, 64, trip, NANOMSG, true, 0.50},
+    {"P16", stream, "ipc", NULL, adaptive, 64, rate, NANOMSG, false, 3},
+    {"P16", stream, "tcp", NULL, adaptive, 64, rate, NANOMSG, false, 3},
     {"P17", latency, NULL, NULL, block, 0, trip, CPU_OF_BEST_PEER, true, 1},
     {"P17", stream, NULL, NULL, block, 0, rate, CPU_OF_BEST_PEER, true, 1},
     {"P17", batch, NULL, NULL, block, 0, rate, CPU_OF_BEST_PEER, true, 1},
@@ -60,7 +64,9 @@ is_word(const char *wanted, const char *word)
 static bool
 speaks_about(const struct target *t, const struct bench_row *row)
 {
-    return row->kind == BENCH_SPOKE && is_word(t->bench, row->bench) &&
+    enum bench_kind kind = t->against == NANOMSG ? BENCH_STAND_IN : BENCH_SPOKE;
+
+    return row->kind == kind && is_word(t->bench, row->bench) &&
            is_word(t->transport, row->transport) && is_word(t->mode, row->mode) &&
            is_word(t->wait, row->wait) && is_word(t->metric, row->metric) &&
            (t->size == 0 || t->size == row->size);
@@ -72,6 +78,7 @@ measured(const struct target *t, const struct bench_row *row)
     switch (t->against) {
     case RAW: return row->ratio_raw.median;
     case ZEROMQ: return row->ratio_zeromq.median;
+    case NANOMSG: return row->ratio_nanomsg.median;
     case BEST_PEER: return row->ratio_best_peer.median;
     case CPU_OF_BEST_PEER: return row->cpu_ratio_best_peer;
     case ABSOLUTE: break;
@@ -82,7 +89,7 @@ measured(const struct target *t, const struct bench_row *row)
 static const char *
 against_text(const struct target *t, const struct bench_row *row)
 {
-    static const char *const texts[] = {"x raw", "x ZeroMQ", "x best peer",
+    static const char *const texts[] = {"x raw", "x ZeroMQ", "x nanomsg", "x best peer",
                                         "x CPU time of best peer"};
 
     return t->against == ABSOLUTE ? row->unit : texts[t->against];
@@ -98,8 +105,8 @@ print_verdict(FILE *f, const struct target *t, const struct bench_row *row)
 
     fprintf(f, "  %-4s %-6s  %s, %s, %s, %s%s%s, wait %s: %.3g %s (%s %g)\n", t->name,
             is_met ? "met" : "MISSED", bench_title(row->bench), row->transport,
-            bench_size_text(row->size, size), row->mode, row->detail[0] != '\0' ? ", " : "",
-            row->detail, row->wait, value, against_text(t, row),
+            bench_size_text(row->size, size), row->mode[0] != '\0' ? row->mode : row->impl,
+            row->detail[0] != '\0' ? ", " : "", row->detail, row->wait, value, against_text(t, row),
             t->is_ceiling ? "at most" : "at least", t->limit);
     return !is_met;
 }
