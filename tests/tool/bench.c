@@ -334,12 +334,12 @@ Test(bench, other_libraries_have_the_patterns_too, .timeout = 100)
     }
     cr_assert_eq(run(output, SPOKE_TOOL
                      " bench pipeline --transport ipc --wait block --mode shared --pairs 1 "
-                     "--seconds 0.1 --peers --json -"),
+                     "--size 64 --seconds 0.1 --peers --json -"),
                  0, "%s", output);
     cr_assert_eq(count_rows(output, "pipeline"), 1 + peers + has_stand_in, "%s", output);
     cr_assert_eq(run(output, SPOKE_TOOL
                      " bench survey --transport ipc --wait block --mode shared --pairs 1 "
-                     "--seconds 0.1 --peers --json -"),
+                     "--size 64 --seconds 0.1 --peers --json -"),
                  0, "%s", output);
     cr_assert_eq(count_rows(output, "survey-10"), 1 + peers - has_zeromq + has_stand_in, "%s",
                  output);
@@ -348,6 +348,30 @@ Test(bench, other_libraries_have_the_patterns_too, .timeout = 100)
                      "--subscribers 10 --size 64,64K --seconds 0.1 --peers --json -"),
                  0, "%s", output);
     cr_assert_eq(count_rows(output, "fanout-10"), 2 * (1 + with_pub), "%s", output);
+}
+
+/* No pattern may be slower than the best of them: that is judged at three sizes. */
+Test(bench, patterns_are_judged_beside_other_libraries, .timeout = 100)
+{
+    static const char *const sizes[] = {"64 B", "1 KiB", "64 KiB"};
+    char dir[4096], path[4200], verdict[80];
+
+    need_programs(dir);
+    snprintf(path, sizeof path, "%s/bench-peer-zeromq", dir);
+    if (access(path, X_OK) != 0)
+        cr_skip_test("%s is not built", path);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench pipeline --transport ipc --wait block --mode owned --pairs 1 "
+                     "--seconds 0.1 --peers"),
+                 0, "%s", output);
+    for (int i = 0; i < 3; i++) {
+        const char *p = output;
+        int found = 0;
+        snprintf(verdict, sizeof verdict, "PUSH to PULL, ipc, %s, owned,", sizes[i]);
+        while ((p = strstr(p, "  P18 ")) != NULL)
+            found += strncmp(p++ + strlen("  P18  MISSED  "), verdict, strlen(verdict)) == 0;
+        cr_assert_eq(found, i < 2 ? 2 : 1, "%s: %s", sizes[i], output);
+    }
 }
 
 Test(bench, the_page_is_one_file_with_drawings_and_no_scripts, .timeout = 60)

@@ -33,7 +33,8 @@ enum {
 static const struct tool_option options[] = {
     {NULL, 0, NULL, "What to measure", 0},
     {"transport", 't', "LIST", "inproc, ipc, tcp (all)", ID_TRANSPORT},
-    {"size", 's', "LIST", "bytes per message, also 16K, 1M (64; one-way also 1M)", ID_SIZE},
+    {"size", 's', "LIST", "bytes, also 16K, 1M (64; throughput 1M too, patterns: see man)",
+     ID_SIZE},
     {"mode", 'm', "LIST", "owned, shared (both)", ID_MODE},
     {"wait", 'w', "LIST", "block, poll, adaptive (all; one-way: block, adaptive)", ID_WAIT},
     {"batch", 0, "LIST", "one-way: messages per call (shared 1, owned 1 and 256)", ID_BATCH},

@@ -477,6 +477,24 @@ run_group(struct group *g, struct bench_rows *rows)
     rows->groups++;
 }
 
+/* What was asked for, or what suits the work: patterns have no target but other libraries. */
+static const size_t *
+sizes_of(const struct bench_plan *p, const struct work *work, unsigned *count)
+{
+    static const size_t of_streams[] = {64, 1048576}, of_patterns[] = {64, 1024, 65536};
+
+    if (p->sizes > 0) {
+        *count = p->sizes;
+        return p->size;
+    }
+    if (work->is_pattern) {
+        *count = p->with_peers ? 3 : 1;
+        return of_patterns;
+    }
+    *count = work->is_latency ? 1 : 2;
+    return of_streams;
+}
+
 static void
 compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows,
              const struct work *work)
@@ -486,9 +504,8 @@ compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
     const struct bench_list *waits = p->waits.count > 0 ? &p->waits
                                      : work->is_latency ? &latency_waits
                                                         : &throughput_waits;
-    size_t default_sizes[] = {64, 1048576};
-    const size_t *sizes = p->sizes > 0 ? p->size : default_sizes;
-    unsigned count = p->sizes > 0 ? p->sizes : strcmp(work->word, "throughput") == 0 ? 2 : 1;
+    unsigned count;
+    const size_t *sizes = sizes_of(p, work, &count);
     static struct group g;
 
     for (unsigned t = 0; t < p->transports.count; t++) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The performance targets as a table: which rows a target speaks about, what they are compared
  * with, and the limit. */
+#include <fnmatch.h>
 #include <math.h>
 #include <string.h>
 
@@ -10,7 +11,7 @@ enum against { RAW, ZEROMQ, NANOMSG, BEST_PEER, CPU_OF_BEST_PEER, ABSOLUTE };
 
 struct target {
     const char *name;
-    const char *bench;
+    const char *bench;     /* with * for any end */
     const char *transport; /* these four: NULL = any, then each row is judged by itself */
     const char *mode;
     const char *wait;
@@ -53,6 +54,9 @@ static const struct target targets[] = {
     {"P17", latency, NULL, NULL, block, 0, trip, CPU_OF_BEST_PEER, true, 1},
     {"P17", stream, NULL, NULL, block, 0, rate, CPU_OF_BEST_PEER, true, 1},
     {"P17", batch, NULL, NULL, block, 0, rate, CPU_OF_BEST_PEER, true, 1},
+    {"P18", "pipeline*", NULL, NULL, NULL, 0, rate, BEST_PEER, false, 1},
+    {"P18", "fanout-*", NULL, NULL, NULL, 0, rate, BEST_PEER, false, 1},
+    {"P18", "survey-*", NULL, NULL, NULL, 0, trip, BEST_PEER, true, 1},
 };
 
 static bool
@@ -66,7 +70,7 @@ speaks_about(const struct target *t, const struct bench_row *row)
 {
     enum bench_kind kind = t->against == NANOMSG ? BENCH_STAND_IN : BENCH_SPOKE;
 
-    return row->kind == kind && is_word(t->bench, row->bench) &&
+    return row->kind == kind && fnmatch(t->bench, row->bench, 0) == 0 &&
            is_word(t->transport, row->transport) && is_word(t->mode, row->mode) &&
            is_word(t->wait, row->wait) && is_word(t->metric, row->metric) &&
            (t->size == 0 || t->size == row->size);
