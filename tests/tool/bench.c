@@ -402,6 +402,9 @@ Test(bench, growth_is_measured_with_few_connections_too, .timeout = 100)
                  0, "%s", output);
     cr_assert_not_null(strstr(output, "memory_per_connection"));
     cr_assert_not_null(strstr(output, "pipes-1000"));
+    cr_assert_not_null(strstr(output, "cpu_growth"));
+    cr_assert_not_null(strstr(output, "  P15  "), "%s", output);
+    cr_assert_not_null(strstr(output, "  P19  "), "%s", output);
 }
 
 Test(bench, refuses_what_it_does_not_know, .timeout = 20)

@@ -91,24 +91,42 @@ measure_idle(struct growth *g)
     add_row(g, "connections", "round_trip_growth", "x one connection", growth, n);
 }
 
+/* How much dearer a request is with some number of connections than with a smaller one: the worst
+ * case.  1 or less: never dearer.  Not simply 1000 beside 1: one connection has one request at a
+ * time and pays for every wake-up alone, which would hide much. */
+static double
+worst_growth(const double cpu[STEPS])
+{
+    double worst = 0;
+
+    for (unsigned more = 1; more < STEPS; more++)
+        for (unsigned fewer = 0; fewer < more; fewer++)
+            worst = fmax(worst, cpu[more] / cpu[fewer]);
+    return worst;
+}
+
 static void
 measure_busy(struct growth *g)
 {
     static const char *const names[STEPS] = {"pipes-1", "pipes-10", "pipes-100", "pipes-1000"};
-    double cpu[STEPS][BENCH_ROUNDS_MAX];
+    double cpu[STEPS][BENCH_ROUNDS_MAX], growth[BENCH_ROUNDS_MAX];
     unsigned n = 0;
 
     for (unsigned round = 0; round < g->plan->rounds; round++, n++) {
+        double now[STEPS];
         for (unsigned i = 0; i < STEPS; i++) {
             struct bench_lines lines;
             if (run_one(g, "pipes", busy[i], round, &lines) != 0)
                 return;
-            cpu[i][n] = bench_line_number(lines.server, "cpu_us") /
-                        bench_line_number(lines.server, "messages");
+            now[i] = bench_line_number(lines.server, "cpu_us") /
+                     bench_line_number(lines.server, "messages");
+            cpu[i][n] = now[i];
         }
+        growth[n] = worst_growth(now);
     }
     for (unsigned i = 0; i < STEPS; i++)
         add_row(g, names[i], "cpu_per_request", "us", cpu[i], n);
+    add_row(g, "pipes", "cpu_growth", "x fewer connections", growth, n);
 }
 
 static void

@@ -152,7 +152,7 @@ print_growth_row(FILE *f, const struct bench_row *row)
     char text[40];
 
     snprintf(text, sizeof text, "(%.4g-%.4g)", row->value.min, row->value.max);
-    fprintf(f, "  %-12s %-7s %-24s %10.4g %-14s %s\n", row->bench, row->mode, row->metric,
+    fprintf(f, "  %-12s %-7s %-24s %10.4g %-19s %s\n", row->bench, row->mode, row->metric,
             row->value.median, row->unit, text);
 }
 

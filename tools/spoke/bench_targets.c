@@ -57,6 +57,7 @@ static const struct target targets[] = {
     {"P18", "pipeline*", NULL, NULL, NULL, 0, rate, BEST_PEER, false, 1},
     {"P18", "fanout-*", NULL, NULL, NULL, 0, rate, BEST_PEER, false, 1},
     {"P18", "survey-*", NULL, NULL, NULL, 0, trip, BEST_PEER, true, 1},
+    {"P19", "pipes", NULL, NULL, NULL, 0, "cpu_growth", ABSOLUTE, true, 1.20},
 };
 
 static bool
