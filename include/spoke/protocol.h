@@ -129,10 +129,10 @@ void spk_socket_deliver(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m);
 int spk_socket_take(struct spk_socket *s, spoke_msg **m);
 bool spk_socket_has_message(const struct spk_socket *s);
 bool spk_socket_recv_full(const struct spk_socket *s);
-/* Free the oldest message of the receive queue; false if there is none. */
+/* Drop the oldest message of the receive queue, as SPK_DROP_RECV_FULL; false if there is none. */
 bool spk_socket_drop_oldest(struct spk_socket *s);
-/* Free what has arrived and keep() does not want (any more); returns how many. */
-uint64_t spk_socket_filter(struct spk_socket *s, bool (*keep)(void *s, const spoke_msg *m));
+/* Free what has arrived and keep(), which counts it, does not want (any more). */
+void spk_socket_filter(struct spk_socket *s, bool (*keep)(void *s, const spoke_msg *m));
 /* This pipe is read on whether or not others have had their turn: what there is no room for is
  * dropped. */
 void spk_pipe_keep_reading(struct spk_pipe *p);
@@ -150,9 +150,26 @@ struct spk_pipe *spk_socket_next_writable(struct spk_socket *s);
 /* Whether there is one; its turn stays as it is. */
 bool spk_socket_can_send(const struct spk_socket *s);
 
-/* Messages that the protocol took and kept for a pipe are lost with it: count them, in the report
- * of a close that lingers too. */
-void spk_socket_lose(struct spk_socket *s, uint64_t messages, uint64_t bytes);
+/* Drops.  Each reason has a counter in struct spoke_stats and, but for the first two, one of the
+ * same name in struct spoke_pipe_stats. */
+enum spk_drop {
+    SPK_DROP_BEST_EFFORT,
+    SPK_DROP_NO_PEER,
+    SPK_DROP_EXPIRED,
+    SPK_DROP_PEER_FULL,
+    SPK_DROP_CONFLATED,
+    SPK_DROP_RECV_FULL,
+    SPK_DROP_UNWANTED,
+    SPK_DROP_STALE,
+    SPK_DROP_TTL,
+    SPK_DROP_LOST, /* taken, and kept for a pipe that ends: in the report of a close that lingers
+                      too */
+    SPK_DROP_GARBLED
+};
+/* Free m, which came from `p` or was meant for it, and count it.  `p` may be NULL: that is gone. */
+void spk_drop(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m, enum spk_drop why);
+/* Only count, what is not there or somebody else frees. */
+void spk_count_drops(struct spk_socket *s, struct spk_pipe *p, enum spk_drop why, uint64_t count);
 
 /* Close a pipe soon (pipe_removed follows later, not inside this call). */
 void spk_pipe_shut(struct spk_pipe *p, int reason);

@@ -196,6 +196,8 @@ struct spoke_event {
     spoke_dialer *dialer; /* whose it is: one of the two, or both NULL */
     spoke_listener *listener;
     const char *url; /* the dialer's or listener's; borrowed for the call */
+    const struct spoke_pipe_stats
+        *stats; /* DETACHED: the pipe's at its end, borrowed for the call; else NULL */
 };
 /* The result counts for ATTACHING only. */
 typedef int spoke_event_f(spoke_socket *s, const struct spoke_event *event, void *ctx);

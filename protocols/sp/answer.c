@@ -41,13 +41,6 @@ cost(const spoke_msg *m)
     return m->size + m->header_size;
 }
 
-static void
-drop(spoke_msg *m, uint64_t *counter)
-{
-    *counter += 1;
-    spoke_msg_free(m);
-}
-
 static int
 enqueue(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
@@ -59,7 +52,7 @@ enqueue(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
     q->max_messages = SPK_SP_PIPE_QUEUE;
     int rc = spk_sp_enqueue(s, q, m);
     if (rc == SPOKE_EAGAIN) {
-        drop(m, &spk_socket_counters(s)->dropped_peer_full);
+        spk_drop(s, p, m, SPK_DROP_PEER_FULL);
         return 0;
     }
     if (rc == 0) {
@@ -76,7 +69,7 @@ send_to(struct spk_socket *s, spoke_pipe_id id, spoke_msg *m)
     struct spk_pipe *p = spk_socket_pipe(s, id);
 
     if (p == NULL) {
-        drop(m, &spk_socket_counters(s)->dropped_no_peer);
+        spk_drop(s, NULL, m, SPK_DROP_NO_PEER);
         return 0;
     }
     struct spk_answer_pipe *state = spk_pipe_state(p);
@@ -114,8 +107,7 @@ spk_answer_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
 
     a->waiting -= count;
     a->waiting_bytes -= bytes;
-    spk_socket_lose(s, count, bytes);
-    spk_queue_fini(q);
+    spk_sp_lose_queue(s, p, q);
 }
 
 /* ---- questions ---- */
@@ -128,14 +120,14 @@ spk_answer_received(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
     int rc = spk_sp_parse(m, (size_t)a->ttl);
 
     if (rc == SPOKE_ELIMIT) { /* no fault of the peer's */
-        drop(m, &spk_socket_counters(s)->dropped_ttl);
+        spk_drop(s, p, m, SPK_DROP_TTL);
         return 0;
     }
     spk_put32(word, spk_pipe_id(p));
     if (rc == 0 && spk_socket_raw(s))
         rc = spoke_msg_header_prepend(m, word, sizeof word);
     if (rc != 0)
-        return spk_sp_reject(s, m, rc);
+        return spk_sp_reject(s, p, m, rc);
     spk_socket_deliver(s, p, m);
     return 0;
 }
@@ -198,7 +190,7 @@ send_raw(struct spk_socket *s, spoke_msg *m)
     spoke_msg *routed;
 
     if (m->header_size < SPK_SP_WORD) {
-        drop(m, &spk_socket_counters(s)->dropped_no_peer);
+        spk_drop(s, NULL, m, SPK_DROP_NO_PEER);
         return 0;
     }
     spoke_pipe_id id = spk_get32(m->header);

@@ -17,7 +17,7 @@ bus_received(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
     if (rc == 0 && spk_socket_raw(s))
         rc = spoke_msg_header_append(m, word, sizeof word);
     if (rc != 0)
-        return spk_sp_reject(s, m, rc);
+        return spk_sp_reject(s, p, m, rc);
     spk_sp_deliver_or_drop(s, p, m);
     return 0;
 }

@@ -45,14 +45,14 @@ spk_fanout_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
 {
     struct spk_fanout *f = spk_socket_state(s);
     struct spk_target *t = spk_pipe_state(p);
-    uint64_t bytes;
-    size_t count = queued(t, &bytes);
+    spoke_msg *m;
 
-    spk_socket_lose(s, count, bytes);
     f->blocking -= t->loss == SPOKE_LOSS_BLOCK;
     spk_list_remove(&t->link);
     f->count--;
-    spk_queue_fini(&t->waiting);
+    spk_sp_lose_queue(s, p, &t->waiting);
+    while ((m = spk_latest_pop(&t->latest)) != NULL)
+        spk_drop(s, p, m, SPK_DROP_LOST);
     spk_latest_fini(&t->latest);
 }
 
@@ -61,19 +61,14 @@ spk_fanout_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
 static void
 drop_full(struct spk_socket *s, struct spk_target *t, spoke_msg *m)
 {
-    spk_socket_counters(s)->dropped_peer_full++;
-    spk_pipe_counters(t->pipe)->dropped_full++;
-    spoke_msg_free(m);
+    spk_drop(s, t->pipe, m, SPK_DROP_PEER_FULL);
 }
 
 static void
 drop_conflated(struct spk_socket *s, struct spk_target *t, spoke_msg *m)
 {
-    if (m == NULL)
-        return;
-    spk_socket_counters(s)->dropped_conflated++;
-    spk_pipe_counters(t->pipe)->dropped_conflated++;
-    spoke_msg_free(m);
+    if (m != NULL)
+        spk_drop(s, t->pipe, m, SPK_DROP_CONFLATED);
 }
 
 /* What it misses cannot be made good: the connection ends, as it does when a message is lost on its
@@ -81,8 +76,7 @@ drop_conflated(struct spk_socket *s, struct spk_target *t, spoke_msg *m)
 static void
 fail(struct spk_socket *s, struct spk_target *t, spoke_msg *m, int error)
 {
-    spk_socket_lose(s, 1, m->size + m->header_size);
-    spoke_msg_free(m);
+    spk_drop(s, t->pipe, m, SPK_DROP_LOST);
     spk_pipe_shut(t->pipe, error);
 }
 
@@ -91,7 +85,7 @@ losses(struct spk_target *t)
 {
     const struct spoke_pipe_stats *stats = spk_pipe_counters(t->pipe);
 
-    return stats->dropped_full + stats->dropped_conflated + stats->dropped_expired;
+    return stats->dropped_peer_full + stats->dropped_conflated + stats->dropped_expired;
 }
 
 /* Make the message that tells of losses: the topic, how many since the last one, how many ever.
@@ -253,6 +247,20 @@ spk_fanout_send(struct spk_socket *s, spoke_msg *m, const struct spk_pipe *excep
         send_to(s, f, last, m);
     else
         spoke_msg_free(m);
+}
+
+void
+spk_fanout_miss(struct spk_socket *s, const struct spk_pipe *except)
+{
+    struct spk_fanout *f = spk_socket_state(s);
+
+    SPK_LIST_EACH(link, &f->targets)
+    {
+        struct spk_target *t = SPK_OWNER(link, struct spk_target, link);
+
+        if (t->pipe != except)
+            spk_count_drops(s, t->pipe, SPK_DROP_PEER_FULL, 1);
+    }
 }
 
 static void

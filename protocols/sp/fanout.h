@@ -43,5 +43,7 @@ bool spk_fanout_can_send(const struct spk_fanout *f);
 /* Takes m, always; spk_fanout_can_send() was true. */
 void spk_fanout_send(struct spk_socket *s, spoke_msg *m,
                      const struct spk_pipe *except); /* may be NULL */
+/* The same without a message, because there was no memory for it: all of them miss one. */
+void spk_fanout_miss(struct spk_socket *s, const struct spk_pipe *except);
 
 #endif

@@ -51,10 +51,9 @@ pair1_received(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
     if (rc == 0)
         rc = spk_sp_return_tail(m, SPK_SP_WORD);
     if (rc != 0)
-        return spk_sp_reject(s, m, rc);
+        return spk_sp_reject(s, p, m, rc);
     if (spk_get32(m->header) > (uint32_t)pair->ttl) {
-        spk_socket_counters(s)->dropped_ttl++;
-        spoke_msg_free(m);
+        spk_drop(s, p, m, SPK_DROP_TTL);
         return 0;
     }
     if (!spk_socket_raw(s))

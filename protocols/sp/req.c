@@ -261,18 +261,17 @@ req_writable(struct spk_socket *s, struct spk_pipe *p)
 }
 
 static int
-received_reply(struct spk_socket *s, spoke_msg *m)
+received_reply(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
     struct req *req = spk_socket_state(s);
     void *owner;
-    int rc = spk_sp_ids_match(&req->ids, s, m, &owner);
+    int rc = spk_sp_ids_match(&req->ids, s, p, m, &owner);
 
     if (rc != 0 || owner == NULL)
         return rc;
     struct req_context *c = owner;
     if (!c->handed_over) { /* nobody can know this id but by guessing */
-        spk_socket_counters(s)->dropped_stale++;
-        spoke_msg_free(m);
+        spk_drop(s, p, m, SPK_DROP_STALE);
         return 0;
     }
     reset(c);
@@ -285,7 +284,7 @@ received_reply(struct spk_socket *s, spoke_msg *m)
 static int
 req_received(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
-    return spk_socket_raw(s) ? spk_sp_deliver_raw(s, p, m) : received_reply(s, m);
+    return spk_socket_raw(s) ? spk_sp_deliver_raw(s, p, m) : received_reply(s, p, m);
 }
 
 /* ---- the user ---- */

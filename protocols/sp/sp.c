@@ -29,11 +29,12 @@ spk_sp_parse(spoke_msg *m, size_t words_most)
 }
 
 int
-spk_sp_reject(struct spk_socket *s, spoke_msg *m, int error)
+spk_sp_reject(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m, int error)
 {
     if (error == SPOKE_EPROTO)
-        spk_socket_counters(s)->garbled++;
-    spoke_msg_free(m);
+        spk_drop(s, p, m, SPK_DROP_GARBLED);
+    else
+        spoke_msg_free(m);
     return error;
 }
 
@@ -41,13 +42,10 @@ spk_sp_reject(struct spk_socket *s, spoke_msg *m, int error)
 void
 spk_sp_deliver_or_drop(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
-    if (spk_socket_recv_full(s) && spk_socket_has_message(s)) {
-        spk_socket_counters(s)->dropped_recv_full++;
-        spk_pipe_counters(p)->dropped_full++;
-        spoke_msg_free(m);
-    } else {
+    if (spk_socket_recv_full(s) && spk_socket_has_message(s))
+        spk_drop(s, p, m, SPK_DROP_RECV_FULL);
+    else
         spk_socket_deliver(s, p, m);
-    }
 }
 
 /* ---- options ---- */
@@ -79,7 +77,7 @@ spk_sp_deliver_raw(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
     int rc = spk_sp_parse(m, SPOKE_HEADER_MAX / SPK_SP_WORD);
 
     if (rc != 0)
-        return spk_sp_reject(s, m, rc == SPOKE_ELIMIT ? SPOKE_EPROTO : rc);
+        return spk_sp_reject(s, p, m, rc == SPOKE_ELIMIT ? SPOKE_EPROTO : rc);
     spk_socket_deliver(s, p, m);
     return 0;
 }
@@ -89,9 +87,7 @@ spk_sp_deliver_raw(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 int
 spk_sp_discard(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
-    (void)p;
-    spk_socket_counters(s)->dropped_unwanted++;
-    spoke_msg_free(m);
+    spk_drop(s, p, m, SPK_DROP_UNWANTED);
     return 0;
 }
 
@@ -138,22 +134,22 @@ spk_sp_ids_give(struct spk_sp_ids *ids, uint32_t id)
 }
 
 int
-spk_sp_ids_match(struct spk_sp_ids *ids, struct spk_socket *s, spoke_msg *m, void **owner)
+spk_sp_ids_match(struct spk_sp_ids *ids, struct spk_socket *s, struct spk_pipe *p, spoke_msg *m,
+                 void **owner)
 {
     int rc = spk_msg_pull(m, SPK_SP_WORD);
 
     *owner = NULL;
     if (rc != 0)
-        return spk_sp_reject(s, m, rc);
+        return spk_sp_reject(s, p, m, rc);
     uint32_t id = spk_get32(m->header);
     void *found = (id & SPK_SP_ID_BIT) != 0 ? spk_idmap_get(&ids->live, key_of(id)) : NULL;
     if (found == NULL) {
-        spk_socket_counters(s)->dropped_stale++;
-        spoke_msg_free(m);
+        spk_drop(s, p, m, SPK_DROP_STALE);
         return 0;
     }
     if ((rc = spk_sp_return_tail(m, SPK_SP_WORD)) != 0)
-        return spk_sp_reject(s, m, rc);
+        return spk_sp_reject(s, p, m, rc);
     spk_msg_clear_header(m);
     *owner = found;
     return 0;
@@ -211,6 +207,16 @@ spk_sp_enqueue(struct spk_socket *s, struct spk_queue *q, spoke_msg *m)
     return rc;
 }
 
+void
+spk_sp_lose_queue(struct spk_socket *s, struct spk_pipe *p, struct spk_queue *q)
+{
+    spoke_msg *m;
+
+    while ((m = spk_queue_pop(q)) != NULL)
+        spk_drop(s, p, m, SPK_DROP_LOST);
+    spk_queue_fini(q);
+}
+
 size_t
 spk_sp_queued(const struct spk_queue *q, uint64_t *bytes)
 {
@@ -226,8 +232,7 @@ spk_sp_send_next(struct spk_socket *s, struct spk_queue *q, struct spk_pipe *p)
 
     if (rc == 0)
         return;
-    spk_socket_lose(s, 1, m->size + m->header_size);
-    spoke_msg_free(m);
+    spk_drop(s, p, m, SPK_DROP_LOST);
     spk_pipe_shut(p, rc);
 }
 

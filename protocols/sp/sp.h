@@ -39,7 +39,7 @@ int spk_sp_get_ttl(int ttl, void *value, size_t *size);
 void spk_sp_deliver_or_drop(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m);
 
 /* Free a message that cannot be used, and give `error` back; SPOKE_EPROTO counts as garbled. */
-int spk_sp_reject(struct spk_socket *s, spoke_msg *m, int error);
+int spk_sp_reject(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m, int error);
 
 /* For those that put no words in front: make all that has come the body. */
 static inline int
@@ -66,7 +66,8 @@ int spk_sp_ids_take(struct spk_sp_ids *ids, void *owner, uint32_t *id); /* SPOKE
 void spk_sp_ids_give(struct spk_sp_ids *ids, uint32_t id); /* harmless if it is not in use */
 /* Take the id off an answer that arrived, and give its owner.  *owner is NULL if it has none (any
  * more): then m has been freed and counted as stale.  On error too it has been freed. */
-int spk_sp_ids_match(struct spk_sp_ids *ids, struct spk_socket *s, spoke_msg *m, void **owner);
+int spk_sp_ids_match(struct spk_sp_ids *ids, struct spk_socket *s, struct spk_pipe *p, spoke_msg *m,
+                     void **owner);
 
 /* A user's message in two steps, so that a send that fails leaves it as it was.  First give a
  * message with the same body and these words as its only header: `m` itself, or a clone where
@@ -78,6 +79,8 @@ int spk_sp_settle(spoke_msg *m, spoke_msg *out, int result);
 void spk_sp_bound_queue(struct spk_socket *s, struct spk_queue *q);
 int spk_sp_enqueue(struct spk_socket *s, struct spk_queue *q, spoke_msg *m);
 size_t spk_sp_queued(const struct spk_queue *q, uint64_t *bytes);
+/* The end of a queue whose pipe is gone: what waits in it is lost. */
+void spk_sp_lose_queue(struct spk_socket *s, struct spk_pipe *p, struct spk_queue *q);
 
 /* Give a pipe the next message of a queue that is not empty; a pipe that fails to take it is
  * closed, and the message is lost with it.  And all that it takes. */

@@ -61,33 +61,28 @@ pass_on(struct spk_socket *s, const spoke_msg *m, const struct spk_pipe *source)
     if (spk_msg_clone(&copy, m) == 0)
         spk_fanout_send(s, copy, source);
     else
-        spk_socket_counters(s)->dropped_peer_full += peers->count - 1;
-}
-
-static int
-drop(spoke_msg *m, uint64_t *counter)
-{
-    *counter += 1;
-    spoke_msg_free(m);
-    return 0;
+        spk_fanout_miss(s, source);
 }
 
 static int
 star_received(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
-    struct spoke_stats *counters = spk_socket_counters(s);
     uint32_t ttl = (uint32_t)((struct star *)spk_socket_state(s))->ttl;
     int rc = spk_msg_pull(m, SPK_SP_WORD);
 
-    if (rc == SPOKE_EPROTO || (rc == 0 && spk_get32(m->header) > HOPS_MOST))
-        return drop(m, &counters->garbled);
+    if (rc == SPOKE_EPROTO || (rc == 0 && spk_get32(m->header) > HOPS_MOST)) {
+        spk_drop(s, p, m, SPK_DROP_GARBLED);
+        return 0;
+    }
     if (rc == 0)
         rc = spk_sp_return_tail(m, SPK_SP_WORD);
     if (rc != 0)
-        return spk_sp_reject(s, m, rc);
+        return spk_sp_reject(s, p, m, rc);
     uint32_t hops = spk_get32(m->header);
-    if (hops >= ttl)
-        return drop(m, &counters->dropped_ttl);
+    if (hops >= ttl) {
+        spk_drop(s, p, m, SPK_DROP_TTL);
+        return 0;
+    }
     spk_put32(m->header, hops + 1);
     pass_on(s, m, p);
     if (!spk_socket_raw(s))

@@ -34,6 +34,17 @@ is_wanted(void *s, const spoke_msg *m)
     return spk_topics_match(&sub->topics, m->body, m->size);
 }
 
+/* What has arrived already, and goes if it is not. */
+static bool
+is_kept(void *s, const spoke_msg *m)
+{
+    bool wanted = is_wanted(s, m);
+
+    if (!wanted)
+        spk_count_drops(s, spk_socket_pipe(s, m->pipe), SPK_DROP_UNWANTED, 1);
+    return wanted;
+}
+
 static int
 subscribe(void *s, const void *bytes, size_t size)
 {
@@ -50,7 +61,7 @@ unsubscribe(void *s, const void *bytes, size_t size)
 
     if (rc != 0)
         return rc;
-    spk_socket_counters(s)->dropped_unwanted += spk_socket_filter(s, is_wanted);
+    spk_socket_filter(s, is_kept);
     spk_socket_wake(s, SPK_READABLE); /* it may be readable no longer */
     return 0;
 }
@@ -70,22 +81,14 @@ sub_pipe_added(struct spk_socket *s, struct spk_pipe *p)
 }
 
 static void
-count_dropped(struct spk_socket *s, struct spk_pipe *p)
-{
-    spk_socket_counters(s)->dropped_recv_full++;
-    spk_pipe_counters(p)->dropped_full++;
-}
-
-static void
 deliver(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
     enum spoke_loss loss = ((struct sub_pipe *)spk_pipe_state(p))->loss;
 
     /* A queue of no length is full always, and has room for one when it is empty. */
     while (loss != SPOKE_LOSS_BLOCK && spk_socket_recv_full(s) && spk_socket_has_message(s)) {
-        count_dropped(s, p);
         if (loss == SPOKE_LOSS_NEWEST || !spk_socket_drop_oldest(s)) {
-            spoke_msg_free(m);
+            spk_drop(s, p, m, SPK_DROP_RECV_FULL);
             return;
         }
     }
@@ -98,7 +101,7 @@ sub_received(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
     int rc = spk_sp_no_words(m);
 
     if (rc != 0)
-        return spk_sp_reject(s, m, rc);
+        return spk_sp_reject(s, p, m, rc);
     if (!is_wanted(s, m))
         return spk_sp_discard(s, p, m);
     deliver(s, p, m);

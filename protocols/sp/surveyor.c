@@ -83,8 +83,8 @@ drop_newest_of_a_greater(struct surveyor_context *c, uint32_t share)
 
         if (unread_of(c, m->pipe) > share) {
             took_out(c, m);
-            spoke_msg_free(spk_queue_remove(&c->answers, i));
-            spk_socket_counters(c->socket)->dropped_recv_full++;
+            spk_drop(c->socket, spk_socket_pipe(c->socket, m->pipe),
+                     spk_queue_remove(&c->answers, i), SPK_DROP_RECV_FULL);
             return;
         }
     }
@@ -263,21 +263,19 @@ get_ttl(void *owner, void *value, size_t *size)
 /* ---- peers ---- */
 
 static int
-received_answer(struct spk_socket *s, spoke_msg *m)
+received_answer(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
     struct surveyor *surveyor = spk_socket_state(s);
     struct spoke_stats *counters = spk_socket_counters(s);
     void *owner;
-    int rc = spk_sp_ids_match(&surveyor->ids, s, m, &owner);
+    int rc = spk_sp_ids_match(&surveyor->ids, s, p, m, &owner);
 
     if (rc != 0 || owner == NULL)
         return rc;
     struct surveyor_context *c = owner;
     expire_in_time(c);
     if (c->state != SURVEY_RUNNING || keep_answer(c, m) != 0) {
-        *(c->state == SURVEY_RUNNING ? &counters->dropped_recv_full
-                                     : &counters->dropped_stale) += 1;
-        spoke_msg_free(m);
+        spk_drop(s, p, m, c->state == SURVEY_RUNNING ? SPK_DROP_RECV_FULL : SPK_DROP_STALE);
         return 0;
     }
     if (c->answers.count > counters->recv_queue_high)
@@ -289,7 +287,7 @@ received_answer(struct spk_socket *s, spoke_msg *m)
 static int
 surveyor_received(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m)
 {
-    return spk_socket_raw(s) ? spk_sp_deliver_raw(s, p, m) : received_answer(s, m);
+    return spk_socket_raw(s) ? spk_sp_deliver_raw(s, p, m) : received_answer(s, p, m);
 }
 
 static int
@@ -307,12 +305,9 @@ static void
 surveyor_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
 {
     struct surveyor_pipe *pipe = spk_pipe_state(p);
-    uint64_t bytes;
-    size_t count = spk_sp_queued(&pipe->waiting, &bytes);
 
     spk_list_remove(&pipe->link);
-    spk_socket_lose(s, count, bytes);
-    spk_queue_fini(&pipe->waiting);
+    spk_sp_lose_queue(s, p, &pipe->waiting);
 }
 
 static void
@@ -341,10 +336,8 @@ send_copy(struct spk_socket *s, struct surveyor_pipe *pipe, spoke_msg *m)
         pipe->waiting.max_messages = SPK_SP_PIPE_QUEUE;
         rc = spk_sp_enqueue(s, &pipe->waiting, m);
     }
-    if (rc == 0)
-        return;
-    spk_socket_counters(s)->dropped_peer_full++;
-    spoke_msg_free(m);
+    if (rc != 0)
+        spk_drop(s, pipe->pipe, m, SPK_DROP_PEER_FULL);
 }
 
 /* Takes m. */

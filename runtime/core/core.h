@@ -140,8 +140,7 @@ void spk_front_fill(struct spk_front *f);       /* if that pays, and nobody else
 uint32_t spk_front_take(struct spk_front *f, spoke_msg **messages, uint32_t most);
 bool spk_front_has_message(const struct spk_front *f); /* f may be NULL, here and below: no */
 void spk_front_correct(struct spk_front *f, struct spoke_stats *stats); /* by what is in it */
-uint64_t spk_front_filter(struct spk_front *f, bool (*keep)(void *ctx, const spoke_msg *m),
-                          void *ctx);
+void spk_front_filter(struct spk_front *f, bool (*keep)(void *ctx, const spoke_msg *m), void *ctx);
 void spk_front_open_outbox(struct spk_front *f); /* if it may be open */
 void spk_front_shut_outbox(struct spk_front *f);
 bool spk_front_empty_outbox(struct spk_front *f); /* false: it is stuck, nothing may overtake it */

@@ -11,7 +11,8 @@
 struct event {
     struct spk_link link;
     struct spoke_event event;
-    char url[]; /* a copy: its endpoint may be gone by then */
+    struct spoke_pipe_stats stats; /* DETACHED */
+    char url[];                    /* a copy: its endpoint may be gone by then */
 };
 
 static void
@@ -180,6 +181,10 @@ spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct s
         .listener = endpoint->is_dialer ? NULL : endpoint->handle,
         .url = ev->url,
     };
+    if (type == SPOKE_EVENT_DETACHED) {
+        ev->stats = p->stats;
+        ev->event.stats = &ev->stats;
+    }
     spk_list_append(&s->events, &ev->link);
     spk_task_queue_callback(s->e, &s->event_task);
 }

@@ -401,15 +401,8 @@ write_message(struct framing *f, const spoke_msg *m)
 static void
 lose(struct framing *f, spoke_msg *m, int reason)
 {
-    struct spk_socket *s = f->pipe.socket;
-
     spk_pipe_shut(&f->pipe, reason);
-    s->stats.dropped_lost++;
-    if (s->state_now == SPK_SOCKET_LINGERING) {
-        s->report.messages++;
-        s->report.bytes += m->header_size + m->size;
-    }
-    spoke_msg_free(m);
+    spk_drop(f->pipe.socket, &f->pipe, m, SPK_DROP_LOST);
 }
 
 /* Write one message at once, as far as it goes. */
@@ -584,7 +577,7 @@ take_head(struct framing *f, const uint8_t *data, size_t size, size_t *at)
         head = f->head;
     }
     if (f->type_byte && head[0] != 1) {
-        f->pipe.socket->stats.garbled++;
+        spk_count_drops(f->pipe.socket, &f->pipe, SPK_DROP_GARBLED, 1);
         spk_pipe_shut(&f->pipe, SPOKE_EPROTO);
         return NULL;
     }

@@ -218,7 +218,7 @@ spk_front_correct(struct spk_front *f, struct spoke_stats *stats)
     pthread_mutex_unlock(&f->in_lock);
 }
 
-uint64_t
+void
 spk_front_filter(struct spk_front *f, bool (*keep)(void *ctx, const spoke_msg *m), void *ctx)
 {
     struct spk_socket *s = f->s;
@@ -240,7 +240,6 @@ spk_front_filter(struct spk_front *f, bool (*keep)(void *ctx, const spoke_msg *m
     }
     atomic_store_explicit(&f->in_count, kept, memory_order_relaxed);
     pthread_mutex_unlock(&f->in_lock);
-    return count - kept;
 }
 
 /* ---- outbox ---- */

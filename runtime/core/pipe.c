@@ -2,6 +2,8 @@
 /* Pipes: one connection to one peer, from the handshake to the last byte, whatever carries it. This
  * file is the part that all of them share: their number, their states, what the protocol and the
  * user are told, and when they are freed. */
+#include <stddef.h>
+
 #include "runtime/core/core.h"
 #include "runtime/engine/probe.h"
 
@@ -204,7 +206,7 @@ spk_pipe_closed(struct spk_pipe *p)
 
     p->state = SPK_PIPE_CLOSED;
     if (was_added) /* only now: a write may have been under way until a moment ago */
-        s->stats.dropped_lost += p->ops->pending(p, &bytes);
+        spk_count_drops(s, p, SPK_DROP_LOST, p->ops->pending(p, &bytes));
     if (p->announced)
         spk_event(s, SPOKE_EVENT_DETACHED, reason, p, endpoint);
     spoke_msg_free(p->held);
@@ -270,9 +272,7 @@ spk_pipe_send(struct spk_pipe *p, spoke_msg *m)
         return SPOKE_EAGAIN;
     }
     if (m->expires && spk_engine_now(p->socket->e) >= m->expires_ns) {
-        p->socket->stats.dropped_expired++;
-        p->stats.dropped_expired++;
-        spoke_msg_free(m);
+        spk_drop(p->socket, p, m, SPK_DROP_EXPIRED);
         return 0;
     }
     SPK_PROBE(send, p->id, m->size);
@@ -516,6 +516,7 @@ bool
 spk_socket_drop_oldest(struct spk_socket *s)
 {
     struct spk_queue *q = &s->recv_queue;
+    spoke_msg *m;
     uint32_t at = 0;
 
     if (q->count == 0)
@@ -525,17 +526,17 @@ spk_socket_drop_oldest(struct spk_socket *s)
             if (q->slots[(q->head + at - 1) & q->mask]->priority !=
                 q->slots[(q->head + at) & q->mask]->priority)
                 break;
-    spoke_msg_free(at == 0 ? spk_queue_pop(q) : spk_queue_remove(q, at));
+    m = at == 0 ? spk_queue_pop(q) : spk_queue_remove(q, at);
+    spk_drop(s, spk_socket_pipe(s, m->pipe), m, SPK_DROP_RECV_FULL);
     return true;
 }
 
-uint64_t
+void
 spk_socket_filter(struct spk_socket *s, bool (*keep)(void *s, const spoke_msg *m))
 {
-    uint64_t count = spk_queue_filter(&s->recv_queue, keep, s);
-
+    spk_queue_filter(&s->recv_queue, keep, s);
     if (s->front != NULL)
-        count += spk_front_filter(s->front, keep, s);
+        spk_front_filter(s->front, keep, s);
 
     struct spk_link *last = s->stalled.prev, *link = NULL;
 
@@ -549,11 +550,57 @@ spk_socket_filter(struct spk_socket *s, bool (*keep)(void *s, const spoke_msg *m
         }
         spoke_msg_free(p->held);
         p->held = NULL;
-        count++;
         p->ops->resume(p, INT32_MAX);
     }
     spk_socket_refill(s);
-    return count;
+}
+
+/* ---- drops ---- */
+
+#define NOWHERE SIZE_MAX
+
+/* Where a reason is counted. */
+static const struct {
+    size_t socket, pipe;
+} counters[] = {
+#define BOTH(name) offsetof(struct spoke_stats, name), offsetof(struct spoke_pipe_stats, name)
+    [SPK_DROP_BEST_EFFORT] = {offsetof(struct spoke_stats, dropped_best_effort), NOWHERE},
+    [SPK_DROP_NO_PEER] = {offsetof(struct spoke_stats, dropped_no_peer), NOWHERE},
+    [SPK_DROP_EXPIRED] = {BOTH(dropped_expired)},
+    [SPK_DROP_PEER_FULL] = {BOTH(dropped_peer_full)},
+    [SPK_DROP_CONFLATED] = {BOTH(dropped_conflated)},
+    [SPK_DROP_RECV_FULL] = {BOTH(dropped_recv_full)},
+    [SPK_DROP_UNWANTED] = {BOTH(dropped_unwanted)},
+    [SPK_DROP_STALE] = {BOTH(dropped_stale)},
+    [SPK_DROP_TTL] = {BOTH(dropped_ttl)},
+    [SPK_DROP_LOST] = {BOTH(dropped_lost)},
+    [SPK_DROP_GARBLED] = {BOTH(garbled)},
+#undef BOTH
+};
+
+static void
+add(void *stats, size_t offset, uint64_t count)
+{
+    *(uint64_t *)(void *)((char *)stats + offset) += count;
+}
+
+void
+spk_count_drops(struct spk_socket *s, struct spk_pipe *p, enum spk_drop why, uint64_t count)
+{
+    add(&s->stats, counters[why].socket, count);
+    if (p != NULL && counters[why].pipe != NOWHERE)
+        add(&p->stats, counters[why].pipe, count);
+}
+
+void
+spk_drop(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m, enum spk_drop why)
+{
+    spk_count_drops(s, p, why, 1);
+    if (why == SPK_DROP_LOST && s->state_now == SPK_SOCKET_LINGERING) {
+        s->report.messages++;
+        s->report.bytes += m->header_size + m->size;
+    }
+    spoke_msg_free(m);
 }
 
 /* ---- small things for protocols ---- */

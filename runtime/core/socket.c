@@ -224,16 +224,6 @@ spk_socket_lost(struct spk_socket *s, struct spk_pipe *p)
     s->report.bytes += bytes;
 }
 
-void
-spk_socket_lose(struct spk_socket *s, uint64_t messages, uint64_t bytes)
-{
-    s->stats.dropped_lost += messages;
-    if (s->state_now == SPK_SOCKET_LINGERING) {
-        s->report.messages += messages;
-        s->report.bytes += bytes;
-    }
-}
-
 /* Who waits in close().  On its stack; the socket points to it as long as both live. */
 struct spk_close_wait {
     struct spk_link waiters;
@@ -502,8 +492,7 @@ send_as_it_is(struct spk_context *c, spoke_msg *m, int flags, spoke_ns *deadline
         if (has_nobody(s)) /* any more */
             return SPOKE_ENOPEER;
         if (s->best_effort) {
-            s->stats.dropped_best_effort++;
-            spoke_msg_free(m);
+            spk_drop(s, NULL, m, SPK_DROP_BEST_EFFORT);
             rc = 0;
             break;
         }
@@ -590,8 +579,7 @@ spk_socket_send_some(struct spk_socket *s, spoke_msg **messages, int count, uint
         return 0;
     *bytes += size;
     if (rc != 0) {
-        spoke_msg_free(messages[0]);
-        spk_socket_lose(s, 1, size);
+        spk_drop(s, NULL, messages[0], SPK_DROP_LOST);
         return 1;
     }
     s->stats.messages_sent++;

@@ -7,7 +7,7 @@
 static void
 set_scene_of(struct scene *scene, int pattern, enum transport t, int peers)
 {
-    set_scene(scene, open_socket(pattern), t, peers);
+    set_scene(scene, watch_pipes(open_socket(pattern)), t, peers);
 }
 
 /* ---- the wire ---- */
@@ -219,6 +219,8 @@ words_without_end(int pattern, enum transport t)
     expect_service(&scene, &scene.peers[0]);
     expect_service(&scene, &scene.peers[1]);
     cr_assert_eq(stats_of(scene.s).dropped_ttl, 8);
+    cr_assert_eq(pipe_stats_of(scene.s, 0).dropped_ttl, 8);
+    cr_assert_eq(pipe_stats_of(scene.s, 1).dropped_ttl, 0);
     cr_assert_eq(stats_of(scene.s).pipes_attached, 2);
     clear_scene(&scene, 2);
 }
@@ -316,6 +318,8 @@ peer_that_does_not_read(int pattern, enum transport t)
             expect_service(&scene, &scene.peers[1]);
     }
     cr_assert_lt(sent, MOST, "nothing was dropped");
+    cr_assert_eq(pipe_stats_of(scene.s, 0).dropped_peer_full, 20);
+    cr_assert_eq(pipe_stats_of(scene.s, 1).dropped_peer_full, 0);
     expect_service(&scene, &scene.peers[1]);
     cr_assert_eq(stats_of(scene.s).pipes_current, 2);
     spoke_memory_stats(&memory);

@@ -153,7 +153,7 @@ unasked_answers(int pattern, enum transport t)
     struct scene scene;
     struct raw_peer *p = scene.peers;
 
-    set_scene(&scene, open_asker(pattern), t, 1);
+    set_scene(&scene, watch_pipes(open_asker(pattern)), t, 1);
     raw_send_word(p, ID_BIT | 1, "while idle");
     wait_counter(scene.s, dropped_stale, 1);
     expect_recv_error(scene.s, SPOKE_ESTATE);
@@ -170,6 +170,7 @@ unasked_answers(int pattern, enum transport t)
     cr_assert_eq(raw_send_words(p, extra, 2, "extra words"), RAW_OK);
     raw_send_word(p, 0, "");
     wait_counter(scene.s, dropped_stale, 7);
+    cr_assert_eq(pipe_stats_of(scene.s, 0).dropped_stale, 7);
     expect_recv_error(scene.s, SPOKE_EAGAIN);
     raw_send_word(p, id, "");
     expect_text(scene.s, "");

@@ -239,6 +239,7 @@ ON_EVERY_TRANSPORT(bus, drops_the_newest_when_nobody_receives)
     char text[16];
 
     set_recv_queue(b, LENGTH);
+    watch_pipes(b);
     connect_sockets(a, b, *t);
     for (int i = 0; i < COUNT; i++) {
         snprintf(text, sizeof text, "%d", i);
@@ -256,6 +257,7 @@ ON_EVERY_TRANSPORT(bus, drops_the_newest_when_nobody_receives)
     }
     expect_recv_error(b, SPOKE_EAGAIN);
     cr_assert_eq(stats_of(b).dropped_recv_full, COUNT - LENGTH);
+    cr_assert_eq(pipe_stats_of(b, 0).dropped_recv_full, COUNT - LENGTH);
     cr_assert_eq(stats_of(a).dropped_peer_full, 0);
     finish();
 }
@@ -449,7 +451,7 @@ ON_EVERY_STREAM(bus, writes_at_the_close_what_waits_for_a_peer)
 ON_EVERY_STREAM(bus, counts_what_is_lost_with_a_peer)
 {
     enum { SIZE = 60000 };
-    spoke_socket *s = open_socket(SPOKE_BUS);
+    spoke_socket *s = watch_pipes(open_socket(SPOKE_BUS));
     char url[ENDPOINT_MAX];
     struct raw_peer idle;
 
@@ -460,6 +462,8 @@ ON_EVERY_STREAM(bus, counts_what_is_lost_with_a_peer)
     raw_reset(&idle);
     wait_pipes(s, 0);
     wait_lost(s, 100);
+    cr_assert_eq(last_stats_of(0).dropped_lost, stats_of(s).dropped_lost);
+    cr_assert_eq(last_stats_of(0).dropped_peer_full, 1);
     cr_assert_eq(spoke_socket_close(s), 0, "nothing is left to deliver");
     finish();
 }

@@ -392,11 +392,13 @@ wait_lost(spoke_socket *s, uint64_t least)
     cr_assert_fail("%llu are lost, not %llu", (unsigned long long)lost, (unsigned long long)least);
 }
 
-#define WATCHED_MAX 8
+#define WATCHED_MAX 16
 
 static struct {
     atomic_size_t count;
     spoke_pipe_id pipes[WATCHED_MAX];
+    struct spoke_pipe_stats last[WATCHED_MAX];
+    atomic_bool gone[WATCHED_MAX];
 } watched; /* written by the engine's thread */
 
 static int
@@ -410,13 +412,21 @@ on_watched(spoke_socket *s, const struct spoke_event *event, void *ctx)
         watched.pipes[index] = event->pipe;
         watched.count = index + 1;
     }
+    cr_assert_eq(event->stats != NULL, event->type == SPOKE_EVENT_DETACHED);
+    for (size_t i = 0; event->stats != NULL && i < index; i++) {
+        if (event->pipe == watched.pipes[i]) {
+            watched.last[i] = *event->stats;
+            watched.gone[i] = true;
+        }
+    }
     return 0;
 }
 
-void
+spoke_socket *
 watch_pipes(spoke_socket *s)
 {
     cr_assert_eq(spoke_socket_on_event(s, on_watched, NULL), 0);
+    return s;
 }
 
 spoke_pipe_id
@@ -435,6 +445,16 @@ pipe_stats_of(spoke_socket *s, size_t index)
 
     cr_assert_eq(spoke_pipe_stats(s, watched_pipe(index), &stats), 0);
     return stats;
+}
+
+struct spoke_pipe_stats
+last_stats_of(size_t index)
+{
+    (void)watched_pipe(index);
+    for (int i = 0; i < 10000 * SPOKE_TEST_SLOWDOWN && !watched.gone[index]; i++)
+        sleep_ms(1);
+    cr_assert(watched.gone[index]);
+    return watched.last[index];
 }
 
 void

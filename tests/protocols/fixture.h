@@ -97,9 +97,11 @@ void wait_lost(spoke_socket *s, uint64_t least);
 
 /* From now on pipes of `s` are numbered in the order of attachment, for the
  * calls below; one socket of a test. */
-void watch_pipes(spoke_socket *s);
+spoke_socket *watch_pipes(spoke_socket *s); /* which it returns */
 spoke_pipe_id watched_pipe(size_t index);
 struct spoke_pipe_stats pipe_stats_of(spoke_socket *s, size_t index);
+/* The same once it is gone, which this waits for. */
+struct spoke_pipe_stats last_stats_of(size_t index);
 /* Wait until at least so many messages have come through it, whatever became of them. */
 void wait_arrived(spoke_socket *s, size_t index, uint64_t count);
 

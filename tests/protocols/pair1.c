@@ -92,7 +92,7 @@ ON_EVERY_TRANSPORT(pair1, does_not_talk_to_version_0)
 ON_EVERY_STREAM(pair1, closes_what_is_malformed)
 {
     static const uint32_t bad[] = {256, 0x01000001, 0x80000001, 0xffffffff};
-    spoke_socket *s = open_socket(SPOKE_PAIR1);
+    spoke_socket *s = watch_pipes(open_socket(SPOKE_PAIR1));
     char url[ENDPOINT_MAX];
     uint64_t garbled = 0;
     struct raw_peer p;
@@ -109,6 +109,7 @@ ON_EVERY_STREAM(pair1, closes_what_is_malformed)
         wait_counter(s, garbled, garbled);
         wait_pipes(s, 0);
         raw_close(&p);
+        cr_assert_eq(last_stats_of(i).garbled, 1);
     }
     join(&p, s, url, 1);
     raw_send_word(&p, 1, "good");
@@ -119,7 +120,7 @@ ON_EVERY_STREAM(pair1, closes_what_is_malformed)
 
 ON_EVERY_STREAM(pair1, drops_what_has_come_too_far)
 {
-    spoke_socket *s = open_socket(SPOKE_PAIR1);
+    spoke_socket *s = watch_pipes(open_socket(SPOKE_PAIR1));
     char url[ENDPOINT_MAX];
     struct raw_peer p;
     int ttl;
@@ -131,6 +132,7 @@ ON_EVERY_STREAM(pair1, drops_what_has_come_too_far)
     raw_send_word(&p, 8, "just");
     expect_text(s, "just");
     cr_assert_eq(stats_of(s).dropped_ttl, 2);
+    cr_assert_eq(pipe_stats_of(s, 0).dropped_ttl, 2);
     cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_TTL, 0), SPOKE_ERANGE);
     cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_TTL, 256), SPOKE_ERANGE);
     cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_TTL, 255), 0);

@@ -126,7 +126,7 @@ ON_EVERY_TRANSPORT(pub, never_receives)
 /* What nanomsg dies of.  And an end is noticed. */
 ON_EVERY_STREAM(pub, discards_what_a_peer_says)
 {
-    spoke_socket *s = open_socket(SPOKE_PUB);
+    spoke_socket *s = watch_pipes(open_socket(SPOKE_PUB));
     char url[ENDPOINT_MAX];
     struct raw_peer p;
 
@@ -135,6 +135,7 @@ ON_EVERY_STREAM(pub, discards_what_a_peer_says)
     raw_send_texts(&p, "nobody asked", 100);
     raw_send_texts(&p, "", 100);
     wait_counter(s, dropped_unwanted, 200);
+    cr_assert_eq(pipe_stats_of(s, 0).dropped_unwanted, 200);
     send_text(s, "all the same");
     raw_expect(&p, NULL, 0, "all the same");
     raw_close(&p);
@@ -278,9 +279,9 @@ ON_EVERY_TRANSPORT(pub, a_slow_one_loses_the_newest)
     for (uint32_t i = 0; i + 1 < scene.sent; i++)
         cr_assert_eq(next_number(scene.slow), i);
     expect_recv_error(scene.slow, SPOKE_EAGAIN);
-    cr_assert_eq(pipe_stats_of(scene.pub, 0).dropped_full, 1);
+    cr_assert_eq(pipe_stats_of(scene.pub, 0).dropped_peer_full, 1);
     cr_assert_eq(pipe_stats_of(scene.pub, 0).messages_sent, scene.sent - 1);
-    cr_assert_eq(pipe_stats_of(scene.pub, 1).dropped_full, 0);
+    cr_assert_eq(pipe_stats_of(scene.pub, 1).dropped_peer_full, 0);
     send_text(scene.pub, "room again");
     expect_text(scene.slow, "room again");
     finish();
@@ -344,7 +345,7 @@ ON_EVERY_TRANSPORT(pub, a_slow_one_loses_the_oldest)
     expect_recv_error(scene.slow, SPOKE_EAGAIN);
     cr_assert_eq(gaps, 1);
     cr_assert_eq(before, scene.sent - 1);
-    cr_assert_eq(pipe_stats_of(scene.pub, 0).dropped_full, 1);
+    cr_assert_eq(pipe_stats_of(scene.pub, 0).dropped_peer_full, 1);
     finish();
 }
 
@@ -540,7 +541,7 @@ ON_EVERY_TRANSPORT(pub, each_listener_has_a_way_of_its_own)
     dial(other, url);
     wait_pipes(scene.pub, 2);
     while (stats_of(scene.pub).disconnected_slow == 0 ||
-           pipe_stats_of(scene.pub, 0).dropped_full == 0) {
+           pipe_stats_of(scene.pub, 0).dropped_peer_full == 0) {
         cr_assert_lt(scene.sent, 10000u);
         cr_assert_eq(send_number(&scene, 'n', scene.sent), 0);
     }

@@ -409,7 +409,7 @@ Test(push, times_out_or_drops_when_there_is_no_room)
 
 ON_EVERY_TRANSPORT(push, drops_what_has_expired_and_nothing_else)
 {
-    spoke_socket *push = open_socket(SPOKE_PUSH), *pull = open_socket(SPOKE_PULL);
+    spoke_socket *push = watch_pipes(open_socket(SPOKE_PUSH)), *pull = open_socket(SPOKE_PULL);
 
     send_text(push, "stays");
     cr_assert_eq(spoke_socket_set_duration(push, SPOKE_OPT_SEND_EXPIRY, 1), 0);
@@ -420,6 +420,7 @@ ON_EVERY_TRANSPORT(push, drops_what_has_expired_and_nothing_else)
     expect_text(pull, "stays");
     expect_text(pull, "stays too");
     cr_assert_eq(stats_of(push).dropped_expired, 1);
+    cr_assert_eq(pipe_stats_of(push, 0).dropped_expired, 1);
     finish();
 }
 

@@ -169,13 +169,14 @@ ON_EVERY_STREAM(req, drops_a_reply_to_a_request_that_has_not_gone_out)
     struct scene scene;
     struct raw_peer *p = scene.peers;
 
-    set_scene(&scene, open_asker(SPOKE_REQ), *t, 1);
+    set_scene(&scene, watch_pipes(open_asker(SPOKE_REQ)), *t, 1);
     send_text(scene.s, "first");
     uint32_t first = raw_expect_request(p, "first"), last = (first + COUNT) | ID_BIT;
     for (int i = 0; i < COUNT; i++)
         cr_assert_eq(spoke_send_bytes(scene.s, bytes, SIZE, 0), 0);
     raw_send_word(p, last, "guessed");
     wait_counter(scene.s, dropped_stale, 1);
+    cr_assert_eq(pipe_stats_of(scene.s, 0).dropped_stale, 1);
     expect_recv_error(scene.s, SPOKE_EAGAIN);
     do
         cr_assert_eq(raw_recv(p, bytes, sizeof bytes, RAW_LIMIT_MS), SIZE + 4);
@@ -208,13 +209,15 @@ ON_EVERY_STREAM(req, takes_the_reply_from_any_peer)
 {
     struct scene scene;
 
-    set_scene(&scene, open_asker(SPOKE_REQ), *t, 2);
+    set_scene(&scene, watch_pipes(open_asker(SPOKE_REQ)), *t, 2);
     send_text(scene.s, "question");
     uint32_t id = raw_expect_request(&scene.peers[0], "question");
     raw_send_word(&scene.peers[1], id, "from the other");
     expect_text(scene.s, "from the other");
     raw_send_word(&scene.peers[0], id, "too late");
     wait_counter(scene.s, dropped_stale, 1);
+    cr_assert_eq(pipe_stats_of(scene.s, 0).dropped_stale, 1);
+    cr_assert_eq(pipe_stats_of(scene.s, 1).dropped_stale, 0);
     clear_scene(&scene, 2);
 }
 

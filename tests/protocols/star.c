@@ -120,7 +120,7 @@ ON_EVERY_STREAM(star, drops_what_is_malformed_and_keeps_the_pipe)
     struct scene scene;
     uint64_t garbled = 0;
 
-    set_scene(&scene, *t, open_socket(SPOKE_STAR), 2);
+    set_scene(&scene, *t, watch_pipes(open_socket(SPOKE_STAR)), 2);
     for (size_t size = 0; size < 4; size++) {
         cr_assert_eq(raw_send(&scene.peers[0], "\0\0\0", size), RAW_OK);
         garbled++;
@@ -135,6 +135,8 @@ ON_EVERY_STREAM(star, drops_what_is_malformed_and_keeps_the_pipe)
     expect_text(scene.s, "good");
     raw_expect_word(&scene.peers[1], 1, "good"); /* and nothing before it */
     cr_assert_eq(stats_of(scene.s).pipes_current, 2);
+    cr_assert_eq(pipe_stats_of(scene.s, 0).garbled, garbled);
+    cr_assert_eq(pipe_stats_of(scene.s, 1).garbled, 0);
     clear_scene(&scene);
 }
 
@@ -143,7 +145,7 @@ ON_EVERY_STREAM(star, drops_what_has_come_too_far)
     struct scene scene;
     struct raw_peer *p = scene.peers;
 
-    set_scene(&scene, *t, open_socket(SPOKE_STAR), 2);
+    set_scene(&scene, *t, watch_pipes(open_socket(SPOKE_STAR)), 2);
     raw_send_word(&p[0], TTL_DEFAULT, "too far");
     raw_send_word(&p[0], 255, "too far");
     wait_counter(scene.s, dropped_ttl, 2);
@@ -156,6 +158,8 @@ ON_EVERY_STREAM(star, drops_what_has_come_too_far)
     raw_expect_word(&p[1], 1, "direct");
     expect_text(scene.s, "direct");
     cr_assert_eq(stats_of(scene.s).dropped_ttl, 3);
+    cr_assert_eq(pipe_stats_of(scene.s, 0).dropped_ttl, 3);
+    cr_assert_eq(pipe_stats_of(scene.s, 1).dropped_ttl, 0);
     cr_assert_eq(stats_of(scene.s).garbled, 0);
     clear_scene(&scene);
 }
@@ -334,12 +338,14 @@ ON_EVERY_STREAM(star, drops_here_and_passes_on_all_the_same)
     spoke_socket *s = open_socket(SPOKE_STAR);
 
     cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, 1), 0);
-    set_scene(&scene, *t, s, 2);
+    set_scene(&scene, *t, watch_pipes(s), 2);
     for (int i = 0; i < 200; i++) {
         raw_send_word(&scene.peers[0], 0, "on");
         raw_expect_word(&scene.peers[1], 1, "on");
     }
     cr_assert_eq(stats_of(s).dropped_recv_full, 199);
+    cr_assert_eq(pipe_stats_of(s, 0).dropped_recv_full, 199);
+    cr_assert_eq(pipe_stats_of(s, 1).dropped_recv_full, 0);
     expect_text(s, "on");
     expect_recv_error(s, SPOKE_EAGAIN);
     clear_scene(&scene);
@@ -354,7 +360,7 @@ ON_EVERY_STREAM(star, passes_on_to_the_quick_what_the_slow_has_no_room_for)
     uint64_t dropped;
 
     cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_SEND_QUEUE, LENGTH), 0);
-    set_scene(&scene, *t, s, 3); /* 0 sends, 1 reads, 2 does not */
+    set_scene(&scene, *t, watch_pipes(s), 3); /* 0 sends, 1 reads, 2 does not */
     memset(bytes, 0, sizeof bytes);
     for (uint32_t i = 0; i < COUNT; i++) {
         raw_put32(bytes, 0);
@@ -366,6 +372,8 @@ ON_EVERY_STREAM(star, passes_on_to_the_quick_what_the_slow_has_no_room_for)
         spoke_msg_free(recv_message(s));
     }
     cr_assert_gt(dropped = stats_of(s).dropped_peer_full, 0);
+    cr_assert_eq(pipe_stats_of(s, 1).dropped_peer_full, 0);
+    cr_assert_eq(pipe_stats_of(s, 2).dropped_peer_full, dropped);
     for (uint32_t i = 0; i < COUNT - dropped; i++) {
         cr_assert_eq(raw_recv(&scene.peers[2], bytes, SIZE, RAW_LIMIT_MS), SIZE);
         cr_assert_eq(raw_get32(bytes + 4), i);

@@ -77,10 +77,12 @@ ON_EVERY_TRANSPORT(sub, receives_nothing_without_a_subscription)
 {
     spoke_socket *pub = open_socket(SPOKE_PUB), *sub = open_sub(NULL);
 
+    watch_pipes(sub);
     connect_sockets(pub, sub, *t);
     send_text(pub, "unheard");
     send_text(pub, "");
     wait_counter(sub, dropped_unwanted, 2);
+    cr_assert_eq(pipe_stats_of(sub, 0).dropped_unwanted, 2);
     expect_recv_error(sub, SPOKE_EAGAIN);
     expect_fd(sub, SPOKE_OPT_RECV_FD, false);
     cr_assert_eq(spoke_socket_set_duration(sub, SPOKE_OPT_RECV_TIMEOUT, 10 * SPOKE_MS), 0);
@@ -287,6 +289,7 @@ ON_EVERY_STREAM(sub, unsubscribing_takes_what_is_held_back)
     expect_text(sub, "b");
     expect_recv_error(sub, SPOKE_EAGAIN);
     cr_assert_eq(stats_of(sub).dropped_unwanted, 10);
+    cr_assert_eq(pipe_stats_of(sub, 0).dropped_unwanted, 10);
     raw_close(&p);
     finish();
 }
@@ -445,8 +448,8 @@ overflow(enum transport t, enum spoke_loss loss)
     for (int i = 0; i < 3; i++)
         expect_text(sub, loss == SPOKE_LOSS_NEWEST ? "old" : "new");
     expect_recv_error(sub, SPOKE_EAGAIN);
-    cr_assert_eq(pipe_stats_of(sub, 0).dropped_full, 0);
-    cr_assert_eq(pipe_stats_of(sub, 1).dropped_full, 7);
+    cr_assert_eq(pipe_stats_of(sub, 0).dropped_recv_full, loss == SPOKE_LOSS_NEWEST ? 0 : 3);
+    cr_assert_eq(pipe_stats_of(sub, 1).dropped_recv_full, loss == SPOKE_LOSS_NEWEST ? 7 : 4);
     raw_send_text(&peers[0], "room again");
     expect_text(sub, "room again");
     raw_close(&peers[0]);

@@ -182,7 +182,7 @@ ON_EVERY_STREAM(survey, the_deadline_ends_the_wait_of_all)
     struct waiting_call calls[3];
     struct scene scene;
 
-    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
+    set_scene(&scene, watch_pipes(open_asker(SPOKE_SURVEYOR)), *t, 1);
     set_survey_time(scene.s, 100 * SPOKE_MS * SPOKE_TEST_SLOWDOWN);
     uint32_t id = survey(&scene, 1, "question");
     for (int i = 0; i < 3; i++)
@@ -194,6 +194,7 @@ ON_EVERY_STREAM(survey, the_deadline_ends_the_wait_of_all)
     expect_recv_error(scene.s, SPOKE_ESTATE);
     raw_send_word(&scene.peers[0], id, "too late");
     wait_counter(scene.s, dropped_stale, 1);
+    cr_assert_eq(pipe_stats_of(scene.s, 0).dropped_stale, 1);
     expect_recv_error(scene.s, SPOKE_ESTATE);
     clear_scene(&scene, 1);
 }
@@ -420,7 +421,7 @@ ON_EVERY_STREAM(survey, a_flood_leaves_the_others_their_share)
     int count[3] = {0};
 
     set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 0);
-    scene.s = open_socket(SPOKE_SURVEYOR);
+    scene.s = watch_pipes(open_socket(SPOKE_SURVEYOR));
     set_survey_time(scene.s, 0);
     cr_assert_eq(spoke_socket_set_int(scene.s, SPOKE_OPT_RECV_QUEUE, QUEUE), 0);
     listen_on(scene.s, *t, scene.url);
@@ -441,6 +442,9 @@ ON_EVERY_STREAM(survey, a_flood_leaves_the_others_their_share)
     spoke_memory_stats(&memory);
     cr_assert_lt(memory.messages, 2 * QUEUE);
     cr_assert_eq(stats_of(scene.s).recv_queue_high, QUEUE);
+    cr_assert_eq(pipe_stats_of(scene.s, 0).dropped_recv_full, FLOOD + 1 - 7);
+    cr_assert_eq(pipe_stats_of(scene.s, 1).dropped_recv_full, 0);
+    cr_assert_eq(pipe_stats_of(scene.s, 2).dropped_recv_full, 8 - 5);
     for (int i = 0; i < QUEUE; i++) {
         spoke_msg *m;
         cr_assert_eq(spoke_recv(scene.s, &m, 0), 0);
@@ -512,7 +516,7 @@ ON_EVERY_STREAM(survey, drops_copies_for_a_peer_that_does_not_read)
     struct scene scene;
     int sent = 0;
 
-    set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 2);
+    set_scene(&scene, watch_pipes(open_asker(SPOKE_SURVEYOR)), *t, 2);
     for (; sent < MOST && stats_of(scene.s).dropped_peer_full < 20; sent++) {
         cr_assert_eq(spoke_send_bytes(scene.s, bytes, SIZE, SPOKE_DONTWAIT), 0);
         cr_assert_eq(raw_recv(&scene.peers[1], bytes, sizeof bytes, RAW_LIMIT_MS), SIZE + 4);
@@ -521,6 +525,8 @@ ON_EVERY_STREAM(survey, drops_copies_for_a_peer_that_does_not_read)
     }
     cr_assert_lt(sent, MOST, "nothing was dropped");
     cr_assert_eq(stats_of(scene.s).dropped_peer_full, 20);
+    cr_assert_eq(pipe_stats_of(scene.s, 0).dropped_peer_full, 20);
+    cr_assert_eq(pipe_stats_of(scene.s, 1).dropped_peer_full, 0);
     cr_assert_eq(stats_of(scene.s).pipes_current, 2);
     spoke_memory_stats(&memory);
     cr_assert_lt(memory.messages, 200);
