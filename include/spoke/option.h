@@ -64,6 +64,7 @@ enum spoke_type {
 #define SPOKE_OPT_RECONNECT_MAX  "reconnect-time-max" /* duration 0 = no growth, S*D: longest wait; no growth either if not above the first. = MAX-RECONNECT-TIME */
 #define SPOKE_OPT_DIAL_ASYNC     "dial-async"     /* bool true, S*D; false: dialing waits for the first attempt, as with SPOKE_WAIT_FIRST. = DIAL-ASYNCH */
 #define SPOKE_OPT_HANDSHAKE_TIME "handshake-time" /* duration 10 s, S*DL: to connect, names included, and as long again for the peer's greeting; to look a listener's name up */
+#define SPOKE_OPT_IDLE_TIMEOUT   "idle-timeout"   /* duration 0 = none, S*DL (ipc, tcp): a peer that has begun a message and sends none of its bytes for so long is cut off: SPOKE_ETIMEDOUT, counted as stalled; not who is silent between messages */
 #define SPOKE_OPT_CLOSE_PIPES    "close-pipes"    /* bool false, S*L: closing the listener closes the pipes that it accepted */
 #define SPOKE_OPT_LAST_ERROR     "last-error"     /* int, D, read-only: what the last attempt came to, 0 or a SPOKE_E… */
 #define SPOKE_OPT_MAX_PIPES      "max-pipes"      /* int 0 = no limit, S: further connections are accepted and closed */

@@ -27,8 +27,9 @@
 #define FLUSH_BYTES  (GATHER_SIZE - GATHER_MOST) /* gathered bytes that are worth a write */
 #define PENDING_MOST ((size_t)256 * 1024) /* bytes taken before the pipe says that it is full */
 #define SEGMENTS     64
-#define RUN_MOST     64 /* small messages that are made together … */
-#define AHEAD        4  /* … or written, each fetched into the cache so many before its turn */
+#define LATE_NS      (10 * SPOKE_MS) /* after an idle timeout: until what is there has been read */
+#define RUN_MOST     64              /* small messages that are made together … */
+#define AHEAD        4 /* … or written, each fetched into the cache so many before its turn */
 
 /* What has to be let go when a segment is written, and which messages then are. */
 struct segment_owner {
@@ -54,7 +55,9 @@ struct framing {
     struct spk_pipe pipe;
     struct spk_stream *st;
     struct spk_op recv_op, send_op;
-    struct spk_timer timer; /* for the handshake */
+    struct spk_timer timer; /* for the handshake, then for the rest of a message */
+    spoke_ns idle_ns;       /* SPOKE_OPT_IDLE_TIMEOUT */
+    bool is_late;           /* that has passed, but for what the engine may not have read yet */
     struct spk_flush flush;
     struct out *out;
     uint64_t burst; /* the engine's burst in which we last wrote at once */
@@ -489,6 +492,18 @@ framing_pending(struct spk_pipe *p, uint64_t *bytes)
 
 /* ---- in ---- */
 
+/* From now on it is the peer who keeps a message waiting that has begun. */
+static void
+await_rest(struct framing *f)
+{
+    struct spk_engine *e = engine_of(f);
+
+    f->is_late = false;
+    if ((f->body != NULL || f->head_have > 0) &&
+        spk_timer_set(e, &f->timer, spk_later(spk_engine_now(e), f->idle_ns)) != 0)
+        spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
+}
+
 static void
 arm_recv(struct framing *f)
 {
@@ -496,6 +511,8 @@ arm_recv(struct framing *f)
 
     if (f->closing || spk_op_busy(&f->recv_op) || f->pipe.state == SPK_PIPE_CLOSING)
         return;
+    if (f->idle_ns > 0)
+        await_rest(f);
     f->recv_op.awaited = s->awaited > 0 && f->pipe.state == SPK_PIPE_ATTACHED;
     s->awaited -= f->recv_op.awaited;
     if (f->body != NULL && f->body_size - f->body->size >= DIRECT_LEAST) {
@@ -832,12 +849,14 @@ on_received(struct spk_op *op, int result)
         spk_pipe_shut(&f->pipe, result == 0 ? end : result);
         return;
     }
-    if (op->u.recv.buffer != NULL) {
-        on_body(f, (size_t)result);
-        return;
-    }
     if (f->pipe.state == SPK_PIPE_STARTING) {
         on_hello(f, op, (size_t)result);
+        return;
+    }
+    if (f->idle_ns > 0)
+        spk_timer_cancel(engine_of(f), &f->timer);
+    if (op->u.recv.buffer != NULL) {
+        on_body(f, (size_t)result);
         return;
     }
     used = parse(f, op->chunk, op->data, (size_t)result, INT32_MAX);
@@ -850,10 +869,24 @@ on_received(struct spk_op *op, int result)
 }
 
 static void
-on_handshake_time(struct spk_timer *timer)
+on_time(struct spk_timer *timer)
 {
     struct framing *f = SPK_OWNER(timer, struct framing, timer);
+    struct spk_engine *e = engine_of(f);
 
+    if (f->pipe.state == SPK_PIPE_STARTING) {
+        spk_pipe_shut(&f->pipe, SPOKE_ETIMEDOUT);
+        return;
+    }
+    /* Timers come before reads: if the engine was not driven for a while the rest may be there. */
+    if (!f->is_late && spk_timer_set(e, timer, spk_engine_now(e) + LATE_NS) == 0) {
+        f->is_late = true;
+        return;
+    }
+    f->pipe.socket->stats.stalled++;
+    spk_log(SPOKE_LOG_WARNING,
+            "%s: a peer began a message and fell silent for %lld ms (%s), its connection is closed",
+            f->pipe.endpoint->url.text, (long long)(f->idle_ns / SPOKE_MS), SPOKE_OPT_IDLE_TIMEOUT);
     spk_pipe_shut(&f->pipe, SPOKE_ETIMEDOUT);
 }
 
@@ -1011,7 +1044,8 @@ spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
     f->type_byte = endpoint->transport->message_type_byte;
     spk_op_init(&f->recv_op, on_received);
     spk_op_init(&f->send_op, on_sent);
-    spk_timer_init(&f->timer, on_handshake_time);
+    spk_timer_init(&f->timer, on_time);
+    f->idle_ns = endpoint->options.idle_ns;
     spk_list_init(&f->flush.link);
     f->flush.fn = on_flush;
     if ((rc = spk_pipe_init(&f->pipe, endpoint, &framing_ops)) != 0)

@@ -74,7 +74,7 @@ struct spoke_transport {
 /* What a dialer or listener can have of its own; the socket holds the defaults. */
 struct spk_endpoint_options {
     size_t max_recv_size;
-    spoke_ns reconnect_ns, reconnect_max_ns, handshake_ns;
+    spoke_ns reconnect_ns, reconnect_max_ns, handshake_ns, idle_ns;
     bool dial_async, close_pipes, tcp_nodelay, tcp_keepalive;
     int send_priority, recv_priority; /* 1 (best) to 16 */
     int loss;                         /* enum spoke_loss */

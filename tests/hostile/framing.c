@@ -2,6 +2,7 @@
 /* Lengths that lie, messages that stop, connections that break in the middle. */
 #include "tests/hostile/victim.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -61,6 +62,149 @@ HOSTILE_TEST(framing, a_message_at_the_limit_passes_and_one_byte_more_does_not, 
     victim_close(&v);
     free(body);
     free(reply);
+}
+
+/* ---- idle timeout ---- */
+
+static int
+count_timed_out(spoke_socket *s, const struct spoke_event *event, void *ctx)
+{
+    (void)s;
+    if (event->type == SPOKE_EVENT_DETACHED && event->reason == SPOKE_ETIMEDOUT)
+        atomic_fetch_add((atomic_int *)ctx, 1);
+    return 0;
+}
+
+/* Where a request of 100 000 bytes stops: in its prefix, behind it, and in the body, which is
+ * received in two ways. */
+HOSTILE_TEST(framing, a_message_that_stops_is_given_up, .timeout = 60)
+{
+    static const size_t cuts[] = {1, 7, 0, 10, 70000}; /* 0: the whole prefix */
+    static uint8_t bytes[RAW_IPC_PREFIX_BYTES + 100000];
+    static atomic_int timed_out;
+    struct raw_peer p, silent;
+    struct victim v;
+
+    victim_open(&v, *t);
+    cr_assert_eq(spoke_socket_on_event(v.rep, count_timed_out, &timed_out), 0);
+    cr_assert_eq(spoke_listener_set_duration(v.l, SPOKE_OPT_IDLE_TIMEOUT, 30 * SPOKE_MS), 0);
+    victim_meet(&v, &silent);
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+        victim_meet(&v, &p);
+        victim_ask(&p, 1);
+        size_t prefix = raw_prefix(&p, bytes, 100000);
+        size_t count = cuts[i] == 0 ? prefix : cuts[i] < 9 ? cuts[i] : prefix + cuts[i];
+        cr_assert_eq(raw_send_bytes(&p, bytes, count, RAW_LIMIT_MS), RAW_OK);
+        cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK, "cut %zu", cuts[i]);
+        raw_close(&p);
+        victim_await(&v, stalled, i + 1);
+        victim_check(&v);
+        for (int ms = 0; ms < PATIENCE / SPOKE_MS && atomic_load(&timed_out) <= (int)i; ms++)
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        cr_assert_eq(atomic_load(&timed_out), (int)i + 1, "it was told");
+    }
+    cr_assert_eq(victim_stats(&v).stalled, sizeof cuts / sizeof cuts[0]);
+    victim_ask(&silent, 2); /* who has begun nothing may take its time */
+    raw_close(&silent);
+    victim_close(&v);
+}
+
+static long
+now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Send a request in pieces, with pauses that together are longer than `idle_ms`.  False if the
+ * machine made one of them too long. */
+static bool
+ask_slowly(struct raw_peer *p, long idle_ms)
+{
+    enum { PIECES = 8 };
+    uint8_t bytes[RAW_IPC_PREFIX_BYTES + 40] = {0};
+    size_t prefix = raw_prefix(p, bytes, 40), all = prefix + 40, done = 0;
+    long longest = 0, last = now_ms();
+
+    raw_put32(bytes + prefix, 0x80000001u);
+    for (int i = 0; i < PIECES; i++) {
+        size_t n = i == PIECES - 1 ? all - done : all / PIECES;
+        if (raw_send_bytes(p, bytes + done, n, RAW_LIMIT_MS) != RAW_OK)
+            return false;
+        done += n;
+        long now = now_ms();
+        longest = now - last > longest ? now - last : longest;
+        last = now;
+        nanosleep(&(struct timespec){.tv_nsec = idle_ms / 5 * 1000000}, NULL);
+    }
+    return longest < idle_ms / 2;
+}
+
+HOSTILE_TEST(framing, a_message_that_comes_slowly_is_not, .timeout = 120)
+{
+    enum { IDLE_MS = 200, TRIES = 50 };
+    bool in_time = false;
+    struct victim v;
+
+    victim_open(&v, *t);
+    cr_assert_eq(
+        spoke_listener_set_duration(v.l, SPOKE_OPT_IDLE_TIMEOUT, (spoke_ns)IDLE_MS * SPOKE_MS), 0);
+    for (int i = 0; i < TRIES && !in_time; i++) {
+        uint8_t reply[40];
+        struct raw_peer p;
+        victim_meet(&v, &p);
+        in_time = ask_slowly(&p, IDLE_MS);
+        if (in_time)
+            cr_assert_eq(raw_recv(&p, reply, sizeof reply, RAW_LIMIT_MS), 40);
+        raw_close(&p);
+    }
+    cr_assert(in_time, "the machine is too slow");
+    victim_close(&v);
+}
+
+/* Time passes while nobody drives the engine; the rest of the message was there in time. */
+Test(framing, an_owner_who_was_away_reads_before_giving_up, .timeout = 60)
+{
+    enum { SIZE = 5000 };
+    static uint8_t bytes[RAW_IPC_PREFIX_BYTES + SIZE];
+    uint8_t hello[RAW_HANDSHAKE_BYTES];
+    char url[ENDPOINT_MAX];
+    struct spoke_stats stats;
+    struct raw_peer p;
+    spoke_engine *e;
+    spoke_socket *s;
+    spoke_msg *m;
+
+    endpoint_fresh(url, IPC);
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    cr_assert_eq(spoke_socket_open(&s, SPOKE_PAIR, e), 0);
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, PATIENCE), 0);
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_IDLE_TIMEOUT, 20 * SPOKE_MS), 0);
+    cr_assert_eq(spoke_listen(s, url, NULL, 0), 0);
+    cr_assert_eq(raw_connect(&p, url, RAW_LIMIT_MS), RAW_OK);
+    raw_header(hello, SPOKE_PAIR);
+    cr_assert_eq(raw_send_bytes(&p, hello, sizeof hello, RAW_LIMIT_MS), RAW_OK);
+    size_t all = raw_prefix(&p, bytes, SIZE) + SIZE, half = all / 2;
+    for (int i = 0; i < 5; i++) {
+        /* A whole message and half of another; the first shows that the second has begun. */
+        cr_assert_eq(raw_send_bytes(&p, bytes, all, RAW_LIMIT_MS), RAW_OK);
+        cr_assert_eq(raw_send_bytes(&p, bytes, half, RAW_LIMIT_MS), RAW_OK);
+        cr_assert_eq(spoke_recv(s, &m, 0), 0);
+        spoke_msg_free(m);
+        cr_assert_eq(spoke_recv(s, &m, SPOKE_DONTWAIT), SPOKE_EAGAIN);
+        cr_assert_eq(raw_send_bytes(&p, bytes + half, all - half, RAW_LIMIT_MS), RAW_OK);
+        nanosleep(&(struct timespec){.tv_nsec = 60000000}, NULL);
+        int rc = spoke_recv(s, &m, 0);
+        cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
+        cr_assert_eq(spoke_msg_size(m), SIZE);
+        spoke_msg_free(m);
+    }
+    cr_assert_eq(spoke_socket_stats(s, &stats), 0);
+    cr_assert_eq(stats.stalled, 0);
+    raw_close(&p);
+    cr_assert_eq(spoke_engine_close(e), 0);
 }
 
 /* Without a limit, memory grows with what has arrived, not with what was promised. */
