@@ -440,8 +440,8 @@ ask_again_and_again(void *ctx)
     uint64_t dials = 0, accepts = 0;
 
     while (!atomic_load(&asker->stop)) {
-        struct spoke_dialer_stats there;
-        struct spoke_listener_stats here;
+        struct spoke_dialer_stats there = {0};
+        struct spoke_listener_stats here = {0};
         if (spoke_dialer_stats(asker->d, &there) != 0 ||
             spoke_listener_stats(asker->l, &here) != 0 || there.dials < dials ||
             here.accepts < accepts || here.pipes_attached > here.accepts ||
