@@ -42,9 +42,11 @@ struct spoke_protocol {
     uint16_t number, peer;
     const char *name;     /* "req" */
     bool sends, receives; /* else spoke_send / spoke_recv give SPOKE_ENOTSUP */
-    bool drops; /* received() drops what the receive queue has no room for: pipes never wait for
-                   the user, so they do not take turns either */
-    int losses; /* how many of enum spoke_loss it knows; 0: it has no SPOKE_OPT_LOSS */
+    bool drops;  /* received() drops what the receive queue has no room for: pipes never wait for
+                    the user, so they do not take turns either */
+    bool copies; /* a message that send() took goes to all peers: none of them has _the_ message,
+                    and none comes back (spoke_socket_on_undelivered()) */
+    int losses;  /* how many of enum spoke_loss it knows; 0: it has no SPOKE_OPT_LOSS */
     size_t socket_size, pipe_size; /* state, zeroed, allocated by the core */
 
     int (*open)(struct spk_socket *s);   /* 0 or an error; may be NULL, like every slot below unless
@@ -164,9 +166,12 @@ enum spk_drop {
     SPK_DROP_TTL,
     SPK_DROP_LOST, /* taken, and kept for a pipe that ends: in the report of a close that lingers
                       too */
-    SPK_DROP_GARBLED
+    SPK_DROP_GARBLED,
+    SPK_DROP_LEFT /* taken, and still there when the socket or context closes: not counted here, the
+                     close reports it */
 };
-/* Free m, which came from `p` or was meant for it, and count it.  `p` may be NULL: that is gone. */
+/* Free m, or give it back to the user who sent it, and count it.  It came from `p` or was meant for
+ * it; NULL: that is gone, or was none. */
 void spk_drop(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m, enum spk_drop why);
 /* Only count, what is not there or somebody else frees. */
 void spk_count_drops(struct spk_socket *s, struct spk_pipe *p, enum spk_drop why, uint64_t count);

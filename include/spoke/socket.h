@@ -121,7 +121,8 @@ SPOKE_API int spoke_listener_close(spoke_listener *l);
          or the next wait) */
 
 /* Send `m`.  Takes it on success; on failure it stays the caller's, unchanged, and the socket's
- * state is as before.  Success means queued or written: later loss is counted, not reported.  Waits
+ * state is as before.  Success means queued or written: later loss is counted, and reported to
+ * on_undelivered if that is set.  Waits
  * for room at most SPOKE_OPT_SEND_TIMEOUT.
  * Errors: SPOKE_EAGAIN (SPOKE_DONTWAIT), SPOKE_ETIMEDOUT, SPOKE_ESTATE (REP: there is no request to
  * answer; RESPONDENT: no survey), SPOKE_ENOTSUP a receive-only pattern, SPOKE_EMSGSIZE,
@@ -170,6 +171,26 @@ SPOKE_API int spoke_socket_on_message(spoke_socket *s, spoke_message_f *fn, void
  * SPOKE_ENOTSUP a receive-only pattern. */
 typedef void spoke_writable_f(spoke_socket *s, void *ctx);
 SPOKE_API int spoke_socket_on_writable(spoke_socket *s, spoke_writable_f *fn, void *ctx);
+
+/* on_undelivered: a message that a send took after this call and of which it is known now that
+ * nobody will get it, given back to the callback, which frees it or sends it again.  `reason`:
+ * SPOKE_ETIMEDOUT it had expired when its turn came (SPOKE_OPT_SEND_EXPIRY); SPOKE_ELIMIT the
+ * peer's queue was full (REP, RESPONDENT); SPOKE_EAGAIN there was no room (SPOKE_OPT_BEST_EFFORT);
+ * SPOKE_ENOPEER it answers somebody who is gone; SPOKE_ECONNRESET its connection ended before all
+ * of it had been handed to the kernel; SPOKE_ECLOSED it was left when its socket (after linger) or
+ * context was closed: then the callback has run when spoke_socket_close() returns, but for a close
+ * from inside a callback, and the handle that it gets is closed.  Each comes back once, in the
+ * order in which that became known, with an empty header.
+ *
+ * What the kernel, or an inproc peer's queue, has taken does not come back, nor does a request that
+ * has been sent and may be sent again (SPOKE_ECONNRESET of a receive tells of the others) or that
+ * another one replaced, nor anything from a raw socket.  While 256 have not been given to the
+ * callback yet, a send waits for room; one with SPOKE_OPT_BEST_EFFORT drops its message for good.
+ * Sends cost a little more with the callback: messages are kept until they are written, and never
+ * left to another thread.  Errors: SPOKE_ENOTSUP a receive-only pattern, or one that sends copies
+ * to all (PUB, SURVEYOR, BUS, STAR). */
+typedef void spoke_undelivered_f(spoke_socket *s, spoke_msg *m, int reason, void *ctx);
+SPOKE_API int spoke_socket_on_undelivered(spoke_socket *s, spoke_undelivered_f *fn, void *ctx);
 
 /* What happens to a socket's connections, in order.  DETACHED follows each ATTACHING exactly once
  * unless that was refused, whoever was listening then.  When an event is told its pipe may be gone

@@ -107,7 +107,7 @@ spk_answer_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
 
     a->waiting -= count;
     a->waiting_bytes -= bytes;
-    spk_sp_lose_queue(s, p, q);
+    spk_sp_end_queue(s, p, q);
 }
 
 /* ---- questions ---- */

@@ -70,6 +70,7 @@ const struct spoke_protocol spoke_protocol_bus = {
     .peer = 112,
     .name = "bus",
     .sends = true,
+    .copies = true,
     .receives = true,
     .drops = true,
     .socket_size = sizeof(struct spk_fanout),

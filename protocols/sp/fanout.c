@@ -50,7 +50,7 @@ spk_fanout_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
     f->blocking -= t->loss == SPOKE_LOSS_BLOCK;
     spk_list_remove(&t->link);
     f->count--;
-    spk_sp_lose_queue(s, p, &t->waiting);
+    spk_sp_end_queue(s, p, &t->waiting);
     while ((m = spk_latest_pop(&t->latest)) != NULL)
         spk_drop(s, p, m, SPK_DROP_LOST);
     spk_latest_fini(&t->latest);

@@ -24,7 +24,7 @@ spk_one_peer_close(struct spk_socket *s)
 {
     struct spk_one_peer *peer = spk_socket_state(s);
 
-    spk_queue_fini(&peer->waiting);
+    spk_sp_end_queue(s, NULL, &peer->waiting);
 }
 
 /* ---- the peer ---- */

@@ -117,6 +117,7 @@ const struct spoke_protocol spoke_protocol_pub = {
     .peer = 33,
     .name = "pub",
     .sends = true,
+    .copies = true,
     .losses = SPOKE_LOSS_DISCONNECT + 1,
     .socket_size = sizeof(struct spk_fanout),
     .pipe_size = sizeof(struct spk_target),

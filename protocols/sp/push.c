@@ -31,7 +31,7 @@ push_close(struct spk_socket *s)
 {
     struct push *push = spk_socket_state(s);
 
-    spk_queue_fini(&push->waiting);
+    spk_sp_end_queue(s, NULL, &push->waiting);
 }
 
 /* ---- peers ---- */

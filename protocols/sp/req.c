@@ -32,6 +32,7 @@ struct req_context {
     spoke_msg *request;     /* UNSENT, SENT: one reference, the header is the id */
     spoke_msg *reply;       /* REPLIED */
     bool handed_over;       /* UNSENT, SENT: some pipe has had it, so there can be a reply */
+    bool returns;           /* UNSENT: as the message's, which here is shared with pipes */
     spoke_ns retry_ns;      /* 0: never again */
     spoke_ns next_retry_ns; /* of the next request */
     struct spk_timer retry; /* set while SENT, unless retry_ns is 0 */
@@ -173,7 +174,7 @@ req_close(struct spk_socket *s)
     struct req *req = spk_socket_state(s);
 
     spk_sp_ids_fini(&req->ids);
-    spk_queue_fini(&req->waiting);
+    spk_sp_end_queue(s, NULL, &req->waiting);
 }
 
 static struct req_context *
@@ -195,10 +196,18 @@ req_context_open(struct spk_context *context)
     return 0;
 }
 
+/* A request that has never gone out is the user's again. */
 static void
 req_context_close(struct spk_context *context)
 {
-    reset(spk_context_state(context));
+    struct req_context *c = spk_context_state(context);
+
+    if (c->state == REQ_UNSENT && !c->handed_over) {
+        c->request->returns = c->returns;
+        spk_drop(c->socket, NULL, c->request, SPK_DROP_LEFT);
+        c->request = NULL;
+    }
+    reset(c);
 }
 
 static int
@@ -314,6 +323,8 @@ send_request(struct spk_socket *s, struct req_context *c, spoke_msg *m)
     if ((rc = spk_sp_put_header(&request, m, word, sizeof word)) != 0)
         goto give_id;
     request->expires = false; /* else it could not be sent again */
+    bool returns = request->returns;
+    request->returns = false;
     struct spk_pipe *p = spk_socket_next_writable(s);
     if (p != NULL && (rc = hand_over(p, request)) != 0) {
         spk_sp_settle(m, request, rc);
@@ -322,6 +333,7 @@ send_request(struct spk_socket *s, struct req_context *c, spoke_msg *m)
     reset(c);
     c->id = id;
     c->request = request;
+    c->returns = returns;
     c->retry_ns = c->next_retry_ns;
     if (p != NULL)
         become_sent(c, p);

@@ -208,12 +208,12 @@ spk_sp_enqueue(struct spk_socket *s, struct spk_queue *q, spoke_msg *m)
 }
 
 void
-spk_sp_lose_queue(struct spk_socket *s, struct spk_pipe *p, struct spk_queue *q)
+spk_sp_end_queue(struct spk_socket *s, struct spk_pipe *p, struct spk_queue *q)
 {
     spoke_msg *m;
 
     while ((m = spk_queue_pop(q)) != NULL)
-        spk_drop(s, p, m, SPK_DROP_LOST);
+        spk_drop(s, p, m, p != NULL ? SPK_DROP_LOST : SPK_DROP_LEFT);
     spk_queue_fini(q);
 }
 

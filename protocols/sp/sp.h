@@ -79,8 +79,9 @@ int spk_sp_settle(spoke_msg *m, spoke_msg *out, int result);
 void spk_sp_bound_queue(struct spk_socket *s, struct spk_queue *q);
 int spk_sp_enqueue(struct spk_socket *s, struct spk_queue *q, spoke_msg *m);
 size_t spk_sp_queued(const struct spk_queue *q, uint64_t *bytes);
-/* The end of a queue whose pipe is gone: what waits in it is lost. */
-void spk_sp_lose_queue(struct spk_socket *s, struct spk_pipe *p, struct spk_queue *q);
+/* The end of a queue: what waits in it is lost with its pipe, or, without one, left at the close.
+ */
+void spk_sp_end_queue(struct spk_socket *s, struct spk_pipe *p, struct spk_queue *q);
 
 /* Give a pipe the next message of a queue that is not empty; a pipe that fails to take it is
  * closed, and the message is lost with it.  And all that it takes. */

@@ -130,6 +130,7 @@ const struct spoke_protocol spoke_protocol_star = {
     .peer = 1600,
     .name = "star",
     .sends = true,
+    .copies = true,
     .receives = true,
     .drops = true,
     .socket_size = sizeof(struct star),

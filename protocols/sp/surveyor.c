@@ -307,7 +307,7 @@ surveyor_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
     struct surveyor_pipe *pipe = spk_pipe_state(p);
 
     spk_list_remove(&pipe->link);
-    spk_sp_lose_queue(s, p, &pipe->waiting);
+    spk_sp_end_queue(s, p, &pipe->waiting);
 }
 
 static void
@@ -483,6 +483,7 @@ const struct spoke_protocol spoke_protocol_surveyor = {
     .peer = 99,
     .name = "surveyor",
     .sends = true,
+    .copies = true,
     .receives = true,
     .socket_size = sizeof(struct surveyor),
     .pipe_size = sizeof(struct surveyor_pipe),

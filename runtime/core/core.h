@@ -91,12 +91,17 @@ struct spk_socket {
     void *on_writable_ctx;
     spoke_event_f *on_event;
     void *on_event_ctx;
+    spoke_undelivered_f *on_undelivered;
+    void *on_undelivered_ctx;
+    spoke_msg *returned, **returned_end; /* for that, oldest first */
+    uint32_t returned_count;
     struct spk_device_end *device; /* NULL: in none */
     bool writable_wanted;          /* a send gave SPOKE_EAGAIN since the last on_writable */
-    struct spk_task message_task, writable_task, event_task, free_task;
+    struct spk_task message_task, writable_task, event_task, undelivered_task, free_task;
     struct spk_link events;
 
     /* closing */
+    bool ended; /* the protocol is closed */
     struct spk_timer linger_timer;
     struct spoke_close_report report;
     int close_result;
@@ -168,6 +173,8 @@ int spk_recv_bytes(void *handle, enum spk_handle_kind kind, void *buffer, size_t
 /* ---- event.c ---- */
 void spk_event(struct spk_socket *s, enum spoke_event_type type, int reason, struct spk_pipe *p,
                struct spk_endpoint *endpoint);
+/* So much has come back, and on_undelivered has not had it yet, that nobody may send. */
+bool spk_returned_full(const struct spk_socket *s);
 void spk_events_init(struct spk_socket *s);
 void spk_events_fini(struct spk_socket *s);
 

@@ -7,6 +7,7 @@
 #include "runtime/core/core.h"
 
 #define MESSAGES_A_TURN 64
+#define RETURNED_MOST   256u /* then sends wait for on_undelivered */
 
 struct event {
     struct spk_link link;
@@ -62,13 +63,84 @@ on_writable_task(struct spk_task *task)
     void *ctx = s->on_writable_ctx;
 
     if (s->state_now != SPK_SOCKET_OPEN || fn == NULL ||
-        (s->protocol->ready(s) & SPK_WRITABLE) == 0)
+        (s->protocol->ready(s) & SPK_WRITABLE) == 0 || spk_returned_full(s))
         return;
     s->writable_wanted = false;
     begin(s);
     fn(s->handle, ctx);
     end(s);
 }
+
+/* ---- what could not be delivered ---- */
+
+bool
+spk_returned_full(const struct spk_socket *s)
+{
+    return s->returned_count >= RETURNED_MOST;
+}
+
+/* Where sends wait for the callback, no more can come than what was accepted before. */
+void
+spk_give_back(struct spk_socket *s, spoke_msg *m, int reason)
+{
+    if (s->on_undelivered == NULL) {
+        spoke_msg_free(m);
+        return;
+    }
+    spk_msg_clear_header(m); /* the pattern's */
+    m->expires = m->returns = false;
+    m->priority = (uint8_t) - (s->state_now == SPK_SOCKET_CLOSING ? SPOKE_ECLOSED : reason);
+    m->next = NULL;
+    *s->returned_end = m;
+    s->returned_end = &m->next;
+    s->returned_count++;
+    spk_task_queue_callback(s->e, &s->undelivered_task);
+}
+
+static spoke_msg *
+take_returned(struct spk_socket *s)
+{
+    spoke_msg *m = s->returned;
+
+    if (m == NULL)
+        return NULL;
+    if ((s->returned = m->next) == NULL)
+        s->returned_end = &s->returned;
+    s->returned_count--;
+    return m;
+}
+
+static void
+on_undelivered_task(struct spk_task *task)
+{
+    struct spk_socket *s = SPK_OWNER(task, struct spk_socket, undelivered_task);
+    bool was_full = spk_returned_full(s);
+    spoke_msg *m;
+
+    s->callers++;
+    for (int i = 0; i < MESSAGES_A_TURN && (m = take_returned(s)) != NULL; i++) {
+        spoke_undelivered_f *fn = s->on_undelivered;
+        void *ctx = s->on_undelivered_ctx;
+        int reason = -(int)m->priority;
+
+        if (fn == NULL) {
+            spoke_msg_free(m);
+            continue;
+        }
+        begin(s);
+        fn(s->handle, m, reason, ctx);
+        end(s);
+    }
+    if (s->returned != NULL)
+        spk_task_queue_callback(s->e, &s->undelivered_task);
+    if (was_full && !spk_returned_full(s) && s->state_now == SPK_SOCKET_OPEN)
+        spk_socket_wake(s, SPK_WRITABLE | SPK_ALL);
+    s->callers--;
+    if (s->state_now == SPK_SOCKET_CLOSING)
+        spk_task_queue(s->e, &s->free_task);
+}
+
+/* ---- the life of connections ---- */
 
 /* The user has refused a pipe that is gone already: it is to hear no more of it. */
 static void
@@ -196,6 +268,8 @@ spk_events_init(struct spk_socket *s)
     spk_task_init(&s->message_task, on_message_task);
     spk_task_init(&s->writable_task, on_writable_task);
     spk_task_init(&s->event_task, on_event_task);
+    spk_task_init(&s->undelivered_task, on_undelivered_task);
+    s->returned_end = &s->returned;
 }
 
 void
@@ -206,6 +280,7 @@ spk_events_fini(struct spk_socket *s)
     spk_task_cancel(&s->message_task);
     spk_task_cancel(&s->writable_task);
     spk_task_cancel(&s->event_task);
+    spk_task_cancel(&s->undelivered_task);
     while ((link = spk_list_take(&s->events)) != NULL)
         spk_free(SPK_OWNER(link, struct event, link));
 }
@@ -262,6 +337,29 @@ spoke_socket_on_writable(spoke_socket *handle, spoke_writable_f *fn, void *ctx)
         s->on_writable = fn;
         s->on_writable_ctx = ctx;
         spk_socket_check_ready(s);
+    } else {
+        rc = SPOKE_ENOTSUP;
+    }
+    spk_engine_leave(e);
+    return rc;
+}
+
+int
+spoke_socket_on_undelivered(spoke_socket *handle, spoke_undelivered_f *fn, void *ctx)
+{
+    struct spk_engine *e;
+    struct spk_socket *s;
+    int rc = enter(handle, &s, &e);
+
+    if (rc != 0)
+        return rc;
+    if (s->protocol->sends && !s->protocol->copies) {
+        s->on_undelivered = fn;
+        s->on_undelivered_ctx = ctx;
+        if (s->front != NULL && fn != NULL) {
+            spk_front_shut_outbox(s->front);
+            spk_front_empty_outbox(s->front);
+        }
     } else {
         rc = SPOKE_ENOTSUP;
     }

@@ -296,7 +296,7 @@ static int
 queue_message(struct framing *f, spoke_msg *m, size_t skip)
 {
     size_t length = m->header_size + m->size, head_size = head_size_of(f);
-    bool small = m->size <= GATHER_MOST;
+    bool small = m->size <= GATHER_MOST && !m->returns; /* else it would be gone */
     size_t front = head_size + m->header_size, copied = front + (small ? m->size : 0);
     struct out *out = get_out(f);
     uint8_t *room;
@@ -337,7 +337,8 @@ gather_run(struct framing *f, spoke_msg **messages, int count, uint64_t *bytes)
     uint8_t *start, *at, *end;
     int n = 0;
 
-    if (m->size > GATHER_MOST || m->header_size > 0 || m->expires || (out = get_out(f)) == NULL)
+    if (m->size > GATHER_MOST || m->header_size > 0 || m->expires || m->returns ||
+        (out = get_out(f)) == NULL)
         return 0;
     if ((at = start = gather_room(out, head_size + m->size)) == NULL)
         return 0;
@@ -351,7 +352,7 @@ gather_run(struct framing *f, spoke_msg **messages, int count, uint64_t *bytes)
         at += m->size;
         *bytes += m->size;
     } while (++n < count && (m = messages[n])->size <= GATHER_MOST && m->header_size == 0 &&
-             !m->expires && head_size + m->size <= (size_t)(end - at));
+             !m->expires && !m->returns && head_size + m->size <= (size_t)(end - at));
     gathered(out, start, (size_t)(at - start));
     if (out->owner[out->count - 1].start == NULL)
         out->owner[out->count - 1].start = start;
@@ -488,6 +489,21 @@ framing_pending(struct spk_pipe *p, uint64_t *bytes)
     if (out != NULL && out->count > 0 && out->owner[0].start != NULL)
         messages -= written(f, &out->owner[0], out->iov[0].iov_base);
     return messages;
+}
+
+static void
+framing_give_back(struct spk_pipe *p)
+{
+    struct out *out = framing_of(p)->out;
+
+    for (int i = 0; out != NULL && i < out->count; i++) {
+        spoke_msg *m = out->owner[i].m;
+
+        if (m == NULL || !m->returns)
+            continue;
+        out->owner[i].m = NULL;
+        spk_give_back(p->socket, m, SPOKE_ECONNRESET);
+    }
 }
 
 /* ---- in ---- */
@@ -992,6 +1008,7 @@ static const struct spk_pipe_ops framing_ops = {
     .close = framing_close,
     .free = framing_free,
     .pending = framing_pending,
+    .give_back = framing_give_back,
     .address = framing_address,
     .credentials = framing_credentials,
 };

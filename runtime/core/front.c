@@ -261,7 +261,8 @@ spk_front_open_outbox(struct spk_front *f)
 
     if (f->out_handle != NULL || f->stuck || !s->protocol->may_send_later || s->raw ||
         s->send_queue <= 0 || s->send_expiry_ns > 0 || s->best_effort || s->fail_no_peers ||
-        s->device != NULL || s->state_now != SPK_SOCKET_OPEN || !spk_socket_can_send(s))
+        s->on_undelivered != NULL || s->device != NULL || s->state_now != SPK_SOCKET_OPEN ||
+        !spk_socket_can_send(s))
         return;
     pthread_mutex_lock(&f->out_lock);
     f->out_handle = s->handle;
@@ -277,7 +278,8 @@ spk_front_send(spoke_socket *handle, spoke_msg *m)
     uint32_t count;
     bool left = false;
 
-    if (f == NULL || !is_ours(f) || m->size > OUTBOX_BODY || m->header_size > 0 || m->expires)
+    if (f == NULL || !is_ours(f) || m->size > OUTBOX_BODY || m->header_size > 0 || m->expires ||
+        m->returns)
         return false;
     pthread_mutex_lock(&f->out_lock);
     count = atomic_load_explicit(&f->out_count, memory_order_relaxed);

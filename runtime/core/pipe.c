@@ -205,8 +205,12 @@ spk_pipe_closed(struct spk_pipe *p)
     uint64_t bytes;
 
     p->state = SPK_PIPE_CLOSED;
-    if (was_added) /* only now: a write may have been under way until a moment ago */
+    /* Only now: a write may have been under way until a moment ago. */
+    if (was_added) {
         spk_count_drops(s, p, SPK_DROP_LOST, p->ops->pending(p, &bytes));
+        if (p->ops->give_back != NULL)
+            p->ops->give_back(p);
+    }
     if (p->announced)
         spk_event(s, SPOKE_EVENT_DETACHED, reason, p, endpoint);
     spoke_msg_free(p->held);
@@ -352,7 +356,7 @@ spk_pipe_received_many(struct spk_pipe *p, spoke_msg **messages, int count)
     for (int i = 0; i < count; i++) {
         messages[i]->pipe = p->id;
         messages[i]->priority = p->recv_priority;
-        messages[i]->expires = false;
+        messages[i]->expires = messages[i]->returns = false;
         SPK_PROBE(deliver, p->id, messages[i]->size);
     }
     p->stats.messages_received += (uint64_t)count;
@@ -386,7 +390,7 @@ spk_pipe_received(struct spk_pipe *p, spoke_msg *m)
     }
     m->pipe = p->id;
     m->priority = p->recv_priority;
-    m->expires = false; /* that was for the way here */
+    m->expires = m->returns = false; /* that was for the way here */
     p->stats.messages_received++;
     if (s->protocol->received == NULL)
         rc = received_as_it_is(s, p, m);
@@ -559,37 +563,41 @@ spk_socket_filter(struct spk_socket *s, bool (*keep)(void *s, const spoke_msg *m
 
 #define NOWHERE SIZE_MAX
 
-/* Where a reason is counted. */
+/* Where a reason is counted, and as what it is told to the user who sent the message. */
 static const struct {
     size_t socket, pipe;
-} counters[] = {
+    int error;
+} reasons[] = {
 #define BOTH(name) offsetof(struct spoke_stats, name), offsetof(struct spoke_pipe_stats, name)
-    [SPK_DROP_BEST_EFFORT] = {offsetof(struct spoke_stats, dropped_best_effort), NOWHERE},
-    [SPK_DROP_NO_PEER] = {offsetof(struct spoke_stats, dropped_no_peer), NOWHERE},
-    [SPK_DROP_EXPIRED] = {BOTH(dropped_expired)},
-    [SPK_DROP_PEER_FULL] = {BOTH(dropped_peer_full)},
-    [SPK_DROP_CONFLATED] = {BOTH(dropped_conflated)},
-    [SPK_DROP_RECV_FULL] = {BOTH(dropped_recv_full)},
-    [SPK_DROP_UNWANTED] = {BOTH(dropped_unwanted)},
-    [SPK_DROP_STALE] = {BOTH(dropped_stale)},
-    [SPK_DROP_TTL] = {BOTH(dropped_ttl)},
-    [SPK_DROP_LOST] = {BOTH(dropped_lost)},
-    [SPK_DROP_GARBLED] = {BOTH(garbled)},
+    [SPK_DROP_BEST_EFFORT] = {offsetof(struct spoke_stats, dropped_best_effort), NOWHERE,
+                              SPOKE_EAGAIN},
+    [SPK_DROP_NO_PEER] = {offsetof(struct spoke_stats, dropped_no_peer), NOWHERE, SPOKE_ENOPEER},
+    [SPK_DROP_EXPIRED] = {BOTH(dropped_expired), SPOKE_ETIMEDOUT},
+    [SPK_DROP_PEER_FULL] = {BOTH(dropped_peer_full), SPOKE_ELIMIT},
+    [SPK_DROP_CONFLATED] = {BOTH(dropped_conflated), 0},
+    [SPK_DROP_RECV_FULL] = {BOTH(dropped_recv_full), 0},
+    [SPK_DROP_UNWANTED] = {BOTH(dropped_unwanted), 0},
+    [SPK_DROP_STALE] = {BOTH(dropped_stale), 0},
+    [SPK_DROP_TTL] = {BOTH(dropped_ttl), 0},
+    [SPK_DROP_LOST] = {BOTH(dropped_lost), SPOKE_ECONNRESET},
+    [SPK_DROP_GARBLED] = {BOTH(garbled), 0},
 #undef BOTH
+    [SPK_DROP_LEFT] = {NOWHERE, NOWHERE, SPOKE_ECLOSED},
 };
 
 static void
 add(void *stats, size_t offset, uint64_t count)
 {
-    *(uint64_t *)(void *)((char *)stats + offset) += count;
+    if (offset != NOWHERE)
+        *(uint64_t *)(void *)((char *)stats + offset) += count;
 }
 
 void
 spk_count_drops(struct spk_socket *s, struct spk_pipe *p, enum spk_drop why, uint64_t count)
 {
-    add(&s->stats, counters[why].socket, count);
-    if (p != NULL && counters[why].pipe != NOWHERE)
-        add(&p->stats, counters[why].pipe, count);
+    add(&s->stats, reasons[why].socket, count);
+    if (p != NULL)
+        add(&p->stats, reasons[why].pipe, count);
 }
 
 void
@@ -600,7 +608,10 @@ spk_drop(struct spk_socket *s, struct spk_pipe *p, spoke_msg *m, enum spk_drop w
         s->report.messages++;
         s->report.bytes += m->header_size + m->size;
     }
-    spoke_msg_free(m);
+    if (m->returns)
+        spk_give_back(s, m, reasons[why].error);
+    else
+        spoke_msg_free(m);
 }
 
 /* ---- small things for protocols ---- */

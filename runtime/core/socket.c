@@ -43,7 +43,7 @@ spk_socket_check_ready(struct spk_socket *s)
     ready = s->protocol->ready(s);
     if (s->device != NULL) /* what comes is not for whoever waits on the descriptor */
         ready &= ~(unsigned)SPK_READABLE;
-    if (spk_front_is_stuck(s->front))
+    if (spk_front_is_stuck(s->front) || spk_returned_full(s))
         ready &= ~(unsigned)SPK_WRITABLE;
     set_fd(s->recv_fd, &s->recv_fd_on, (ready & SPK_READABLE) != 0);
     set_fd(s->send_fd, &s->send_fd_on, (ready & SPK_WRITABLE) != 0);
@@ -232,12 +232,13 @@ struct spk_close_wait {
     bool done;
 };
 
+/* What the protocol still has may go back to the user. */
 static void
-finish_close(struct spk_socket *s)
+end_protocol(struct spk_socket *s)
 {
-    struct spk_close_wait *wait = s->close_wait;
     struct spk_link *link;
 
+    s->ended = true;
     while ((link = spk_list_take(&s->contexts)) != NULL) {
         struct spk_context *c = SPK_OWNER(link, struct spk_context, link);
 
@@ -245,10 +246,18 @@ finish_close(struct spk_socket *s)
         spk_free(c);
     }
     spk_context_fini(&s->own);
+    spk_front_close(s->front); /* it sends no more */
+    s->front = NULL;
     if (s->protocol->close != NULL)
         s->protocol->close(s);
+}
+
+static void
+finish_close(struct spk_socket *s)
+{
+    struct spk_close_wait *wait = s->close_wait;
+
     spk_events_fini(s);
-    spk_front_close(s->front);
     spk_queue_fini(&s->recv_queue);
     spk_idmap_fini(&s->by_id);
     if (s->recv_fd >= 0)
@@ -271,8 +280,12 @@ on_free(struct spk_task *task)
 {
     struct spk_socket *s = SPK_OWNER(task, struct spk_socket, free_task);
 
-    if (s->callers == 0 && s->pipe_count == 0 && spk_list_empty(&s->endpoints) &&
-        spk_list_empty(&s->events))
+    if (s->callers > 0 || s->pipe_count > 0 || !spk_list_empty(&s->endpoints) ||
+        !spk_list_empty(&s->events))
+        return;
+    if (!s->ended)
+        end_protocol(s);
+    if (s->returned == NULL)
         finish_close(s);
 }
 
@@ -436,7 +449,7 @@ try_send(struct spk_context *c, spoke_msg *m)
 {
     const struct spoke_protocol *protocol = c->socket->protocol;
 
-    if (!spk_front_lets_pass(c->socket->front))
+    if (!spk_front_lets_pass(c->socket->front) || spk_returned_full(c->socket))
         return SPOKE_EAGAIN;
     return c == &c->socket->own ? protocol->send(c->socket, m) : protocol->context_send(c, m);
 }
@@ -492,6 +505,7 @@ send_as_it_is(struct spk_context *c, spoke_msg *m, int flags, spoke_ns *deadline
         if (has_nobody(s)) /* any more */
             return SPOKE_ENOPEER;
         if (s->best_effort) {
+            m->returns = m->returns && !spk_returned_full(s);
             spk_drop(s, NULL, m, SPK_DROP_BEST_EFFORT);
             rc = 0;
             break;
@@ -506,22 +520,24 @@ send_as_it_is(struct spk_context *c, spoke_msg *m, int flags, spoke_ns *deadline
     return rc;
 }
 
-/* With an expiry, or without the one that it has had; a message that others hold too stays as it
- * is, and another goes out with the same bytes. */
+/* With an expiry, or without the one that it has had, and the same for the mark of those that come
+ * back; a message that others hold too stays as it is, and another goes out with the same bytes. */
 static int
 send_one(struct spk_context *c, spoke_msg *m, int flags, spoke_ns *deadline)
 {
     struct spk_socket *s = c->socket;
+    bool returns = s->on_undelivered != NULL && !s->raw;
     spoke_msg *own = m;
     int rc;
 
     if (has_nobody(s))
         return SPOKE_ENOPEER;
-    if (s->send_expiry_ns == 0 && !m->expires)
+    if (s->send_expiry_ns == 0 && !m->expires && !m->returns && !returns)
         return send_as_it_is(c, m, flags, deadline);
     if (atomic_load_explicit(&m->refs, memory_order_acquire) > 1 &&
         (rc = spk_msg_clone(&own, m)) != 0)
         return rc;
+    own->returns = returns;
     own->expires = s->send_expiry_ns > 0;
     own->expires_ns = spk_later(spk_engine_now(s->e), s->send_expiry_ns);
     rc = send_as_it_is(c, own, flags, deadline);
@@ -557,7 +573,7 @@ send_plain(struct spk_socket *s, spoke_msg **messages, int count, uint64_t *byte
     uint64_t sent = 0;
     int n;
 
-    if (s->protocol->send_to != NULL && s->send_expiry_ns == 0)
+    if (s->protocol->send_to != NULL && s->send_expiry_ns == 0 && s->on_undelivered == NULL)
         p = s->protocol->send_to(s);
     n = p == NULL ? 0 : spk_pipe_send_many(p, messages, count, &sent);
     s->stats.messages_sent += (uint64_t)n;

@@ -160,7 +160,9 @@ struct spk_pipe_ops {
                                 has room may be delivered still, unless p->held is there */
     void (*free)(struct spk_pipe *p);
     uint64_t (*pending)(struct spk_pipe *p,
-                        uint64_t *bytes); /* messages not completely handed over */
+                        uint64_t *bytes);  /* messages not completely handed over */
+    void (*give_back)(struct spk_pipe *p); /* those of them that return: spk_give_back().  NULL: it
+                                              never has any */
     int (*address)(struct spk_pipe *p, bool local, char *text, size_t size);
     int (*credentials)(struct spk_pipe *p, struct spk_credentials *out);
 };
@@ -218,6 +220,7 @@ int spk_pipe_received(struct spk_pipe *p,
 enum { SPK_ONE_BY_ONE = -1, SPK_READ_AHEAD = 64 };
 int spk_pipe_room(struct spk_pipe *p, uint32_t most, size_t *cost);
 void spk_pipe_received_many(struct spk_pipe *p, spoke_msg **messages, int count);
+void spk_give_back(struct spk_socket *s, spoke_msg *m, int reason); /* takes m, which returns */
 void spk_pipe_closed(struct spk_pipe *p); /* nothing is outstanding: frees it */
 void spk_pipe_stall(struct spk_pipe *p);
 

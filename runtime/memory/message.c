@@ -49,7 +49,7 @@ init_message(spoke_msg *m, size_t size)
     m->header = m->inline_header;
     m->header_size = 0;
     m->pipe = 0;
-    m->expires = false;
+    m->expires = m->returns = false;
 }
 
 /* Give a message with an empty header and the body inline. */
@@ -366,6 +366,7 @@ copy_rest(spoke_msg *to, const spoke_msg *from)
     to->header_size = from->header_size;
     to->pipe = from->pipe;
     to->expires = from->expires;
+    to->returns = from->returns;
     if (from->expires)
         to->expires_ns = from->expires_ns;
     return 0;

@@ -23,6 +23,7 @@ struct spoke_msg {
     uint16_t header_size;
     uint8_t priority; /* of the pipe it came through */
     bool expires;     /* at `expires_ns`, which means nothing otherwise */
+    bool returns;     /* to its sender, if it cannot be delivered; one reference */
     uint8_t *body;    /* into inline_body or the chunk */
     size_t size;
     struct spk_chunk *chunk; /* NULL: the body is inline */
@@ -30,7 +31,10 @@ struct spoke_msg {
         *header; /* inline_header, or a pooled block of SPOKE_HEADER_MAX when it has grown longer */
     uint8_t inline_body[SPK_BODY_INLINE + SPK_BODY_SPARE];
     uint8_t inline_header[SPK_HEADER_INLINE];
-    int64_t expires_ns;
+    union {
+        int64_t expires_ns;
+        spoke_msg *next; /* of those that came back; `priority` says why */
+    };
 };
 
 /* Give a message whose body is `size` bytes at `data` in `chunk`; takes the caller's reference on
