@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "buffers.h"
+
 /* The order of the words is the order of the enums. */
 static const char *const role_names[] = {"server", "client", "both", NULL};
 static const char *const work_names[] = {"latency", "throughput", "connections", "pipes",
@@ -31,6 +33,8 @@ static const char help[] =
     "  --batch N           spoke only: messages per call, 1 to 1024 (1)\n"
     "  --chunk BYTES       raw streams only: bytes per system call (65536)\n"
     "  --connections N     for connections and pipes; fanout and survey: receivers (1)\n"
+    "  --subscriptions N   fanout only: of each receiver (0: one, to everything)\n"
+    "  --misses N          with subscriptions: messages for nobody, for each message (0)\n"
     "  --watchdog S        give up after S seconds (3 x seconds + 20)\n"
     "A server prints `READY address`; each side ends with one line of JSON.\n";
 
@@ -131,6 +135,10 @@ set_option(struct bench_options *o, const char *name, const char *value)
         o->chunk_size = parse_number(name, value, 512, 16U << 20);
     else if (strcmp(name, "connections") == 0)
         o->connections = (unsigned)parse_number(name, value, 1, 1000000);
+    else if (strcmp(name, "subscriptions") == 0)
+        o->subscriptions = (unsigned)parse_number(name, value, 0, 1U << 24);
+    else if (strcmp(name, "misses") == 0)
+        o->misses = (unsigned)parse_number(name, value, 0, 64);
     else
         o->watchdog_s = (unsigned)parse_number(name, value, 1, 7200);
 }
@@ -152,6 +160,8 @@ bench_options_parse(struct bench_options *o, int argc, char **argv)
         {"batch", required_argument, NULL, 0},
         {"chunk", required_argument, NULL, 0},
         {"connections", required_argument, NULL, 0},
+        {"subscriptions", required_argument, NULL, 0},
+        {"misses", required_argument, NULL, 0},
         {"watchdog", required_argument, NULL, 0},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -180,6 +190,10 @@ bench_options_parse(struct bench_options *o, int argc, char **argv)
         refuse("address", "nothing");
     if ((o->role == BENCH_BOTH) != (o->transport == BENCH_INPROC))
         refuse("role", "this: inproc needs role both, the others server or client");
+    if (o->subscriptions > 0 && (o->work != BENCH_FANOUT || o->size >= BENCH_LEND_MIN))
+        refuse("subscriptions", "this: it is for fanout, with bodies that are not lent");
+    if (o->misses > 0 && o->subscriptions == 0)
+        refuse("misses", "this: without subscriptions nothing is for nobody");
     if (o->watchdog_s == 0)
         o->watchdog_s = (unsigned)(o->seconds * 3) + 20;
 }

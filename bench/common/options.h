@@ -35,9 +35,11 @@ struct bench_options {
     double seconds;
     unsigned batch;    /* messages per call where the library has batch calls; 1 = one at a time */
     size_t chunk_size; /* bytes per system call of the raw stream programs */
-    unsigned connections; /* BENCH_CONNECTIONS: idle ones; BENCH_PIPES: busy ones;
-                             BENCH_FANOUT, BENCH_SURVEY: receivers */
-    unsigned watchdog_s;  /* the program ends itself, with an error, after so many seconds */
+    unsigned connections;   /* BENCH_CONNECTIONS: idle ones; BENCH_PIPES: busy ones;
+                               BENCH_FANOUT, BENCH_SURVEY: receivers */
+    unsigned subscriptions; /* BENCH_FANOUT: of each receiver; 0: to everything, and no topics */
+    unsigned misses;        /* messages that nobody subscribed to, for each that somebody did */
+    unsigned watchdog_s;    /* the program ends itself, with an error, after so many seconds */
 };
 
 /* Fill `o` from the command line.  Prints what is wrong, or the help, and exits the program in

@@ -10,6 +10,7 @@
 #include "buffers.h"
 #include "options.h"
 #include "payload.h"
+#include "topic.h"
 
 /* How long a survey waits for answers. */
 enum { BENCH_SURVEY_MS = 10000 };
@@ -19,7 +20,9 @@ struct bench_link {
     const struct bench_options *options;
     enum bench_role side; /* BENCH_SERVER or BENCH_CLIENT, also in a process that is both */
     uint8_t *pattern;     /* a body to copy from */
-    size_t size;
+    size_t size;          /* of a body */
+    size_t topic_size;    /* in front of it, or 0 */
+    bool misses;          /* what is sent is for nobody */
     /* Another link of this thread that was opened before and is closed later, to share an engine or
      * the like with, or NULL. */
     struct bench_link *sibling;
@@ -67,6 +70,35 @@ void bench_ready(const struct bench_link *l, const char *address);
 /* For close() of a library that does not wait until its last message has left: gives a server's
  * time to do so. */
 void bench_settle(const struct bench_link *l);
+
+/* What a message has in all. */
+static inline size_t
+bench_message_size(const struct bench_link *l)
+{
+    return l->topic_size + l->size;
+}
+
+/* Write a whole message: the topic, if there is one, and the body.  Greetings have the topic that
+ * was subscribed to last. */
+static inline void
+bench_write_message(const struct bench_link *l, void *to, uint64_t number, enum bench_phase phase)
+{
+    unsigned count = l->options->subscriptions;
+
+    if (__builtin_expect(l->topic_size != 0, 0))
+        bench_topic_write(to, phase == BENCH_HELLO ? count - 1
+                                                   : bench_topic_of(number, count, l->misses));
+    bench_fill((uint8_t *)to + l->topic_size, l->pattern, l->size, number, phase);
+}
+
+/* Check a whole message, as bench_check_message() does. */
+static inline int
+bench_read_message(const struct bench_link *l, struct bench_check *c, const void *m, size_t size)
+{
+    if (__builtin_expect(size < l->topic_size, 0))
+        return bench_check_unexpected(c, 0);
+    return bench_check_message(c, (const uint8_t *)m + l->topic_size, size - l->topic_size);
+}
 
 /* Whether the thread waits without sleeping. */
 static inline bool

@@ -49,6 +49,20 @@ open_socket(struct nng_link *n)
 }
 
 static int
+subscribe(struct nng_link *n)
+{
+    uint8_t topic[BENCH_TOPIC_SIZE];
+    unsigned count = n->link.options->subscriptions;
+    int rc = count == 0 ? nng_socket_set(n->socket, NNG_OPT_SUB_SUBSCRIBE, "", 0) : 0;
+
+    for (unsigned i = 0; i < count && rc == 0; i++) {
+        bench_topic_write(topic, i);
+        rc = nng_socket_set(n->socket, NNG_OPT_SUB_SUBSCRIBE, topic, sizeof topic);
+    }
+    return rc;
+}
+
+static int
 set_options(struct nng_link *n)
 {
     int length = n->link.size >= BENCH_LEND_MIN ? QUEUE_LENGTH_LARGE : QUEUE_LENGTH, rc;
@@ -60,7 +74,7 @@ set_options(struct nng_link *n)
     if (rc != 0 && rc != NNG_ENOTSUP)
         return complain("nng_socket_set_int", rc);
     if (n->link.options->work == BENCH_FANOUT && n->link.side == BENCH_CLIENT &&
-        (rc = nng_socket_set(n->socket, NNG_OPT_SUB_SUBSCRIBE, "", 0)) != 0)
+        (rc = subscribe(n)) != 0)
         return complain("nng_socket_set", rc);
     if (n->link.options->work == BENCH_SURVEY && n->link.side == BENCH_SERVER &&
         (rc = nng_socket_set_ms(n->socket, NNG_OPT_SURVEYOR_SURVEYTIME, BENCH_SURVEY_MS)) != 0)
@@ -146,10 +160,10 @@ nng_link_send(struct bench_link *l, uint64_t first, enum bench_phase phase, unsi
 {
     for (unsigned i = 0; i < count; i++) {
         nng_msg *m;
-        int rc = nng_msg_alloc(&m, l->size);
+        int rc = nng_msg_alloc(&m, bench_message_size(l));
         if (rc != 0)
             return complain("nng_msg_alloc", rc);
-        bench_fill(nng_msg_body(m), l->pattern, l->size, first + i, phase);
+        bench_write_message(l, nng_msg_body(m), first + i, phase);
         if (send_one((struct nng_link *)l, m) != 0)
             return -1;
     }
@@ -164,7 +178,7 @@ nng_link_receive(struct bench_link *l, struct bench_check *c)
 
     if (receive_one((struct nng_link *)l, &m) != 0)
         return -1;
-    rc = bench_check_message(c, nng_msg_body(m), nng_msg_len(m));
+    rc = bench_read_message(l, c, nng_msg_body(m), nng_msg_len(m));
     nng_msg_free(m);
     return rc;
 }

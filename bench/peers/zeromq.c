@@ -40,6 +40,20 @@ socket_type(const struct bench_link *l)
 }
 
 static int
+subscribe(struct zeromq_link *z)
+{
+    uint8_t topic[BENCH_TOPIC_SIZE];
+    unsigned count = z->link.options->subscriptions;
+    int rc = count == 0 ? zmq_setsockopt(z->socket, ZMQ_SUBSCRIBE, "", 0) : 0;
+
+    for (unsigned i = 0; i < count && rc == 0; i++) {
+        bench_topic_write(topic, i);
+        rc = zmq_setsockopt(z->socket, ZMQ_SUBSCRIBE, topic, sizeof topic);
+    }
+    return rc == 0 ? 0 : complain("zmq_setsockopt");
+}
+
+static int
 set_options(struct zeromq_link *z)
 {
     int water = HIGH_WATER, linger = LINGER_MS;
@@ -54,9 +68,7 @@ set_options(struct zeromq_link *z)
         zmq_setsockopt(z->socket, ZMQ_RCVHWM, &water, sizeof water) != 0 ||
         zmq_setsockopt(z->socket, ZMQ_LINGER, &linger, sizeof linger) != 0)
         return complain("zmq_setsockopt");
-    if (socket_type(&z->link) == ZMQ_SUB && zmq_setsockopt(z->socket, ZMQ_SUBSCRIBE, "", 0) != 0)
-        return complain("zmq_setsockopt");
-    return 0;
+    return socket_type(&z->link) == ZMQ_SUB ? subscribe(z) : 0;
 }
 
 /* ZeroMQ writes "any port" with a star. */
@@ -147,9 +159,9 @@ new_message(struct zeromq_link *z, zmq_msg_t *m, uint64_t number, enum bench_pha
     void *body;
 
     if (z->link.buffers == NULL) {
-        if (zmq_msg_init_size(m, size) != 0)
+        if (zmq_msg_init_size(m, bench_message_size(&z->link)) != 0)
             return complain("zmq_msg_init_size");
-        bench_fill(zmq_msg_data(m), z->link.pattern, size, number, phase);
+        bench_write_message(&z->link, zmq_msg_data(m), number, phase);
         return 0;
     }
     while ((body = bench_buffers_take(z->link.buffers)) == NULL)
@@ -180,7 +192,7 @@ zeromq_receive(struct bench_link *l, struct bench_check *c)
 
     if (receive_one((struct zeromq_link *)l, &m) != 0)
         return -1;
-    rc = bench_check_message(c, zmq_msg_data(&m), zmq_msg_size(&m));
+    rc = bench_read_message(l, c, zmq_msg_data(&m), zmq_msg_size(&m));
     zmq_msg_close(&m);
     return rc;
 }

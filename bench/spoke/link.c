@@ -26,6 +26,21 @@ busy_poll_ns(const struct bench_options *o)
 }
 
 static int
+subscribe(spoke_socket *s, unsigned count)
+{
+    uint8_t topic[BENCH_TOPIC_SIZE];
+    int rc = 0;
+
+    if (count == 0)
+        return spoke_socket_set_string(s, SPOKE_OPT_SUBSCRIBE, "");
+    for (unsigned i = 0; i < count && rc == 0; i++) {
+        bench_topic_write(topic, i);
+        rc = spoke_socket_set(s, SPOKE_OPT_SUBSCRIBE, SPOKE_BYTES, topic, sizeof topic);
+    }
+    return rc;
+}
+
+static int
 set_options(spoke_socket *s, const struct bench_options *o)
 {
     int rc = 0;
@@ -39,7 +54,7 @@ set_options(spoke_socket *s, const struct bench_options *o)
     if (rc == 0)
         rc = spoke_socket_set_size(s, SPOKE_OPT_MAX_RECV_SIZE, 0);
     if (rc == 0 && o->work == BENCH_FANOUT && o->role == BENCH_CLIENT)
-        rc = spoke_socket_set_string(s, SPOKE_OPT_SUBSCRIBE, "");
+        rc = subscribe(s, o->subscriptions);
     if (rc == 0 && o->work == BENCH_SURVEY && o->role == BENCH_SERVER)
         rc = spoke_socket_set_duration(s, SPOKE_OPT_SURVEY_TIME, BENCH_SURVEY_MS * SPOKE_MS);
     return rc == 0 ? 0 : spoke_bench_complain("spoke_socket_set", rc);

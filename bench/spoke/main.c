@@ -88,9 +88,9 @@ new_message(struct spoke_link *p, spoke_msg **m, uint64_t number, enum bench_pha
     int rc;
 
     if (p->link.buffers == NULL) {
-        if ((rc = spoke_msg_new(m, size)) != 0)
+        if ((rc = spoke_msg_new(m, bench_message_size(&p->link))) != 0)
             return spoke_bench_complain("spoke_msg_new", rc);
-        bench_fill(spoke_msg_body(*m), p->link.pattern, size, number, phase);
+        bench_write_message(&p->link, spoke_msg_body(*m), number, phase);
         return 0;
     }
     /* They come back when they have been written, which on an owned engine is our own work. */
@@ -161,9 +161,9 @@ spoke_link_send(struct bench_link *l, uint64_t first, enum bench_phase phase, un
 }
 
 static int
-check_and_free(struct bench_check *c, spoke_msg *m)
+check_and_free(const struct bench_link *l, struct bench_check *c, spoke_msg *m)
 {
-    int rc = bench_check_message(c, spoke_msg_body(m), spoke_msg_size(m));
+    int rc = bench_read_message(l, c, spoke_msg_body(m), spoke_msg_size(m));
 
     spoke_msg_free(m);
     return rc;
@@ -177,13 +177,13 @@ spoke_link_receive(struct bench_link *l, struct bench_check *c)
 
     if (l->options->batch == 1) {
         rc = spoke_recv(p->socket, &p->batch[0], 0);
-        return rc == 0 ? check_and_free(c, p->batch[0]) : spoke_bench_complain("spoke_recv", rc);
+        return rc == 0 ? check_and_free(l, c, p->batch[0]) : spoke_bench_complain("spoke_recv", rc);
     }
     count = spoke_recvv(p->socket, p->batch, (int)l->options->batch, 0);
     if (count < 0)
         return spoke_bench_complain("spoke_recvv", count);
     for (int i = 0; i < count; i++)
-        rc |= check_and_free(c, p->batch[i]);
+        rc |= check_and_free(l, c, p->batch[i]);
     return rc;
 }
 

@@ -27,6 +27,7 @@ offers --connect cat --req --con
 offers --transport bench --t
 offers --html bench latency --h
 offers latency bench la
+offers subscriptions bench sub
 offers adaptive bench --wait a
 offers ipc:// cat --rep --bind i
 offers --json doctor --

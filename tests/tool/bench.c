@@ -407,6 +407,55 @@ Test(bench, growth_is_measured_with_few_connections_too, .timeout = 100)
     cr_assert_not_null(strstr(output, "  P19  "), "%s", output);
 }
 
+Test(bench, subscriptions_cost_both_sides_something, .timeout = 100)
+{
+    static const char *const metrics[] = {"sub_cpu_match", "sub_cpu_miss", "pub_cpu_match",
+                                          "pub_cpu_miss"};
+    static const char *const names[] = {"subscriptions-1", "subscriptions-100",
+                                        "subscriptions-10000", "subscriptions-100000"};
+    char dir[4096], metric[64];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench subscriptions --transport inproc,ipc,tcp --wait block --mode owned "
+                     "--pairs 1 --seconds 0.05 --json -"),
+                 0, "%s", output);
+    for (int i = 0; i < 4; i++) {
+        const char *p = output;
+        int found = 0;
+        cr_assert_eq(count_rows(output, names[i]), 8, "%s", output); /* ipc and tcp */
+        snprintf(metric, sizeof metric, "\"metric\":\"%s\",\"unit\":\"ns\"", metrics[i]);
+        while ((p = strstr(p, metric)) != NULL)
+            found += p++ != NULL;
+        cr_assert_eq(found, 8, "%s: %s", metrics[i], output);
+    }
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+}
+
+/* Those that have subscriptions get just what they want, however many they have; NNG not the most.
+ */
+Test(bench, other_libraries_have_subscriptions, .timeout = 200)
+{
+    static const char *const programs[] = {"zeromq", "nng"};
+    char dir[4096], path[4200];
+    int of_most = 4, of_many = 4;
+
+    need_programs(dir);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/bench-peer-%s", dir, programs[i]);
+        if (access(path, X_OK) != 0)
+            continue;
+        of_many += 4;
+        of_most += i == 0 ? 4 : 0;
+    }
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench subscriptions --transport ipc --wait block --mode shared --pairs 1 "
+                     "--seconds 0.05 --peers --json -"),
+                 0, "%s", output);
+    cr_assert_eq(count_rows(output, "subscriptions-10000"), of_many, "%s", output);
+    cr_assert_eq(count_rows(output, "subscriptions-100000"), of_most, "%s", output);
+}
+
 Test(bench, refuses_what_it_does_not_know, .timeout = 20)
 {
     cr_assert_eq(run(output, SPOKE_TOOL " bench speed 2>&1"), 1);

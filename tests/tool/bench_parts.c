@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The parts of the benchmark programs whose mistakes nobody would see: the histogram and the check
- * of payloads. */
+ * of payloads; and topics. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +12,7 @@
 #include "bench/common/histogram.c"
 #include "bench/common/meter.c"
 #include "bench/common/payload.c"
+#include "bench/common/topic.h"
 
 /* ---- histogram ---- */
 
@@ -200,4 +201,28 @@ Test(bench_buffers, lends_each_once_and_takes_them_back)
     cr_assert_null(bench_buffers_take(b));
     bench_buffers_free(b);
     free(pattern);
+}
+
+/* ---- topics ---- */
+
+Test(bench_topic, differ_and_those_for_nobody_are_none_of_the_others)
+{
+    enum { COUNT = 1000 };
+    uint8_t topics[COUNT][BENCH_TOPIC_SIZE];
+    bool is_used[COUNT] = {false};
+    int used = 0;
+
+    for (unsigned i = 0; i < COUNT; i++) {
+        bench_topic_write(topics[i], i);
+        for (unsigned j = 0; j < i; j++)
+            cr_assert_neq(memcmp(topics[i], topics[j], BENCH_TOPIC_SIZE), 0, "%u and %u", i, j);
+    }
+    for (uint64_t number = 0; number < 100000; number++) {
+        uint64_t wanted = bench_topic_of(number, COUNT, false);
+        cr_assert_lt(wanted, COUNT);
+        used += !is_used[wanted];
+        is_used[wanted] = true;
+        cr_assert_geq(bench_topic_of(number, COUNT, true), COUNT);
+    }
+    cr_assert_eq(used, COUNT, "all of them are sent");
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* spoke bench: measures spoke beside the raw kernel and other libraries, each in processes of its
- * own, in turn. This file is the command line; bench_compare.c and bench_growth.c do the work,
+ * own, in turn. This file is the command line; bench_compare.c, bench_growth.c and
+ * bench_subscriptions.c do the work,
  * bench_run.c runs the programs, and bench_rows.c, bench_targets.c and bench_html.c show what came
  * out.  One thread. */
 #include <errno.h>
@@ -53,7 +54,8 @@ static const struct tool_option options[] = {
 };
 
 static const struct tool_page page = {
-    .usage = "[latency|throughput|pipeline|fanout|survey|connections|all] [OPTION …]",
+    .usage = "[latency|throughput|pipeline|fanout|survey|connections|subscriptions|all]\n          "
+             "         [OPTION …]",
     .about = "Measures spoke beside the smallest program that does the same work with no library "
              "(raw: the\n"
              "fastest of several kernel mechanisms) and beside other libraries.  All take turns, "
@@ -238,18 +240,27 @@ apply_option(struct arguments *a, int id, char *value)
 static bool
 choose_work(struct bench_plan *p, const char *word)
 {
-    p->latency = strcmp(word, "latency") == 0 || strcmp(word, "all") == 0;
-    p->throughput = strcmp(word, "throughput") == 0 || strcmp(word, "all") == 0;
-    p->pipeline = strcmp(word, "pipeline") == 0 || strcmp(word, "all") == 0;
-    p->fanout = strcmp(word, "fanout") == 0 || strcmp(word, "all") == 0;
-    p->survey = strcmp(word, "survey") == 0 || strcmp(word, "all") == 0;
-    p->connections = strcmp(word, "connections") == 0 || strcmp(word, "all") == 0;
-    if (p->latency || p->throughput || p->pipeline || p->fanout || p->survey || p->connections)
-        return true;
-    tool_error("there is nothing called \"%s\" to measure: latency, throughput, pipeline, fanout, "
-               "survey, connections or all",
-               word);
-    return false;
+    const struct {
+        const char *word;
+        bool *chosen;
+    } works[] = {{"latency", &p->latency},
+                 {"throughput", &p->throughput},
+                 {"pipeline", &p->pipeline},
+                 {"fanout", &p->fanout},
+                 {"survey", &p->survey},
+                 {"connections", &p->connections},
+                 {"subscriptions", &p->subscriptions}};
+    bool is_all = strcmp(word, "all") == 0, found = is_all;
+
+    for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
+        *works[i].chosen = is_all || strcmp(word, works[i].word) == 0;
+        found |= *works[i].chosen;
+    }
+    if (!found)
+        tool_error("there is nothing called \"%s\" to measure: latency, throughput, pipeline, "
+                   "fanout, survey, connections, subscriptions or all",
+                   word);
+    return found;
 }
 
 /* 0, or -1 with the exit code in *status. */
@@ -406,6 +417,8 @@ measure(struct arguments *a)
     bench_compare(p, &runner, &rows);
     if (p->connections)
         bench_growth(p, &runner, &rows);
+    if (p->subscriptions)
+        bench_subscriptions(p, &runner, &rows);
     bench_progress(p, NULL);
     bench_runner_fini(&runner);
     if (bench_runner_signal() != 0)

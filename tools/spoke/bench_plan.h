@@ -20,6 +20,7 @@ struct bench_plan {
     bool fanout;
     bool survey;
     bool connections;
+    bool subscriptions;
     bool with_peers;
     unsigned rounds;
     double seconds; /* each run */
@@ -42,6 +43,9 @@ void bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_ro
 
 /* Connections: how cost grows with their number. */
 void bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
+
+/* Subscriptions: what a message costs, how many there may be. */
+void bench_subscriptions(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
 
 /* False once a signal came or nobody reads the table any more. */
 bool bench_goes_on(const struct bench_plan *p);

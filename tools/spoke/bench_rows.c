@@ -79,6 +79,8 @@ bench_title(const char *bench)
         return "PUB to 10 SUB";
     if (strncmp(bench, "fanout-1", 8) == 0)
         return "PUB to 1 SUB";
+    if (strncmp(bench, "subscriptions", 13) == 0)
+        return "PUB to a SUB with many subscriptions";
     if (strcmp(bench, "connections") == 0)
         return "idle connections";
     return "busy connections";
@@ -152,8 +154,8 @@ print_growth_row(FILE *f, const struct bench_row *row)
     char text[40];
 
     snprintf(text, sizeof text, "(%.4g-%.4g)", row->value.min, row->value.max);
-    fprintf(f, "  %-12s %-7s %-24s %10.4g %-19s %s\n", row->bench, row->mode, row->metric,
-            row->value.median, row->unit, text);
+    fprintf(f, "  %-20s %-6s %-7s %-24s %10.4g %-19s %s\n", row->bench, row->impl, row->mode,
+            row->metric, row->value.median, row->unit, text);
 }
 
 static bool
@@ -165,7 +167,8 @@ is_latency(const struct bench_row *row)
 static bool
 is_growth(const struct bench_row *row)
 {
-    return strcmp(row->bench, "connections") == 0 || strncmp(row->bench, "pipes", 5) == 0;
+    return strcmp(row->bench, "connections") == 0 || strncmp(row->bench, "pipes", 5) == 0 ||
+           strncmp(row->bench, "subscriptions", 13) == 0;
 }
 
 static void

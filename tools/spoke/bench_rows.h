@@ -22,7 +22,7 @@ struct bench_spread {
 
 struct bench_row {
     const char *bench; /* latency, throughput, pipeline, fanout-N (these also …-batch), survey-10,
-                          connections, pipes-N, pipes */
+                          connections, pipes-N, pipes, subscriptions-N */
     enum bench_kind kind;
     char impl[16];   /* raw, spoke, zeromq … */
     char detail[24]; /* for people: which raw mechanism, how many per batch */
