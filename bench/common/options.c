@@ -17,7 +17,7 @@ static const char *const work_names[] = {"latency", "throughput", "connections",
 static const char *const transport_names[] = {"inproc", "ipc", "tcp", NULL};
 static const char *const wait_names[] = {"block", "poll", "adaptive", NULL};
 static const char *const mode_names[] = {"owned", "shared", NULL};
-static const char *const pattern_names[] = {"pair", "req", NULL};
+static const char *const pattern_names[] = {"pair", "req", "bus", "star", NULL};
 
 static const char help[] =
     "usage: bench-X --role server|client|both --transport inproc|ipc|tcp --address URL [options]\n"
@@ -30,6 +30,7 @@ static const char help[] =
     "  --wait block|poll|adaptive    how to wait (block)\n"
     "  --mode owned|shared           spoke only: whose thread is the engine (owned)\n"
     "  --pattern pair|req            latency only (pair)\n"
+    "  --pattern bus|star            fanout, spoke only: in place of PUB and SUB\n"
     "  --batch N           spoke only: messages per call, 1 to 1024 (1)\n"
     "  --chunk BYTES       raw streams only: bytes per system call (65536)\n"
     "  --connections N     for connections and pipes; fanout and survey: receivers (1)\n"
@@ -192,6 +193,10 @@ bench_options_parse(struct bench_options *o, int argc, char **argv)
         refuse("role", "this: inproc needs role both, the others server or client");
     if (o->subscriptions > 0 && (o->work != BENCH_FANOUT || o->size >= BENCH_LEND_MIN))
         refuse("subscriptions", "this: it is for fanout, with bodies that are not lent");
+    if ((o->pattern == BENCH_BUS || o->pattern == BENCH_STAR) && o->work != BENCH_FANOUT)
+        refuse("pattern", "this: bus and star are for fanout");
+    if (o->subscriptions > 0 && o->pattern != BENCH_PAIR)
+        refuse("subscriptions", "this: only SUB has them");
     if (o->misses > 0 && o->subscriptions == 0)
         refuse("misses", "this: without subscriptions nothing is for nobody");
     if (o->watchdog_s == 0)

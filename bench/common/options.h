@@ -20,7 +20,7 @@ enum bench_work {
 enum bench_transport { BENCH_INPROC, BENCH_IPC, BENCH_TCP };
 enum bench_wait { BENCH_BLOCK, BENCH_POLL, BENCH_ADAPTIVE };
 enum bench_mode { BENCH_OWNED, BENCH_SHARED };
-enum bench_pattern { BENCH_PAIR, BENCH_REQ };
+enum bench_pattern { BENCH_PAIR, BENCH_REQ, BENCH_BUS, BENCH_STAR };
 
 struct bench_options {
     enum bench_role role;

@@ -53,7 +53,7 @@ set_options(spoke_socket *s, const struct bench_options *o)
         rc = spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, QUEUE_LENGTH);
     if (rc == 0)
         rc = spoke_socket_set_size(s, SPOKE_OPT_MAX_RECV_SIZE, 0);
-    if (rc == 0 && o->work == BENCH_FANOUT && o->role == BENCH_CLIENT)
+    if (rc == 0 && o->work == BENCH_FANOUT && o->pattern == BENCH_PAIR && o->role == BENCH_CLIENT)
         rc = subscribe(s, o->subscriptions);
     if (rc == 0 && o->work == BENCH_SURVEY && o->role == BENCH_SERVER)
         rc = spoke_socket_set_duration(s, SPOKE_OPT_SURVEY_TIME, BENCH_SURVEY_MS * SPOKE_MS);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Adapter for spoke itself, through its public headers only: PAIR (or REQ and REP, PUB and SUB,
- * PUSH and PULL, SURVEYOR and RESPONDENT) sockets on an owned or the shared engine, one message per
- * call or batches.  Small bodies are written into the message, large ones are lent. */
+ * BUS, STAR, PUSH and PULL, SURVEYOR and RESPONDENT) sockets on an owned or the shared engine, one
+ * message per call or batches.  Small bodies are written into the message, large ones are lent. */
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -24,6 +24,10 @@ struct spoke_link {
 static int
 socket_pattern(const struct bench_link *l)
 {
+    if (l->options->pattern == BENCH_BUS)
+        return SPOKE_BUS;
+    if (l->options->pattern == BENCH_STAR)
+        return SPOKE_STAR;
     if (l->options->work == BENCH_FANOUT)
         return l->side == BENCH_SERVER ? SPOKE_PUB : SPOKE_SUB;
     if (l->options->work == BENCH_PIPELINE)

@@ -250,6 +250,23 @@ Test(bench, pipelines_are_measured_with_small_and_lent_bodies, .timeout = 60)
     cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
 }
 
+Test(bench, bus_and_star_are_measured, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench bus --transport inproc,ipc,tcp --wait block --pairs 1 --seconds 0.1 "
+                     "--peers --json -"),
+                 0, "%s", output);
+    /* ipc and tcp; owned and shared, and owned in batches. */
+    cr_assert_eq(count_rows(output, "bus-10"), 4, "%s", output);
+    cr_assert_eq(count_rows(output, "bus-10-batch"), 2, "%s", output);
+    cr_assert_eq(count_rows(output, "star-10"), 4, "%s", output);
+    cr_assert_eq(count_rows(output, "star-10-batch"), 2, "%s", output);
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+}
+
 Test(bench, surveys_are_measured_in_every_mode_and_wait, .timeout = 100)
 {
     char dir[4096];

@@ -54,8 +54,9 @@ static const struct tool_option options[] = {
 };
 
 static const struct tool_page page = {
-    .usage = "[latency|throughput|pipeline|fanout|survey|connections|subscriptions|all]\n          "
-             "         [OPTION …]",
+    .usage =
+        "[latency|throughput|pipeline|fanout|survey|bus|connections|subscriptions|all]\n          "
+        "         [OPTION …]",
     .about = "Measures spoke beside the smallest program that does the same work with no library "
              "(raw: the\n"
              "fastest of several kernel mechanisms) and beside other libraries.  All take turns, "
@@ -243,13 +244,10 @@ choose_work(struct bench_plan *p, const char *word)
     const struct {
         const char *word;
         bool *chosen;
-    } works[] = {{"latency", &p->latency},
-                 {"throughput", &p->throughput},
-                 {"pipeline", &p->pipeline},
-                 {"fanout", &p->fanout},
-                 {"survey", &p->survey},
-                 {"connections", &p->connections},
-                 {"subscriptions", &p->subscriptions}};
+    } works[] = {{"latency", &p->latency},         {"throughput", &p->throughput},
+                 {"pipeline", &p->pipeline},       {"fanout", &p->fanout},
+                 {"survey", &p->survey},           {"bus", &p->bus},
+                 {"connections", &p->connections}, {"subscriptions", &p->subscriptions}};
     bool is_all = strcmp(word, "all") == 0, found = is_all;
 
     for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
@@ -258,7 +256,7 @@ choose_work(struct bench_plan *p, const char *word)
     }
     if (!found)
         tool_error("there is nothing called \"%s\" to measure: latency, throughput, pipeline, "
-                   "fanout, survey, connections, subscriptions or all",
+                   "fanout, survey, bus, connections, subscriptions or all",
                    word);
     return found;
 }

@@ -68,7 +68,8 @@ static bool
 is_throughput(const struct bench_row *row)
 {
     return strncmp(row->bench, "throughput", 10) == 0 || strncmp(row->bench, "pipeline", 8) == 0 ||
-           strncmp(row->bench, "fanout", 6) == 0;
+           strncmp(row->bench, "fanout", 6) == 0 || strncmp(row->bench, "bus", 3) == 0 ||
+           strncmp(row->bench, "star", 4) == 0;
 }
 
 /* ---- the parts of a drawing ---- */

@@ -19,6 +19,7 @@ struct bench_plan {
     bool pipeline;
     bool fanout;
     bool survey;
+    bool bus;
     bool connections;
     bool subscriptions;
     bool with_peers;
@@ -37,8 +38,8 @@ struct bench_plan {
     unsigned failed;  /* runs that went wrong */
 };
 
-/* Latency, throughput, pipeline, fanout and survey: raw (the first two), spoke and peers in turn.
- * Adds rows and prints each group when it is done. Stops early when a signal came. */
+/* Latency, throughput, pipeline, fanout, survey and bus: raw (the first two), spoke and peers in
+ * turn. Adds rows and prints each group when it is done. Stops early when a signal came. */
 void bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
 
 /* Connections: how cost grows with their number. */

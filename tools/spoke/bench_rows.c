@@ -69,6 +69,10 @@ bench_title(const char *bench)
         return "one-way stream";
     if (strcmp(bench, "survey-10") == 0)
         return "survey of 10 RESPONDENT";
+    if (strncmp(bench, "bus", 3) == 0)
+        return "BUS to 10 members";
+    if (strncmp(bench, "star", 4) == 0)
+        return "STAR to 10 members";
     if (strncmp(bench, "pipeline", 8) == 0)
         return "PUSH to PULL";
     if (strncmp(bench, "fanout-1000", 11) == 0)

@@ -21,7 +21,8 @@ struct bench_spread {
 };
 
 struct bench_row {
-    const char *bench; /* latency, throughput, pipeline, fanout-N (these also …-batch), survey-10,
+    const char *bench; /* latency, throughput, pipeline, fanout-N, bus-10, star-10 (these also
+                          …-batch), survey-10,
                           connections, pipes-N, pipes, subscriptions-N */
     enum bench_kind kind;
     char impl[16];   /* raw, spoke, zeromq … */
