@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: MIT */
-/* run-suite [--backend uring|poll] [--mask NUMBER] [--seconds N] PROGRAM [ARGUMENT…]: runs a test
- * program for ctest.
+/* run-suite [--backend uring|poll|denied] [--mask NUMBER] [--seconds N] PROGRAM [ARGUMENT…]: runs a
+ * test program for ctest.
  *
  * With --backend it sets SPOKE_BACKEND; where this kernel denies io_uring, a run on "uring" is
- * reported as skipped (exit code 77), with the reason.  With --mask it sets SPOKE_MASK_FEATURES:
- * the sum of the features of io_uring that the library shall do without.  It adopts every process
- * that the tests leave behind: such a process is a failure and is killed, and so is everything when
- * the time is up.  Otherwise one forgotten child would hold ctest's pipe open, and the run would
- * hang instead of failing. */
+ * reported as skipped (exit code 77), with the reason.  "denied" denies io_uring to the program, as
+ * a container's filter does, and sets nothing: the library has to find out and do without.  With
+ * --mask it sets SPOKE_MASK_FEATURES: the sum of the features of io_uring that the library shall do
+ * without.  It adopts every process that the tests leave behind: such a process is a failure and is
+ * killed, and so is everything when the time is up.  Otherwise one forgotten child would hold
+ * ctest's pipe open, and the run would hang instead of failing. */
 #include <errno.h>
+#include <linux/filter.h>
 #include <linux/io_uring.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,9 +51,38 @@ set_variable(const char *name, const char *value)
     }
 }
 
+/* From now on, here and in all that is started: no ring, whatever the kernel has. */
+static void
+deny_uring(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = sizeof filter / sizeof filter[0], .filter = filter};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+        perror("run-suite: no filter");
+        exit(2);
+    }
+    if (probe_uring() != EPERM) {
+        fprintf(stderr, "run-suite: io_uring is not denied\n");
+        exit(2);
+    }
+    unsetenv("SPOKE_BACKEND");
+}
+
 static void
 choose_backend(const char *backend)
 {
+    if (strcmp(backend, "denied") == 0) {
+        deny_uring();
+        return;
+    }
+
     int error = strcmp(backend, "uring") == 0 ? probe_uring() : 0;
 
     if (error != 0) {
