@@ -54,16 +54,17 @@ static const struct tool_option options[] = {
 };
 
 static const struct tool_page page = {
-    .usage =
-        "[latency|throughput|pipeline|fanout|survey|bus|connections|subscriptions|all]\n          "
-        "         [OPTION …]",
+    .usage = "[WHAT] [OPTION …]",
     .about = "Measures spoke beside the smallest program that does the same work with no library "
              "(raw: the\n"
              "fastest of several kernel mechanisms) and beside other libraries.  All take turns, "
              "so that\n"
              "compared figures come from the same minutes; the ratios are what counts.  Every "
              "message is\n"
-             "checked.  The default work is latency and throughput.",
+             "checked.\n\n"
+             "WHAT is latency, throughput, pipeline, fanout, survey, bus, connections, "
+             "subscriptions or all;\n"
+             "latency and throughput if not given.",
     .options = options,
     .notes =
         "Round trips: p50, p99, p99.9 in microseconds.  One-way: messages per second; fan-out: "

@@ -278,7 +278,7 @@ run_one(struct group *g, struct contestant *c, double seconds, const char *step)
                           NULL,
                           NULL};
     struct bench_lines lines;
-    struct stand_in_env env;
+    static struct stand_in_env env;
 
     show_progress(g, c, step);
     snprintf(size, sizeof size, "%zu", g->size);
