@@ -31,5 +31,7 @@ offers subscriptions bench sub
 offers adaptive bench --wait a
 offers ipc:// cat --rep --bind i
 offers --json doctor --
+offers --send-delay cat --push --send-d
+offers --list-options cat --list-
 
 echo "completion: every beginning was completed"

@@ -516,6 +516,38 @@ Test(cat, interval_and_delay_take_their_time)
     program_clear(&p);
 }
 
+/* Goal: macat's name of the same. */
+Test(cat, send_delay_is_delay)
+{
+    struct program p;
+
+    shell(&p, "start=$(date +%s%N); $SPOKE cat --push -x $DIR/s -D q --send-delay 0.3 &"
+              "$SPOKE cat --pull -X $DIR/s -C 1 -A; end=$(date +%s%N); wait;"
+              "echo $(((end - start) / 1000000))");
+    cr_assert_eq(strncmp(p.out, "q\n", 2), 0, "%s%s", p.out, p.err);
+    cr_assert_geq(atoi(p.out + 2), 300);
+    program_clear(&p);
+}
+
+/* Goal: the list for programs has what --help has for people, each once, and nothing else. */
+Test(cat, lists_its_options)
+{
+    struct program p;
+
+    shell(&p, "$SPOKE cat --list-options | sort >$DIR/list; $SPOKE cat --help |"
+              "sed -nE 's/^ {2,6}(-., )?(--[a-z0-9-]+).*/\\2/p' | sort >$DIR/help;"
+              "wc -l <$DIR/list; diff $DIR/list $DIR/help");
+    ASSERT_STATUS(p, 0);
+    cr_assert_gt(atoi(p.out), 40);
+    program_clear(&p);
+    spoke_cat(&p, "--list-options", "nonsense");
+    ASSERT_STATUS(p, 1);
+    program_clear(&p);
+    shell(&p, "$SPOKE cat --list-options >/dev/full");
+    ASSERT_STATUS(p, 2);
+    program_clear(&p);
+}
+
 /* Goal: a peer that never stops does not keep the next message from being sent. */
 Test(cat, interval_passes_also_while_messages_pour_in)
 {

@@ -61,6 +61,7 @@ enum {
     OPT_SUBSCRIBE,
     OPT_VERBOSE,
     OPT_SILENT,
+    OPT_LIST,
     OPT_PATTERN /* + index in `patterns` */
 };
 
@@ -83,6 +84,7 @@ static const struct tool_option options[] = {
     {"file", 'F', "PATH", "a message: what is in the file; - is standard input", OPT_FILE},
     {"line", 0, NULL, "each line of the file or of standard input is a message", OPT_LINE},
     {"delay", 'd', "SEC", "wait before the first one", OPT_DELAY},
+    {"send-delay", 0, "SEC", "the same", OPT_DELAY},
     {"interval", 'i', "SEC", "send one every SEC seconds", OPT_INTERVAL},
     {"count", 'C', "N", "end after N requests, replies or messages", OPT_COUNT},
     {NULL, 0, NULL, "How to print what arrives (without one of these: not at all)", 0},
@@ -103,6 +105,7 @@ static const struct tool_option options[] = {
     {"socket-name", 0, "NAME", "the socket's name in messages and statistics", OPT_NAME},
     {"verbose", 'v', NULL, "say what happens; twice: what was counted, at the end", OPT_VERBOSE},
     {"silent", 'q', NULL, "print no errors", OPT_SILENT},
+    {"list-options", 0, NULL, "print the names of all options, a line each, and end", OPT_LIST},
     {"cert", 'E', "FILE", NULL, OPT_TLS},
     {"key", 0, "FILE", NULL, OPT_TLS},
     {"cacert", 0, "FILE", NULL, OPT_TLS},
@@ -119,7 +122,7 @@ struct request {
     const char **topics; /* to subscribe to */
     size_t topic_count;
     const char *data, *file, *socket_name;
-    bool has_linger, has_max_size, has_format;
+    bool has_linger, has_max_size, has_format, lists_options;
     spoke_ns linger_ns;
     uint64_t max_size;
     int verbosity;
@@ -207,6 +210,7 @@ set_option(void *request, int id, const char *value)
     case OPT_NAME: r->socket_name = value; return true;
     case OPT_VERBOSE: r->verbosity++; return true;
     case OPT_SILENT: r->verbosity--; return true;
+    case OPT_LIST: r->lists_options = true; return true;
     case OPT_TLS: return refuse_tls();
     case OPT_SUBSCRIBE: r->topics[r->topic_count++] = value; return true;
     default: return set_pattern(r, &patterns[id - OPT_PATTERN]);
@@ -449,13 +453,31 @@ set_pattern_by_name(struct request *r)
         "there is no socket type of this name: call the program nn_req, nn_sub or the like");
 }
 
+/* For programs: what --help says for people.  Gives an exit code. */
+static int
+list_options(const struct tool_option *o)
+{
+    for (; o->name != NULL || o->help != NULL; o++) {
+        if (o->name != NULL && o->help != NULL)
+            printf("--%s\n", o->name);
+    }
+    printf("--help\n--version\n");
+    return tool_finish_output();
+}
+
 /* Read the command line.  False: end with args->status. */
 static bool
 parse(struct request *r, struct tool_args *args)
 {
     args->status = TOOL_USAGE;
-    return set_pattern_by_name(r) && tool_obey_options(args, set_option, r) &&
-           tool_no_operands(args) && check_request(r);
+    if (!set_pattern_by_name(r) || !tool_obey_options(args, set_option, r) ||
+        !tool_no_operands(args))
+        return false;
+    if (r->lists_options) {
+        args->status = list_options(args->page->options);
+        return false;
+    }
+    return check_request(r);
 }
 
 static int
