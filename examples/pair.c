@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Two processes, one connection, messages both ways in any order: PAIR over a unix socket. */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,12 +16,6 @@ check(int rc)
 }
 
 static void
-say(spoke_socket *s, const char *text)
-{
-    check(spoke_send_bytes(s, text, strlen(text), 0));
-}
-
-static void
 hear(spoke_socket *s, const char *who)
 {
     char text[64];
@@ -34,58 +26,33 @@ hear(spoke_socket *s, const char *who)
     fflush(stdout);
 }
 
-static spoke_socket *
-open_pair(void)
-{
-    spoke_socket *s;
-
-    check(spoke_socket_open(&s, SPOKE_PAIR, NULL));
-    check(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 5 * SPOKE_SECOND));
-    return s;
-}
-
-static void
-child(const char *url)
-{
-    spoke_socket *s = open_pair();
-
-    check(spoke_dial(s, url, NULL, 0));
-    say(s, "I am your child");
-    say(s, "is anybody there?"); /* no answer is needed in between */
-    hear(s, "child");
-    check(spoke_socket_close(s));
-    _exit(0);
-}
-
-static int
-parent(const char *url, pid_t pid)
-{
-    spoke_socket *s = open_pair();
-    int status;
-
-    check(spoke_listen(s, url, NULL, 0));
-    hear(s, "parent");
-    hear(s, "parent");
-    say(s, "yes");
-    waitpid(pid, &status, 0);
-    check(spoke_socket_close(s)); /* removes the socket file */
-    return status == 0 ? 0 : 1;
-}
-
 int
 main(void)
 {
-    char directory[] = "/tmp/spoke-pair-XXXXXX", url[64];
-    pid_t pid;
-    int status;
+    spoke_socket *s;
+    char url[64];
+    int status = 0;
 
-    if (mkdtemp(directory) == NULL)
+    /* @: a name without a file.  Fork first: what one process has opened, its children cannot use.
+     */
+    snprintf(url, sizeof url, "ipc://@spoke-pair-%d", (int)getpid());
+    pid_t pid = fork();
+    if (pid < 0)
         return 1;
-    snprintf(url, sizeof url, "ipc://%s/s", directory);
-    /* Fork first: what one process has opened, its children cannot use. */
-    if ((pid = fork()) == 0)
-        child(url);
-    status = pid < 0 ? 1 : parent(url, pid);
-    rmdir(directory);
-    return status;
+    check(spoke_socket_open(&s, SPOKE_PAIR, NULL));
+    check(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 5 * SPOKE_SECOND));
+    if (pid == 0) {
+        check(spoke_dial(s, url, NULL, 0)); /* nobody needs to listen yet */
+        check(spoke_send_bytes(s, "I am your child", 15, 0));
+        check(spoke_send_bytes(s, "is anybody there?", 17, 0)); /* without an answer in between */
+        hear(s, "child");
+    } else {
+        check(spoke_listen(s, url, NULL, 0));
+        hear(s, "parent");
+        hear(s, "parent");
+        check(spoke_send_bytes(s, "yes", 3, 0));
+        waitpid(pid, &status, 0);
+    }
+    check(spoke_socket_close(s));
+    return status == 0 ? 0 : 1;
 }

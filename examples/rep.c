@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* A service in ten lines: receive a request, answer it.
  *
- *     rep [URL]        serves until it is killed; try it with: spoke cat --req --connect URL -D hi
- * -A
+ *     rep [URL]        serves until it is killed
  *
- * Without a URL it is its own client, once, so that it shows itself and ends. */
-#include <pthread.h>
+ * Try it with: spoke cat --req --connect URL -D hi -A.  Without a URL it is its own client, once.
+ */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -37,35 +36,21 @@ serve(const char *url, int requests)
     spoke_socket_close(s); /* waits, within limits, until the last reply is out */
 }
 
-static void *
-ask_once(void *url)
-{
-    char reply[64];
-    size_t size = sizeof reply;
-    spoke_socket *s;
-
-    check(spoke_socket_open(&s, SPOKE_REQ, NULL));
-    check(spoke_dial(s, url, NULL, 0));
-    check(spoke_send_bytes(s, "hello", 5, 0));
-    check(spoke_recv_bytes(s, reply, &size, 0));
-    printf("hello -> %.*s\n", (int)size, reply);
-    spoke_socket_close(s);
-    return NULL;
-}
-
 int
 main(int argc, char **argv)
 {
-    char url[] = "inproc://rep";
-    pthread_t client;
+    char reply[64];
+    size_t size = sizeof reply;
+    spoke_socket *client;
 
-    if (argc > 1) {
+    if (argc > 1)
         serve(argv[1], 0);
-        return 0;
-    }
-    if (pthread_create(&client, NULL, ask_once, url) != 0)
-        return 1;
-    serve(url, 1);
-    pthread_join(client, NULL);
+    check(spoke_socket_open(&client, SPOKE_REQ, NULL));
+    check(spoke_dial(client, "inproc://rep", NULL, 0));
+    check(spoke_send_bytes(client, "hello", 5, 0)); /* leaves as soon as somebody listens */
+    serve("inproc://rep", 1);
+    check(spoke_recv_bytes(client, reply, &size, 0));
+    printf("hello -> %.*s\n", (int)size, reply);
+    spoke_socket_close(client);
     return 0;
 }
