@@ -6,7 +6,7 @@
  * (framing.c), or pipes of its own (inproc).  All its functions run with the engine entered.  Calls
  * down (dial, send, close) submit or queue and return; answers come from the loop or a task, never
  * from inside the call.  One file or folder in transports/ and one line in modules.def make a new
- * one. */
+ * one; what its addresses look like is in the table of url.c. */
 #ifndef SPK_CORE_TRANSPORT_H
 #define SPK_CORE_TRANSPORT_H
 
