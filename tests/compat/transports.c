@@ -617,7 +617,7 @@ Test(transports, pullers_with_many_connections_get_theirs_and_leave)
     EACH_TRANSPORT(pull_and_leave);
 }
 
-/* ---- one socket for each message ---- */
+/* ---- one socket for each message: no order holds between connections ---- */
 
 enum { PUSHERS = 10, SOCKETS = 10 };
 
@@ -650,7 +650,8 @@ static void
 push_and_close(enum transport t)
 {
     struct pusher pushers[PUSHERS];
-    uint32_t next[PUSHERS] = {0}, body[2];
+    bool seen[PUSHERS][SOCKETS] = {{false}};
+    uint32_t body[2];
     char url[ENDPOINT_MAX];
     int pull;
 
@@ -664,7 +665,9 @@ push_and_close(enum transport t)
         cr_assert_eq(nn_recv(pull, body, sizeof body, 0), 8, "after %d: %s", i,
                      nn_strerror(nn_errno()));
         cr_assert_lt(body[0], PUSHERS);
-        cr_assert_eq(body[1], next[body[0]]++, "of %u", body[0]);
+        cr_assert_lt(body[1], SOCKETS);
+        cr_assert(!seen[body[0]][body[1]], "%u of %u came twice", body[1], body[0]);
+        seen[body[0]][body[1]] = true;
     }
     for (int i = 0; i < PUSHERS; i++) {
         pthread_join(pushers[i].thread, NULL);
@@ -674,7 +677,7 @@ push_and_close(enum transport t)
     OK(nn_close(pull));
 }
 
-Test(transports, who_opens_a_socket_for_each_message_loses_none_and_keeps_their_order)
+Test(transports, who_opens_a_socket_for_each_message_loses_none)
 {
     EACH_TRANSPORT(push_and_close);
 }
