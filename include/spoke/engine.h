@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Engines: one io_uring (or epoll, or simulated network) and everything that is attached to it.
  *
- * Shared (the default): sockets opened with engine NULL live on one engine of the process, which the
- * library runs on a thread of its own.  Every call is thread-safe.
+ * Shared (the default): sockets opened with engine NULL live on one engine of the process, which
+ * the library runs on a thread of its own.  Every call is thread-safe.
  *
  * Owned: the thread that opens an engine is its thread.  Its sockets' blocking calls drive the
  * engine inline, without a thread in between; between such calls it runs in spoke_engine_run() or
