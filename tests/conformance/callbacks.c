@@ -284,6 +284,7 @@ WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_a_failed_dial, world_ca
                 *req = world_add(w, SPOKE_REQ);
     struct tally tally = {0};
     char url[ENDPOINT_MAX];
+    int told;
 
     atomic_store(&tally.rc[3], (int)SPOKE_EVENT_DIAL_FAILED);
     cr_assert_eq(node_on_event(pair, close_on_event, &tally), 0);
@@ -294,11 +295,12 @@ WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_a_failed_dial, world_ca
     cr_assert_eq(atomic_load(&tally.rc[0]), 0, "%s", spoke_error_name(atomic_load(&tally.rc[0])));
     cr_assert_eq(node_close(pair, NULL), SPOKE_ECLOSED);
     pair->s = NULL;
-    world_pass(w, 20 * SPOKE_MS); /* several waits of its dialer */
-    cr_assert_eq(atomic_load(&tally.count), 1, "it dials no more");
     cr_assert_eq(node_dial(req, url, NULL, SPOKE_WAIT_FIRST), 0);
     cr_assert_eq(node_send_pattern(req, 10, 1, 0), 0);
     cr_assert_eq(node_expect(rep, 10, 1), 0, "the other end is as it was");
+    told = atomic_load(&tally.count); /* an attempt may have failed before the callback closed */
+    world_pass(w, 20 * SPOKE_MS);     /* several waits of its dialer */
+    cr_assert_eq(atomic_load(&tally.count), told, "it dials no more");
     world_close(w);
 }
 
