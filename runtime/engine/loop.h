@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What the files of the loop have in common: ops.c (operations), loop.c (turns), wait.c (threads).
- * All with the engine's lock held. */
+ * On a shared engine all with its lock held, but for spk_engine_lock(), spk_yield() and
+ * spk_relax(). */
 #ifndef SPK_ENGINE_LOOP_H
 #define SPK_ENGINE_LOOP_H
 
@@ -17,7 +18,7 @@
 #define TRIES_PER_LOOK 4u /* tries of a spin between two looks at the clock */
 #define YIELD_LONG     (200 * SPOKE_US)
 
-/* ops.c.  Each try or arming returns true if something completed. */
+/* ops.c.  Those that try or submit return true if something completed. */
 bool spk_spinning_pays(const struct spk_engine *e); /* is it worth looking for work by ourselves? */
 bool spk_try_recv(struct spk_engine *e, struct spk_op *op); /* by a plain call */
 bool spk_try_hot(struct spk_engine *e);

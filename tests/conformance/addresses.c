@@ -452,10 +452,9 @@ check_dial(struct node *a, struct node *b, const char *url, _Atomic spoke_pipe_i
     atomic_store(here, 0);
 }
 
-WORLD_TEST(addresses, a_wildcard_listens_to_both_versions, world_cases_tcp, .timeout = 30)
+static void
+check_wildcard(const struct world_case *c, const char *dialed, const char *seen)
 {
-    static const char *const dialed[] = {"127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"};
-    static const char *const seen[] = {"tcp://127.0.0.1:", "tcp://[::1]:", "tcp://127.0.0.1:"};
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
     char url[ENDPOINT_MAX], address[ENDPOINT_MAX], remote[ENDPOINT_MAX];
@@ -465,14 +464,27 @@ WORLD_TEST(addresses, a_wildcard_listens_to_both_versions, world_cases_tcp, .tim
     cr_assert_eq(node_on_event(a, remember_pipe, &here), 0);
     cr_assert_eq(node_listen(a, "tcp://*:0", &l, 0), 0);
     cr_assert_eq(node_address(a, l, address), 0);
-    for (int i = 0; i < 3; i++) {
-        if (i == 1 && c->mode != SIM && !has_ipv6())
-            continue;
-        snprintf(url, sizeof url, "tcp://%s%s", dialed[i], strrchr(address, ':'));
-        check_dial(a, b, url, &here, remote);
-        cr_assert_eq(strncmp(remote, seen[i], strlen(seen[i])), 0, "%s sees %s", url, remote);
-    }
+    snprintf(url, sizeof url, "tcp://%s%s", dialed, strrchr(address, ':'));
+    check_dial(a, b, url, &here, remote);
+    cr_assert_eq(strncmp(remote, seen, strlen(seen)), 0, "%s sees %s", url, remote);
     world_close(w);
+}
+
+WORLD_TEST(addresses, a_wildcard_listens_to_version_4, world_cases_tcp, .timeout = 30)
+{
+    check_wildcard(c, "127.0.0.1", "tcp://127.0.0.1:");
+}
+
+WORLD_TEST(addresses, a_wildcard_listens_to_version_6, world_cases_tcp, .timeout = 30)
+{
+    if (c->mode != SIM && !has_ipv6())
+        cr_skip("there is no IPv6 here");
+    check_wildcard(c, "[::1]", "tcp://[::1]:");
+}
+
+WORLD_TEST(addresses, a_wildcard_knows_version_4_in_version_6, world_cases_tcp, .timeout = 30)
+{
+    check_wildcard(c, "[::ffff:127.0.0.1]", "tcp://127.0.0.1:");
 }
 
 WORLD_TEST(addresses, a_wildcard_whose_port_is_taken_in_one_version_is_in_use, world_cases_tcp_real,
