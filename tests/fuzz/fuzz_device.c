@@ -5,6 +5,7 @@
  *
  * Input: flags (below), the hop limit, then messages: one byte (below), how many bytes (two,
  * big-endian), and the bytes. */
+/* Covers: runtime/core/device.c */
 #include <string.h>
 
 #include <spoke/device.h>

@@ -6,6 +6,7 @@
  *
  * Input: flags (below), sizes (the world's buffers, the hop limit), a seed; then pieces: their
  * length and their bytes, length 0 for a tenth of a second in which nothing is said. */
+/* Covers: runtime/core/framing.c:handshake */
 #include <string.h>
 
 #include "tests/fuzz/support/lab.h"

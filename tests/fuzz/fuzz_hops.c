@@ -6,6 +6,7 @@
  *
  * Input: flags (below), the hop limit, then messages: who says it (one byte: its lowest bit), how
  * many bytes (two, big-endian), and the bytes. */
+/* Covers: protocols/sp/sp.c protocols/sp/pair1.c protocols/sp/star.c protocols/sp/bus.c */
 #include <string.h>
 
 #include "tests/fuzz/support/bare.h"

@@ -5,6 +5,7 @@
  *
  * Input: the protocol, then commands: what to do (lowest three bits), with which object (the next
  * three), and arguments. */
+/* Covers: runtime/core/option.c */
 #include <string.h>
 
 #include "tests/fuzz/support/lab.h"

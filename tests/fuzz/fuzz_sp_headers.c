@@ -7,6 +7,7 @@
  *
  * Input: flags (below), the hop limit, how many bytes lie in the header already (two bytes,
  * big-endian), and the bytes of the message. */
+/* Covers: protocols/sp/sp.c protocols/sp/req.c protocols/sp/answer.c protocols/sp/surveyor.c */
 #include <string.h>
 
 #include "tests/fuzz/support/lab.h"

@@ -2,6 +2,7 @@
 /* Fuzzes the URL parser.  The first byte says whether to listen or to dial, the rest is the text.
  * What is understood must keep its promises: everything that a transport reads is there, and within
  * its limits. */
+/* Covers: runtime/core/url.c */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
