@@ -78,7 +78,8 @@ enum spoke_type {
 #define SPOKE_OPT_SEND_FD        "send-fd"        /* int, S, read-only: readable while a send would not wait. = NN_SNDFD */
 #define SPOKE_OPT_TCP_NODELAY    "tcp-nodelay"    /* bool true, S*DL (tcp). = NO-DELAY, NN_TCP_NODELAY */
 #define SPOKE_OPT_TCP_KEEPALIVE  "tcp-keepalive"  /* bool true, S*DL (tcp). = KEEPALIVE */
-#define SPOKE_OPT_TCP_KEEPALIVE_TIME "tcp-keepalive-time" /* duration 0 = the system's, up to 32 767 s, in whole seconds, rounded up, S*DL (tcp): silence before a probe, and between probes. = KEEPALIVETIME */
+#define SPOKE_OPT_TCP_KEEPALIVE_TIME "tcp-keepalive-time" /* duration 15 s, 0: the system's, up to 32 767 s, in whole seconds, rounded up, S*DL (tcp): silence before a probe, and between probes; after nine of them (the system's tcp_keepalive_probes) without an answer the pipe ends: SPOKE_ETIMEDOUT. Says nothing of a peer that owes an acknowledgement: the next one. = KEEPALIVETIME */
+#define SPOKE_OPT_TCP_USER_TIMEOUT "tcp-user-timeout" /* duration 0 = the system's (tcp_retries2: some 15 min), up to 2^31-1 ms, in whole ms, rounded up, S*DL (tcp): how long what was sent may stay without an acknowledgement, or a probe without an answer, before the pipe ends: SPOKE_ETIMEDOUT. Ends also peers that live, but read nothing for so long while more waits for them than the kernels hold. = TCP_USER_TIMEOUT */
 #define SPOKE_OPT_IPC_MODE       "ipc-mode"       /* int -1 = umask decides, 0–0777, S*L (ipc), before the listener starts: the socket file's mode bits. = UNIX-IPC-CHMOD */
 #define SPOKE_OPT_IPC_OWNER      "ipc-owner"      /* int -1 = as it is, S*L (ipc), before the listener starts: the file's user, by number. = UNIX-IPC-OWNER */
 #define SPOKE_OPT_IPC_GROUP      "ipc-group"      /* int -1 = as it is, S*L (ipc), before the listener starts: the file's group, by number. = UNIX-IPC-GROUP */

@@ -165,13 +165,20 @@ spk_fd_stream(struct spk_stream **out, struct spk_engine *e, int fd)
     return 0;
 }
 
+/* In whole units, rounded up: 1 ns is not 0, which means something else. */
+static int
+whole(spoke_ns ns, spoke_ns unit)
+{
+    return (int)(ns / unit + (ns % unit != 0));
+}
+
 /* A connection without these still works. */
 static void
 tune_tcp(struct spk_endpoint *ep, int fd)
 {
     const struct spk_endpoint_options *o = &ep->options;
     struct spk_engine *e = ep->e;
-    int seconds = (int)((o->tcp_keepalive_ns + SPOKE_SECOND - 1) / SPOKE_SECOND);
+    int seconds = whole(o->tcp_keepalive_ns, SPOKE_SECOND);
 
     (void)e->backend->set_option(e, fd, SPK_TCP_NODELAY, o->tcp_nodelay);
     (void)e->backend->set_option(e, fd, SPK_TCP_KEEPALIVE, o->tcp_keepalive);
@@ -179,6 +186,9 @@ tune_tcp(struct spk_endpoint *ep, int fd)
         (void)e->backend->set_option(e, fd, SPK_TCP_KEEPALIVE_IDLE, seconds);
         (void)e->backend->set_option(e, fd, SPK_TCP_KEEPALIVE_INTERVAL, seconds);
     }
+    if (o->tcp_user_timeout_ns > 0)
+        (void)e->backend->set_option(e, fd, SPK_TCP_USER_TIMEOUT,
+                                     whole(o->tcp_user_timeout_ns, SPOKE_MS));
 }
 
 /* A connection that has just been made or accepted: tune it, make a stream of it.  Takes fd. */

@@ -18,6 +18,7 @@ spk_endpoint_options_init(struct spk_endpoint_options *o)
         .recv_priority = SPK_PRIORITY_DEFAULT,
         .tcp_nodelay = true,
         .tcp_keepalive = true,
+        .tcp_keepalive_ns = 15 * SPOKE_SECOND,
         .ipc_mode = -1,
         .ipc_owner = -1,
         .ipc_group = -1,
@@ -124,6 +125,8 @@ static const struct field endpoint_fields[] = {
     TCP_FIELD(SPOKE_OPT_TCP_KEEPALIVE, SPOKE_BOOL, tcp_keepalive, 0, 1),
     TCP_FIELD(SPOKE_OPT_TCP_KEEPALIVE_TIME, SPOKE_DURATION, tcp_keepalive_ns, 0,
               32767 * SPOKE_SECOND), /* the kernel's limit */
+    TCP_FIELD(SPOKE_OPT_TCP_USER_TIMEOUT, SPOKE_DURATION, tcp_user_timeout_ns, 0,
+              INT32_MAX *SPOKE_MS), /* the same */
     IPC_FIELD(SPOKE_OPT_IPC_MODE, SPOKE_INT, ipc_mode, -1, 0777),
     IPC_FIELD(SPOKE_OPT_IPC_OWNER, SPOKE_INT, ipc_owner, -1, INT32_MAX),
     IPC_FIELD(SPOKE_OPT_IPC_GROUP, SPOKE_INT, ipc_group, -1, INT32_MAX),

@@ -78,7 +78,7 @@ struct spk_endpoint_options {
     bool dial_async, close_pipes, tcp_nodelay, tcp_keepalive;
     int send_priority, recv_priority; /* 1 (best) to 16 */
     int loss;                         /* enum spoke_loss */
-    spoke_ns tcp_keepalive_ns;
+    spoke_ns tcp_keepalive_ns, tcp_user_timeout_ns;
     int ipc_mode, ipc_owner, ipc_group;
 };
 

@@ -19,6 +19,7 @@ enum spk_socket_option {
     SPK_TCP_KEEPALIVE,
     SPK_TCP_KEEPALIVE_IDLE,     /* seconds until the first probe … */
     SPK_TCP_KEEPALIVE_INTERVAL, /* … and from one to the next */
+    SPK_TCP_USER_TIMEOUT,       /* milliseconds */
     SPK_REUSEADDR,
     SPK_V6ONLY
 };

@@ -69,6 +69,7 @@ spk_posix_set_option(struct spk_engine *e, int handle, enum spk_socket_option op
         [SPK_TCP_KEEPALIVE] = {SOL_SOCKET, SO_KEEPALIVE, true},
         [SPK_TCP_KEEPALIVE_IDLE] = {IPPROTO_TCP, TCP_KEEPIDLE, true},
         [SPK_TCP_KEEPALIVE_INTERVAL] = {IPPROTO_TCP, TCP_KEEPINTVL, true},
+        [SPK_TCP_USER_TIMEOUT] = {IPPROTO_TCP, TCP_USER_TIMEOUT, true},
         [SPK_REUSEADDR] = {SOL_SOCKET, SO_REUSEADDR, false},
         [SPK_V6ONLY] = {IPPROTO_IPV6, IPV6_V6ONLY, true},
     };

@@ -588,7 +588,7 @@ WORLD_TEST(addresses, a_scope_is_kept, world_cases_tcp_real, .timeout = 30)
 /* ---- tcp: what is asked of the kernel ---- */
 
 struct tcp_values {
-    int nodelay, keepalive, idle, interval;
+    int nodelay, keepalive, idle, interval, user_timeout;
 };
 
 static int
@@ -618,6 +618,7 @@ values_at(int port, bool at_listener)
             .keepalive = socket_value(fd, SOL_SOCKET, SO_KEEPALIVE),
             .idle = socket_value(fd, IPPROTO_TCP, TCP_KEEPIDLE),
             .interval = socket_value(fd, IPPROTO_TCP, TCP_KEEPINTVL),
+            .user_timeout = socket_value(fd, IPPROTO_TCP, TCP_USER_TIMEOUT),
         };
     }
     cr_assert(false, "no connection at port %d", port);
@@ -636,6 +637,8 @@ WORLD_TEST(addresses, the_options_of_tcp_reach_the_kernel, world_cases_tcp_real,
             cr_assert_eq(node_set_bool(b, SPOKE_OPT_TCP_KEEPALIVE, false), 0);
             cr_assert_eq(node_set_duration(a, SPOKE_OPT_TCP_KEEPALIVE_TIME, 6 * SPOKE_SECOND + 1),
                          0);
+            cr_assert_eq(node_set_duration(a, SPOKE_OPT_TCP_USER_TIMEOUT, 300 * SPOKE_MS + 1), 0);
+            cr_assert_eq(node_set_duration(b, SPOKE_OPT_TCP_USER_TIMEOUT, 40 * SPOKE_SECOND), 0);
         }
         world_url(w, url);
         cr_assert_eq(node_listen(a, url, NULL, 0), 0);
@@ -647,9 +650,11 @@ WORLD_TEST(addresses, the_options_of_tcp_reach_the_kernel, world_cases_tcp_real,
         cr_assert_eq(here.keepalive, 1);
         cr_assert_eq(there.nodelay, 1);
         cr_assert_eq(there.keepalive, i == 0);
-        cr_assert_eq(here.idle == 7, i == 1, "%d", here.idle);
-        cr_assert_eq(here.interval == 7, i == 1, "%d", here.interval);
-        cr_assert_neq(there.idle, 7);
+        cr_assert_eq(here.idle, i == 1 ? 7 : 15);
+        cr_assert_eq(here.interval, i == 1 ? 7 : 15);
+        cr_assert_eq(there.idle == 15, i == 0, "%d", there.idle);
+        cr_assert_eq(here.user_timeout, i == 1 ? 301 : 0);
+        cr_assert_eq(there.user_timeout, i == 1 ? 40000 : 0);
     }
     world_close(w);
 }

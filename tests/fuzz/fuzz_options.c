@@ -77,7 +77,7 @@ static const struct option {
     {SPOKE_OPT_FAIL_NO_PEERS, SPOKE_BOOL, S, 0, 0, 1, 0},
     {SPOKE_OPT_DIAL_ASYNC, SPOKE_BOOL, S | D, 0, 0, 1, 1},
     {SPOKE_OPT_TCP_KEEPALIVE_TIME, SPOKE_DURATION, S | D | L | TCP_ONLY, 0, 0, 32767 * SPOKE_SECOND,
-     0},
+     15 * SPOKE_SECOND},
     {SPOKE_OPT_IPC_OWNER, SPOKE_INT, S | L | IPC_ONLY, 0, -1, INT32_MAX, -1},
     {SPOKE_OPT_IPC_GROUP, SPOKE_INT, S | L | IPC_ONLY, 0, -1, INT32_MAX, -1},
     {SPOKE_OPT_SEND_PRIORITY, SPOKE_INT, S | D | L, 0, 1, 16, 8},
@@ -99,6 +99,8 @@ static const struct option {
     {SPOKE_OPT_CLOSE_PIPES, SPOKE_BOOL, S | L, 0, 0, 1, 0},
     {SPOKE_OPT_INTERRUPTIBLE, SPOKE_BOOL, S, 0, 0, 1, 0},
     {SPOKE_OPT_LAST_ERROR, SPOKE_INT, D | READ_ONLY, 0, 0, 0, 0},
+    {SPOKE_OPT_TCP_USER_TIMEOUT, SPOKE_DURATION, S | D | L | TCP_ONLY, 0, 0, INT32_MAX *SPOKE_MS,
+     0},
 };
 enum { OPTIONS = sizeof options / sizeof options[0] };
 
