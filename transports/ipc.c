@@ -170,6 +170,9 @@ ipc_listen_address(struct spk_endpoint *l, char *text, size_t size)
 const struct spoke_transport spoke_transport_ipc = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "ipc",
+    .addresses = {{"ipc", spk_url_unix_path},
+                  {"unix", spk_url_unix_path},
+                  {"abstract", spk_url_unix_name}},
     .message_type_byte = true,
     .options = SPK_OPTIONS_IPC,
     .dial = ipc_dial,

@@ -428,6 +428,7 @@ tcp_listen_address(struct spk_endpoint *l, char *text, size_t size)
 const struct spoke_transport spoke_transport_tcp = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "tcp",
+    .addresses = {{"tcp", spk_url_host_and_port}},
     .options = SPK_OPTIONS_TCP,
     .check = tcp_check,
     .dial = tcp_dial,

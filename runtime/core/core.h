@@ -197,7 +197,8 @@ int spk_listener_start(struct spk_endpoint *l);
 
 /* ---- registry.c ---- */
 const struct spoke_protocol *spk_find_protocol(int number);
-const struct spoke_transport *spk_find_transport(const char *scheme);
+/* Whose addresses have this prefix, and what follows it. */
+const struct spoke_transport *spk_find_transport(const char *prefix, spk_url_syntax_f **parse);
 
 /* ---- option.c ---- */
 void spk_endpoint_options_init(struct spk_endpoint_options *o);

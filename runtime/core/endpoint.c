@@ -24,9 +24,7 @@ spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char *ur
         return SPOKE_ENOMEM;
     if ((rc = spk_url_parse(&ep->url, url, !is_dialer)) != 0)
         goto free_endpoint;
-    rc = SPOKE_ESCHEME;
-    if ((ep->transport = spk_find_transport(ep->url.scheme)) == NULL)
-        goto fini_url;
+    ep->transport = ep->url.transport;
     if (ep->transport->check != NULL && (rc = ep->transport->check(&ep->url)) != 0)
         goto fini_url;
     if ((rc = spk_handle_new(is_dialer ? SPK_HANDLE_DIALER : SPK_HANDLE_LISTENER, ep, s->e,

@@ -33,9 +33,9 @@ static const struct spoke_protocol *const protocols[] = {
 static bool
 transport_is_sound(const struct spoke_transport *t)
 {
-    return t->abi == SPOKE_TRANSPORT_ABI && t->scheme != NULL && t->dial != NULL &&
-           t->dial_cancel != NULL && t->listen != NULL && t->listen_close != NULL &&
-           t->listen_address != NULL;
+    return t->abi == SPOKE_TRANSPORT_ABI && t->scheme != NULL && t->addresses[0].parse != NULL &&
+           t->dial != NULL && t->dial_cancel != NULL && t->listen != NULL &&
+           t->listen_close != NULL && t->listen_address != NULL;
 }
 
 static bool
@@ -57,11 +57,21 @@ spk_find_protocol(int number)
     return NULL;
 }
 
+static spk_url_syntax_f *
+find_form(const struct spoke_transport *t, const char *prefix)
+{
+    for (size_t i = 0; i < SPK_ADDRESS_FORMS && t->addresses[i].prefix != NULL; i++)
+        if (strcmp(t->addresses[i].prefix, prefix) == 0)
+            return t->addresses[i].parse;
+    return NULL;
+}
+
 const struct spoke_transport *
-spk_find_transport(const char *scheme)
+spk_find_transport(const char *prefix, spk_url_syntax_f **parse)
 {
     for (size_t i = 0; i < COUNT(transports); i++)
-        if (strcmp(transports[i]->scheme, scheme) == 0 && transport_is_sound(transports[i]))
+        if (transport_is_sound(transports[i]) &&
+            (*parse = find_form(transports[i], prefix)) != NULL)
             return transports[i];
     return NULL;
 }

@@ -6,7 +6,7 @@
  * (framing.c), or pipes of its own (inproc).  All its functions run with the engine entered.  Calls
  * down (dial, send, close) submit or queue and return; answers come from the loop or a task, never
  * from inside the call.  One file or folder in transports/ and one line in modules.def make a new
- * one; what its addresses look like is in the table of url.c. */
+ * one. */
 #ifndef SPK_CORE_TRANSPORT_H
 #define SPK_CORE_TRANSPORT_H
 
@@ -46,9 +46,17 @@ enum { SPK_OPTIONS_TCP = 1, SPK_OPTIONS_IPC = 2 };
 
 #define SPOKE_TRANSPORT_ABI 1u
 
+/* PREFIX://… */
+struct spk_address_form {
+    const char *prefix;
+    spk_url_syntax_f *parse;
+};
+enum { SPK_ADDRESS_FORMS = 4 };
+
 struct spoke_transport {
     uint32_t abi;
-    const char *scheme;
+    const char *scheme;                                   /* what the user is told */
+    struct spk_address_form addresses[SPK_ADDRESS_FORMS]; /* the first ones; at least one */
     bool message_type_byte; /* stream face: each message starts with a 0x01 (ipc) */
     bool message_face;      /* makes pipes by itself (inproc) instead of streams */
     unsigned options;       /* SPK_OPTIONS_…: of its endpoints, besides those that all have */

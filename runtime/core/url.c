@@ -8,18 +8,13 @@
 #include <string.h>
 #include <sys/un.h>
 
-#include <spoke/error.h>
-
-#include "runtime/memory/pool.h"
+#include "runtime/core/core.h"
 
 #define HOST_MAX  255u
 #define LABEL_MAX 63u
 
-_Static_assert(SPK_IPC_PATH_MAX + 1 == sizeof((struct sockaddr_un *)NULL)->sun_path,
+_Static_assert(SPK_UNIX_PATH_MAX + 1 == sizeof((struct sockaddr_un *)NULL)->sun_path,
                "the limit is the kernel's");
-
-/* `rest`: what follows "://", to be cut up. */
-typedef int parse_f(struct spk_url *url, char *rest, bool listen);
 
 /* ---- hosts and ports ---- */
 
@@ -140,8 +135,8 @@ parse_local(struct spk_url *url, char *text, bool listen)
     return SPOKE_EURL;
 }
 
-static int
-parse_host_and_port(struct spk_url *url, char *rest, bool listen)
+int
+spk_url_host_and_port(struct spk_url *url, char *rest, bool listen)
 {
     char *semicolon = strchr(rest, ';');
 
@@ -163,24 +158,24 @@ parse_host_and_port(struct spk_url *url, char *rest, bool listen)
 /* ---- paths and names ---- */
 
 static int
-set_ipc_path(struct spk_url *url, char *path, size_t size)
+set_unix_path(struct spk_url *url, char *path, size_t size)
 {
     if (size == 0)
         return SPOKE_EURL;
-    if (size > SPK_IPC_PATH_MAX)
+    if (size > SPK_UNIX_PATH_MAX)
         return SPOKE_ENAMETOOLONG;
     url->path = path;
     url->path_size = size;
     return 0;
 }
 
-static int
-parse_path(struct spk_url *url, char *rest, bool listen)
+int
+spk_url_unix_path(struct spk_url *url, char *rest, bool listen)
 {
     (void)listen;
     url->abstract = rest[0] == '@';
     char *path = url->abstract ? rest + 1 : rest;
-    return set_ipc_path(url, path, strlen(path));
+    return set_unix_path(url, path, strlen(path));
 }
 
 /* The value of a hexadecimal digit, -1 if it is none. */
@@ -193,8 +188,8 @@ hex_digit(char c)
     return found == NULL ? -1 : (int)(found - digits) % 16;
 }
 
-static int
-parse_escaped_name(struct spk_url *url, char *rest, bool listen)
+int
+spk_url_unix_name(struct spk_url *url, char *rest, bool listen)
 {
     char *to = rest;
 
@@ -212,11 +207,11 @@ parse_escaped_name(struct spk_url *url, char *rest, bool listen)
     }
     *to = '\0';
     url->abstract = true;
-    return set_ipc_path(url, rest, (size_t)(to - rest));
+    return set_unix_path(url, rest, (size_t)(to - rest));
 }
 
-static int
-parse_any_name(struct spk_url *url, char *rest, bool listen)
+int
+spk_url_any_name(struct spk_url *url, char *rest, bool listen)
 {
     (void)listen;
     url->path = rest;
@@ -226,31 +221,18 @@ parse_any_name(struct spk_url *url, char *rest, bool listen)
 
 /* ---- the whole ---- */
 
-static const struct {
-    const char *prefix;
-    char scheme[sizeof((struct spk_url *)NULL)->scheme]; /* what it is known as from then on */
-    parse_f *parse;
-} syntaxes[] = {
-    {"tcp", "tcp", parse_host_and_port},  {"ipc", "ipc", parse_path},
-    {"unix", "ipc", parse_path},          {"abstract", "ipc", parse_escaped_name},
-    {"inproc", "inproc", parse_any_name},
-};
-
 static int
 parse_parts(struct spk_url *url, char *text, bool listen)
 {
     char *end = strstr(text, "://");
+    spk_url_syntax_f *parse;
 
     if (end == NULL || end == text)
         return SPOKE_EURL;
     *end = '\0';
-    for (size_t i = 0; i < sizeof syntaxes / sizeof syntaxes[0]; i++) {
-        if (strcmp(text, syntaxes[i].prefix) != 0)
-            continue;
-        memcpy(url->scheme, syntaxes[i].scheme, sizeof url->scheme);
-        return syntaxes[i].parse(url, end + strlen("://"), listen);
-    }
-    return SPOKE_ESCHEME;
+    if ((url->transport = spk_find_transport(text, &parse)) == NULL)
+        return SPOKE_ESCHEME;
+    return parse(url, end + strlen("://"), listen);
 }
 
 int

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Addresses, taken apart.  Pure: nothing is looked up, nothing is touched.  Any thread.
  *
- *   tcp://host:port           a name, a v4 literal, [v6] or [v6%interface]; to listen also * or
- * nothing, and port 0 tcp://local;host:port     to dial from a local address or interface
- *   ipc://path, unix://path   relative or absolute; @name is a name in the abstract namespace
- *   abstract://name           the same, with %xx escapes, which may stand for any byte
- *   inproc://name             anything */
+ * Each transport says what its addresses begin with and what follows "://": a function of its own
+ * or one of those below. */
 #ifndef SPK_CORE_URL_H
 #define SPK_CORE_URL_H
 
@@ -13,18 +10,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SPK_URL_MAX      ((size_t)4096) /* bytes of text */
-#define SPK_IPC_PATH_MAX ((size_t)107)  /* bytes: what fits into sun_path with its NUL */
+struct spoke_transport;
+
+#define SPK_URL_MAX       ((size_t)4096) /* bytes of text */
+#define SPK_UNIX_PATH_MAX ((size_t)107)  /* bytes: what fits into sun_path with its NUL */
 
 struct spk_url {
-    char *text;      /* as it was given; the other strings lie in the same memory */
-    char scheme[16]; /* "ipc" for unix:// and abstract:// too */
-    char *host;      /* without brackets; NULL: wildcard, or the scheme has no hosts */
+    char *text; /* as it was given; the other strings lie in the same memory */
+    const struct spoke_transport *transport;
+    char *host; /* without brackets; NULL: wildcard, or the scheme has no hosts */
     bool wildcard;
     uint16_t port;
     bool has_port;
     char *local;      /* address or interface to dial from, without brackets; NULL: any */
-    char *path;       /* of ipc and inproc; NULL: the scheme has none */
+    char *path;       /* or name; NULL: the scheme has none */
     bool abstract;    /* the path is a name without its leading NUL, and may hold NULs */
     size_t path_size; /* without the NUL that always follows */
 };
@@ -33,6 +32,20 @@ struct spk_url {
  * Errors: SPOKE_EINVAL no text at all; SPOKE_EURL; SPOKE_ESCHEME; SPOKE_ENAMETOOLONG the text or
  * the path; SPOKE_ENOMEM.  Then *out is empty. */
 int spk_url_parse(struct spk_url *out, const char *text, bool listen);
+
+/* Cut `rest` up into the parts of `url`, which is zero apart from its text and transport.
+ * Errors: SPOKE_EURL; SPOKE_ENAMETOOLONG the path. */
+typedef int spk_url_syntax_f(struct spk_url *url, char *rest, bool listen);
+
+/* host:port: a name, a v4 literal, [v6] or [v6%interface]; to listen also * or nothing, and port 0.
+ * local;host:port: to dial from a local address or interface. */
+int spk_url_host_and_port(struct spk_url *url, char *rest, bool listen);
+/* The path of a socket file, relative or absolute; @name is one in the abstract namespace. */
+int spk_url_unix_path(struct spk_url *url, char *rest, bool listen);
+/* The latter without the @, but with %xx escapes, which may stand for any byte. */
+int spk_url_unix_name(struct spk_url *url, char *rest, bool listen);
+/* Anything but nothing. */
+int spk_url_any_name(struct spk_url *url, char *rest, bool listen);
 
 /* Harmless on an empty or zeroed one. */
 void spk_url_fini(struct spk_url *url);

@@ -9,7 +9,7 @@
 
 #include <spoke/error.h>
 
-#include "runtime/core/url.h"
+#include "runtime/core/transport.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -38,8 +38,8 @@ check_path(const struct spk_url *url)
 {
     require(url->path != NULL && url->path_size > 0 && url->path[url->path_size] == '\0');
     require(url->host == NULL && url->local == NULL && !url->wildcard && !url->has_port);
-    if (strcmp(url->scheme, "ipc") == 0)
-        require(url->path_size <= SPK_IPC_PATH_MAX);
+    if (strcmp(url->transport->scheme, "ipc") == 0)
+        require(url->path_size <= SPK_UNIX_PATH_MAX);
     if (!url->abstract)
         require(strlen(url->path) == url->path_size);
 }
@@ -58,7 +58,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int rc = spk_url_parse(&url, text, listen);
     if (rc == 0) {
         require(strcmp(url.text, text) == 0);
-        if (strcmp(url.scheme, "tcp") == 0)
+        if (strcmp(url.transport->scheme, "tcp") == 0)
             check_host(&url, listen);
         else
             check_path(&url);

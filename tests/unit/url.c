@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Addresses: every form that is understood, every form that is refused, and why. */
-#include "runtime/core/url.h"
+#include "runtime/core/transport.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -87,7 +87,7 @@ expect_good(const struct good *good, bool listen)
 
     cr_assert_eq(spk_url_parse(&url, good->text, listen), 0, "%s", good->text);
     expect_text(url.text, good->text, good->text);
-    expect_text(url.scheme, "tcp", good->text);
+    expect_text(url.transport->scheme, "tcp", good->text);
     expect_text(url.host, good->host, good->text);
     expect_text(url.local, good->local, good->text);
     cr_expect_eq(url.wildcard, good->host == NULL, "%s", good->text);
@@ -257,7 +257,7 @@ Test(url, paths_and_names_are_understood)
             struct spk_url url;
             cr_assert_eq(spk_url_parse(&url, p->text, listen), 0, "%s", p->text);
             expect_text(url.text, p->text, p->text);
-            expect_text(url.scheme, p->scheme, p->text);
+            expect_text(url.transport->scheme, p->scheme, p->text);
             cr_expect_eq(url.path_size, p->size, "%s: %zu", p->text, url.path_size);
             cr_expect_arr_eq(url.path, p->path, p->size + 1, "%s", p->text);
             cr_expect_eq(url.abstract, p->abstract, "%s", p->text);
