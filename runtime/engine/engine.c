@@ -199,7 +199,7 @@ open_backend(struct spk_engine *e, const char *wanted)
         rc == SPOKE_EPERM
             ? "io_uring is denied here (seccomp profile or sysctl kernel.io_uring_disabled)"
         : rc == SPOKE_ENOMEM ? "io_uring may not lock enough memory (raise RLIMIT_MEMLOCK)"
-                             : "this kernel has no usable io_uring";
+                             : "there is no usable io_uring (an old kernel, or a seccomp profile)";
     if (!atomic_exchange(&said, true))
         spk_log(SPOKE_LOG_WARNING,
                 "%s: running on epoll with the same semantics; spoke doctor tells more",

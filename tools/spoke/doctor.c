@@ -35,6 +35,12 @@ print_limit(const char *name, rlim_t limit, const char *unit)
 }
 
 static const char *
+why_no_engine(const struct machine *m)
+{
+    return machine_lacks_wished(m) ? "there is no io_uring" : spoke_strerror(m->engine_error);
+}
+
+static const char *
 seccomp_text(int mode)
 {
     switch (mode) {
@@ -71,7 +77,7 @@ print_uring(const struct machine *m)
         printf("  %-22s %d\n", "io_uring_disabled", m->uring_disabled);
     printf("  %-22s %s\n", "seccomp", seccomp_text(m->seccomp_mode));
     if (m->engine_error != 0) {
-        printf("  %-22s none: %s\n", "backend chosen", spoke_strerror(m->engine_error));
+        printf("  %-22s none: %s\n", "backend chosen", why_no_engine(m));
         return;
     }
     printf("  %-22s %s%s%s\n", "backend chosen", m->backend,
@@ -208,7 +214,7 @@ put_uring(const struct machine *m)
     printf("}, \"works_masked\": %s},\n ", boolean(m->works_masked));
     put_member("backend", m->engine_error == 0 ? m->backend : NULL);
     printf(", ");
-    put_member("backend_error", m->engine_error == 0 ? NULL : spoke_strerror(m->engine_error));
+    put_member("backend_error", m->engine_error == 0 ? NULL : why_no_engine(m));
     printf(", ");
     put_member("why_not_uring", m->why_not_uring[0] != '\0' ? m->why_not_uring : NULL);
 }

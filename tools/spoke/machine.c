@@ -19,6 +19,9 @@
 #define MANY_DESCRIPTORS 4096 /* fewer than this is little for a server */
 #define SLOW_WAKE_US     15.0 /* a sleeping CPU of a virtual machine needs this or more */
 
+#define ALLOWING_PROFILE                                                                           \
+    "run the container with a seccomp profile that allows io_uring_setup, io_uring_enter and "     \
+    "io_uring_register"
 #define MORE_LOCKED_MEMORY                                                                         \
     "ulimit -l 8192 or more (LimitMEMLOCK= of a service, --ulimit memlock= of a container)"
 
@@ -309,9 +312,7 @@ how_to_allow(const struct machine *m)
         return "put the process into the group of sysctl kernel.io_uring_group, or set "
                "kernel.io_uring_disabled=0";
     if (m->seccomp_mode == 2)
-        return "run the container with a seccomp profile that allows io_uring_setup, "
-               "io_uring_enter and "
-               "io_uring_register";
+        return ALLOWING_PROFILE;
     return "allow io_uring in the policy (SELinux, AppArmor or BPF) that holds for this process";
 }
 
@@ -336,8 +337,7 @@ advise_on_uring(struct machine *m)
     else if (m->uring_errno == EPERM || m->uring_errno == EACCES)
         advise(m, how_to_allow(m), "%s", why_denied(m));
     else if (m->uring_errno == ENOSYS && m->seccomp_mode == 2)
-        advise(m, "run the container with a seccomp profile that allows io_uring",
-               "a seccomp filter hides io_uring");
+        advise(m, ALLOWING_PROFILE, "a seccomp filter hides io_uring");
     else if (m->uring_errno == ENOSYS)
         advise(m, "run Linux 6.1 or newer, built with CONFIG_IO_URING",
                "this kernel has no io_uring");
@@ -367,15 +367,23 @@ advise_on_features(struct machine *m)
                "io_uring works here, but without %s", names);
 }
 
+bool
+machine_lacks_wished(const struct machine *m)
+{
+    return m->engine_error == SPOKE_ENOTSUP && m->backend_wish != NULL &&
+           strcmp(m->backend_wish, "uring") == 0;
+}
+
 static void
 advise_on_limits(struct machine *m)
 {
     const char *advice = tool_advice(m->engine_error, NULL);
     char change[96];
 
-    if (m->engine_error == SPOKE_EPERM)
+    if (m->engine_error == SPOKE_EPERM || machine_lacks_wished(m))
         advise(m, "unset SPOKE_BACKEND: the library then runs on epoll",
-               "SPOKE_BACKEND asks for io_uring, which is denied");
+               "SPOKE_BACKEND asks for io_uring, which is %s",
+               m->engine_error == SPOKE_EPERM ? "denied" : "not there");
     else if (m->engine_error != 0 && m->engine_error != SPOKE_ENOTSUP)
         advise(m, advice != NULL ? advice : "look at the limits above",
                "no engine can be opened: %s", spoke_strerror(m->engine_error));

@@ -75,6 +75,9 @@ extern const size_t machine_feature_count;
 /* Why an engine on io_uring does not use a feature, in `text`. */
 void machine_why_not(const struct machine *m, const struct machine_feature *f, char text[128]);
 
+/* There is no engine because SPOKE_BACKEND asks for io_uring and there is none. */
+bool machine_lacks_wished(const struct machine *m);
+
 /* Look at everything.  Takes a second or so; never fails: what cannot be known is said to be
  * unknown. */
 void machine_examine(struct machine *m);
