@@ -6,8 +6,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "runtime/core/core.h"
 #include "runtime/memory/pool.h"
 #include "tests/support/endpoints.h"
+#include "tests/support/raw_peer.h"
 #include "tests/support/resources.h"
 #include "tests/support/test.h"
 
@@ -270,6 +272,121 @@ Test(memory, the_end_of_a_pipe_is_told_without_any, .timeout = 60)
     cr_assert_eq(open, 0, "DETACHED was not told");
     cr_assert_eq(spoke_socket_close(d.rep), 0);
     cr_assert_eq(spoke_engine_close(d.e), 0);
+    resources_settle(&before);
+}
+
+/* ---- the timer of SPOKE_OPT_IDLE_TIMEOUT ---- */
+
+static int
+note_reason(spoke_socket *s, const struct spoke_event *event, void *ctx)
+{
+    (void)s;
+    if (event->type == SPOKE_EVENT_DETACHED)
+        *(int *)ctx = event->reason;
+    return 0;
+}
+
+/* Set timers until the next one needs memory. */
+static int
+fill_timers(spoke_engine *handle, struct spk_timer *timers, int most)
+{
+    struct spk_engine *e;
+    void *object;
+    int count = 0;
+
+    cr_assert_eq(spk_handle_enter(handle, SPK_HANDLE_ENGINE, &object, &e), 0);
+    while (count < most && (count == 0 || e->timers.count < e->timers.room)) {
+        spk_timer_init(&timers[count], NULL);
+        cr_assert_eq(spk_timer_set(e, &timers[count++], SPOKE_FOREVER - 1), 0);
+    }
+    cr_assert_eq(e->timers.count, e->timers.room);
+    spk_engine_leave(e);
+    return count;
+}
+
+static void
+cancel_timers(spoke_engine *handle, struct spk_timer *timers, int count)
+{
+    struct spk_engine *e;
+    void *object;
+
+    cr_assert_eq(spk_handle_enter(handle, SPK_HANDLE_ENGINE, &object, &e), 0);
+    for (int i = 0; i < count; i++)
+        spk_timer_cancel(e, &timers[i]);
+    spk_engine_leave(e);
+}
+
+static spoke_engine *driven;
+
+static void
+drive(void *ctx)
+{
+    (void)ctx;
+    spoke_engine_poll(driven, 0);
+}
+
+static void
+await_reason(const int *reason)
+{
+    for (int i = 0; i < 10000 && *reason == 0; i++)
+        spoke_engine_poll(driven, SPOKE_MS);
+}
+
+/* Goal: who cannot be watched is not kept.  Method: a peer says half of a prefix when there is no
+ * memory for the timer that would limit its silence. */
+Test(memory, a_peer_that_cannot_be_timed_is_let_go, .timeout = 60)
+{
+    static struct spk_timer timers[64];
+    static const uint8_t half[4] = {1};
+    static struct resources before;
+    char url[ENDPOINT_MAX];
+    struct raw_peer p;
+    int reason = 0;
+    spoke_socket *s;
+    spoke_msg *m;
+
+    endpoint_fresh(url, IPC);
+    resources_take(&before);
+    cr_assert_eq(spoke_engine_open(&driven, NULL), 0);
+    raw_set_idle(drive, NULL);
+    cr_assert_eq(spoke_socket_open(&s, SPOKE_PAIR, driven), 0);
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_IDLE_TIMEOUT, 3600 * SPOKE_SECOND), 0);
+    cr_assert_eq(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 10 * SPOKE_SECOND), 0);
+    cr_assert_eq(spoke_socket_on_event(s, note_reason, &reason), 0);
+    cr_assert_eq(spoke_listen(s, url, NULL, 0), 0);
+    for (int scarce = 1; scarce >= 0; scarce--) {
+        int count = 0;
+
+        cr_assert_eq(raw_dial_sp(&p, url, SPOKE_PAIR, SPOKE_PAIR), RAW_OK);
+        cr_assert_eq(raw_send(&p, "hello", 5), RAW_OK);
+        cr_assert_eq(spoke_recv(s, &m, 0), 0);
+        spoke_msg_free(m);
+        if (scarce) {
+            count = fill_timers(driven, timers, 64);
+            arm(1);
+            spk_memory_set_fault(fail_from_here_on, NULL);
+        }
+        reason = 0;
+        cr_assert_eq(raw_send_bytes(&p, half, sizeof half, RAW_LIMIT_MS), RAW_OK);
+        if (scarce) {
+            int rc = raw_wait_eof(&p, RAW_LIMIT_MS);
+            await_reason(&reason);
+            disarm();
+            cr_assert_eq(rc, RAW_OK, "the peer stays");
+            cr_assert(fault.fired);
+            cr_assert_eq(reason, SPOKE_ENOMEM, "%s", spoke_error_name(reason));
+            cancel_timers(driven, timers, count);
+        } else {
+            cr_assert(raw_is_quiet(&p, RAW_QUIET_MS));
+            cr_assert_eq(reason, 0);
+        }
+        raw_close(&p);
+        await_reason(&reason);
+        cr_assert_neq(reason, 0, "the end was not told");
+    }
+    raw_set_idle(NULL, NULL);
+    cr_assert_eq(spoke_socket_close(s), 0);
+    cr_assert_eq(spoke_engine_close(driven), 0);
     resources_settle(&before);
 }
 
