@@ -29,6 +29,13 @@ ends_with '[SKIP] a::b: no such thing here (2 times)
 15 test cases run, 15 passed, 3 skipped
 100% tests passed, 0 tests failed out of 2'
 
+# ctest shows no word of a program that is skipped as a whole.
+program none 77 'none: skipped: nothing is installed'
+echo 'set_tests_properties(none PROPERTIES SKIP_RETURN_CODE 77)' >>"$work/CTestTestfile.cmake"
+"$source/scripts/run-tests" "$work" | grep -xF '[SKIP] none: nothing is installed (1 times)' >/dev/null ||
+    { echo "run-tests: a program is skipped without a reason"; exit 1; }
+sed -i '/none/d' "$work/CTestTestfile.cmake"
+
 program three 1 '[====] Skipped: 0' '[====] Synthesis: Tested: 7 | Passing: 4 | Failing: 3 | Crashing: 1 '
 ends_with '22 test cases run, 19 passed, 3 skipped
 67% tests passed, 1 tests failed out of 3'

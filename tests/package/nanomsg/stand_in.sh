@@ -37,7 +37,11 @@ LD_LIBRARY_PATH=$stand_in LD_TRACE_LOADED_OBJECTS=1 "$work/program" | grep -q "$
     fail "it was not our library that ran"
 
 # ---- nanocat ----
-command -v nanocat >/dev/null || { echo "stand_in: $(wc -l <"$work/theirs") lines the same; no nanocat here"; exit 0; }
+command -v nanocat >/dev/null || {
+    echo "stand_in: skipped: nanocat, which is not installed"
+    echo "stand_in: $(wc -l <"$work/theirs") lines the same"
+    exit 0
+}
 # talk NAME THEIR-VARIABLE OUR-VARIABLE: a replier and a requester, each with its library.
 talk() {
     local url=ipc://$work/$1.socket replier answer
