@@ -85,7 +85,7 @@ grow_table(struct poll *p, uint32_t handle)
 static bool
 waits_to_read(const struct spk_op *op)
 {
-    return op->kind == SPK_OP_RECV || op->kind == SPK_OP_ACCEPT;
+    return op->kind == SPK_OP_RECV || op->kind == SPK_OP_ACCEPT || op->kind == SPK_OP_READABLE;
 }
 
 static uint32_t
@@ -225,6 +225,16 @@ finish_connect(struct spk_engine *e, struct spk_op *op)
 }
 
 static int
+read_on(struct spk_engine *e, struct spk_op *op)
+{
+    switch (op->kind) {
+    case SPK_OP_ACCEPT: return accept_some(e, op);
+    case SPK_OP_READABLE: leave_table(e->backend_state, op); return complete(e, op, 0);
+    default: return receive(e, op);
+    }
+}
+
+static int
 on_event(struct spk_engine *e, int handle, uint32_t events)
 {
     struct poll *p = e->backend_state;
@@ -236,7 +246,7 @@ on_event(struct spk_engine *e, int handle, uint32_t events)
         ((events & EPOLLOUT) != 0 && slot->out == NULL) || wanted(slot) == 0)
         set_interest(p, handle, wanted(slot));
     if (slot->in != NULL && (gone || (events & EPOLLIN) != 0))
-        done += slot->in->kind == SPK_OP_ACCEPT ? accept_some(e, slot->in) : receive(e, slot->in);
+        done += read_on(e, slot->in);
     if (slot->out != NULL && (gone || (events & EPOLLOUT) != 0))
         done += slot->out->kind == SPK_OP_CONNECT ? finish_connect(e, slot->out)
                                                   : resume_send(e, slot->out);
@@ -293,12 +303,18 @@ poll_close(struct spk_engine *e)
 }
 
 static void
-poll_close_handle(struct spk_engine *e, int handle)
+poll_forget_handle(struct spk_engine *e, int handle)
 {
     struct poll *p = e->backend_state;
 
     if ((uint32_t)handle < p->slot_count)
         set_interest(p, handle, 0);
+}
+
+static void
+poll_close_handle(struct spk_engine *e, int handle)
+{
+    poll_forget_handle(e, handle);
     spk_posix_close_handle(e, handle);
 }
 
@@ -430,6 +446,7 @@ const struct spk_backend spk_backend_poll = {
     .bind = spk_posix_bind,
     .listen = spk_posix_listen,
     .close_handle = poll_close_handle,
+    .forget_handle = poll_forget_handle,
     .set_option = spk_posix_set_option,
     .local_address = spk_posix_local_address,
     .peer_address = spk_posix_peer_address,

@@ -261,7 +261,8 @@ carry_out(struct sim_op *o)
     case SPK_OP_CONNECT: return finish(o, h->answer, false);
     case SPK_OP_RECV: return finish_recv(o);
     case SPK_OP_SEND:
-    case SPK_OP_WATCH: break; /* does not come here */
+    case SPK_OP_READABLE:
+    case SPK_OP_WATCH: break; /* the last two do not come here */
     }
     n = spk_sim_write(h, o->op->u.send.msg->msg_iov, o->op->u.send.msg->msg_iovlen);
     return n == SPOKE_EAGAIN ? wait_again(o) : finish(o, n, false);

@@ -265,6 +265,7 @@ fill(struct spk_engine *e, struct io_uring_sqe *entry, struct spk_op *op)
         io_uring_prep_connect(entry, op->handle, op->u.connect.address, op->u.connect.size);
         break;
     case SPK_OP_RECV: fill_receive(e, entry, op); break;
+    case SPK_OP_READABLE: io_uring_prep_poll_add(entry, op->handle, POLLIN); break;
     default: io_uring_prep_sendmsg(entry, op->handle, op->u.send.msg, MSG_NOSIGNAL); break;
     }
     io_uring_sqe_set_data(entry, op);

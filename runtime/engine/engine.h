@@ -23,6 +23,7 @@
 #include "runtime/memory/chunk.h"
 #include "runtime/memory/idmap.h"
 #include "runtime/memory/list.h"
+#include "runtime/memory/pool.h"
 
 struct spk_engine;
 struct spk_backend;
@@ -32,10 +33,11 @@ struct spk_backend;
 enum spk_op_kind {
     SPK_OP_ACCEPT, /* result: a handle.  May complete many times (op->more) before it is final */
     SPK_OP_CONNECT,
-    SPK_OP_RECV, /* result: bytes, 0 at the end of the stream.  buffer NULL: into the engine's
-                    memory, see `chunk` */
-    SPK_OP_SEND, /* result: bytes, at least 1 */
-    SPK_OP_WATCH /* of memory that other threads write: see spk_op_watch() */
+    SPK_OP_RECV,     /* result: bytes, 0 at the end of the stream.  buffer NULL: into the engine's
+                        memory, see `chunk` */
+    SPK_OP_SEND,     /* result: bytes, at least 1 */
+    SPK_OP_READABLE, /* of a descriptor; result: 0 or more, also when the other end has closed it */
+    SPK_OP_WATCH     /* of memory that other threads write: see spk_op_watch() */
 };
 enum spk_op_state { SPK_OP_IDLE, SPK_OP_QUEUED, SPK_OP_IN_FLIGHT };
 
@@ -86,6 +88,8 @@ void spk_op_connect(struct spk_engine *e, struct spk_op *op, int handle,
                     const struct sockaddr *address, socklen_t size);
 void spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, size_t size);
 void spk_op_send(struct spk_engine *e, struct spk_op *op, int handle, struct msghdr *msg);
+void spk_op_readable(struct spk_engine *e, struct spk_op *op,
+                     int fd); /* not where backend->is_virtual */
 
 /* Look at memory for as long as the loop looks for work by itself: completes, with 0, when
  * changed() is true.  Before the loop sleeps it calls arm() instead, from which on somebody else
@@ -186,6 +190,7 @@ struct spk_engine {
     struct spk_link sockets; /* of the core: everything to close with the engine */
     struct spk_timers timers;
     uint32_t hot_count, hot_changes;
+    uint32_t looks; /* at descriptors that are readable seldom */
     uint64_t ops_in_flight;
 
     struct spk_chunk *scratch; /* where plain receives go */
@@ -340,8 +345,6 @@ int spk_aside_start(struct spk_aside *work, void (*fn)(struct spk_aside *work));
 bool spk_aside_withdraw(struct spk_aside *work);
 
 /* ---- forks ---- */
-
-extern atomic_uint spk_fork_generation; /* +1 in every child */
 
 /* A child of fork() finds this static lock free, although another thread may have had it. */
 void spk_fork_add_lock(pthread_mutex_t *lock);

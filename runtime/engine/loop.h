@@ -22,6 +22,8 @@
 bool spk_spinning_pays(const struct spk_engine *e); /* is it worth looking for work by ourselves? */
 bool spk_try_recv(struct spk_engine *e, struct spk_op *op); /* by a plain call */
 bool spk_try_hot(struct spk_engine *e);
+bool spk_try_now(struct spk_engine *e,
+                 struct spk_op *op); /* poll says that its descriptor is readable */
 void spk_try_queued(struct spk_engine *e);
 bool spk_submit_queued(struct spk_engine *e);
 void spk_arm_watches(struct spk_engine *e);

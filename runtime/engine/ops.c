@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Operations, and the receives that are hot: tried by plain calls, by whoever looks for work,
  * before they are armed in the backend. */
+#include <poll.h>
 #include <string.h>
 
 #include "runtime/engine/backend.h"
@@ -10,6 +11,9 @@
 #define SCRATCH_SIZE  ((size_t)256 * 1024) /* bytes that one plain receive may bring */
 #define SCRATCH_LEAST ((size_t)16 * 1024)
 #define POLLS_IDLE    64 /* by callers, for nothing, and another receive may take its place */
+#define LOOKS_SELDOM                                                                               \
+    1024u /* a descriptor that only tells that something is elsewhere, which is looked at          \
+             anyway, is looked at once in so many tries */
 
 /* ---- operations ---- */
 
@@ -63,6 +67,13 @@ can_be_hot(const struct spk_engine *e)
     return e->hot_count < HOT_MOST && e->poller == NULL && (e->spinning || spk_spinning_pays(e));
 }
 
+/* An owner looks at memory once a turn in any case, and arms before it sleeps. */
+static bool
+can_watch(const struct spk_engine *e)
+{
+    return can_be_hot(e) || (!e->shared && !e->backend->is_virtual && e->hot_count < HOT_MOST);
+}
+
 /* Callers that wait themselves for what it brings need not be woken for it. */
 static bool
 is_left_to_caller(const struct spk_engine *e, const struct spk_op *op)
@@ -103,7 +114,7 @@ drop_idle(struct spk_engine *e)
 {
     struct spk_op *op = SPK_OWNER(e->hot.next, struct spk_op, link);
 
-    if (op->kind == SPK_OP_RECV && e->polls - op->hot_at >= POLLS_IDLE)
+    if (op->kind != SPK_OP_WATCH && e->polls - op->hot_at >= POLLS_IDLE)
         arm_op(e, op);
 }
 
@@ -120,29 +131,43 @@ make_hot(struct spk_engine *e, struct spk_op *op)
     e->poller_kicked = true;
 }
 
+static void
+leave_to_caller(struct spk_engine *e, struct spk_op *op)
+{
+    if (!is_left_to_caller(e, op))
+        return;
+    if (e->hot_count == HOT_MOST)
+        drop_idle(e);
+    if (e->hot_count == HOT_MOST)
+        return;
+    spk_lease(e, spk_engine_now(e));
+    make_hot(e, op);
+}
+
 void
 spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, size_t size)
 {
     op->u.recv.buffer = buffer;
     op->u.recv.size = size;
     queue_op(e, op, SPK_OP_RECV, handle);
-    if (can_be_hot(e)) {
+    if (can_be_hot(e))
         make_hot(e, op);
-    } else if (is_left_to_caller(e, op)) {
-        if (e->hot_count == HOT_MOST)
-            drop_idle(e);
-        if (e->hot_count == HOT_MOST)
-            return;
-        spk_lease(e, spk_engine_now(e));
-        make_hot(e, op);
-    }
+    else
+        leave_to_caller(e, op);
+}
+
+void
+spk_op_readable(struct spk_engine *e, struct spk_op *op, int fd)
+{
+    queue_op(e, op, SPK_OP_READABLE, fd);
+    leave_to_caller(e, op);
 }
 
 bool
 spk_op_watch(struct spk_engine *e, struct spk_op *op, bool (*changed)(struct spk_op *op),
              bool (*arm)(struct spk_op *op))
 {
-    if (!can_be_hot(e))
+    if (!can_watch(e))
         return false;
     op->u.watch.changed = changed;
     op->u.watch.arm = arm;
@@ -278,6 +303,40 @@ try_watch(struct spk_engine *e, struct spk_op *op)
     return true;
 }
 
+static bool
+try_readable(struct spk_engine *e, struct spk_op *op)
+{
+    struct pollfd fd = {.fd = op->handle, .events = POLLIN};
+
+    if (e->looks++ % LOOKS_SELDOM != 0 || poll(&fd, 1, 0) != 1)
+        return false;
+    make_cold(e, op);
+    spk_op_complete(e, op, 0);
+    return true;
+}
+
+bool
+spk_try_now(struct spk_engine *e, struct spk_op *op)
+{
+    if (op->kind == SPK_OP_RECV)
+        return spk_try_recv(e, op);
+    if (op->kind != SPK_OP_READABLE)
+        return false;
+    make_cold(e, op);
+    spk_op_complete(e, op, 0);
+    return true;
+}
+
+static bool
+try_op(struct spk_engine *e, struct spk_op *op)
+{
+    switch (op->kind) {
+    case SPK_OP_WATCH: return try_watch(e, op);
+    case SPK_OP_READABLE: return try_readable(e, op);
+    default: return spk_try_recv(e, op);
+    }
+}
+
 bool
 spk_try_hot(struct spk_engine *e)
 {
@@ -292,8 +351,8 @@ spk_try_hot(struct spk_engine *e)
             make_cold(e, op);
             spk_op_complete(e, op, SPOKE_ECANCELED);
             any = true;
-        } else if (op->kind == SPK_OP_WATCH ? try_watch(e, op) : spk_try_recv(e, op)) {
-            any = true;
+        } else {
+            any |= try_op(e, op);
         }
     }
     return any;

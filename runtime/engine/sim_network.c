@@ -680,7 +680,8 @@ spk_sim_can(const struct sim_handle *h, enum spk_op_kind kind)
         return h->state != SIM_CONNECTED || h->in.readable > 0 || h->in.ended != SIM_OPEN;
     case SPK_OP_SEND:
         return h->state != SIM_CONNECTED || h->in.ended != SIM_OPEN || room_for(h) > 0;
-    case SPK_OP_WATCH: break; /* does not come here */
+    case SPK_OP_READABLE:
+    case SPK_OP_WATCH: break; /* these do not come here */
     }
     return true;
 }

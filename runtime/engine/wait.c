@@ -372,7 +372,6 @@ spin_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns start, spoke_ns
             now = spk_engine_now(e);
     }
     e->spinning = false;
-    spk_arm_watches(e);
     spk_scratch_let_go(e);
     if (w->chosen)
         e->info.spin_hits++;
@@ -421,7 +420,7 @@ sleep_on_sockets(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline)
     if (e->hot_changes == changes)
         for (nfds_t i = 1; i < count; i++) {
             if (fds[i].revents != 0 && ops[i]->hot && !ops[i]->cancelled)
-                spk_try_recv(e, ops[i]);
+                spk_try_now(e, ops[i]);
         }
     else if (!w->chosen)
         spk_try_hot(e);
@@ -439,7 +438,7 @@ may_sleep_on_sockets(struct spk_engine *e)
         e->poller_debt = POLLER_DEBT;
     SPK_LIST_EACH(link, &e->hot)
     {
-        if (SPK_OWNER(link, struct spk_op, link)->kind != SPK_OP_RECV)
+        if (SPK_OWNER(link, struct spk_op, link)->kind == SPK_OP_WATCH)
             return false;
     }
     return e->poller_debt == 0;
@@ -471,6 +470,9 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
         }
         slept = true;
         spk_engine_flush(e); /* what we wait for may be the answer */
+        spk_arm_watches(e);
+        if (w->chosen)
+            break;
         if (may_sleep_on_sockets(e)) {
             interrupted = sleep_on_sockets(e, w, deadline);
             continue;

@@ -7,6 +7,7 @@
 #ifndef SPK_MEMORY_POOL_H
 #define SPK_MEMORY_POOL_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,6 +30,9 @@ void spk_pool_free_other(void *block);
 /* Hand back what this thread gathered for other threads' pools.  Called by engines before they
  * sleep. */
 void spk_pool_flush(void);
+
+/* +1 in every child of fork(), which shares with its parent what is mapped so.  engine/fork.c */
+extern atomic_uint spk_fork_generation;
 
 /* For tests: let the `count`-th allocation from now on fail (1: the next), then all work again; 0
  * switches off.  Counts in every thread. */
