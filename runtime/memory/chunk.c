@@ -30,6 +30,7 @@ spk_chunk_new(size_t size)
     c->size = spk_usable_bytes(size_class, wanted) - sizeof *c;
     c->data = (uint8_t *)(c + 1);
     c->outside = NULL;
+    c->read_only = false;
     spk_count(SPK_COUNT_CHUNKS, 1);
     spk_count(SPK_COUNT_CHUNK_BYTES, (long long)c->size);
     return c;
@@ -49,6 +50,7 @@ spk_chunk_wrap(void *data, size_t size, spoke_msg_done_f *done, void *ctx)
     c->size = size;
     c->data = data != NULL ? data : (uint8_t *)outside; /* so that pointer arithmetic is sound */
     c->outside = outside;
+    c->read_only = false;
     spk_count(SPK_COUNT_CHUNKS, 1);
     return c;
 }

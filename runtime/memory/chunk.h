@@ -9,6 +9,7 @@
 #define SPK_MEMORY_CHUNK_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,8 +18,8 @@
 /* 32 bytes in front of the memory, which is thus aligned to 16. */
 struct spk_chunk {
     atomic_uint refs;
-    uint32_t reserved;
-    size_t size; /* usable bytes at `data` */
+    bool read_only; /* writing there is not possible: another process's */
+    size_t size;    /* usable bytes at `data` */
     uint8_t *data;
     void *outside; /* NULL, or the struct that says how to give foreign memory back */
 };
@@ -53,6 +54,13 @@ static inline bool
 spk_chunk_alone(struct spk_chunk *c)
 {
     return atomic_load_explicit(&c->refs, memory_order_acquire) == 1;
+}
+
+/* Nobody else sees what is written there. */
+static inline bool
+spk_chunk_is_ours(struct spk_chunk *c)
+{
+    return !c->read_only && spk_chunk_alone(c);
 }
 
 #endif

@@ -256,7 +256,7 @@ spk_msg_free_many(spoke_msg **messages, int count)
 static bool
 owns_storage(const spoke_msg *m)
 {
-    return m->chunk == NULL || spk_chunk_alone(m->chunk);
+    return m->chunk == NULL || spk_chunk_is_ours(m->chunk);
 }
 
 static size_t
