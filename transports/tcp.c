@@ -422,7 +422,7 @@ tcp_listen_cancel(struct spk_endpoint *l)
 static int
 tcp_listen_address(struct spk_endpoint *l, char *text, size_t size)
 {
-    return spk_fd_address_text(&l->address, l->address_size, text, size);
+    return spk_fd_address_text(&l->address, l->address_size, "tcp", text, size);
 }
 
 const struct spoke_transport spoke_transport_tcp = {

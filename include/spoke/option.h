@@ -64,7 +64,7 @@ enum spoke_type {
 #define SPOKE_OPT_RECONNECT_MAX  "reconnect-time-max" /* duration 0 = no growth, S*D: longest wait; no growth either if not above the first. = MAX-RECONNECT-TIME */
 #define SPOKE_OPT_DIAL_ASYNC     "dial-async"     /* bool true, S*D; false: dialing waits for the first attempt, as with SPOKE_WAIT_FIRST. = DIAL-ASYNCH */
 #define SPOKE_OPT_HANDSHAKE_TIME "handshake-time" /* duration 10 s, S*DL: to connect, names included, and as long again for the peer's greeting; to look a listener's name up */
-#define SPOKE_OPT_IDLE_TIMEOUT   "idle-timeout"   /* duration 0 = none, S*DL (ipc, tcp): a peer that has begun a message and sends none of its bytes for so long is cut off: SPOKE_ETIMEDOUT, counted as stalled; not who is silent between messages */
+#define SPOKE_OPT_IDLE_TIMEOUT   "idle-timeout"   /* duration 0 = none, S*DL (not inproc): a peer that has begun a message and sends none of its bytes for so long is cut off: SPOKE_ETIMEDOUT, counted as stalled; not who is silent between messages */
 #define SPOKE_OPT_CLOSE_PIPES    "close-pipes"    /* bool false, S*L: closing the listener closes the pipes that it accepted */
 #define SPOKE_OPT_LAST_ERROR     "last-error"     /* int, D, read-only: what the last attempt came to, 0 or a SPOKE_E… */
 #define SPOKE_OPT_MAX_PIPES      "max-pipes"      /* int 0 = no limit, S: further connections are accepted and closed */
@@ -80,17 +80,22 @@ enum spoke_type {
 #define SPOKE_OPT_TCP_KEEPALIVE  "tcp-keepalive"  /* bool true, S*DL (tcp). = KEEPALIVE */
 #define SPOKE_OPT_TCP_KEEPALIVE_TIME "tcp-keepalive-time" /* duration 15 s, 0: the system's, up to 32 767 s, in whole seconds, rounded up, S*DL (tcp): silence before a probe, and between probes; after nine of them (the system's tcp_keepalive_probes) without an answer the pipe ends: SPOKE_ETIMEDOUT. Says nothing of a peer that owes an acknowledgement: the next one. = KEEPALIVETIME */
 #define SPOKE_OPT_TCP_USER_TIMEOUT "tcp-user-timeout" /* duration 0 = the system's (tcp_retries2: some 15 min), up to 2^31-1 ms, in whole ms, rounded up, S*DL (tcp): how long what was sent may stay without an acknowledgement, or a probe without an answer, before the pipe ends: SPOKE_ETIMEDOUT. Ends also peers that live, but read nothing for so long while more waits for them than the kernels hold. = TCP_USER_TIMEOUT */
-#define SPOKE_OPT_IPC_MODE       "ipc-mode"       /* int -1 = umask decides, 0–0777, S*L (ipc), before the listener starts: the socket file's mode bits. = UNIX-IPC-CHMOD */
-#define SPOKE_OPT_IPC_OWNER      "ipc-owner"      /* int -1 = as it is, S*L (ipc), before the listener starts: the file's user, by number. = UNIX-IPC-OWNER */
-#define SPOKE_OPT_IPC_GROUP      "ipc-group"      /* int -1 = as it is, S*L (ipc), before the listener starts: the file's group, by number. = UNIX-IPC-GROUP */
+#define SPOKE_OPT_IPC_MODE       "ipc-mode"       /* int -1 = umask decides, 0–0777, S*L (ipc, shm), before the listener starts: the socket file's mode bits. = UNIX-IPC-CHMOD */
+#define SPOKE_OPT_IPC_OWNER      "ipc-owner"      /* int -1 = as it is, S*L (ipc, shm), before the listener starts: the file's user, by number. = UNIX-IPC-OWNER */
+#define SPOKE_OPT_IPC_GROUP      "ipc-group"      /* int -1 = as it is, S*L (ipc, shm), before the listener starts: the file's group, by number. = UNIX-IPC-GROUP */
+#define SPOKE_OPT_UPGRADE        "upgrade"        /* bool true, S*DL (ipc): messages move into shared memory, if the peer is a process of the same user that wants it too, once there have been some; SPOKE_UPGRADE in the environment changes the default: "off", or "now": without waiting for messages */
+#define SPOKE_OPT_SHM_RING       "shm-ring"       /* size 128 KiB, 16 KiB–16 MiB, a power of two or rounded up to one, S*DL (ipc, shm): of the ring that this end writes, for each connection */
+#define SPOKE_OPT_SHM_SEGMENT    "shm-segment"    /* size 256 MiB, 4 KiB–64 GiB, as above, S, before the first dial, listen or loan: most that large messages of the socket take in shared memory; what finds no room there is copied through the ring; 0: no segment, all are */
+#define SPOKE_OPT_LEND_LEAST     "lend-least"     /* size 4 KiB, S*DL (ipc, shm): bodies of so many bytes are lent to the receiver where they are, smaller ones copied through the ring */
 #define SPOKE_OPT_URL            "url"            /* string, D L P, read-only: as given */
-#define SPOKE_OPT_SCHEME         "scheme"         /* string, D L P, read-only: what carries it: "inproc", "ipc", "tcp" */
+#define SPOKE_OPT_SCHEME         "scheme"         /* string, D L P, read-only: of its transport: "inproc", "ipc", "shm", "tcp" */
 #define SPOKE_OPT_ADDRESS        "address"        /* string, L, read-only: as bound, port 0 resolved; can be dialed */
 #define SPOKE_OPT_LOCAL_ADDRESS  "local-address"  /* string, P, read-only: this end as an URL. = LOCAL-ADDR */
 #define SPOKE_OPT_REMOTE_ADDRESS "remote-address" /* string, P, read-only: the other end; an ipc dialer's own end has no name: "ipc://". = REMOTE-ADDR */
-#define SPOKE_OPT_PEER_PID       "peer-pid"       /* int, P (ipc), read-only */
-#define SPOKE_OPT_PEER_UID       "peer-uid"       /* int, P (ipc), read-only */
-#define SPOKE_OPT_PEER_GID       "peer-gid"       /* int, P (ipc), read-only */
+#define SPOKE_OPT_SHARED_MEMORY  "shared-memory"  /* int, P (ipc, shm), read-only: 0: what is sent goes through shared memory; SPOKE_EAGAIN: not decided yet; else why it does not: SPOKE_ENOTSUP the peer, or the system, cannot or will not; SPOKE_EACCES it is of another user; SPOKE_ECANCELED "upgrade" is off; or what failed */
+#define SPOKE_OPT_PEER_PID       "peer-pid"       /* int, P (ipc, shm), read-only */
+#define SPOKE_OPT_PEER_UID       "peer-uid"       /* int, P (ipc, shm), read-only */
+#define SPOKE_OPT_PEER_GID       "peer-gid"       /* int, P (ipc, shm), read-only */
 
 /* clang-format on */
 
@@ -129,8 +134,8 @@ SPOKE_API int spoke_context_set(spoke_context *c, const char *name, enum spoke_t
 SPOKE_API int spoke_context_get(spoke_context *c, const char *name, enum spoke_type type,
                                 void *value, size_t *size);
 /* A pipe of `s` by number; SPOKE_ENOENT when it is gone, SPOKE_EOPTION for what its transport does
- * not know (peer-pid, peer-uid, peer-gid: ipc alone does, and they are those of the moment when the
- * connection was made). */
+ * not know (shared-memory, peer-pid, peer-uid, peer-gid: ipc and shm alone do, and the last three
+ * are those of the moment when the connection was made). */
 SPOKE_API int spoke_pipe_get(spoke_socket *s, spoke_pipe_id pipe, const char *name,
                              enum spoke_type type, void *value, size_t *size);
 

@@ -148,6 +148,14 @@ SPOKE_API int spoke_sendv(spoke_socket *s, spoke_msg **messages, int count, int 
  * is there.  Returns how many, all of them the caller's, or an error of spoke_recv(). */
 SPOKE_API int spoke_recvv(spoke_socket *s, spoke_msg **messages, int count, int flags);
 
+/* Give a message with a body of `size` bytes, contents undefined, where the socket's peers in
+ * shared memory can read it: what is written there is not copied on its way to them.  It may be
+ * sent through any socket, and is freed, as any other.  Where there is no shared memory, or no room
+ * in it (SPOKE_OPT_SHM_SEGMENT), it is an ordinary message.  From the send on the receivers read
+ * the very memory: whoever keeps a reference must not write there (spoke_msg_make_unique()).  Does
+ * not wait.  Errors: SPOKE_EMSGSIZE, SPOKE_ENOMEM. */
+SPOKE_API int spoke_loan(spoke_socket *s, size_t size, spoke_msg **out);
+
 /* Copying conveniences: bytes in, bytes out, with the errors of spoke_send() and spoke_recv().
  * spoke_recv_bytes() copies at most *size bytes into `buffer` (may be NULL if that is 0) and sets
  * *size to the message's whole size; what does not fit is lost.  After an error *size is as before.
@@ -203,9 +211,11 @@ enum spoke_event_type {
     SPOKE_EVENT_ATTACHED,      /* the protocol took it: messages flow */
     SPOKE_EVENT_DETACHED, /* gone, once for each ATTACHING that was not refused; `reason` says why
                            */
-    SPOKE_EVENT_DIAL_FAILED,  /* one attempt of a dialer; it goes on */
-    SPOKE_EVENT_ACCEPT_FAILED /* a listener could not accept, or a connection failed its handshake;
-                                 it goes on */
+    SPOKE_EVENT_DIAL_FAILED,   /* one attempt of a dialer; it goes on */
+    SPOKE_EVENT_ACCEPT_FAILED, /* a listener could not accept, or a connection failed its handshake;
+                                  it goes on */
+    SPOKE_EVENT_MOVED          /* from now on what is sent on this pipe goes through shared memory
+                                  (SPOKE_OPT_UPGRADE; SPOKE_OPT_SHARED_MEMORY says why not) */
 };
 struct spoke_event {
     enum spoke_event_type type;

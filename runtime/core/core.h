@@ -70,7 +70,8 @@ struct spk_socket {
     bool look;    /* a pipe has given all that was read of it, and more may be there */
     unsigned
         awaited; /* so many further reads of its pipes may be left to callers, who wait for them */
-    struct spk_front *front; /* NULL: the engine is owned */
+    struct spk_front *front;  /* NULL: the engine is owned */
+    struct spk_shm_home *shm; /* NULL: no connection has been in shared memory */
     struct spk_link send_waiters;
     struct spk_context own;   /* what the socket's own calls are about */
     struct spk_link contexts; /* further ones */
@@ -80,7 +81,7 @@ struct spk_socket {
     bool raw, best_effort, fail_no_peers, interruptible;
     spoke_ns send_expiry_ns, linger_ns, busy_poll_ns;
     int send_queue, recv_queue_most, max_pipes;
-    size_t send_queue_bytes, recv_queue_bytes;
+    size_t send_queue_bytes, recv_queue_bytes, shm_segment;
     char name[64];
     struct spk_endpoint_options defaults;
 

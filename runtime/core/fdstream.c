@@ -19,6 +19,7 @@
 struct fd_stream {
     struct spk_stream stream;
     int fd;
+    const char *scheme;
 };
 
 static struct fd_stream *
@@ -55,12 +56,12 @@ fd_close(struct spk_stream *st)
 /* A name in the abstract namespace may hold any byte: those that ipc://@ cannot carry are escaped.
  */
 static void
-abstract_text(const char *name, size_t size, char *text, size_t room)
+abstract_text(const char *name, size_t size, const char *scheme, char *text, size_t room)
 {
     size_t used;
 
     if (memchr(name, '\0', size) == NULL) {
-        snprintf(text, room, "ipc://@%.*s", (int)size, name);
+        snprintf(text, room, "%s://@%.*s", scheme, (int)size, name);
         return;
     }
     used = (size_t)snprintf(text, room, "abstract://");
@@ -70,18 +71,18 @@ abstract_text(const char *name, size_t size, char *text, size_t room)
 }
 
 static void
-unix_text(const struct sockaddr_un *un, size_t size, char *text, size_t room)
+unix_text(const struct sockaddr_un *un, size_t size, const char *scheme, char *text, size_t room)
 {
     size_t path = size > offsetof(struct sockaddr_un, sun_path)
                       ? size - offsetof(struct sockaddr_un, sun_path)
                       : 0;
 
     if (path == 0) /* a dialer's end has no name */
-        snprintf(text, room, "ipc://");
+        snprintf(text, room, "%s://", scheme);
     else if (un->sun_path[0] == '\0')
-        abstract_text(un->sun_path + 1, path - 1, text, room);
+        abstract_text(un->sun_path + 1, path - 1, scheme, text, room);
     else
-        snprintf(text, room, "ipc://%.*s", (int)strnlen(un->sun_path, path), un->sun_path);
+        snprintf(text, room, "%s://%.*s", scheme, (int)strnlen(un->sun_path, path), un->sun_path);
 }
 
 static void
@@ -110,12 +111,13 @@ v6_text(const struct sockaddr_in6 *in, char *text, size_t room)
 }
 
 int
-spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, char *text, size_t room)
+spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, const char *scheme,
+                    char *text, size_t room)
 {
     const struct sockaddr_in *in = (const void *)address;
 
     switch (address->ss_family) {
-    case AF_UNIX: unix_text((const void *)address, size, text, room); return 0;
+    case AF_UNIX: unix_text((const void *)address, size, scheme, text, room); return 0;
     case AF_INET: v4_text(&in->sin_addr, in->sin_port, text, room); return 0;
     case AF_INET6: v6_text((const void *)address, text, room); return 0;
     default: return SPOKE_ENOTSUP;
@@ -133,13 +135,25 @@ fd_address(struct spk_stream *st, bool local, char *text, size_t size)
     memset(&address, 0, sizeof address);
     rc = (local ? backend->local_address : backend->peer_address)(st->e, fd_of(st)->fd, &address,
                                                                   &length);
-    return rc != 0 ? rc : spk_fd_address_text(&address, length, text, size);
+    return rc != 0 ? rc : spk_fd_address_text(&address, length, fd_of(st)->scheme, text, size);
 }
 
 static int
 fd_credentials(struct spk_stream *st, struct spk_credentials *out)
 {
     return st->e->backend->credentials(st->e, fd_of(st)->fd, out);
+}
+
+static int
+fd_unix_fd(struct spk_stream *st)
+{
+    struct sockaddr_storage address;
+    socklen_t size = sizeof address;
+
+    if (st->e->backend->is_virtual ||
+        st->e->backend->local_address(st->e, fd_of(st)->fd, &address, &size) != 0)
+        return -1;
+    return address.ss_family == AF_UNIX ? fd_of(st)->fd : -1;
 }
 
 static const struct spk_stream_ops fd_ops = {
@@ -149,18 +163,20 @@ static const struct spk_stream_ops fd_ops = {
     .close = fd_close,
     .address = fd_address,
     .credentials = fd_credentials,
+    .unix_fd = fd_unix_fd,
 };
 
 int
-spk_fd_stream(struct spk_stream **out, struct spk_engine *e, int fd)
+spk_fd_stream(struct spk_stream **out, struct spk_endpoint *ep, int fd)
 {
     struct fd_stream *st = spk_zalloc(sizeof *st);
 
     if (st == NULL)
         return SPOKE_ENOMEM;
     st->stream.ops = &fd_ops;
-    st->stream.e = e;
+    st->stream.e = ep->e;
     st->fd = fd;
+    st->scheme = ep->transport->scheme;
     *out = &st->stream;
     return 0;
 }
@@ -200,7 +216,7 @@ make_stream(struct spk_stream **out, struct spk_endpoint *ep, int fd)
 
     if (ep->address.ss_family != AF_UNIX)
         tune_tcp(ep, fd);
-    if ((rc = spk_fd_stream(out, e, fd)) != 0)
+    if ((rc = spk_fd_stream(out, ep, fd)) != 0)
         e->backend->close_handle(e, fd);
     return rc;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A pipe over a byte stream: the SP handshake, then messages behind their lengths.  docs/wire.md
- * has the bytes.
+ * has the bytes.  Where both ends can the messages move into shared memory (shm.c) at some point of
+ * the stream, each direction by itself: a byte MOVED where a message could begin says that what
+ * follows is there, and is the last one.
  *
  * In: bytes arrive in the engine's chunks.  Small bodies are copied out, larger ones are slices of
  * the chunk, those that are larger than what has arrived get memory of their own and the rest is
@@ -11,11 +13,15 @@
  * goes out together.  One write at a time is outstanding. */
 #include <assert.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "runtime/core/core.h"
+#include "runtime/core/upgrade.h"
 #include "runtime/engine/probe.h"
 
 #define HANDSHAKE_SIZE 8u
+#define MOVED          2u                    /* in place of a message's type */
 #define HEAD_MOST      9u                    /* type byte and length */
 #define SLICE_LEAST    ((size_t)8 * 1024)    /* smaller bodies are copied out of the chunk */
 #define RESERVE_STEP   ((size_t)1024 * 1024) /* memory for a body that has only been announced */
@@ -62,6 +68,14 @@ struct framing {
     struct out *out;
     uint64_t burst; /* the engine's burst in which we last wrote at once */
     bool type_byte, closing;
+
+    struct spk_upgrade upgrade;
+    int unix_fd;              /* of the stream, if it can be upgraded; else -1 */
+    struct spk_shm *shm;      /* NULL: not upgraded */
+    bool moved_out, moved_in; /* messages go, come through there */
+    bool may_move, same_user; /* the first: nobody has offered it yet, and we may */
+    bool shm_closed;
+    int not_shm; /* why there is none, 0: there is, or it has not been decided yet */
 
     uint8_t head[HEAD_MOST]; /* of the message that is arriving */
     uint8_t head_have;
@@ -163,8 +177,50 @@ after_write(struct framing *f)
         drop_out(f);
         spk_socket_advance_close(f->pipe.socket);
     }
+    if (f->moved_out)
+        return;
     if (f->out == NULL || (f->out->bytes <= PENDING_MOST / 2 && f->out->count <= SEGMENTS / 2))
         spk_pipe_set_writable(&f->pipe, true);
+}
+
+/* Of the messages gathered in a segment, those that are written already. */
+static uint32_t
+written(const struct framing *f, const struct segment_owner *owner, const uint8_t *up_to)
+{
+    size_t type = f->type_byte ? 1 : 0;
+    uint32_t count = 0;
+
+    for (const uint8_t *at = owner->start; at != NULL && count < owner->ends; count++) {
+        at += type + 8 + spk_get64(at + type);
+        if (at > up_to)
+            break;
+    }
+    return count;
+}
+
+/* Messages that are to be written, or written in part. */
+static uint64_t
+messages_in(const struct framing *f)
+{
+    const struct out *out = f->out;
+    uint64_t messages = 0;
+
+    for (int i = 0; out != NULL && i < out->count; i++)
+        messages += out->owner[i].ends;
+    if (out != NULL && out->count > 0 && out->owner[0].start != NULL)
+        messages -= written(f, &out->owner[0], out->iov[0].iov_base);
+    return messages;
+}
+
+/* Nobody reads there any more.  A connection that is moving did not need to write: what its peer
+ * sent before it left is read first, and then its end. */
+static void
+write_failed(struct framing *f, int reason)
+{
+    if (f->moved_out && messages_in(f) == 0)
+        drop_out(f);
+    else
+        spk_pipe_shut(&f->pipe, reason);
 }
 
 /* Write what is there as far as it goes without waiting, leave the rest to the ring. */
@@ -182,7 +238,7 @@ flush_now(struct framing *f)
             break;
         }
         if (n < 0) {
-            spk_pipe_shut(&f->pipe, (int)n);
+            write_failed(f, (int)n);
             return;
         }
         engine_of(f)->written += (uint64_t)n;
@@ -199,6 +255,10 @@ on_flush(struct spk_flush *flush)
 }
 
 static void maybe_closed(struct framing *f);
+static void begin_upgrade(struct framing *f);
+static void consider_moving(struct framing *f);
+static bool must_upgrade(const struct framing *f);
+static void move_out(struct framing *f);
 
 static void
 on_sent(struct spk_op *op, int result)
@@ -216,7 +276,7 @@ on_sent(struct spk_op *op, int result)
         return;
     }
     if (result <= 0) {
-        spk_pipe_shut(&f->pipe, result == 0 ? SPOKE_ECONNRESET : result);
+        write_failed(f, result == 0 ? SPOKE_ECONNRESET : result);
         return;
     }
     if (f->out == NULL) /* it was the handshake */
@@ -370,6 +430,10 @@ framing_send_many(struct spk_pipe *p, spoke_msg **messages, int count, uint64_t 
     struct spk_engine *e = engine_of(f);
     int done = 0, n = 1;
 
+    if (f->moved_out)
+        return spk_shm_send_many(f->shm, messages, count, bytes);
+    if (f->may_move)
+        consider_moving(f);
     while (n > 0 && done < count && spk_pipe_can_send(p)) {
         done += n = gather_run(f, messages + done, count - done, bytes);
         if (f->out != NULL && f->out->bytes >= FLUSH_BYTES)
@@ -446,6 +510,10 @@ framing_send(struct spk_pipe *p, spoke_msg *m)
     bool idle = f->out == NULL && !spk_op_busy(&f->send_op);
     int rc;
 
+    if (f->moved_out)
+        return spk_shm_send(f->shm, m);
+    if (f->may_move)
+        consider_moving(f);
     /* A second message in the same burst waits for the others; on a shared engine its thread, or
      * FLUSH_BYTES of them, write them. */
     if (idle && e->cork == 0 && !(e->shared && f->burst == e->burst))
@@ -461,41 +529,27 @@ framing_send(struct spk_pipe *p, spoke_msg *m)
     return 0;
 }
 
-/* Of the messages gathered in a segment, those that are written already. */
-static uint32_t
-written(const struct framing *f, const struct segment_owner *owner, const uint8_t *up_to)
-{
-    size_t type = f->type_byte ? 1 : 0;
-    uint32_t count = 0;
-
-    for (const uint8_t *at = owner->start; at != NULL && count < owner->ends; count++) {
-        at += type + 8 + spk_get64(at + type);
-        if (at > up_to)
-            break;
-    }
-    return count;
-}
-
 static uint64_t
 framing_pending(struct spk_pipe *p, uint64_t *bytes)
 {
     struct framing *f = framing_of(p);
-    struct out *out = f->out;
-    uint64_t messages = 0;
+    uint64_t messages = messages_in(f), there = 0;
 
-    *bytes = out == NULL ? 0 : out->bytes;
-    for (int i = 0; out != NULL && i < out->count; i++)
-        messages += out->owner[i].ends;
-    if (out != NULL && out->count > 0 && out->owner[0].start != NULL)
-        messages -= written(f, &out->owner[0], out->iov[0].iov_base);
+    *bytes = f->out == NULL ? 0 : f->out->bytes;
+    if (f->shm != NULL)
+        messages += spk_shm_pending(f->shm, &there);
+    *bytes += there;
     return messages;
 }
 
 static void
 framing_give_back(struct spk_pipe *p)
 {
-    struct out *out = framing_of(p)->out;
+    struct framing *f = framing_of(p);
+    struct out *out = f->out;
 
+    if (f->shm != NULL)
+        spk_shm_give_back(f->shm);
     for (int i = 0; out != NULL && i < out->count; i++) {
         spoke_msg *m = out->owner[i].m;
 
@@ -525,7 +579,7 @@ arm_recv(struct framing *f)
 {
     struct spk_socket *s = f->pipe.socket;
 
-    if (f->closing || spk_op_busy(&f->recv_op) || f->pipe.state == SPK_PIPE_CLOSING)
+    if (f->closing || f->moved_in || spk_op_busy(&f->recv_op) || f->pipe.state == SPK_PIPE_CLOSING)
         return;
     if (f->idle_ns > 0)
         await_rest(f);
@@ -544,23 +598,6 @@ arm_recv(struct framing *f)
         return;
     }
     f->st->ops->recv(f->st, &f->recv_op, NULL, 0);
-}
-
-/* What a length may be.  The limit counts the protocol's words. */
-static bool
-length_is_fine(struct framing *f, uint64_t length)
-{
-    size_t limit = f->pipe.endpoint->options.max_recv_size;
-
-    if ((limit == 0 || length <= limit) && length <= SPOKE_MSG_MAX)
-        return true;
-    f->pipe.socket->stats.oversized++;
-    spk_log(SPOKE_LOG_WARNING,
-            "%s: a message of %llu bytes exceeds max-recv-size (%zu), its connection is closed; "
-            "raise %s if such messages are meant to be",
-            f->pipe.endpoint->url.text, (unsigned long long)length, limit, SPOKE_OPT_MAX_RECV_SIZE);
-    spk_pipe_shut(&f->pipe, SPOKE_EMSGSIZE);
-    return false;
 }
 
 /* Begin a body of which `have` bytes of `length` are at `data`. */
@@ -678,6 +715,19 @@ parse_run(struct framing *f, const uint8_t *data, size_t size, size_t *at, int m
     return made;
 }
 
+/* From here on the peer's messages are in shared memory, and nothing more is in the stream. */
+static void
+move_in(struct framing *f, size_t rest)
+{
+    if (rest > 0 || !spk_shm_is_connected(f->shm)) {
+        spk_pipe_shut(&f->pipe, SPOKE_EPROTO);
+        return;
+    }
+    f->moved_in = true;
+    SPK_STOP_POINT(MOVED_IN);
+    spk_shm_start_receiving(f->shm);
+}
+
 /* Turn bytes into messages, at most `most`.  Returns how many bytes were used; less than all when
  * the pipe is held back or closing. */
 static size_t
@@ -710,8 +760,12 @@ parse(struct framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size, in
             most--;
             continue;
         }
+        if (f->head_have == 0 && data[at] == MOVED && f->type_byte && f->shm != NULL) {
+            move_in(f, size - at - 1);
+            return size;
+        }
         if ((head = take_head(f, data, size, &at)) == NULL ||
-            !length_is_fine(f, length = spk_get64(head + (f->type_byte ? 1 : 0)))) {
+            !spk_pipe_length_is_fine(&f->pipe, length = spk_get64(head + (f->type_byte ? 1 : 0)))) {
             go_on = f->pipe.state == SPK_PIPE_ATTACHED;
             continue;
         }
@@ -756,6 +810,10 @@ forget_left(struct framing *f)
 static void
 go_on_reading(struct framing *f, int most)
 {
+    if (f->moved_in && f->left == NULL) {
+        spk_shm_read(f->shm, most);
+        return;
+    }
     if (f->left != NULL) {
         bool attached = f->pipe.state == SPK_PIPE_ATTACHED;
         size_t n = parse(f, f->left, f->left_data, f->left_size, most);
@@ -765,7 +823,7 @@ go_on_reading(struct framing *f, int most)
         if (f->left_size == 0 || (attached && f->pipe.state != SPK_PIPE_ATTACHED))
             forget_left(f); /* behind what ended the connection there are no messages */
     }
-    if (f->pipe.state != SPK_PIPE_ATTACHED)
+    if (f->pipe.state != SPK_PIPE_ATTACHED || f->moved_in)
         return;
     if (f->left != NULL || f->pipe.held != NULL)
         spk_pipe_stall(&f->pipe); /* the rest when it is our turn again */
@@ -779,10 +837,28 @@ framing_resume(struct spk_pipe *p, int most)
     go_on_reading(framing_of(p), most);
 }
 
+/* Where there are no messages without shared memory, there is no pipe before it. */
+static bool
+framing_prepare(struct spk_pipe *p)
+{
+    struct framing *f = framing_of(p);
+
+    if (!must_upgrade(f) || (f->shm != NULL && spk_shm_is_connected(f->shm)))
+        return false;
+    begin_upgrade(f);
+    return true;
+}
+
 static void
 framing_start(struct spk_pipe *p)
 {
-    go_on_reading(framing_of(p), INT32_MAX);
+    struct framing *f = framing_of(p);
+
+    if (must_upgrade(f))
+        move_out(f);
+    else
+        begin_upgrade(f);
+    go_on_reading(f, INT32_MAX);
 }
 
 /* Body bytes that were received straight into place. */
@@ -793,6 +869,166 @@ on_body(struct framing *f, size_t n)
     if (f->body->size == f->body_size && !deliver_body(f) && f->pipe.held != NULL)
         return; /* held back: resume() goes on */
     arm_recv(f);
+}
+
+/* ---- into shared memory ---- */
+
+static bool
+may_upgrade(const struct spk_endpoint *ep)
+{
+    return ep->transport->shared_memory == SPK_SHM_ALWAYS ||
+           (ep->transport->shared_memory == SPK_SHM_MAYBE && ep->options.upgrade);
+}
+
+static bool
+must_upgrade(const struct framing *f)
+{
+    return f->pipe.endpoint->transport->shared_memory == SPK_SHM_ALWAYS;
+}
+
+/* Not only the side channel, but the whole peer is gone. */
+static bool
+stream_has_ended(struct framing *f)
+{
+    char byte;
+
+    return f->unix_fd >= 0 && recv(f->unix_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static void
+not_upgraded(struct framing *f, int reason)
+{
+    f->not_shm = reason;
+    if (f->shm != NULL && !f->moved_in) {
+        spk_shm_free(f->shm);
+        f->shm = NULL;
+    }
+    if (!must_upgrade(f))
+        return;
+    if (reason == SPOKE_ENOTSUP && stream_has_ended(f))
+        reason = SPOKE_ECONNRESET;
+    else
+        spk_log(SPOKE_LOG_WARNING,
+                "%s: no shared memory with this peer (%s), its connection is closed; ipc:// does "
+                "without",
+                f->pipe.endpoint->url.text, spoke_strerror(reason));
+    spk_pipe_shut(&f->pipe, reason);
+}
+
+/* Who reads the same memory of ours is of the same user; others get copies, and only where shared
+ * memory was asked for. */
+static bool
+is_same_user(struct framing *f)
+{
+    struct spk_credentials c;
+
+    return f->st->ops->credentials(f->st, &c) == 0 && c.uid == (int)geteuid();
+}
+
+static void
+start_upgrade(struct framing *f)
+{
+    f->may_move = false;
+    spk_upgrade_start(&f->upgrade, f->same_user, f->pipe.endpoint->options.handshake_ns);
+}
+
+/* A connection that is seldom used stays a socket, which needs less memory and fewer descriptors.
+ */
+static void
+consider_moving(struct framing *f)
+{
+    const struct spoke_pipe_stats *stats = &f->pipe.stats;
+
+    if (stats->messages_sent + stats->messages_received >= f->pipe.endpoint->options.upgrade_after)
+        start_upgrade(f);
+}
+
+/* The handshake is done, and nobody has turned the peer away. */
+static void
+begin_upgrade(struct framing *f)
+{
+    bool same;
+
+    if (!may_upgrade(f->pipe.endpoint)) {
+        f->not_shm = SPOKE_ECANCELED;
+        return;
+    }
+    same = f->unix_fd >= 0 && is_same_user(f);
+    if (f->upgrade.side < 0) {
+        not_upgraded(f, SPOKE_ENOTSUP);
+    } else if (!same && !must_upgrade(f)) {
+        spk_upgrade_stop(&f->upgrade);
+        not_upgraded(f, SPOKE_EACCES);
+    } else {
+        f->same_user = same;
+        f->may_move = f->upgrade.offers_first;
+        if (must_upgrade(f) || !f->upgrade.offers_first)
+            start_upgrade(f);
+        else
+            consider_moving(f);
+    }
+}
+
+/* Tell the peer, in the stream, behind what it has got already.  A peer that is gone is none of our
+ * business here: what it has sent before is yet to be read, and its end comes behind that. */
+static void
+say_moved(struct framing *f)
+{
+    static const uint8_t moved = MOVED;
+    struct iovec iov = {(void *)(uintptr_t)&moved, 1};
+    bool idle = f->out == NULL && !spk_op_busy(&f->send_op);
+    int64_t n = idle ? f->st->ops->send_now(f->st, &iov, 1) : SPOKE_EAGAIN;
+    struct out *out;
+    uint8_t *room;
+
+    if (n == 1)
+        return;
+    if (n != SPOKE_EAGAIN && n != SPOKE_ENOBUFS) {
+        (void)shutdown(f->unix_fd, SHUT_RDWR); /* whatever it was: now it is the end */
+        return;
+    }
+    if ((out = get_out(f)) == NULL || (room = gather_room(out, 1)) == NULL) {
+        spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
+        return;
+    }
+    *room = moved;
+    gathered(out, room, 1);
+    flush_now(f);
+}
+
+/* The messages that come from now on go there. */
+static void
+move_out(struct framing *f)
+{
+    f->moved_out = true;
+    f->pipe.socket->stats.pipes_shared++;
+    spk_event(f->pipe.socket, SPOKE_EVENT_MOVED, 0, &f->pipe, f->pipe.endpoint);
+    SPK_STOP_POINT(MOVED);
+    say_moved(f);
+    SPK_STOP_POINT(MOVED_OUT);
+    if (f->pipe.state != SPK_PIPE_ATTACHED)
+        return;
+    spk_shm_start_sending(f->shm);
+    spk_pipe_set_writable(&f->pipe, true); /* the stream may have been full */
+}
+
+static void
+on_upgraded(struct spk_upgrade *u, int result)
+{
+    struct framing *f = SPK_OWNER(u, struct framing, upgrade);
+
+    if (f->closing) {
+        maybe_closed(f);
+        return;
+    }
+    if (f->pipe.state == SPK_PIPE_CLOSING)
+        return;
+    if (result != 0)
+        not_upgraded(f, result);
+    else if (must_upgrade(f))
+        spk_pipe_attach(&f->pipe, 0);
+    else
+        move_out(f);
 }
 
 /* ---- handshake ---- */
@@ -823,18 +1059,29 @@ bad:
 }
 
 static void
-on_hello(struct framing *f, struct spk_op *op, size_t size)
+await_hello(struct framing *f)
+{
+    if (f->unix_fd >= 0 && f->upgrade.offers_first)
+        spk_op_readable(engine_of(f), &f->recv_op, f->unix_fd);
+    else
+        arm_recv(f);
+}
+
+/* `data` NULL: they are in place. */
+static void
+on_hello(struct framing *f, struct spk_op *op, const uint8_t *data, size_t size)
 {
     size_t n = HANDSHAKE_SIZE - f->hello_have;
 
     if (n > size)
         n = size;
-    memcpy(f->hello + f->hello_have, op->data, n);
+    if (data != NULL)
+        memcpy(f->hello + f->hello_have, data, n);
     f->hello_have = (uint8_t)(f->hello_have + n);
     if (!hello_is_fine(f))
         return;
     if (f->hello_have < HANDSHAKE_SIZE) {
-        arm_recv(f);
+        await_hello(f);
         return;
     }
     spk_timer_cancel(engine_of(f), &f->timer);
@@ -855,8 +1102,14 @@ on_received(struct spk_op *op, int result)
     }
     if (f->pipe.state == SPK_PIPE_CLOSING)
         return;
+    if (op->kind == SPK_OP_READABLE && result >= 0)
+        result = (int)spk_upgrade_hear_hello(&f->upgrade, f->unix_fd, f->hello + f->hello_have,
+                                             HANDSHAKE_SIZE - f->hello_have);
     if (result == SPOKE_ENOBUFS || result == SPOKE_EAGAIN) {
-        arm_recv(f);
+        if (f->pipe.state == SPK_PIPE_STARTING)
+            await_hello(f);
+        else
+            arm_recv(f);
         return;
     }
     if (result <= 0) {
@@ -866,7 +1119,7 @@ on_received(struct spk_op *op, int result)
         return;
     }
     if (f->pipe.state == SPK_PIPE_STARTING) {
-        on_hello(f, op, (size_t)result);
+        on_hello(f, op, op->kind == SPK_OP_READABLE ? NULL : op->data, (size_t)result);
         return;
     }
     if (f->idle_ns > 0)
@@ -878,6 +1131,10 @@ on_received(struct spk_op *op, int result)
     used = parse(f, op->chunk, op->data, (size_t)result, INT32_MAX);
     if (used < (size_t)result && f->pipe.state == SPK_PIPE_ATTACHED)
         keep_left(f, op->chunk, op->data + used, (size_t)result - used);
+    if (f->moved_in)
+        return;
+    if (f->may_move)
+        consider_moving(f);
     if (f->left == NULL && f->pipe.held == NULL)
         arm_recv(f);
     else
@@ -899,20 +1156,29 @@ on_time(struct spk_timer *timer)
         f->is_late = true;
         return;
     }
-    f->pipe.socket->stats.stalled++;
-    spk_log(SPOKE_LOG_WARNING,
-            "%s: a peer began a message and fell silent for %lld ms (%s), its connection is closed",
-            f->pipe.endpoint->url.text, (long long)(f->idle_ns / SPOKE_MS), SPOKE_OPT_IDLE_TIMEOUT);
-    spk_pipe_shut(&f->pipe, SPOKE_ETIMEDOUT);
+    spk_pipe_fell_silent(&f->pipe);
 }
 
 /* ---- the end ---- */
 
 static void
+on_shm_closed(struct spk_pipe *p)
+{
+    struct framing *f = framing_of(p);
+
+    f->shm_closed = true;
+    maybe_closed(f);
+}
+
+static void
 maybe_closed(struct framing *f)
 {
-    if (spk_op_busy(&f->recv_op) || spk_op_busy(&f->send_op))
+    if (spk_op_busy(&f->recv_op) || spk_op_busy(&f->send_op) || spk_op_busy(&f->upgrade.op))
         return;
+    if (f->shm != NULL && !f->shm_closed) {
+        spk_shm_close(f->shm, on_shm_closed);
+        return;
+    }
     f->st->ops->close(f->st);
     spk_pipe_closed(&f->pipe);
 }
@@ -938,7 +1204,7 @@ deliver_left(struct framing *f)
             continue;
         length = spk_get64(head + (head_size - 8));
         if ((f->type_byte && head[0] != 1) || length > f->left_size - at - head_size ||
-            !length_is_fine(f, length) ||
+            !spk_pipe_length_is_fine(&f->pipe, length) ||
             (m = whole_message(f->left, f->left_data + at + head_size, (size_t)length)) == NULL)
             break;
         spk_pipe_received(&f->pipe, m);
@@ -963,6 +1229,9 @@ framing_close(struct spk_pipe *p)
     spk_list_remove(&f->flush.link);
     spk_op_cancel(e, &f->recv_op);
     spk_op_cancel(e, &f->send_op);
+    if (f->unix_fd >= 0 && must_upgrade(f) && !f->moved_out)
+        (void)shutdown(f->unix_fd, SHUT_RDWR); /* before the side channel: stream_has_ended() */
+    spk_upgrade_stop(&f->upgrade);
     maybe_closed(f);
 }
 
@@ -974,6 +1243,8 @@ framing_free(struct spk_pipe *p)
     drop_out(f);
     forget_left(f);
     spoke_msg_free(f->body);
+    if (f->shm != NULL)
+        spk_shm_free(f->shm);
     spk_free(f);
 }
 
@@ -993,6 +1264,16 @@ framing_credentials(struct spk_pipe *p, struct spk_credentials *out)
     return f->st->ops->credentials(f->st, out);
 }
 
+static int
+framing_shared_memory(struct spk_pipe *p)
+{
+    const struct framing *f = framing_of(p);
+
+    if (p->endpoint->transport->shared_memory == SPK_SHM_NEVER)
+        return SPOKE_EOPTION;
+    return f->moved_out ? 0 : f->not_shm != 0 ? f->not_shm : SPOKE_EAGAIN;
+}
+
 static void
 framing_flush(struct spk_pipe *p)
 {
@@ -1003,6 +1284,7 @@ static const struct spk_pipe_ops framing_ops = {
     .send = framing_send,
     .send_many = framing_send_many,
     .flush = framing_flush,
+    .prepare = framing_prepare,
     .start = framing_start,
     .resume = framing_resume,
     .close = framing_close,
@@ -1011,6 +1293,7 @@ static const struct spk_pipe_ops framing_ops = {
     .give_back = framing_give_back,
     .address = framing_address,
     .credentials = framing_credentials,
+    .shared_memory = framing_shared_memory,
 };
 
 /* Our eight bytes go out at once, without waiting for the peer's.  A socket that has just connected
@@ -1027,7 +1310,10 @@ say_hello(struct framing *f)
     hello[2] = 'P';
     hello[4] = (uint8_t)(protocol->number >> 8);
     hello[5] = (uint8_t)protocol->number;
-    n = f->st->ops->send_now(f->st, &iov, 1);
+    if (f->unix_fd >= 0 && !f->upgrade.offers_first)
+        n = spk_upgrade_say_hello(&f->upgrade, f->unix_fd, hello, sizeof hello);
+    else
+        n = f->st->ops->send_now(f->st, &iov, 1);
     if (n == HANDSHAKE_SIZE)
         return;
     if (n >= 0 || n == SPOKE_EAGAIN ||
@@ -1059,6 +1345,8 @@ spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
         goto close_stream;
     f->st = st;
     f->type_byte = endpoint->transport->message_type_byte;
+    f->unix_fd = may_upgrade(endpoint) ? spk_stream_unix_fd(st) : -1;
+    spk_upgrade_init(&f->upgrade, &f->pipe, &f->shm, !endpoint->is_dialer, on_upgraded);
     spk_op_init(&f->recv_op, on_received);
     spk_op_init(&f->send_op, on_sent);
     spk_timer_init(&f->timer, on_time);
@@ -1075,7 +1363,7 @@ spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
         return 0;
     }
     say_hello(f);
-    arm_recv(f);
+    await_hello(f);
     return 0;
 free_framing:
     spk_free(f);

@@ -1,10 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* Options: one table an owner, checked in one place.  A protocol adds a table of its own. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 
 #include "runtime/core/core.h"
+
+#define UPGRADE_AFTER 16 /* messages, of a connection that may move into shared memory */
+
+static bool
+env_is(const char *name, const char *text)
+{
+    const char *value = getenv(name);
+
+    return value != NULL && strcmp(value, text) == 0;
+}
 
 void
 spk_endpoint_options_init(struct spk_endpoint_options *o)
@@ -14,6 +25,10 @@ spk_endpoint_options_init(struct spk_endpoint_options *o)
         .reconnect_ns = 100 * SPOKE_MS,
         .handshake_ns = 10 * SPOKE_SECOND,
         .dial_async = true,
+        .upgrade = !env_is("SPOKE_UPGRADE", "off"),
+        .upgrade_after = env_is("SPOKE_UPGRADE", "now") ? 0 : UPGRADE_AFTER,
+        .shm_ring = (size_t)128 * 1024,
+        .lend_least = (size_t)4 * 1024,
         .send_priority = SPK_PRIORITY_DEFAULT,
         .recv_priority = SPK_PRIORITY_DEFAULT,
         .tcp_nodelay = true,
@@ -83,8 +98,14 @@ struct field {
     }
 #define IPC_FIELD(name, type, member, least, most)                                                 \
     {                                                                                              \
-        name, type, true, LISTENERS, SPK_OPTIONS_IPC,                                              \
+        name, type, true, LISTENERS, SPK_OPTIONS_UNIX,                                             \
             offsetof(struct spk_endpoint_options, member), least, most                             \
+    }
+
+#define UNIX_FIELD(name, options, type, member, least, most)                                       \
+    {                                                                                              \
+        name, type, false, BOTH, options, offsetof(struct spk_endpoint_options, member), least,    \
+            most                                                                                   \
     }
 
 static const struct field socket_fields[] = {
@@ -100,6 +121,7 @@ static const struct field socket_fields[] = {
     SOCKET_FIELD(SPOKE_OPT_RECV_QUEUE, SPOKE_INT, true, recv_queue_most, 0, 1 << 24),
     SOCKET_FIELD(SPOKE_OPT_SEND_QUEUE_BYTES, SPOKE_SIZE, false, send_queue_bytes, 1, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_RECV_QUEUE_BYTES, SPOKE_SIZE, false, recv_queue_bytes, 1, INT64_MAX),
+    SOCKET_FIELD(SPOKE_OPT_SHM_SEGMENT, SPOKE_SIZE, true, shm_segment, 0, (int64_t)1 << 36),
     SOCKET_FIELD(SPOKE_OPT_MAX_PIPES, SPOKE_INT, false, max_pipes, 0, INT32_MAX),
 };
 
@@ -127,6 +149,9 @@ static const struct field endpoint_fields[] = {
               32767 * SPOKE_SECOND), /* the kernel's limit */
     TCP_FIELD(SPOKE_OPT_TCP_USER_TIMEOUT, SPOKE_DURATION, tcp_user_timeout_ns, 0,
               INT32_MAX *SPOKE_MS), /* the same */
+    UNIX_FIELD(SPOKE_OPT_UPGRADE, SPK_OPTIONS_UPGRADE, SPOKE_BOOL, upgrade, 0, 1),
+    UNIX_FIELD(SPOKE_OPT_SHM_RING, SPK_OPTIONS_UNIX, SPOKE_SIZE, shm_ring, 16 * 1024, 1 << 24),
+    UNIX_FIELD(SPOKE_OPT_LEND_LEAST, SPK_OPTIONS_UNIX, SPOKE_SIZE, lend_least, 0, INT64_MAX),
     IPC_FIELD(SPOKE_OPT_IPC_MODE, SPOKE_INT, ipc_mode, -1, 0777),
     IPC_FIELD(SPOKE_OPT_IPC_OWNER, SPOKE_INT, ipc_owner, -1, INT32_MAX),
     IPC_FIELD(SPOKE_OPT_IPC_GROUP, SPOKE_INT, ipc_group, -1, INT32_MAX),
@@ -604,6 +629,17 @@ get_credential(struct spk_pipe *p, const char *name, void *value, size_t *size)
 }
 
 static int
+get_shared_memory(struct spk_pipe *p, enum spoke_type type, void *value, size_t *size)
+{
+    int answer;
+
+    if (p->ops->shared_memory == NULL || (answer = p->ops->shared_memory(p)) == SPOKE_EOPTION)
+        return SPOKE_EOPTION;
+    return type != SPOKE_INT || *size < sizeof answer ? SPOKE_ETYPE
+                                                      : give(value, size, &answer, sizeof answer);
+}
+
+static int
 get_pipe(struct spk_pipe *p, const char *name, enum spoke_type type, void *value, size_t *size)
 {
     bool local = strcmp(name, SPOKE_OPT_LOCAL_ADDRESS) == 0,
@@ -616,6 +652,8 @@ get_pipe(struct spk_pipe *p, const char *name, enum spoke_type type, void *value
         strcmp(name, SPOKE_OPT_PEER_GID) == 0)
         return type != SPOKE_INT || *size < sizeof(int) ? SPOKE_ETYPE
                                                         : get_credential(p, name, value, size);
+    if (strcmp(name, SPOKE_OPT_SHARED_MEMORY) == 0)
+        return get_shared_memory(p, type, value, size);
     if (strcmp(name, SPOKE_OPT_URL) != 0 && !local && !remote && !scheme)
         return SPOKE_EOPTION;
     if (type != SPOKE_STRING)

@@ -107,6 +107,19 @@ free_state:
     return rc;
 }
 
+static bool
+has_enough_pipes(const struct spk_socket *s)
+{
+    return s->max_pipes > 0 && s->stats.pipes_current >= (uint64_t)s->max_pipes;
+}
+
+static void
+refuse(struct spk_pipe *p, int reason)
+{
+    spk_endpoint_count_refused(p->endpoint);
+    spk_pipe_shut(p, reason);
+}
+
 void
 spk_pipe_shook_hands(struct spk_pipe *p)
 {
@@ -117,9 +130,8 @@ spk_pipe_shook_hands(struct spk_pipe *p)
     p->state = SPK_PIPE_ATTACHING;
     if (s->state_now == SPK_SOCKET_CLOSING) {
         spk_pipe_shut(p, SPOKE_ECLOSED);
-    } else if (s->max_pipes > 0 && s->stats.pipes_current >= (uint64_t)s->max_pipes) {
-        spk_endpoint_count_refused(p->endpoint);
-        spk_pipe_shut(p, SPOKE_ELIMIT);
+    } else if (has_enough_pipes(s)) {
+        refuse(p, SPOKE_ELIMIT);
     } else if (s->on_event == NULL) {
         p->announced = true; /* to whoever asks to be told later */
         spk_pipe_attach(p, 0);
@@ -136,13 +148,17 @@ spk_pipe_attach(struct spk_pipe *p, int verdict)
     if (p->state != SPK_PIPE_ATTACHING)
         return;
     if (verdict != 0) {
-        spk_endpoint_count_refused(p->endpoint);
-        spk_pipe_shut(p, SPOKE_EREFUSED);
+        refuse(p, SPOKE_EREFUSED);
+        return;
+    }
+    if (p->ops->prepare != NULL && p->ops->prepare(p))
+        return;
+    if (has_enough_pipes(s)) { /* others were quicker */
+        refuse(p, SPOKE_ELIMIT);
         return;
     }
     if (s->protocol->pipe_added != NULL && (verdict = s->protocol->pipe_added(s, p)) != 0) {
-        spk_endpoint_count_refused(p->endpoint);
-        spk_pipe_shut(p, verdict);
+        refuse(p, verdict);
         return;
     }
     p->added = true;
@@ -328,6 +344,34 @@ static bool
 is_plain(const struct spk_socket *s)
 {
     return s->protocol->received == NULL && !takes_turns(s) && !s->ranked;
+}
+
+/* The limit counts the protocol's words. */
+bool
+spk_pipe_length_is_fine(struct spk_pipe *p, uint64_t length)
+{
+    size_t limit = p->endpoint->options.max_recv_size;
+
+    if ((limit == 0 || length <= limit) && length <= SPOKE_MSG_MAX)
+        return true;
+    p->socket->stats.oversized++;
+    spk_log(SPOKE_LOG_WARNING,
+            "%s: a message of %llu bytes exceeds max-recv-size (%zu), its connection is closed; "
+            "raise %s if such messages are meant to be",
+            p->endpoint->url.text, (unsigned long long)length, limit, SPOKE_OPT_MAX_RECV_SIZE);
+    spk_pipe_shut(p, SPOKE_EMSGSIZE);
+    return false;
+}
+
+void
+spk_pipe_fell_silent(struct spk_pipe *p)
+{
+    p->socket->stats.stalled++;
+    spk_log(SPOKE_LOG_WARNING,
+            "%s: a peer began a message and fell silent for %lld ms (%s), its connection is closed",
+            p->endpoint->url.text, (long long)(p->endpoint->options.idle_ns / SPOKE_MS),
+            SPOKE_OPT_IDLE_TIMEOUT);
+    spk_pipe_shut(p, SPOKE_ETIMEDOUT);
 }
 
 int

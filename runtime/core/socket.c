@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "runtime/core/core.h"
+#include "runtime/core/shm.h"
 
 #define LOOK_EVERY    64 /* messages sent into a queue between two looks for room */
 #define READS_AWAITED 8  /* after a receive that waited, see struct spk_op */
@@ -86,7 +87,9 @@ init_options(struct spk_socket *s)
     s->linger_ns = SPOKE_SECOND;
     s->busy_poll_ns = s->e->busy_poll_ns;
     s->send_queue = s->recv_queue_most = 128;
+    s->shm_segment = (size_t)256 << 20;
     s->send_queue_bytes = s->recv_queue_bytes = (size_t)8 << 20;
+    s->shm_segment = (size_t)256 << 20;
     spk_endpoint_options_init(&s->defaults);
 }
 
@@ -271,6 +274,7 @@ finish_close(struct spk_socket *s)
         spk_engine_wake_all(s->e, &wait->waiters);
     }
     spk_list_remove(&s->link);
+    spk_shm_home_close(s->shm);
     spk_free(s->state);
     spk_free(s);
 }

@@ -34,6 +34,8 @@ struct spk_stream_ops {
     void (*close)(struct spk_stream *st); /* no operation is busy; frees st */
     int (*address)(struct spk_stream *st, bool local, char *text, size_t size);
     int (*credentials)(struct spk_stream *st, struct spk_credentials *out);
+    int (*unix_fd)(struct spk_stream *st); /* if it is a unix socket of the kernel's, else -1; NULL:
+                                              never */
 };
 struct spk_stream {
     const struct spk_stream_ops *ops;
@@ -42,7 +44,9 @@ struct spk_stream {
 
 /* ---- transports ---- */
 
-enum { SPK_OPTIONS_TCP = 1, SPK_OPTIONS_IPC = 2 };
+enum { SPK_OPTIONS_TCP = 1, SPK_OPTIONS_UNIX = 2, SPK_OPTIONS_UPGRADE = 4 };
+/* Do its connections move into shared memory? */
+enum { SPK_SHM_NEVER, SPK_SHM_MAYBE, SPK_SHM_ALWAYS };
 
 #define SPOKE_TRANSPORT_ABI 1u
 
@@ -60,6 +64,7 @@ struct spoke_transport {
     bool message_type_byte; /* stream face: each message starts with a 0x01 (ipc) */
     bool message_face;      /* makes pipes by itself (inproc) instead of streams */
     unsigned options;       /* SPK_OPTIONS_…: of its endpoints, besides those that all have */
+    unsigned shared_memory; /* SPK_SHM_…: needs a unix socket, and a type byte */
 
     int (*check)(const struct spk_url *url); /* beyond its syntax; NULL: nothing to check */
     /* One attempt.  Answers later, always, with spk_dialer_connected() or spk_dialer_failed();
@@ -83,7 +88,9 @@ struct spoke_transport {
 struct spk_endpoint_options {
     size_t max_recv_size;
     spoke_ns reconnect_ns, reconnect_max_ns, handshake_ns, idle_ns;
-    bool dial_async, close_pipes, tcp_nodelay, tcp_keepalive;
+    bool dial_async, close_pipes, tcp_nodelay, tcp_keepalive, upgrade;
+    size_t shm_ring, lend_least;
+    uint64_t upgrade_after;           /* messages */
     int send_priority, recv_priority; /* 1 (best) to 16 */
     int loss;                         /* enum spoke_loss */
     spoke_ns tcp_keepalive_ns, tcp_user_timeout_ns;
@@ -159,6 +166,9 @@ struct spk_pipe_ops {
      * the size of their bodies to *bytes.  May be NULL. */
     int (*send_many)(struct spk_pipe *p, spoke_msg **messages, int count, uint64_t *bytes);
     void (*flush)(struct spk_pipe *p); /* write what is held back */
+    /* The peer is welcome.  True: the pipe is not ready yet, and calls spk_pipe_attach() once more
+     * when it is, or spk_pipe_shut().  NULL: always ready. */
+    bool (*prepare)(struct spk_pipe *p);
     void (*start)(struct spk_pipe *p); /* the pipe is attached: deliver */
     void (*resume)(
         struct spk_pipe *p,
@@ -173,6 +183,8 @@ struct spk_pipe_ops {
                                               never has any */
     int (*address)(struct spk_pipe *p, bool local, char *text, size_t size);
     int (*credentials)(struct spk_pipe *p, struct spk_credentials *out);
+    int (*shared_memory)(struct spk_pipe *p); /* SPOKE_OPT_SHARED_MEMORY.  NULL: there is no such
+                                                 question */
 };
 
 /* STARTING (handshake) ─▶ ATTACHING (the user is asked) ─▶ ATTACHED ─▶ CLOSING ─▶ CLOSED (freed).
@@ -227,6 +239,9 @@ int spk_pipe_received(struct spk_pipe *p,
  * so many. */
 enum { SPK_ONE_BY_ONE = -1, SPK_READ_AHEAD = 64 };
 int spk_pipe_room(struct spk_pipe *p, uint32_t most, size_t *cost);
+/* Is a message of this length welcome?  If not the pipe is shut. */
+bool spk_pipe_length_is_fine(struct spk_pipe *p, uint64_t length);
+void spk_pipe_fell_silent(struct spk_pipe *p); /* SPOKE_OPT_IDLE_TIMEOUT: it is shut */
 void spk_pipe_received_many(struct spk_pipe *p, spoke_msg **messages, int count);
 void spk_give_back(struct spk_socket *s, spoke_msg *m, int reason); /* takes m, which returns */
 void spk_pipe_closed(struct spk_pipe *p); /* nothing is outstanding: frees it */
@@ -253,8 +268,14 @@ uint16_t spk_endpoint_protocol(const struct spk_endpoint *ep);
 uint16_t spk_endpoint_peer(const struct spk_endpoint *ep);
 unsigned spk_endpoint_recv_queue(const struct spk_endpoint *ep); /* SPOKE_OPT_RECV_QUEUE */
 
+static inline int
+spk_stream_unix_fd(struct spk_stream *st)
+{
+    return st->ops->unix_fd != NULL ? st->ops->unix_fd(st) : -1;
+}
+
 /* Streams that are one descriptor.  fdstream.c */
-int spk_fd_stream(struct spk_stream **out, struct spk_engine *e, int fd);
+int spk_fd_stream(struct spk_stream **out, struct spk_endpoint *ep, int fd);
 int spk_fd_dial(struct spk_endpoint *d, const struct sockaddr *local,
                 socklen_t local_size); /* to d->address; answers later, or an error at once */
 void spk_fd_dial_cancel(struct spk_endpoint *d);
@@ -262,7 +283,13 @@ void spk_fd_listen_close(struct spk_endpoint *l);
 int spk_fd_bind(struct spk_endpoint *l);    /* a socket on l->address: l->fd */
 int spk_fd_accept(struct spk_endpoint *l);  /* listen on l->fd, start accepting */
 void spk_fd_unbind(struct spk_endpoint *l); /* give l->fd back, nothing is outstanding */
-int spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, char *text,
-                        size_t room); /* as an URL */
+int spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, const char *scheme,
+                        char *text, size_t room); /* as an URL */
+
+/* Unix sockets and their files.  unixsocket.c */
+void spk_unix_dial(struct spk_endpoint *d);
+int spk_unix_listen(struct spk_endpoint *l);
+void spk_unix_listen_close(struct spk_endpoint *l);
+int spk_unix_listen_address(struct spk_endpoint *l, char *text, size_t size);
 
 #endif

@@ -163,14 +163,15 @@ WORLD_TEST(addresses, port_0_becomes_a_port_that_can_be_dialed, world_cases_tcp,
 
 WORLD_TEST(addresses, abstract_names_leave_no_file, world_cases_files, .timeout = 30)
 {
-    static const char *const schemes[] = {"ipc://@", "abstract://"};
+    static const char *const schemes[2][2] = {{"ipc://@", "abstract://"}, {"shm://@", "shm://@"}};
+    const char *const *mine = schemes[c->transport == SHM];
     struct world *w = world_open(c);
 
     for (int i = 0; i < 2; i++) {
         struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
         char url[ENDPOINT_MAX], other[ENDPOINT_MAX];
-        snprintf(url, sizeof url, "%sspoke-test-%d-%d", schemes[i], (int)getpid(), i);
-        snprintf(other, sizeof other, "%sspoke-test-%d-%d", schemes[!i], (int)getpid(), i);
+        snprintf(url, sizeof url, "%sspoke-test-%d-%d", mine[i], (int)getpid(), i);
+        snprintf(other, sizeof other, "%sspoke-test-%d-%d", mine[!i], (int)getpid(), i);
         int rc = node_listen(a, url, NULL, 0);
         cr_assert_eq(rc, 0, "%s: %s", url, spoke_error_name(rc));
         rc = node_dial(b, other, NULL, SPOKE_WAIT_FIRST);
@@ -257,12 +258,14 @@ WORLD_TEST(addresses, a_relative_path_is_relative, world_cases_files, .timeout =
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+    char url[ENDPOINT_MAX];
     struct stat status;
 
+    snprintf(url, sizeof url, "%s://near.sock", transport_name(c->transport));
     cr_assert_eq(chdir(scratch_dir()), 0);
-    cr_assert_eq(node_listen(a, "ipc://near.sock", NULL, 0), 0);
+    cr_assert_eq(node_listen(a, url, NULL, 0), 0);
     cr_assert_eq(lstat("near.sock", &status), 0);
-    cr_assert_eq(node_dial(b, "ipc://near.sock", NULL, SPOKE_WAIT_FIRST), 0);
+    cr_assert_eq(node_dial(b, url, NULL, SPOKE_WAIT_FIRST), 0);
     cr_assert_eq(node_close(a, NULL), 0);
     a->s = NULL;
     cr_assert_eq(lstat("near.sock", &status), -1);
@@ -275,12 +278,13 @@ WORLD_TEST(addresses, a_socket_file_is_found_again_after_a_chdir, world_cases_fi
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
-    char path[ENDPOINT_MAX];
+    char path[ENDPOINT_MAX], url[ENDPOINT_MAX];
     struct stat status;
 
     scratch_path(path, "left.sock");
+    snprintf(url, sizeof url, "%s://left.sock", transport_name(c->transport));
     cr_assert_eq(chdir(scratch_dir()), 0);
-    cr_assert_eq(node_listen(a, "ipc://left.sock", NULL, 0), 0);
+    cr_assert_eq(node_listen(a, url, NULL, 0), 0);
     cr_assert_eq(chdir("/"), 0);
     cr_assert_eq(lstat(path, &status), 0);
     cr_assert_eq(node_close(a, NULL), 0);
@@ -661,7 +665,8 @@ WORLD_TEST(addresses, the_options_of_tcp_reach_the_kernel, world_cases_tcp_real,
 
 /* ---- credentials ---- */
 
-WORLD_TEST(addresses, only_ipc_knows_its_peers_process, world_cases_direct_real, .timeout = 30)
+WORLD_TEST(addresses, only_local_sockets_know_their_peers_process, world_cases_direct_real,
+           .timeout = 30)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -675,8 +680,8 @@ WORLD_TEST(addresses, only_ipc_knows_its_peers_process, world_cases_direct_real,
     for (int i = 0; i < 3; i++) {
         size_t size = sizeof value;
         int rc = node_pipe_get(a, here, names[i], SPOKE_INT, &value, &size);
-        cr_assert_eq(rc, c->transport == IPC ? 0 : SPOKE_EOPTION, "%s: %s", names[i],
-                     spoke_error_name(rc));
+        cr_assert_eq(rc, c->transport == IPC || c->transport == SHM ? 0 : SPOKE_EOPTION, "%s: %s",
+                     names[i], spoke_error_name(rc));
         rc = node_pipe_get(a, here, names[i], SPOKE_SIZE, &value, &size);
         cr_assert_eq(rc, SPOKE_ETYPE, "%s: %s", names[i], spoke_error_name(rc));
     }

@@ -353,7 +353,7 @@ Test(endpoints, tell_of_themselves_before_they_are_started_and_not_once_closed)
     char scheme[16];
 
     cr_assert_eq(spoke_socket_open(&s, SPOKE_PAIR, NULL), 0);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         const char *name = transport_name((enum transport)i);
         endpoint_fresh(url, (enum transport)i);
         cr_assert_eq(spoke_listener_create(&l, s, url), 0);

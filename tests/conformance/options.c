@@ -336,12 +336,13 @@ Test(options, a_socket_holds_the_defaults_of_its_dialers_and_listeners)
 
 Test(options, of_another_transport_are_unknown)
 {
-    static const enum transport transports[] = {INPROC, IPC, TCP};
+    static const enum transport transports[] = {INPROC, IPC, TCP, SHM};
     char url[ENDPOINT_MAX];
 
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         enum transport transport = transports[i];
-        int tcp = transport == TCP ? 0 : SPOKE_EOPTION, ipc = transport == IPC ? 0 : SPOKE_EOPTION;
+        bool file = transport == IPC || transport == SHM;
+        int tcp = transport == TCP ? 0 : SPOKE_EOPTION, ipc = file ? 0 : SPOKE_EOPTION;
         spoke_dialer *d;
         spoke_listener *l;
         bool flag;

@@ -174,9 +174,9 @@ WORLD_TEST(ownership, a_child_gets_a_clear_error_and_its_parent_goes_on, world_c
             cr_assert_eq(child_run(use_after_fork, nodes, 15), 0);
         cr_assert_eq(node_expect(nodes[0], 1000, i), 0);
     }
-    if (c->transport == IPC)
+    if (c->transport == IPC || c->transport == SHM)
         cr_assert_eq(lstat(endpoint_path(url), &status), 0, "the child left the socket file");
     world_close(w);
-    if (c->transport == IPC)
+    if (c->transport == IPC || c->transport == SHM)
         cr_assert_eq(lstat(endpoint_path(url), &status), -1, "the parent removed it");
 }

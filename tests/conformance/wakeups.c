@@ -387,7 +387,7 @@ play_on_shared(uint32_t rounds)
     for (int t = 0; t < TABLES; t++) {
         char url[ENDPOINT_MAX];
 
-        endpoint_fresh(url, (enum transport)(t % 3));
+        endpoint_fresh(url, (enum transport)(t % 4));
         for (int i = 0; i < 2; i++) {
             struct player *p = &players[t][i];
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* run-suite [--backend uring|poll|denied] [--mask NUMBER] [--seconds N] PROGRAM [ARGUMENT…]: runs a
- * test program for ctest.
+/* run-suite [--backend uring|poll|denied] [--mask NUMBER] [--upgrade off|now] [--seconds N] PROGRAM
+ * [ARGUMENT…]: runs a test program for ctest.
  *
  * With --backend it sets SPOKE_BACKEND; where this kernel denies io_uring, a run on "uring" is
  * reported as skipped (exit code 77), with the reason.  "denied" denies io_uring to the program, as
  * a container's filter does, and sets nothing: the library has to find out and do without.  With
  * --mask it sets SPOKE_MASK_FEATURES: the sum of the features of io_uring that the library shall do
- * without.  It adopts every process that the tests leave behind: such a process is a failure and is
+ * without, with --upgrade SPOKE_UPGRADE: whether and when ipc moves into shared memory.  It adopts
+ * every process that the tests leave behind: such a process is a failure and is
  * killed, and so is everything when the time is up.  Otherwise one forgotten child would hold
  * ctest's pipe open, and the run would hang instead of failing. */
 #include <errno.h>
@@ -206,14 +207,16 @@ main(int argc, char **argv)
             choose_backend(argv[next + 1]);
         else if (strcmp(argv[next], "--mask") == 0)
             set_variable("SPOKE_MASK_FEATURES", argv[next + 1]);
+        else if (strcmp(argv[next], "--upgrade") == 0)
+            set_variable("SPOKE_UPGRADE", argv[next + 1]);
         else if (strcmp(argv[next], "--seconds") == 0)
             seconds = strtol(argv[next + 1], NULL, 10);
         else
             break;
     }
     if (next >= argc || argv[next][0] == '-' || seconds <= 0) {
-        fprintf(stderr, "usage: run-suite [--backend NAME] [--mask NUMBER] [--seconds N] PROGRAM "
-                        "[ARGUMENT...]\n");
+        fprintf(stderr, "usage: run-suite [--backend NAME] [--mask NUMBER] [--upgrade WHEN] "
+                        "[--seconds N] PROGRAM [ARGUMENT...]\n");
         return 2;
     }
     pid_t pid = start(&argv[next]);

@@ -215,6 +215,7 @@ HOSTILE_TEST(framing, a_promise_costs_no_memory, .timeout = 60)
     struct victim v;
     struct raw_peer liars[LIARS];
 
+    cr_assert_eq(setenv("SPOKE_UPGRADE", "off", 1), 0); /* segments take addresses, not memory */
     victim_open(&v, *t);
     cr_assert_eq(spoke_listener_set_size(v.l, SPOKE_OPT_MAX_RECV_SIZE, 0), 0);
     long resident = resources_resident_kib(), reserved = resources_virtual_kib();

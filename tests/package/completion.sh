@@ -28,6 +28,8 @@ offers --transport bench --t
 offers --html bench latency --h
 offers latency bench la
 offers subscriptions bench sub
+offers loan bench lo
+offers shm bench --transport s
 offers adaptive bench --wait a
 offers ipc:// cat --rep --bind i
 offers --json doctor --

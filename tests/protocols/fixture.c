@@ -31,6 +31,32 @@ settle(void)
         await_engine();
 }
 
+/* ---- transports ---- */
+
+static struct criterion_test_params
+wanted_of(const enum transport *transports, int count)
+{
+    static enum transport wanted[4];
+    size_t n = 0;
+
+    for (int i = 0; i < count; i++)
+        if (transport_is_wanted(transports[i]))
+            wanted[n++] = transports[i];
+    return cr_make_param_array(enum transport, wanted, n);
+}
+
+struct criterion_test_params
+every_transport(void)
+{
+    return wanted_of((enum transport[]){INPROC, IPC, TCP, SHM}, 4);
+}
+
+struct criterion_test_params
+every_stream(void)
+{
+    return wanted_of((enum transport[]){IPC, TCP}, 2);
+}
+
 /* ---- sockets ---- */
 
 static void

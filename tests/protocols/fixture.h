@@ -17,21 +17,18 @@
 
 #define PATIENCE (10 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
 
-/* One test body for all transports, or for those made of byte streams; it finds its own in `t`. */
-#define ON_EVERY_TRANSPORT(Suite, Name)                                                            \
+/* One test body for all transports, or for those that a plain peer speaks too; it finds its own in
+ * `t`. */
+struct criterion_test_params every_transport(void); /* INPROC, IPC, TCP, SHM */
+struct criterion_test_params every_stream(void);    /* IPC, TCP */
+#define ON_EVERY_OF(List, Suite, Name)                                                             \
     ParameterizedTestParameters(Suite, Name)                                                       \
     {                                                                                              \
-        static enum transport all[] = {INPROC, IPC, TCP};                                          \
-        return cr_make_param_array(enum transport, all, 3);                                        \
+        return List();                                                                             \
     }                                                                                              \
     ParameterizedTest(enum transport *t, Suite, Name)
-#define ON_EVERY_STREAM(Suite, Name)                                                               \
-    ParameterizedTestParameters(Suite, Name)                                                       \
-    {                                                                                              \
-        static enum transport streams[] = {IPC, TCP};                                              \
-        return cr_make_param_array(enum transport, streams, 2);                                    \
-    }                                                                                              \
-    ParameterizedTest(enum transport *t, Suite, Name)
+#define ON_EVERY_TRANSPORT(Suite, Name) ON_EVERY_OF(every_transport, Suite, Name)
+#define ON_EVERY_STREAM(Suite, Name)    ON_EVERY_OF(every_stream, Suite, Name)
 
 /* A socket whose calls wait PATIENCE at most and whose dialers come back after 10 ms; finish()
  * closes it, unless the test did. */

@@ -18,9 +18,15 @@ static char directory[64];
 const char *
 transport_name(enum transport transport)
 {
-    static const char *const names[] = {"inproc", "ipc", "tcp"};
+    static const char *const names[] = {"inproc", "ipc", "tcp", "shm"};
 
     return names[transport];
+}
+
+bool
+transport_is_wanted(enum transport transport)
+{
+    return getenv("SPOKE_UPGRADE") == NULL || transport == IPC;
 }
 
 static int
@@ -107,11 +113,12 @@ endpoint_fresh(char url[ENDPOINT_MAX], enum transport transport)
     case INPROC: snprintf(url, ENDPOINT_MAX, "inproc://place-%d-%u", (int)getpid(), number); break;
     case IPC: snprintf(url, ENDPOINT_MAX, "ipc://%s/%u.sock", scratch_dir(), number); break;
     case TCP: tcp_fresh(url, number); break;
+    case SHM: snprintf(url, ENDPOINT_MAX, "shm://%s/%u.sock", scratch_dir(), number); break;
     }
 }
 
 const char *
 endpoint_path(const char *url)
 {
-    return url + strlen("ipc://");
+    return strchr(url, ':') + strlen("://");
 }

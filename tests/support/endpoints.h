@@ -4,11 +4,16 @@
 #ifndef TESTS_SUPPORT_ENDPOINTS_H
 #define TESTS_SUPPORT_ENDPOINTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
-enum transport { INPROC, IPC, TCP };
+enum transport { INPROC, IPC, TCP, SHM };
 
 const char *transport_name(enum transport transport);
+
+/* Shall tests that run over every transport run over this one?  Where SPOKE_UPGRADE says how ipc
+ * moves into shared memory, which is nothing to the others, over ipc alone. */
+bool transport_is_wanted(enum transport transport);
 
 /* Long enough for every address that the calls below give. */
 #define ENDPOINT_MAX 160
@@ -24,7 +29,7 @@ void scratch_path(char path[ENDPOINT_MAX], const char *name);
  * process, and a port of it that is free. */
 void endpoint_fresh(char url[ENDPOINT_MAX], enum transport transport);
 
-/* The path of "ipc://path". */
+/* The path of "ipc://path" or "shm://path". */
 const char *endpoint_path(const char *url);
 
 #endif

@@ -126,7 +126,7 @@ parse(struct address *a, const char *url)
     errno = EINVAL;
     if (strlen(url) > URL_MAX)
         return RAW_FAILED;
-    if (strncmp(url, "ipc://", 6) == 0)
+    if (strncmp(url, "ipc://", 6) == 0 || strncmp(url, "shm://", 6) == 0)
         return parse_ipc(a, url + 6);
     if (strncmp(url, "tcp://", 6) == 0)
         return parse_tcp(a, url + 6);

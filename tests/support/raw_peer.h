@@ -38,8 +38,9 @@ struct raw_peer {
     bool ipc;
 };
 
-/* URLs: ipc://PATH, ipc://@ABSTRACT, tcp://ADDRESS:PORT with a numeric IPv4 address; port 0 lets
- * the system choose.  An ipc path must be free; raw_listener_close() removes it. */
+/* URLs: ipc://PATH, ipc://@ABSTRACT, the same with shm, tcp://ADDRESS:PORT with a numeric IPv4
+ * address; port 0 lets the system choose.  An ipc path must be free; raw_listener_close() removes
+ * it. */
 int raw_listen(struct raw_listener *l, const char *url);
 int raw_accept(struct raw_listener *l, struct raw_peer *p, int limit_ms);
 void raw_listener_close(struct raw_listener *l);

@@ -48,7 +48,9 @@ struct world {
 
 #define BIT(n) (1u << (n))
 enum {
-    EVERY_TRANSPORT = BIT(INPROC) | BIT(IPC) | BIT(TCP),
+    EVERY_TRANSPORT = BIT(INPROC) | BIT(IPC) | BIT(TCP) | BIT(SHM),
+    STREAMS = BIT(IPC) | BIT(TCP) | BIT(SHM),
+    FILES = BIT(IPC) | BIT(SHM),
     EVERY_MODE = BIT(OWNED_ONE) | BIT(OWNED_TWO) | BIT(SHARED) | BIT(SIM),
     REAL = EVERY_MODE & ~BIT(SIM),
     EVERY_FEATURE = SPOKE_FEATURE_DEFER_TASKRUN | SPOKE_FEATURE_PROVIDED_BUFFERS |
@@ -62,12 +64,16 @@ list_cases(unsigned transports, unsigned modes)
     const char *backend = getenv("SPOKE_BACKEND"), *mask = getenv("SPOKE_MASK_FEATURES");
     size_t count = 0;
 
-    if ((backend != NULL && strcmp(backend, "poll") == 0) || mask != NULL)
+    if ((backend != NULL && strcmp(backend, "poll") == 0) || mask != NULL ||
+        getenv("SPOKE_UPGRADE") != NULL)
         modes &= REAL;
     if (mask != NULL && strtoul(mask, NULL, 0) != EVERY_FEATURE)
         transports &= ~BIT(INPROC);
-    for (int transport = INPROC; transport <= TCP; transport++) {
+    for (int transport = INPROC; transport <= SHM; transport++) {
         for (int mode = OWNED_ONE; mode <= SIM; mode++) {
+            if ((transport == SHM && mode == SIM) ||
+                !transport_is_wanted((enum transport)transport))
+                continue;
             if (transports & BIT(transport) && modes & BIT(mode))
                 cases[count++] = (struct world_case){(enum transport)transport, (enum mode)mode};
         }
@@ -121,7 +127,7 @@ world_cases_shared(void)
 struct criterion_test_params
 world_cases_files(void)
 {
-    return list_cases(BIT(IPC), REAL);
+    return list_cases(FILES, REAL);
 }
 
 struct criterion_test_params
@@ -139,19 +145,19 @@ world_cases_tcp_real(void)
 struct criterion_test_params
 world_cases_streams(void)
 {
-    return list_cases(BIT(IPC) | BIT(TCP), EVERY_MODE);
+    return list_cases(STREAMS, EVERY_MODE);
 }
 
 struct criterion_test_params
 world_cases_streams_real(void)
 {
-    return list_cases(BIT(IPC) | BIT(TCP), REAL);
+    return list_cases(STREAMS, REAL);
 }
 
 struct criterion_test_params
 world_cases_streams_threaded(void)
 {
-    return list_cases(BIT(IPC) | BIT(TCP), BIT(OWNED_TWO) | BIT(SHARED));
+    return list_cases(STREAMS, BIT(OWNED_TWO) | BIT(SHARED));
 }
 
 /* ---- lanes ---- */

@@ -36,7 +36,7 @@ struct world_case {
  * takes one without SIM.  Simulated worlds do not depend on SPOKE_BACKEND: they are
  * left out where that is "poll", and where features are masked, so that they run once.  Where one
  * feature of io_uring is masked, inproc is left out: no ring carries its messages; it runs where
- * all are. */
+ * all are.  shm is never in SIM, which has no memory that its machines share. */
 struct criterion_test_params world_cases(void);      /* everything */
 struct criterion_test_params world_cases_real(void); /* not SIM */
 struct criterion_test_params world_cases_threaded(
@@ -46,10 +46,10 @@ struct criterion_test_params world_cases_direct(
 struct criterion_test_params world_cases_direct_real(void);      /* the same, not SIM */
 struct criterion_test_params world_cases_owned(void);            /* OWNED_ONE */
 struct criterion_test_params world_cases_shared(void);           /* SHARED */
-struct criterion_test_params world_cases_files(void);            /* ipc, not SIM */
+struct criterion_test_params world_cases_files(void);            /* ipc and shm, not SIM */
 struct criterion_test_params world_cases_tcp(void);              /* tcp */
 struct criterion_test_params world_cases_tcp_real(void);         /* … not SIM */
-struct criterion_test_params world_cases_streams(void);          /* ipc and tcp */
+struct criterion_test_params world_cases_streams(void);          /* ipc, tcp, shm */
 struct criterion_test_params world_cases_streams_real(void);     /* … not SIM */
 struct criterion_test_params world_cases_streams_threaded(void); /* … OWNED_TWO, SHARED */
 

@@ -117,11 +117,35 @@ print_waiting(const struct machine *m)
            "break-even", cost->break_even_us);
 }
 
+static const char *
+why_no_shm(const struct machine *m)
+{
+    return m->engine_error != 0 ? why_no_engine(m) : spoke_strerror(m->shm_error);
+}
+
+static bool
+ipc_moves(const struct machine *m)
+{
+    return m->shm_error == 0 && (m->upgrade_wish == NULL || strcmp(m->upgrade_wish, "off") != 0);
+}
+
+static void
+print_shm(const struct machine *m)
+{
+    printf("\nShared memory\n  %-22s %s%s\n", "shm://",
+           m->shm_error == 0 ? "works" : "does not work: ", m->shm_error == 0 ? "" : why_no_shm(m));
+    printf("  %-22s %s\n", "ipc://",
+           ipc_moves(m)        ? "moves there between processes of one user that are spoke"
+           : m->shm_error == 0 ? "stays on its socket: SPOKE_UPGRADE is off"
+                               : "stays on its socket");
+}
+
 static void
 print_text(const struct machine *m)
 {
     print_kernel(m);
     print_uring(m);
+    print_shm(m);
     print_waiting(m);
     printf("\nAdvice\n");
     for (size_t i = 0; i < m->advice_count; i++)
@@ -251,7 +275,9 @@ print_json(const struct machine *m)
     put_machine(m);
     printf(",\n ");
     put_uring(m);
-    printf(",\n ");
+    printf(",\n \"shared_memory\": {\"works\": %s, ", boolean(m->shm_error == 0));
+    put_member("error", m->shm_error == 0 ? NULL : why_no_shm(m));
+    printf(", \"ipc_moves\": %s},\n ", boolean(ipc_moves(m)));
     put_waiting(m);
     printf(",\n \"advice\": [");
     for (size_t i = 0; i < m->advice_count; i++) {

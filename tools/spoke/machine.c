@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "tool.h"
@@ -231,6 +232,57 @@ examine_library(struct machine *m)
     m->works_masked = works_masked();
 }
 
+/* Why a connection ended before it was in shared memory. */
+static int
+on_shm_event(spoke_socket *s, const struct spoke_event *event, void *ctx)
+{
+    int *error = ctx;
+
+    (void)s;
+    if (event->type == SPOKE_EVENT_DETACHED)
+        *error = event->reason;
+    return 0;
+}
+
+static int
+try_shm(spoke_engine *e, spoke_socket *a, spoke_socket *b)
+{
+    struct timespec begin, now;
+    struct spoke_stats stats;
+    int error = 0, rc;
+    char url[64];
+
+    snprintf(url, sizeof url, "shm://@spoke-doctor-%d", (int)getpid());
+    if ((rc = spoke_socket_on_event(a, on_shm_event, &error)) != 0 ||
+        (rc = spoke_listen(a, url, NULL, 0)) != 0 || (rc = spoke_dial(b, url, NULL, 0)) != 0)
+        return rc;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do {
+        if ((rc = spoke_engine_poll(e, 10 * SPOKE_MS)) < 0 ||
+            (rc = spoke_socket_stats(a, &stats)) != 0)
+            return rc;
+        if (error != 0)
+            return error;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while (stats.pipes_shared == 0 && now.tv_sec - begin.tv_sec < 2);
+    return stats.pipes_shared > 0 ? 0 : SPOKE_ETIMEDOUT;
+}
+
+static void
+examine_shm(struct machine *m)
+{
+    spoke_socket *a, *b;
+    spoke_engine *e;
+
+    m->upgrade_wish = getenv("SPOKE_UPGRADE");
+    if ((m->shm_error = spoke_engine_open(&e, NULL)) != 0)
+        return;
+    if ((m->shm_error = spoke_socket_open(&a, SPOKE_PAIR, e)) == 0 &&
+        (m->shm_error = spoke_socket_open(&b, SPOKE_PAIR, e)) == 0)
+        m->shm_error = try_shm(e, a, b);
+    spoke_engine_close(e);
+}
+
 static void __attribute__((format(printf, 2, 3)))
 explain_wait(struct machine *m, const char *format, ...)
 {
@@ -431,6 +483,7 @@ machine_examine(struct machine *m)
     getrlimit(RLIMIT_NOFILE, &m->nofile);
     examine_uring(m);
     examine_library(m);
+    examine_shm(m);
     measure(&m->measured);
     examine_waiting(m);
     advise_on_uring(m);

@@ -47,6 +47,10 @@ struct machine {
     bool works_masked;        /* an engine opens with every feature masked, and uses none */
     const char *backend_wish; /* $SPOKE_BACKEND or NULL */
 
+    /* Shared memory, tried between two sockets of this process. */
+    int shm_error;            /* 0: it works */
+    const char *upgrade_wish; /* $SPOKE_UPGRADE or NULL */
+
     /* Limits. */
     struct rlimit memlock, nofile;
 

@@ -87,6 +87,10 @@ watcher_on_event(spoke_socket *s, const struct spoke_event *event, void *ctx)
             tell_failure(w, "lost the connection at", event);
         }
         break;
+    case SPOKE_EVENT_MOVED:
+        if (w->verbosity > 0)
+            tool_error("what is sent at %s goes through shared memory now", event->url);
+        break;
     case SPOKE_EVENT_DIAL_FAILED: tell_failure(w, "cannot connect to", event); break;
     case SPOKE_EVENT_ACCEPT_FAILED: tell_failure(w, "turned a connection away at", event); break;
     default: break;
