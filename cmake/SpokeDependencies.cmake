@@ -29,12 +29,25 @@ pkg_check_modules(ZEROMQ IMPORTED_TARGET libzmq)
 find_library(NNG_LIBRARY nng)
 find_path(NNG_INCLUDE_DIR nng/nng.h)
 mark_as_advanced(NNG_LIBRARY NNG_INCLUDE_DIR)
+find_package(iceoryx_binding_c CONFIG QUIET)
+find_program(IOX_ROUDI iox-roudi)
+mark_as_advanced(iceoryx_binding_c_DIR IOX_ROUDI)
 
-# One target name for each peer that is there: peer-nanomsg, peer-nng, peer-zeromq.
+# One target name for each peer that is there: peer-iceoryx, peer-nanomsg, peer-nng, peer-zeromq.
+add_library(peer-iceoryx INTERFACE)
 add_library(peer-nanomsg INTERFACE)
 add_library(peer-nng INTERFACE)
 add_library(peer-zeromq INTERFACE)
 set(SPOKE_PEERS)
+# Beside its library it needs its daemon, iox-roudi.
+if(iceoryx_binding_c_FOUND AND IOX_ROUDI)
+    # Only the library itself: its package also names the C++ library, which it brings along for
+    # running, while a C compiler alone has nothing to link it from.
+    target_link_libraries(peer-iceoryx INTERFACE $<TARGET_FILE:iceoryx_binding_c::iceoryx_binding_c>)
+    target_include_directories(peer-iceoryx SYSTEM INTERFACE
+        $<TARGET_PROPERTY:iceoryx_binding_c::iceoryx_binding_c,INTERFACE_INCLUDE_DIRECTORIES>)
+    list(APPEND SPOKE_PEERS iceoryx)
+endif()
 if(NANOMSG_FOUND)
     target_link_libraries(peer-nanomsg INTERFACE PkgConfig::NANOMSG)
     target_compile_definitions(peer-nanomsg INTERFACE SPOKE_HAVE_NANOMSG=1)

@@ -306,6 +306,7 @@ run_surveyor(struct sender *s, struct bench_histogram *h, uint64_t *verified)
     uint64_t until, last, now;
 
     bench_check_init(&c, o->size, s->link->pattern, false);
+    c.touches_all = o->touches_all;
     if (greet(s) != 0)
         return -1;
     for (until = bench_now_ns() + (uint64_t)(warm_up(o) * 1e9); bench_now_ns() < until;)
@@ -423,6 +424,7 @@ open_receivers(struct receivers *r)
         one->link = new_link(r->adapter, r->options, r->open > 0 ? r->all[0].link : NULL);
         bench_check_init(&one->check, r->options->size, one->link->pattern, true);
         one->check.joins_late = true;
+        one->check.touches_all = r->options->touches_all;
         if (r->adapter->open(one->link) != 0) {
             free(one->link);
             return -1;

@@ -29,7 +29,7 @@ bench_cpu_us(void)
 }
 
 uint64_t
-bench_private_bytes(void)
+bench_memory_bytes(bool with_shared)
 {
     FILE *f = fopen("/proc/self/smaps_rollup", "r");
     uint64_t total = 0;
@@ -40,7 +40,9 @@ bench_private_bytes(void)
         return 0;
     while (fgets(line, sizeof line, f) != NULL)
         if (sscanf(line, "Private_Clean: %lu", &kib) == 1 ||
-            sscanf(line, "Private_Dirty: %lu", &kib) == 1)
+            sscanf(line, "Private_Dirty: %lu", &kib) == 1 ||
+            (with_shared && (sscanf(line, "Shared_Clean: %lu", &kib) == 1 ||
+                             sscanf(line, "Shared_Dirty: %lu", &kib) == 1)))
             total += (uint64_t)kib * 1024U;
     fclose(f);
     return total;

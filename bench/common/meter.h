@@ -3,6 +3,7 @@
 #ifndef BENCH_METER_H
 #define BENCH_METER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Monotonic nanoseconds. */
@@ -11,9 +12,9 @@ uint64_t bench_now_ns(void);
 /* CPU time of this process so far, user and kernel together, all threads. */
 uint64_t bench_cpu_us(void);
 
-/* Memory that this process alone would give back if it ended: its private pages, in bytes.  0 if
- * unknown. */
-uint64_t bench_private_bytes(void);
+/* Memory that this process alone would give back if it ended: its private pages, in bytes; with
+ * what it shares with others, too.  0 if unknown. */
+uint64_t bench_memory_bytes(bool with_shared);
 
 /* One look at both clocks. */
 struct bench_meter {

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+/* Room for an address, also one of shm, which these calls do not know. */
 enum { BENCH_ADDRESS_MAX = 160 };
 
 /* Listen at `url` (ipc:///path or tcp://127.0.0.1:port) and write where it can be dialled to

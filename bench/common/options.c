@@ -12,23 +12,28 @@
 
 /* The order of the words is the order of the enums. */
 static const char *const role_names[] = {"server", "client", "both", NULL};
-static const char *const work_names[] = {"latency", "throughput", "connections", "pipes",
-                                         "fanout",  "pipeline",   "survey",      NULL};
-static const char *const transport_names[] = {"inproc", "ipc", "tcp", NULL};
+static const char *const work_names[] = {"latency",  "throughput", "connections", "pipes", "fanout",
+                                         "pipeline", "survey",     "loan",        NULL};
+static const char *const transport_names[] = {"inproc", "ipc", "tcp", "shm", NULL};
 static const char *const wait_names[] = {"block", "poll", "adaptive", NULL};
 static const char *const mode_names[] = {"owned", "shared", NULL};
+static const char *const touch_names[] = {"some", "all", NULL};
 static const char *const pattern_names[] = {"pair", "req", "bus", "star", NULL};
 
 static const char help[] =
-    "usage: bench-X --role server|client|both --transport inproc|ipc|tcp --address URL [options]\n"
+    "usage: bench-X --role server|client|both --transport inproc|ipc|tcp|shm --address URL "
+    "[options]\n"
     "Measures one thing in one process; `spoke bench` starts the pairs and compares them.\n\n"
-    "  --bench latency|throughput|connections|pipes|fanout|pipeline|survey   what to measure "
-    "(latency)\n"
+    "  --bench latency|throughput|connections|pipes|fanout|pipeline|survey|loan   what to "
+    "measure (latency)\n"
     "  --size BYTES        body of a message, 8 to 64 MiB (64)\n"
     "  --count N           messages to measure, or\n"
     "  --seconds S         how long to measure (1)\n"
     "  --wait block|poll|adaptive    how to wait (block)\n"
     "  --mode owned|shared           spoke only: whose thread is the engine (owned)\n"
+    "  --touch some|all    bytes of a body that are written and read: a few in most of them, or "
+    "all "
+    "in each (some)\n"
     "  --pattern pair|req            latency only (pair)\n"
     "  --pattern bus|star            fanout, spoke only: in place of PUB and SUB\n"
     "  --batch N           spoke only: messages per call, 1 to 1024 (1)\n"
@@ -122,6 +127,8 @@ set_option(struct bench_options *o, const char *name, const char *value)
         o->mode = (enum bench_mode)parse_word(name, value, mode_names);
     else if (strcmp(name, "pattern") == 0)
         o->pattern = (enum bench_pattern)parse_word(name, value, pattern_names);
+    else if (strcmp(name, "touch") == 0)
+        o->touches_all = parse_word(name, value, touch_names) == 1;
     else if (strcmp(name, "address") == 0)
         o->address = value;
     else if (strcmp(name, "size") == 0)
@@ -154,6 +161,7 @@ bench_options_parse(struct bench_options *o, int argc, char **argv)
         {"wait", required_argument, NULL, 0},
         {"mode", required_argument, NULL, 0},
         {"pattern", required_argument, NULL, 0},
+        {"touch", required_argument, NULL, 0},
         {"address", required_argument, NULL, 0},
         {"size", required_argument, NULL, 0},
         {"count", required_argument, NULL, 0},

@@ -15,9 +15,10 @@ enum bench_work {
     BENCH_PIPES,
     BENCH_FANOUT,
     BENCH_PIPELINE,
-    BENCH_SURVEY
+    BENCH_SURVEY,
+    BENCH_LOAN
 };
-enum bench_transport { BENCH_INPROC, BENCH_IPC, BENCH_TCP };
+enum bench_transport { BENCH_INPROC, BENCH_IPC, BENCH_TCP, BENCH_SHM };
 enum bench_wait { BENCH_BLOCK, BENCH_POLL, BENCH_ADAPTIVE };
 enum bench_mode { BENCH_OWNED, BENCH_SHARED };
 enum bench_pattern { BENCH_PAIR, BENCH_REQ, BENCH_BUS, BENCH_STAR };
@@ -29,10 +30,12 @@ struct bench_options {
     enum bench_wait wait;
     enum bench_mode mode;
     enum bench_pattern pattern;
-    const char *address; /* ipc:///path, tcp://127.0.0.1:port (0 = any) or inproc://name */
+    const char *address; /* ipc:///path, tcp://127.0.0.1:port (0 = any), shm:///path or
+                            inproc://name */
     size_t size;         /* body of one message, at least 8 bytes: it carries its number */
     uint64_t count;      /* messages to measure; 0 = for `seconds` */
     double seconds;
+    bool touches_all;  /* every byte of a body is written anew and read, not only some */
     unsigned batch;    /* messages per call where the library has batch calls; 1 = one at a time */
     size_t chunk_size; /* bytes per system call of the raw stream programs */
     unsigned connections;   /* BENCH_CONNECTIONS: idle ones; BENCH_PIPES: busy ones;

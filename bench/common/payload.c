@@ -62,6 +62,22 @@ bench_check_unexpected(struct bench_check *c, uint64_t word0)
     return 0;
 }
 
+void
+bench_check_touch(struct bench_check *c, const uint8_t *data, size_t len)
+{
+    uint64_t sums[4] = {0}, words[4];
+    size_t at = 0;
+
+    for (; at + sizeof words <= len; at += sizeof words) {
+        memcpy(words, data + at, sizeof words);
+        for (unsigned i = 0; i < 4; i++)
+            sums[i] += words[i];
+    }
+    for (; at < len; at++)
+        sums[0] += data[at];
+    c->sum += sums[0] + sums[1] + sums[2] + sums[3];
+}
+
 static int
 report_damage(struct bench_check *c, uint64_t number, size_t at)
 {

@@ -5,7 +5,10 @@
  * fixed pattern of its position; up to three of them (the second, the middle and the last whole
  * one) are also mixed with the number, so a stale, swapped or torn body shows.  The number is
  * checked in every message, the mixed words in every 16th, every byte in every 256th.  All programs
- * pay the same. */
+ * pay the same.
+ *
+ * Where memory is shared, bytes that nobody writes or reads would cost nothing: there every byte of
+ * every message is written and read (`touches_all`). */
 #ifndef BENCH_PAYLOAD_H
 #define BENCH_PAYLOAD_H
 
@@ -39,6 +42,8 @@ struct bench_check {
     uint64_t verified;      /* messages whose number was right */
     uint64_t errors;
     bool joins_late;            /* may miss greetings, the first ones and others */
+    bool touches_all;           /* read every byte, so that it has to be here */
+    uint64_t sum;               /* of what was read; no one looks at it */
     bool meters_cpu;            /* false for a thread that shares its process with the other side */
     enum bench_phase phase;     /* of the last message */
     struct bench_meter started; /* at the first message of BENCH_MEASURE */
@@ -111,6 +116,9 @@ bench_fill(void *body, const uint8_t *pattern, size_t size, uint64_t number, enu
 /* `size` and `pattern` as above; `meters_cpu` unless both sides live in one process. */
 void bench_check_init(struct bench_check *c, size_t size, const uint8_t *pattern, bool meters_cpu);
 
+/* Read `len` bytes, all of them. */
+void bench_check_touch(struct bench_check *c, const uint8_t *data, size_t len);
+
 /* The slow parts of bench_check_message: begin a phase or count an error; look at the mixed words
  * and the bytes. */
 int bench_check_unexpected(struct bench_check *c, uint64_t word0);
@@ -148,6 +156,8 @@ bench_check_message(struct bench_check *c, const void *body, size_t len)
         return bench_check_unexpected(c, 0);
     if (bench_check_word0(c, word0) != 0)
         return -1;
+    if (c->touches_all)
+        bench_check_touch(c, body, len);
     if (bench_check_is_sampled(bench_number(word0)))
         return bench_check_piece(c, bench_number(word0), body, 0, len);
     return 0;

@@ -301,6 +301,7 @@ init_side(struct side *s, const struct bench_adapter *a, const struct bench_opti
     s->link->pattern = bench_pattern_new(o->size);
     /* In a process that is both, the client's thread meters the CPU time of all. */
     bench_check_init(&s->check, o->size, s->link->pattern, o->role != BENCH_BOTH);
+    s->check.touches_all = o->touches_all;
 }
 
 static void
@@ -362,7 +363,7 @@ bench_program_main(int argc, char **argv, const struct bench_adapter *a)
 
     bench_options_parse(&o, argc, argv);
     bench_watchdog_start(o.watchdog_s);
-    if (o.work == BENCH_CONNECTIONS || o.work == BENCH_PIPES) {
+    if (o.work == BENCH_CONNECTIONS || o.work == BENCH_PIPES || o.work == BENCH_LOAN) {
         if (a->other != NULL)
             return a->other(&o);
         fprintf(stderr, "bench: %s does not do %s\n", a->name, bench_work_name(o.work));

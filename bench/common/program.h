@@ -91,6 +91,16 @@ bench_write_message(const struct bench_link *l, void *to, uint64_t number, enum 
     bench_fill((uint8_t *)to + l->topic_size, l->pattern, l->size, number, phase);
 }
 
+/* Write a body into memory that has held one of this link's before. */
+static inline void
+bench_renew_body(const struct bench_link *l, void *body, uint64_t number, enum bench_phase phase)
+{
+    if (l->options->touches_all)
+        bench_fill(body, l->pattern, l->size, number, phase);
+    else
+        bench_stamp(body, l->size, number, phase);
+}
+
 /* Check a whole message, as bench_check_message() does. */
 static inline int
 bench_read_message(const struct bench_link *l, struct bench_check *c, const void *m, size_t size)

@@ -117,7 +117,7 @@ raw_stream_send(struct bench_link *l, uint64_t first, enum bench_phase phase, un
     struct raw_stream *s = (struct raw_stream *)l;
 
     for (unsigned i = 0; i < count; i++) {
-        bench_stamp(s->out[s->current] + s->out_len + s->header_size, l->size, first + i, phase);
+        bench_renew_body(l, s->out[s->current] + s->out_len + s->header_size, first + i, phase);
         s->out_len += s->frame_size;
         if (s->out_len + s->frame_size > s->chunk_size && raw_stream_flush(l) != 0)
             return -1;
@@ -171,6 +171,8 @@ receive_large(struct raw_stream *s, struct bench_check *c)
     if (bench_check_word0(c, word0) != 0)
         return -1;
     number = bench_number(word0);
+    if (c->touches_all)
+        bench_check_touch(c, s->in + s->header_size, got - s->header_size);
     if (bench_check_is_sampled(number) &&
         bench_check_piece(c, number, s->in + s->header_size, 0, got - s->header_size) != 0)
         return -1;
@@ -179,6 +181,8 @@ receive_large(struct raw_stream *s, struct bench_check *c)
         ssize_t n = s->io->read_some(s, s->in, left < s->chunk_size ? left : s->chunk_size);
         if (n < 0)
             return -1;
+        if (c->touches_all)
+            bench_check_touch(c, s->in, (size_t)n);
         if (bench_check_is_sampled(number) &&
             bench_check_piece(c, number, s->in, got - s->header_size, (size_t)n) != 0)
             return -1;

@@ -166,7 +166,7 @@ new_message(struct zeromq_link *z, zmq_msg_t *m, uint64_t number, enum bench_pha
     }
     while ((body = bench_buffers_take(z->link.buffers)) == NULL)
         sched_yield();
-    bench_stamp(body, size, number, phase);
+    bench_renew_body(&z->link, body, number, phase);
     if (zmq_msg_init_data(m, body, size, bench_buffers_give, z->link.buffers) != 0)
         return complain("zmq_msg_init_data");
     return 0;

@@ -133,7 +133,7 @@ inproc_send(struct bench_link *l, uint64_t first, enum bench_phase phase, unsign
             publish(&r->tail, tail, spins);
             head = await(&r->head, head, spins);
         }
-        bench_stamp(r->memory + tail % r->slots * l->size, l->size, first + i, phase);
+        bench_renew_body(l, r->memory + tail % r->slots * l->size, first + i, phase);
         tail++;
     }
     publish(&r->tail, tail, spins);

@@ -10,7 +10,8 @@
  * arrive together and each pays more of the server's waking up.
  *
  * The server is spoke.  The client is plain sockets that speak the wire format, so that it can hold
- * many connections cheaply and is the same whatever is measured.  One thread each. */
+ * many connections cheaply and is the same whatever is measured; over shm it is REQ sockets on one
+ * owned engine, whatever the mode.  One thread each. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -32,6 +33,7 @@ enum {
     FRAME_MAX = 16 + 4096,
     SAMPLES_MAX = 4,
     HANDSHAKE_SIZE = 8,
+    FDS_SHM = 8, /* descriptors of a connection, at each end */
 };
 
 /* ---- server ---- */
@@ -39,7 +41,8 @@ enum {
 struct server {
     spoke_engine *engine;
     spoke_socket *socket;
-    uint64_t memory[SAMPLES_MAX]; /* private bytes, when the client asked */
+    bool is_shm;
+    uint64_t memory[SAMPLES_MAX]; /* bytes, when the client asked */
     unsigned samples;
     uint64_t requests; /* measured ones */
     uint64_t cpu_us;   /* spent on them */
@@ -56,7 +59,7 @@ note_request(struct server *s, const spoke_msg *m)
         memcpy(&word0, spoke_msg_body(m), 8);
     phase = (enum bench_phase)(word0 >> BENCH_PHASE_SHIFT);
     if (phase == BENCH_SAMPLE && s->samples < SAMPLES_MAX)
-        s->memory[s->samples++] = bench_private_bytes();
+        s->memory[s->samples++] = bench_memory_bytes(s->is_shm);
     if (phase == BENCH_MEASURE && s->requests++ == 0)
         s->cpu_us = bench_cpu_us();
     if (phase == BENCH_LAST)
@@ -88,7 +91,7 @@ static int
 run_server(const struct bench_options *o)
 {
     struct bench_link link = {.options = o, .side = BENCH_SERVER};
-    struct server s = {.samples = 0};
+    struct server s = {.is_shm = o->transport == BENCH_SHM};
     char actual[BENCH_ADDRESS_MAX];
     int rc = -1;
 
@@ -115,8 +118,10 @@ struct client {
     uint8_t *pattern;
     size_t header_size; /* of a frame, with the request id */
     size_t frame_size;
-    uint64_t next; /* number and id of the next request */
-    int *fds;
+    uint64_t next;          /* number and id of the next request */
+    int *fds;               /* plain sockets, or */
+    spoke_socket **sockets; /* over shm, on */
+    spoke_engine *engine;
     unsigned open; /* of them */
     uint8_t out[FRAME_MAX];
     uint8_t in[FRAME_MAX];
@@ -165,6 +170,107 @@ read_all(const struct client *c, int fd, uint8_t *p, size_t size)
     return 0;
 }
 
+static void
+put_be(uint8_t *p, uint64_t value, unsigned bytes)
+{
+    while (bytes-- > 0) {
+        p[bytes] = (uint8_t)value;
+        value >>= 8;
+    }
+}
+
+static int
+send_message(struct client *c, unsigned index)
+{
+    spoke_msg *m;
+    int rc = spoke_msg_new(&m, c->o->size);
+
+    if (rc != 0)
+        return spoke_bench_complain("spoke_msg_new", rc);
+    memcpy(spoke_msg_body(m), c->out + c->header_size, c->o->size);
+    if ((rc = spoke_send(c->sockets[index], m, 0)) == 0)
+        return 0;
+    spoke_msg_free(m);
+    return spoke_bench_complain("spoke_send", rc);
+}
+
+/* Ask on connection `index`. */
+static int
+send_request(struct client *c, unsigned index, enum bench_phase phase)
+{
+    size_t lead = c->header_size - 12;
+
+    c->out[0] = 1; /* ipc's leading byte; overwritten for tcp */
+    put_be(c->out + lead, c->o->size + 4, 8);
+    put_be(c->out + lead + 8, UINT64_C(0x80000000) | (c->next & 0x7fffffff), 4);
+    bench_fill(c->out + c->header_size, c->pattern, c->o->size, c->next, phase);
+    c->next++;
+    return c->sockets != NULL ? send_message(c, index)
+                              : write_all(c->fds[index], c->out, c->frame_size);
+}
+
+/* Receive on connection `index` the body that is in c->out. */
+static int
+receive_body(struct client *c, unsigned index)
+{
+    spoke_msg *m;
+    int rc = spoke_recv(c->sockets[index], &m, 0);
+    bool is_it;
+
+    if (rc != 0)
+        return spoke_bench_complain("spoke_recv", rc);
+    is_it = spoke_msg_size(m) == c->o->size &&
+            memcmp(spoke_msg_body(m), c->out + c->header_size, c->o->size) == 0;
+    spoke_msg_free(m);
+    if (is_it)
+        return 0;
+    errno = EBADMSG;
+    return complain("reply");
+}
+
+/* Read the answer to request `number`, which must be it in every byte. */
+static int
+read_reply(struct client *c, unsigned index, uint64_t number, enum bench_phase phase)
+{
+    uint32_t id;
+
+    put_be((uint8_t *)&id, UINT64_C(0x80000000) | (number & 0x7fffffff), 4);
+    bench_fill(c->out + c->header_size, c->pattern, c->o->size, number, phase);
+    if (c->sockets != NULL)
+        return receive_body(c, index);
+    if (read_all(c, c->fds[index], c->in, c->frame_size) != 0)
+        return -1;
+    if (memcmp(c->in + c->header_size - 4, &id, 4) == 0 &&
+        memcmp(c->in + c->header_size, c->out + c->header_size, c->o->size) == 0)
+        return 0;
+    errno = EBADMSG;
+    return complain("reply");
+}
+
+static int
+ask(struct client *c, unsigned index, enum bench_phase phase)
+{
+    uint64_t number = c->next;
+
+    return send_request(c, index, phase) == 0 ? read_reply(c, index, number, phase) : -1;
+}
+
+/* One more connection in shared memory, at work: its first request has been answered. */
+static int
+open_socket(struct client *c)
+{
+    struct bench_options o = *c->o;
+    spoke_socket *s;
+    int rc;
+
+    o.mode = BENCH_OWNED;
+    if (spoke_bench_open(&c->engine, &s, SPOKE_REQ, &o) != 0)
+        return -1;
+    c->sockets[c->open++] = s;
+    rc = spoke_dial(s, c->o->address, NULL, 0);
+    return rc == 0 ? ask(c, c->open - 1, BENCH_WARM) : spoke_bench_complain("spoke_dial", rc);
+}
+
 /* One more connection: connect, shake hands as a REQ. */
 static int
 open_connection(struct client *c)
@@ -189,68 +295,21 @@ static int
 open_connections(struct client *c, unsigned total)
 {
     while (c->open < total)
-        if (open_connection(c) != 0)
+        if ((c->sockets != NULL ? open_socket(c) : open_connection(c)) != 0)
             return -1;
     return 0;
 }
 
-static void
-put_be(uint8_t *p, uint64_t value, unsigned bytes)
-{
-    while (bytes-- > 0) {
-        p[bytes] = (uint8_t)value;
-        value >>= 8;
-    }
-}
-
+/* Round trips on connection `index` for `seconds`; those of the first quarter do not count. */
 static int
-send_request(struct client *c, int fd, enum bench_phase phase)
-{
-    size_t lead = c->header_size - 12;
-
-    c->out[0] = 1; /* ipc's leading byte; overwritten for tcp */
-    put_be(c->out + lead, c->o->size + 4, 8);
-    put_be(c->out + lead + 8, UINT64_C(0x80000000) | (c->next & 0x7fffffff), 4);
-    bench_fill(c->out + c->header_size, c->pattern, c->o->size, c->next, phase);
-    c->next++;
-    return write_all(fd, c->out, c->frame_size);
-}
-
-/* Read the answer to request `number`, which must be it in every byte. */
-static int
-read_reply(struct client *c, int fd, uint64_t number, enum bench_phase phase)
-{
-    uint32_t id;
-
-    if (read_all(c, fd, c->in, c->frame_size) != 0)
-        return -1;
-    put_be((uint8_t *)&id, UINT64_C(0x80000000) | (number & 0x7fffffff), 4);
-    bench_fill(c->out + c->header_size, c->pattern, c->o->size, number, phase);
-    if (memcmp(c->in + c->header_size - 4, &id, 4) == 0 &&
-        memcmp(c->in + c->header_size, c->out + c->header_size, c->o->size) == 0)
-        return 0;
-    errno = EBADMSG;
-    return complain("reply");
-}
-
-static int
-ask(struct client *c, int fd, enum bench_phase phase)
-{
-    uint64_t number = c->next;
-
-    return send_request(c, fd, phase) == 0 ? read_reply(c, fd, number, phase) : -1;
-}
-
-/* Round trips on `fd` for `seconds`; those of the first quarter do not count. */
-static int
-measure_round_trips(struct client *c, int fd, double seconds, struct bench_histogram *h)
+measure_round_trips(struct client *c, unsigned index, double seconds, struct bench_histogram *h)
 {
     uint64_t begin = bench_now_ns(), warm = begin + (uint64_t)(seconds * 0.25e9),
              until = begin + (uint64_t)(seconds * 1e9);
     uint64_t last = begin, now;
 
     do {
-        if (ask(c, fd, BENCH_MEASURE) != 0)
+        if (ask(c, index, BENCH_MEASURE) != 0)
             return -1;
         now = bench_now_ns();
         if (now >= warm)
@@ -263,8 +322,13 @@ measure_round_trips(struct client *c, int fd, double seconds, struct bench_histo
 static void
 close_connections(struct client *c, unsigned from)
 {
-    while (c->open > from)
-        close(c->fds[--c->open]);
+    while (c->open > from) {
+        c->open--;
+        if (c->sockets != NULL)
+            spoke_socket_close(c->sockets[c->open]);
+        else
+            close(c->fds[c->open]);
+    }
 }
 
 static int
@@ -275,14 +339,14 @@ run_connections(struct client *c, struct bench_histogram *one, struct bench_hist
 
     /* One round of everything first, so that what is allocated once is not blamed on the idle
      * connections. */
-    if (open_connections(c, 1) != 0 || measure_round_trips(c, c->fds[0], seconds, one) != 0 ||
-        ask(c, c->fds[0], BENCH_SAMPLE) != 0)
+    if (open_connections(c, 1) != 0 || measure_round_trips(c, 0, seconds, one) != 0 ||
+        ask(c, 0, BENCH_SAMPLE) != 0)
         return -1;
-    if (open_connections(c, total) != 0 || ask(c, c->fds[total / 2], BENCH_SAMPLE) != 0 ||
-        measure_round_trips(c, c->fds[total / 2], seconds, many) != 0)
+    if (open_connections(c, total) != 0 || ask(c, total / 2, BENCH_SAMPLE) != 0 ||
+        measure_round_trips(c, total / 2, seconds, many) != 0)
         return -1;
     close_connections(c, 1);
-    if (measure_round_trips(c, c->fds[0], seconds, one) != 0 || ask(c, c->fds[0], BENCH_LAST) != 0)
+    if (measure_round_trips(c, 0, seconds, one) != 0 || ask(c, 0, BENCH_LAST) != 0)
         return -1;
     printf("{\"bench\":\"connections\",\"impl\":\"spoke\",\"role\":\"client\",\"transport\":\"%s\","
            "\"mode\":\"%s\","
@@ -304,10 +368,10 @@ one_turn(struct client *c, unsigned first, unsigned count, enum bench_phase phas
     uint64_t number = c->next;
 
     for (unsigned i = 0; i < count; i++)
-        if (send_request(c, c->fds[(first + i) % open], phase) != 0)
+        if (send_request(c, (first + i) % open, phase) != 0)
             return -1;
     for (unsigned i = 0; i < count; i++)
-        if (read_reply(c, c->fds[(first + i) % open], number + i, phase) != 0)
+        if (read_reply(c, (first + i) % open, number + i, phase) != 0)
             return -1;
     return 0;
 }
@@ -333,7 +397,7 @@ run_pipes(struct client *c)
         messages += count;
     }
     until = bench_now_ns();
-    if (ask(c, c->fds[0], BENCH_LAST) != 0)
+    if (ask(c, 0, BENCH_LAST) != 0)
         return -1;
     printf("{\"bench\":\"pipes\",\"impl\":\"spoke\",\"role\":\"client\",\"transport\":\"%s\","
            "\"mode\":\"%s\","
@@ -359,12 +423,18 @@ run_client(const struct bench_options *o)
         return 2;
     }
     c.pattern = bench_pattern_new(o->size);
-    c.fds = calloc((size_t)o->connections + 1, sizeof *c.fds);
+    if (o->transport == BENCH_SHM)
+        c.sockets = calloc((size_t)o->connections + 1, sizeof(spoke_socket *));
+    else
+        c.fds = calloc((size_t)o->connections + 1, sizeof *c.fds);
     bench_histogram_init(&one);
     bench_histogram_init(&many);
-    if (c.fds != NULL)
+    if (c.fds != NULL || c.sockets != NULL)
         rc = o->work == BENCH_PIPES ? run_pipes(&c) : run_connections(&c, &one, &many);
     close_connections(&c, 0);
+    if (c.engine != NULL)
+        spoke_engine_close(c.engine);
+    free(c.sockets);
     free(c.fds);
     free(c.pattern);
     return rc == 0 ? 0 : 1;
@@ -373,17 +443,18 @@ run_client(const struct bench_options *o)
 int
 spoke_bench_connections(const struct bench_options *o)
 {
+    rlim_t each = o->transport == BENCH_SHM ? FDS_SHM : 1;
     struct rlimit files;
 
     if (o->transport == BENCH_INPROC) {
-        fputs("bench: connections and pipes need two processes: ipc or tcp\n", stderr);
+        fputs("bench: connections and pipes need two processes: ipc, tcp or shm\n", stderr);
         return 2;
     }
-    /* One descriptor per connection and a few more. */
+    /* One descriptor per connection, or several, and a few more. */
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
-        if (files.rlim_max < (rlim_t)o->connections + 64) {
+        if (files.rlim_max < o->connections * each + 64) {
             fprintf(stderr,
                     "bench: %u connections need a limit of descriptors (ulimit -Hn) above %ju\n",
                     o->connections, (uintmax_t)files.rlim_max);

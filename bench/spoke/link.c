@@ -8,7 +8,12 @@
 #include "../common/program.h"
 
 /* Messages that may wait on each side, as many as the peers are given. */
-enum { QUEUE_LENGTH = 4096 };
+enum {
+    QUEUE_LENGTH = 4096,
+    QUEUE_LENGTH_MIN = 8,
+    QUEUE_BYTES = 64 << 20, /* of bodies in shared memory: a quarter of the segment's limit */
+    LOAN_MIN = 4096,        /* "lend-least": smaller bodies are copied anyway */
+};
 
 int
 spoke_bench_complain(const char *call, int rc)
@@ -40,6 +45,22 @@ subscribe(spoke_socket *s, unsigned count)
     return rc;
 }
 
+bool
+spoke_bench_loans(const struct bench_options *o)
+{
+    return o->transport == BENCH_SHM && o->size >= LOAN_MIN;
+}
+
+static int
+queue_length(const struct bench_options *o)
+{
+    size_t length = QUEUE_BYTES / o->size;
+
+    if (!spoke_bench_loans(o) || length > QUEUE_LENGTH)
+        return QUEUE_LENGTH;
+    return length > QUEUE_LENGTH_MIN ? (int)length : QUEUE_LENGTH_MIN;
+}
+
 static int
 set_options(spoke_socket *s, const struct bench_options *o)
 {
@@ -48,9 +69,9 @@ set_options(spoke_socket *s, const struct bench_options *o)
     if (o->mode == BENCH_SHARED)
         rc = spoke_socket_set_duration(s, SPOKE_OPT_BUSY_POLL, busy_poll_ns(o));
     if (rc == 0)
-        rc = spoke_socket_set_int(s, SPOKE_OPT_SEND_QUEUE, QUEUE_LENGTH);
+        rc = spoke_socket_set_int(s, SPOKE_OPT_SEND_QUEUE, queue_length(o));
     if (rc == 0)
-        rc = spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, QUEUE_LENGTH);
+        rc = spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, queue_length(o));
     if (rc == 0)
         rc = spoke_socket_set_size(s, SPOKE_OPT_MAX_RECV_SIZE, 0);
     if (rc == 0 && o->work == BENCH_FANOUT && o->pattern == BENCH_PAIR && o->role == BENCH_CLIENT)

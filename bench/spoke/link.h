@@ -23,7 +23,13 @@ int spoke_bench_listen(spoke_socket *socket, const struct bench_options *o, char
 /* Close both; `engine` may be NULL. */
 void spoke_bench_close(spoke_engine *engine, spoke_socket *socket);
 
+/* Whether bodies are written where the receiver reads them: over shm, and large enough. */
+bool spoke_bench_loans(const struct bench_options *o);
+
 /* The works connections and pipes: exit status. */
 int spoke_bench_connections(const struct bench_options *o);
+
+/* The work loan: exit status. */
+int spoke_bench_loan(const struct bench_options *o);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Adapter for spoke itself, through its public headers only: PAIR (or REQ and REP, PUB and SUB,
  * BUS, STAR, PUSH and PULL, SURVEYOR and RESPONDENT) sockets on an owned or the shared engine, one
- * message per call or batches.  Small bodies are written into the message, large ones are lent. */
+ * message per call or batches.  Small bodies are written into the message, large ones are lent, or
+ * written where shared memory is. */
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -64,7 +65,7 @@ spoke_link_open(struct bench_link *l)
         p->engine = ((struct spoke_link *)l->sibling)->engine;
     if (spoke_bench_open(&p->engine, &p->socket, socket_pattern(l), l->options) != 0)
         return -1;
-    if (l->size >= BENCH_LEND_MIN)
+    if (l->size >= BENCH_LEND_MIN && l->options->transport != BENCH_SHM)
         l->buffers = bench_buffers_new(l->size, l->pattern);
     return connect_sides(p);
 }
@@ -92,8 +93,13 @@ new_message(struct spoke_link *p, spoke_msg **m, uint64_t number, enum bench_pha
     int rc;
 
     if (p->link.buffers == NULL) {
-        if ((rc = spoke_msg_new(m, bench_message_size(&p->link))) != 0)
-            return spoke_bench_complain("spoke_msg_new", rc);
+        size = bench_message_size(&p->link);
+        if (spoke_bench_loans(p->link.options))
+            rc = spoke_loan(p->socket, size, m);
+        else
+            rc = spoke_msg_new(m, size);
+        if (rc != 0)
+            return spoke_bench_complain("a new message", rc);
         bench_write_message(&p->link, spoke_msg_body(*m), number, phase);
         return 0;
     }
@@ -104,7 +110,7 @@ new_message(struct spoke_link *p, spoke_msg **m, uint64_t number, enum bench_pha
         else if ((rc = spoke_engine_poll(p->engine, SPOKE_MS)) < 0)
             return spoke_bench_complain("spoke_engine_poll", rc);
     }
-    bench_stamp(body, size, number, phase);
+    bench_renew_body(&p->link, body, number, phase);
     rc = spoke_msg_wrap(m, body, size, give_body, p->link.buffers);
     return rc == 0 ? 0 : spoke_bench_complain("spoke_msg_wrap", rc);
 }
@@ -140,7 +146,7 @@ batch_size(const struct spoke_link *p)
 {
     unsigned batch = p->link.options->batch;
 
-    return p->link.buffers != NULL && batch > LENT_BATCH_MAX ? LENT_BATCH_MAX : batch;
+    return p->link.size >= BENCH_LEND_MIN && batch > LENT_BATCH_MAX ? LENT_BATCH_MAX : batch;
 }
 
 static int
@@ -227,6 +233,12 @@ spoke_link_wait_input(struct bench_link *l, int fd, int ms)
     return 0;
 }
 
+static int
+other_work(const struct bench_options *o)
+{
+    return o->work == BENCH_LOAN ? spoke_bench_loan(o) : spoke_bench_connections(o);
+}
+
 static const struct bench_adapter spoke_adapter = {
     .name = "spoke",
     .link_size = sizeof(struct spoke_link),
@@ -236,7 +248,7 @@ static const struct bench_adapter spoke_adapter = {
     .receive = spoke_link_receive,
     .echo = spoke_link_echo,
     .wait_input = spoke_link_wait_input,
-    .other = spoke_bench_connections,
+    .other = other_work,
 };
 
 int

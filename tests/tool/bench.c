@@ -3,12 +3,15 @@
  * result. */
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -115,10 +118,24 @@ read_value(struct json *j, char value[VALUE_MAX])
     value[n] = '\0';
 }
 
-static const char *const keys[] = {
-    "bench",          "impl", "transport", "mode", "wait", "size", "metric",         "unit",
-    "median",         "min",  "max",       "p50",  "p99",  "p999", "cpu_us_per_msg", "ratio_raw",
-    "ratio_best_peer"};
+static const char *const keys[] = {"bench",
+                                   "impl",
+                                   "transport",
+                                   "mode",
+                                   "wait",
+                                   "size",
+                                   "metric",
+                                   "unit",
+                                   "median",
+                                   "min",
+                                   "max",
+                                   "p50",
+                                   "p99",
+                                   "p999",
+                                   "cpu_us_per_msg",
+                                   "ratio_raw",
+                                   "ratio_best_peer",
+                                   "ratio_beside"};
 enum {
     KEYS = sizeof keys / sizeof *keys,
     KEY_IMPL = 1,
@@ -174,6 +191,27 @@ read_rows(const char *text, int *raw, int *spoke)
     return j.ok && *j.p == '\0';
 }
 
+/* How often these words are there. */
+static int
+count_words(const char *text, const char *words)
+{
+    int n = 0;
+
+    for (const char *p = text; (p = strstr(p, words)) != NULL; p++)
+        n++;
+    return n;
+}
+
+/* Rows with this beginning. */
+static int
+count_rows(const char *text, const char *bench)
+{
+    char begin[64];
+
+    snprintf(begin, sizeof begin, "{\"bench\":\"%s\",", bench);
+    return count_words(text, begin);
+}
+
 /* ---- tests ---- */
 
 Test(bench, round_trips_are_written_as_json, .timeout = 60)
@@ -182,13 +220,15 @@ Test(bench, round_trips_are_written_as_json, .timeout = 60)
     int raw, spoke;
 
     need_programs(dir);
-    cr_assert_eq(run(output,
-                     SPOKE_TOOL " bench latency --transport ipc,tcp,inproc --wait block --pairs 1 "
-                                "--seconds 0.1 --json -"),
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench latency --transport ipc,tcp,inproc,shm --wait block --pairs 1 "
+                     "--seconds 0.1 --json -"),
                  0, "%s", output);
     cr_assert(read_rows(output, &raw, &spoke), "%s", output);
-    cr_assert_eq(raw, 3);
-    cr_assert_eq(spoke, 6);
+    cr_assert_eq(raw, 4);
+    cr_assert_eq(spoke, 8);
+    cr_assert_eq(count_words(output, "\"impl\":\"spoke-sockets\",\"transport\":\"ipc\""), 4,
+                 "beside ipc and beside shm: %s", output);
 }
 
 Test(bench, streams_are_written_as_json, .timeout = 60)
@@ -198,25 +238,14 @@ Test(bench, streams_are_written_as_json, .timeout = 60)
 
     need_programs(dir);
     cr_assert_eq(run(output, SPOKE_TOOL
-                     " bench throughput --transport ipc,inproc --wait adaptive --size 64,64K "
+                     " bench throughput --transport ipc,inproc,shm --wait adaptive --size 64,64K "
                      "--pairs 1 --seconds 0.1 --json -"),
                  0, "%s", output);
     cr_assert(read_rows(output, &raw, &spoke), "%s", output);
-    cr_assert_eq(raw, 4);
-    cr_assert_eq(spoke, 10); /* 64 B: owned, owned in batches, shared; 64 KiB: owned, shared */
-}
-
-/* Rows with this beginning. */
-static int
-count_rows(const char *text, const char *bench)
-{
-    char begin[64];
-    int n = 0;
-
-    snprintf(begin, sizeof begin, "{\"bench\":\"%s\",", bench);
-    for (const char *p = text; (p = strstr(p, begin)) != NULL; p++)
-        n++;
-    return n;
+    cr_assert_eq(raw, 6);
+    cr_assert_eq(spoke, 15); /* 64 B: owned, owned in batches, shared; 64 KiB: owned, shared */
+    cr_assert_eq(count_words(output, "\"impl\":\"spoke-sockets\",\"transport\":\"ipc\""), 10,
+                 "beside ipc and beside shm: %s", output);
 }
 
 Test(bench, fan_out_is_measured_for_each_number_of_subscribers, .timeout = 100)
@@ -224,15 +253,16 @@ Test(bench, fan_out_is_measured_for_each_number_of_subscribers, .timeout = 100)
     char dir[4096];
 
     need_programs(dir);
-    cr_assert_eq(run(output, SPOKE_TOOL
-                     " bench fanout --transport inproc,ipc,tcp --wait block --subscribers 1,100 "
-                     "--pairs 1 --seconds 0.1 --json -"),
-                 0, "%s", output);
-    /* ipc and tcp; owned and shared, and owned in batches. */
-    cr_assert_eq(count_rows(output, "fanout-1"), 4, "%s", output);
-    cr_assert_eq(count_rows(output, "fanout-1-batch"), 2, "%s", output);
-    cr_assert_eq(count_rows(output, "fanout-100"), 4, "%s", output);
-    cr_assert_eq(count_rows(output, "fanout-100-batch"), 2, "%s", output);
+    cr_assert_eq(
+        run(output, SPOKE_TOOL
+            " bench fanout --transport inproc,ipc,tcp,shm --wait block --subscribers 1,100 "
+            "--pairs 1 --seconds 0.1 --json -"),
+        0, "%s", output);
+    /* ipc and shm, each beside plain sockets, and tcp; owned and shared, and owned in batches. */
+    cr_assert_eq(count_rows(output, "fanout-1"), 10, "%s", output);
+    cr_assert_eq(count_rows(output, "fanout-1-batch"), 5, "%s", output);
+    cr_assert_eq(count_rows(output, "fanout-100"), 10, "%s", output);
+    cr_assert_eq(count_rows(output, "fanout-100-batch"), 5, "%s", output);
     cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
 }
 
@@ -245,8 +275,8 @@ Test(bench, pipelines_are_measured_with_small_and_lent_bodies, .timeout = 60)
                      " bench pipeline --transport ipc --wait adaptive --size 64,64K --pairs 1 "
                      "--seconds 0.1 --json -"),
                  0, "%s", output);
-    cr_assert_eq(count_rows(output, "pipeline"), 4, "%s", output);
-    cr_assert_eq(count_rows(output, "pipeline-batch"), 1, "%s", output);
+    cr_assert_eq(count_rows(output, "pipeline"), 8, "%s", output);
+    cr_assert_eq(count_rows(output, "pipeline-batch"), 2, "%s", output);
     cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
 }
 
@@ -259,11 +289,11 @@ Test(bench, bus_and_star_are_measured, .timeout = 100)
                      " bench bus --transport inproc,ipc,tcp --wait block --pairs 1 --seconds 0.1 "
                      "--peers --json -"),
                  0, "%s", output);
-    /* ipc and tcp; owned and shared, and owned in batches. */
-    cr_assert_eq(count_rows(output, "bus-10"), 4, "%s", output);
-    cr_assert_eq(count_rows(output, "bus-10-batch"), 2, "%s", output);
-    cr_assert_eq(count_rows(output, "star-10"), 4, "%s", output);
-    cr_assert_eq(count_rows(output, "star-10-batch"), 2, "%s", output);
+    /* ipc, also by plain sockets, and tcp; owned and shared, and owned in batches. */
+    cr_assert_eq(count_rows(output, "bus-10"), 6, "%s", output);
+    cr_assert_eq(count_rows(output, "bus-10-batch"), 3, "%s", output);
+    cr_assert_eq(count_rows(output, "star-10"), 6, "%s", output);
+    cr_assert_eq(count_rows(output, "star-10-batch"), 3, "%s", output);
     cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
 }
 
@@ -275,7 +305,7 @@ Test(bench, surveys_are_measured_in_every_mode_and_wait, .timeout = 100)
     cr_assert_eq(run(output, SPOKE_TOOL
                      " bench survey --transport ipc,tcp --pairs 1 --seconds 0.1 --json -"),
                  0, "%s", output);
-    cr_assert_eq(count_rows(output, "survey-10"), 12, "%s", output);
+    cr_assert_eq(count_rows(output, "survey-10"), 18, "%s", output);
     cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
 }
 
@@ -353,18 +383,18 @@ Test(bench, other_libraries_have_the_patterns_too, .timeout = 100)
                      " bench pipeline --transport ipc --wait block --mode shared --pairs 1 "
                      "--size 64 --seconds 0.1 --peers --json -"),
                  0, "%s", output);
-    cr_assert_eq(count_rows(output, "pipeline"), 1 + peers + has_stand_in, "%s", output);
+    cr_assert_eq(count_rows(output, "pipeline"), 2 + peers + has_stand_in, "%s", output);
     cr_assert_eq(run(output, SPOKE_TOOL
                      " bench survey --transport ipc --wait block --mode shared --pairs 1 "
                      "--size 64 --seconds 0.1 --peers --json -"),
                  0, "%s", output);
-    cr_assert_eq(count_rows(output, "survey-10"), 1 + peers - has_zeromq + has_stand_in, "%s",
+    cr_assert_eq(count_rows(output, "survey-10"), 2 + peers - has_zeromq + has_stand_in, "%s",
                  output);
     cr_assert_eq(run(output, SPOKE_TOOL
                      " bench fanout --transport ipc --wait block --mode shared --pairs 1 "
                      "--subscribers 10 --size 64,64K --seconds 0.1 --peers --json -"),
                  0, "%s", output);
-    cr_assert_eq(count_rows(output, "fanout-10"), 2 * (1 + with_pub), "%s", output);
+    cr_assert_eq(count_rows(output, "fanout-10"), 2 * (2 + with_pub), "%s", output);
 }
 
 /* No pattern may be slower than the best of them: that is judged at three sizes. */
@@ -408,6 +438,58 @@ Test(bench, the_page_is_one_file_with_drawings_and_no_scripts, .timeout = 60)
     cr_assert_null(strstr(output, "nan"));
 }
 
+/* By which way a message goes: nothing moves into shared memory where it must not, everything does
+ * where it should. */
+Test(bench, plain_sockets_are_judged_and_what_has_moved_is_shown, .timeout = 60)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output,
+                     "SPOKE_UPGRADE=off " SPOKE_TOOL
+                     " bench latency --transport ipc,shm --wait block --mode owned --pairs 1 "
+                     "--seconds 0.1"),
+                 0, "%s", output);
+    cr_assert_not_null(strstr(output, "  spoke owned "), "%s", output);
+    cr_assert_not_null(strstr(output, "  spoke-sockets owned "), "%s", output);
+    cr_assert_eq(count_words(output, "  P1   "), 1, "%s", output);
+    cr_assert_eq(count_words(output, "  P6   "), 1, "%s", output);
+    cr_assert_eq(count_words(output, "  P20  "), 1, "%s", output);
+}
+
+/* Memory that is lent must not be sent before it is written, nor taken back while it is read: every
+ * message is checked. */
+Test(bench, loans_are_measured_beside_small_ones, .timeout = 60)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench loan --transport ipc,shm --wait poll --pairs 1 --seconds 0.2 --json - "
+                     "2>&1"),
+                 0, "%s", output);
+    /* owned and shared, each with 1 MiB and 64 bytes. */
+    cr_assert_eq(count_rows(output, "loan"), 4, "%s", output);
+    cr_assert_eq(count_words(output, "\"size\":64,"), 2, "%s", output);
+    cr_assert_eq(count_words(output, "\"ratio_beside\":null"), 2, "%s", output);
+    cr_assert_eq(count_words(output, "  P7   "), 1, "owned only: %s", output);
+}
+
+/* One drawing for each waiting policy. */
+Test(bench, the_page_shows_from_which_size_shared_memory_pays, .timeout = 60)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench latency --transport shm --wait block,poll --mode owned --size 64,64K "
+                     "--pairs 1 --seconds 0.1 --html -"),
+                 0);
+    cr_assert_eq(count_words(output, "round trip, block: cost of a message"), 1, "%s", output);
+    cr_assert_eq(count_words(output, "round trip, poll: cost of a message"), 1, "%s", output);
+    cr_assert_null(strstr(output, "nan"));
+}
+
 Test(bench, growth_is_measured_with_few_connections_too, .timeout = 100)
 {
     char dir[4096];
@@ -422,6 +504,22 @@ Test(bench, growth_is_measured_with_few_connections_too, .timeout = 100)
     cr_assert_not_null(strstr(output, "cpu_growth"));
     cr_assert_not_null(strstr(output, "  P15  "), "%s", output);
     cr_assert_not_null(strstr(output, "  P19  "), "%s", output);
+}
+
+/* Their memory is in pages that two processes share, and counts. */
+Test(bench, growth_is_measured_in_shared_memory, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench connections --transport shm --mode owned --connections 50 --pairs 1 "
+                     "--seconds 0.1 --json -"),
+                 0, "%s", output);
+    cr_assert_eq(count_rows(output, "connections"), 4, "%s", output);
+    cr_assert_eq(count_rows(output, "pipes-1000"), 1, "%s", output);
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+    cr_assert_null(strstr(output, "\"median\":0,"), "%s", output);
 }
 
 Test(bench, subscriptions_cost_both_sides_something, .timeout = 100)
@@ -479,7 +577,7 @@ Test(bench, refuses_what_it_does_not_know, .timeout = 20)
     cr_assert_not_null(strstr(output, "speed"));
     cr_assert_eq(run(output, SPOKE_TOOL " bench --transport ipc,udp 2>&1"), 1);
     cr_assert_not_null(
-        strstr(output, "takes inproc, ipc and tcp, with commas in between, not \"udp\""), "%s",
+        strstr(output, "takes inproc, ipc, tcp and shm, with commas in between, not \"udp\""), "%s",
         output);
     cr_assert_eq(run(output, SPOKE_TOOL " bench fanout --subscribers 7 2>&1"), 1);
     cr_assert_eq(run(output, SPOKE_TOOL " bench --size 7 2>&1"), 1);
@@ -572,10 +670,200 @@ Test(bench, an_interrupt_leaves_no_process_and_no_file, .timeout = 60)
     cr_assert(kill(child, 0) != 0 && errno == ESRCH, "%d still runs", (int)child);
 }
 
+/* ---- servers that are run by hand ---- */
+
+/* Read until a line begins with "READY"; its rest. */
+static bool
+read_ready(FILE *f, char *line, size_t size)
+{
+    while (fgets(line, (int)size, f) != NULL)
+        if (strncmp(line, "READY ", 6) == 0)
+            return true;
+    return false;
+}
+
+/* Start a benchmark program as a server and wait until it is ready: what it says after READY is in
+ * `address`. */
+static FILE *
+start_server(const char *command, pid_t *pid, char *address, size_t size)
+{
+    char line[256], whole[6000];
+    FILE *f;
+
+    snprintf(whole, sizeof whole, "echo $$; exec %s", command);
+    f = popen(whole, "re");
+    cr_assert_not_null(f);
+    cr_assert_not_null(fgets(line, sizeof line, f));
+    *pid = (pid_t)strtol(line, NULL, 10);
+    cr_assert_gt(*pid, 0);
+    cr_assert(read_ready(f, line, sizeof line), "%s", command);
+    line[strcspn(line, "\n")] = '\0';
+    snprintf(address, size, "%s", line + strlen("READY "));
+    return f;
+}
+
+/* Whether a process has our rings in its memory. */
+static bool
+has_rings(pid_t pid)
+{
+    char path[64], line[512];
+    bool found = false;
+    FILE *f;
+
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    f = fopen(path, "re");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        found |= strstr(line, "memfd:spoke-ring") != NULL;
+    if (f != NULL)
+        fclose(f);
+    return found;
+}
+
+/* Read to the end; the exit status. */
+static int
+end_of(FILE *f)
+{
+    while (fgetc(f) != EOF)
+        continue;
+    return pclose(f);
+}
+
+/* A child that is not reaped here. */
+static bool
+has_ended(pid_t child)
+{
+    siginfo_t info = {0};
+
+    return waitid(P_PID, (id_t)child, &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
+           info.si_pid == child;
+}
+
+/* Run a client beside a server; whether their messages went through shared memory. */
+static bool
+goes_through_memory(const char *dir, const char *transport, const char *upgrade)
+{
+    char command[5000], address[256], path[64];
+    FILE *server, *client;
+    bool found = false;
+    pid_t pid;
+
+    snprintf(path, sizeof path, "/tmp/spoke-way-%d", (int)getpid());
+    snprintf(command, sizeof command,
+             "env SPOKE_UPGRADE=%s %s/bench-spoke --role server --transport %s --address %s://%s "
+             "--watchdog 60",
+             upgrade, dir, transport, transport, path);
+    server = start_server(command, &pid, address, sizeof address);
+    snprintf(command, sizeof command,
+             "SPOKE_UPGRADE=%s %s/bench-spoke --role client --transport %s --address %s "
+             "--seconds 0.5 --watchdog 60",
+             upgrade, dir, transport, address);
+    client = popen(command, "re");
+    cr_assert_not_null(client);
+    /* The client ends first; until then the server is there to be looked at. */
+    while (!found && !has_ended(pid)) {
+        found = has_rings(pid);
+        nap_ms(5);
+    }
+    cr_assert_eq(end_of(client), 0);
+    cr_assert_eq(end_of(server), 0);
+    return found;
+}
+
+Test(bench, ipc_moves_into_shared_memory_only_if_it_may, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert(goes_through_memory(dir, "shm", "off"));
+    cr_assert(goes_through_memory(dir, "ipc", "on"));
+    cr_assert(!goes_through_memory(dir, "ipc", "off"));
+}
+
+/* What the environment of the tool says does not decide what is measured. */
+Test(bench, both_ways_of_ipc_are_asked_for, .timeout = 60)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, "d=$(mktemp -d) && printf '#!/bin/sh\necho way: $SPOKE_UPGRADE >&2\n"
+                             "exit 9\n' >$d/bench-spoke && chmod +x $d/bench-spoke && "
+                             "SPOKE_UPGRADE=neither SPOKE_BENCH_DIR=$d " SPOKE_TOOL
+                             " bench latency --transport ipc,shm --wait block --mode owned "
+                             "--pairs 1 --seconds 0.1 2>&1; rc=$?; rm -r $d; exit $rc"),
+                 3, "%s", output);
+    cr_assert_eq(count_words(output, "way: on"), 1, "ipc: %s", output);
+    cr_assert_eq(count_words(output, "way: off"), 2, "ipc, and beside shm: %s", output);
+    cr_assert_eq(count_words(output, "way: neither"), 1, "shm: %s", output);
+}
+
+/* ---- a daemon ---- */
+
+/* The daemon of a server that was killed. */
+static bool
+daemon_is_gone(const char *name)
+{
+    char path[128];
+
+    snprintf(path, sizeof path, "/tmp/%s-server", name);
+    return access(path, F_OK) != 0 && access("/dev/shm/iceoryx_mgmt", F_OK) != 0 &&
+           access("/tmp/roudi", F_OK) != 0;
+}
+
+/* iceoryx has one daemon per machine, which the benchmark starts and ends, whatever happens to it.
+ */
+Test(bench, iceoryx_leaves_no_daemon_and_no_file, .timeout = 120)
+{
+    char dir[4096], path[4200], command[4400], line[256], name[64];
+    FILE *f;
+    pid_t pid;
+
+    need_programs(dir);
+    snprintf(path, sizeof path, "%s/bench-peer-iceoryx", dir);
+    if (access(path, X_OK) != 0)
+        cr_skip_test("%s is not built", path);
+    if (access("/tmp/roudi", F_OK) == 0)
+        cr_skip_test("somebody else's iox-roudi runs, and a machine has one");
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench latency --transport shm --wait block,poll --mode owned --pairs 1 "
+                     "--seconds 0.1 --peers --json - 2>&1"),
+                 0, "%s", output);
+    cr_assert_eq(count_words(output, "\"impl\":\"iceoryx\""), 2, "%s", output);
+    cr_assert_not_null(strstr(output, "x iceoryx (at most 0.25)"), "%s", output);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench throughput --transport shm --wait block --mode owned --pairs 1 "
+                     "--size 64,1M --seconds 0.1 --peers --json - 2>&1"),
+                 0, "%s", output);
+    cr_assert_eq(count_words(output, "\"impl\":\"iceoryx\""), 2, "%s", output);
+    cr_assert_not_null(strstr(output, "  P11  "), "%s", output);
+
+    snprintf(name, sizeof name, "spoke-iceoryx-%d", (int)getpid());
+    snprintf(command, sizeof command,
+             "%s --role server --transport shm --address %s --watchdog 60 2>/dev/null", path, name);
+    f = start_server(command, &pid, line, sizeof line);
+    cr_assert(!daemon_is_gone(name));
+    cr_assert_eq(kill(pid, SIGKILL), 0);
+    for (int i = 0; i < 3000 && !daemon_is_gone(name); i++)
+        nap_ms(10);
+    cr_assert(daemon_is_gone(name));
+    pclose(f);
+}
+
 /* ---- a wrong byte ---- */
 
-/* Connect to a raw server and send one 64-byte message for it, in which byte `damage` is flipped.
- */
+/* The first message of 64 bytes that a server expects, in which byte `damage` is flipped. */
+static void
+make_damaged(uint8_t body[64], size_t damage)
+{
+    /* The pattern of bench/common/payload.h, number 0, phase 1. */
+    for (uint64_t i = 0; i < 8; i++) {
+        uint64_t word = i == 0 ? UINT64_C(1) << 56 : (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+        memcpy(body + i * 8, &word, 8);
+    }
+    if (damage < 64)
+        body[damage] ^= 1;
+}
+
+/* Connect to a raw server and send one such message. */
 static void
 send_damaged(const char *path, size_t damage)
 {
@@ -583,13 +871,7 @@ send_damaged(const char *path, size_t damage)
     uint8_t frame[9 + 64] = {0};
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-    for (uint64_t i = 0; i < 8;
-         i++) { /* the pattern of bench/common/payload.h, number 0, phase 1 */
-        uint64_t word = i == 0 ? UINT64_C(1) << 56 : (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
-        memcpy(frame + 9 + i * 8, &word, 8);
-    }
-    if (damage < 64)
-        frame[9 + damage] ^= 1;
+    make_damaged(frame + 9, damage);
     strncpy(a.sun_path, path, sizeof a.sun_path - 1);
     cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
     cr_assert_eq(write(fd, frame, sizeof frame), (ssize_t)sizeof frame);
@@ -638,4 +920,44 @@ Test(bench, a_wrong_byte_fails_the_run, .timeout = 60)
     need_programs(dir);
     for (size_t damage = 0; damage <= 64; damage += 8)
         serve_damaged(dir, damage);
+}
+
+/* The ring to a server of bench-raw-shm, and its first slot, as bench/raw/shm.c lays them out. */
+enum { FIRST_SLOT = 3 * 64 + 128, SLOT_HEADER = 8 };
+
+/* Write a message for a raw server into its memory, byte `damage` of 64 flipped. */
+static void
+store_damaged(const char *path, size_t damage)
+{
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    uint8_t *memory;
+
+    cr_assert_geq(fd, 0, "%s", path);
+    memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    cr_assert_neq(memory, MAP_FAILED);
+    close(fd);
+    make_damaged(memory + FIRST_SLOT + SLOT_HEADER, damage);
+    atomic_store((_Atomic uint64_t *)(void *)(memory + FIRST_SLOT), 1);
+    munmap(memory, 4096);
+}
+
+Test(bench, a_wrong_byte_in_shared_memory_fails_the_run, .timeout = 60)
+{
+    char dir[4096], command[5000], address[256], line[256];
+    FILE *f;
+    pid_t pid;
+
+    need_programs(dir);
+    for (size_t damage = 0; damage < 64; damage += 8) {
+        snprintf(command, sizeof command,
+                 "%s/bench-raw-shm --role server --transport shm --address shm:///x --wait poll "
+                 "--watchdog 30 2>&1",
+                 dir);
+        f = start_server(command, &pid, address, sizeof address);
+        store_damaged(address + strlen("shm://"), damage);
+        cr_assert_not_null(fgets(line, sizeof line, f));
+        cr_assert(strstr(line, "damaged") != NULL || strstr(line, "instead of") != NULL, "%s",
+                  line);
+        cr_assert_eq(WEXITSTATUS(pclose(f)), 1);
+    }
 }

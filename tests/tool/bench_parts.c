@@ -179,6 +179,32 @@ Test(bench_payload, sees_a_lost_a_repeated_and_a_short_message)
     free(pattern);
 }
 
+/* What is read in full has the same checks, and is read. */
+Test(bench_payload, reads_every_byte_if_asked)
+{
+    static const size_t sizes[] = {8, 31, 32, 33, 100};
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        uint8_t *pattern = bench_pattern_new(sizes[i]), body[100];
+        struct bench_check c;
+        uint64_t sum;
+        bench_check_init(&c, sizes[i], pattern, true);
+        bench_fill(body, pattern, sizes[i], 0, BENCH_HELLO);
+        c.touches_all = true;
+        cr_assert_eq(bench_check_message(&c, body, sizes[i]), 0);
+        for (size_t at = 0; at < sizes[i]; at++) {
+            c.sum = 0;
+            bench_check_touch(&c, body, sizes[i]);
+            sum = c.sum;
+            body[at] ^= 1;
+            c.sum = 0;
+            bench_check_touch(&c, body, sizes[i]);
+            cr_assert_neq(c.sum, sum, "byte %zu of %zu is not read", at, sizes[i]);
+        }
+        free(pattern);
+    }
+}
+
 /* ---- buffers ---- */
 
 Test(bench_buffers, lends_each_once_and_takes_them_back)

@@ -33,15 +33,16 @@ enum {
 
 static const struct tool_option options[] = {
     {NULL, 0, NULL, "What to measure", 0},
-    {"transport", 't', "LIST", "inproc, ipc, tcp (all)", ID_TRANSPORT},
+    {"transport", 't', "LIST", "inproc, ipc, tcp, shm (all)", ID_TRANSPORT},
     {"size", 's', "LIST", "bytes, also 16K, 1M (64; throughput 1M too, patterns: see man)",
      ID_SIZE},
     {"mode", 'm', "LIST", "owned, shared (both)", ID_MODE},
     {"wait", 'w', "LIST", "block, poll, adaptive (all; one-way: block, adaptive)", ID_WAIT},
     {"batch", 0, "LIST", "one-way: messages per call (shared 1, owned 1 and 256)", ID_BATCH},
-    {"connections", 0, "N", "how many idle ones (10000)", ID_IDLE},
+    {"connections", 0, "N", "how many idle ones (10000, shm 1000)", ID_IDLE},
     {"subscribers", 0, "LIST", "fanout: how many: 1, 10, 100, 1000 (1,10,100)", ID_SUBSCRIBERS},
-    {"peers", 'p', NULL, "also other libraries: ZeroMQ, NNG, nanomsg, where installed", ID_PEERS},
+    {"peers", 'p', NULL, "also other libraries: ZeroMQ, NNG, nanomsg, iceoryx, where installed",
+     ID_PEERS},
     {NULL, 0, NULL, "How long", 0},
     {"pairs", 'n', "N", "rounds; each runs every program once (5)", ID_PAIRS},
     {"seconds", 0, "S", "one run of one program (0.5)", ID_SECONDS},
@@ -62,7 +63,7 @@ static const struct tool_page page = {
              "compared figures come from the same minutes; the ratios are what counts.  Every "
              "message is\n"
              "checked.\n\n"
-             "WHAT is latency, throughput, pipeline, fanout, survey, bus, connections, "
+             "WHAT is latency, throughput, loan, pipeline, fanout, survey, bus, connections, "
              "subscriptions or all;\n"
              "latency and throughput if not given.",
     .options = options,
@@ -216,7 +217,7 @@ parse_run_time(struct bench_plan *p, const char *text)
 static bool
 apply_option(struct arguments *a, int id, char *value)
 {
-    static const char *const transports[] = {"inproc", "ipc", "tcp", NULL};
+    static const char *const transports[] = {"inproc", "ipc", "tcp", "shm", NULL};
     static const char *const modes[] = {"owned", "shared", NULL};
     static const char *const waits[] = {"block", "poll", "adaptive", NULL};
     static const char *const subscribers[] = {"1", "10", "100", "1000", NULL};
@@ -245,10 +246,15 @@ choose_work(struct bench_plan *p, const char *word)
     const struct {
         const char *word;
         bool *chosen;
-    } works[] = {{"latency", &p->latency},         {"throughput", &p->throughput},
-                 {"pipeline", &p->pipeline},       {"fanout", &p->fanout},
-                 {"survey", &p->survey},           {"bus", &p->bus},
-                 {"connections", &p->connections}, {"subscriptions", &p->subscriptions}};
+    } works[] = {{"latency", &p->latency},
+                 {"throughput", &p->throughput},
+                 {"pipeline", &p->pipeline},
+                 {"fanout", &p->fanout},
+                 {"survey", &p->survey},
+                 {"bus", &p->bus},
+                 {"connections", &p->connections},
+                 {"subscriptions", &p->subscriptions},
+                 {"loan", &p->loan}};
     bool is_all = strcmp(word, "all") == 0, found = is_all;
 
     for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
@@ -256,9 +262,10 @@ choose_work(struct bench_plan *p, const char *word)
         found |= *works[i].chosen;
     }
     if (!found)
-        tool_error("there is nothing called \"%s\" to measure: latency, throughput, pipeline, "
-                   "fanout, survey, bus, connections, subscriptions or all",
-                   word);
+        tool_error(
+            "there is nothing called \"%s\" to measure: latency, throughput, loan, pipeline, "
+            "fanout, survey, bus, connections, subscriptions or all",
+            word);
     return found;
 }
 
@@ -274,9 +281,8 @@ parse_arguments(struct arguments *a, int argc, char **argv, int *status)
                  .throughput = true,
                  .rounds = 5,
                  .seconds = 0.5,
-                 .idle = 10000,
                  .subscribers = {3, {"1", "10", "100"}},
-                 .transports = {3, {"inproc", "ipc", "tcp"}},
+                 .transports = {4, {"inproc", "ipc", "tcp", "shm"}},
                  .modes = {2, {"owned", "shared"}}},
     };
     *status = TOOL_USAGE;

@@ -10,11 +10,12 @@
 #include "tool.h"
 
 enum {
-    CONTESTANTS_MAX = 24,
+    CONTESTANTS_MAX = 96,
     TEXT_MAX = 24,
     LARGE_BODY = 64 * 1024, /* from here on a batch is one message */
     RAW_KEPT = 3,           /* raw mechanisms that stay after a trial */
     TRIALS = 2,
+    SMALL_BODY = 64, /* what a large loan is beside */
 };
 
 /* One thing to measure. */
@@ -30,6 +31,8 @@ struct work {
     bool is_survey;  /* ZeroMQ has none; the server takes the time */
     bool is_lossy;   /* nanomsg loses most of it */
     bool is_ours;    /* other libraries have no part in it */
+    bool
+        is_loan; /* only in shared memory, and beside a small message; nor is there a raw program */
     const char *pattern; /* sockets that are not the word's own, or NULL */
 };
 
@@ -46,6 +49,11 @@ struct contestant {
     const char *impl;
     const char *mode; /* "" if it has none */
     const char *wait; /* what it is told */
+    const char *transport;
+    const char *const *env; /* or NULL */
+    size_t size;
+    bool touches_all; /* every byte of a body is written and read: else it would come for nothing */
+    bool is_measure;  /* what the others of its mode and batch are beside */
     char batch[TEXT_MAX];
     char chunk[TEXT_MAX];
     char detail[TEXT_MAX];
@@ -68,6 +76,18 @@ struct group {
 
 /* ---- who takes part ---- */
 
+static bool
+is_shm(const struct group *g)
+{
+    return strcmp(g->transport, "shm") == 0;
+}
+
+static bool
+in_memory(const struct group *g)
+{
+    return is_shm(g) || strcmp(g->transport, "inproc") == 0;
+}
+
 static struct contestant *
 add(struct group *g, enum bench_kind kind, const char *program, const char *impl, const char *wait)
 {
@@ -78,6 +98,9 @@ add(struct group *g, enum bench_kind kind, const char *program, const char *impl
     c = &g->contestants[g->count++];
     *c = (struct contestant){
         .kind = kind, .program = program, .impl = impl, .mode = "", .wait = wait};
+    c->transport = g->transport;
+    c->size = g->size;
+    c->touches_all = is_shm(g);
     strcpy(c->batch, "1");
     strcpy(c->chunk, "65536");
     return c;
@@ -92,7 +115,7 @@ add_raw(struct group *g, const char *program, const char *detail, const char *ch
     if (c == NULL)
         return;
     snprintf(c->chunk, sizeof c->chunk, "%s", chunk);
-    if (g->is_latency || strcmp(g->transport, "inproc") == 0)
+    if (g->is_latency || in_memory(g))
         snprintf(c->detail, sizeof c->detail, "%s", detail);
     else
         snprintf(c->detail, sizeof c->detail, "%s %ldK", detail, strtol(chunk, NULL, 10) / 1024);
@@ -104,9 +127,9 @@ add_raws_waiting(struct group *g, const char *wait)
 {
     static const char *const chunks[] = {"16384", "65536", "262144"};
 
-    if (strcmp(g->transport, "inproc") == 0) {
-        add_raw(g, "bench-raw-inproc", strcmp(wait, "block") == 0 ? "futex" : "spin", "65536",
-                wait);
+    if (in_memory(g)) {
+        add_raw(g, is_shm(g) ? "bench-raw-shm" : "bench-raw-inproc",
+                strcmp(wait, "block") == 0 ? "futex" : "spin", "65536", wait);
         return;
     }
     for (unsigned i = 0; i < (g->is_latency ? 1 : sizeof chunks / sizeof *chunks); i++) {
@@ -123,7 +146,7 @@ add_raws(struct group *g)
 {
     bool is_adaptive = strcmp(g->wait, "adaptive") == 0;
 
-    if (g->work->is_pattern)
+    if (g->work->is_pattern || g->work->is_loan)
         return;
     if (!is_adaptive || !g->is_latency)
         add_raws_waiting(g, is_adaptive ? "block" : g->wait);
@@ -131,45 +154,116 @@ add_raws(struct group *g)
         add_raws_waiting(g, "poll");
 }
 
+/* By which way spoke's messages go in a group. */
+struct way {
+    enum bench_kind kind;
+    const char *impl;
+    const char *transport;
+    const char *const *env;
+    size_t size;
+    const char *detail; /* or "" */
+    bool is_measure;
+};
+
+const char *const bench_plain_sockets[] = {"SPOKE_UPGRADE=off", NULL};
+static const char *const moves[] = {"SPOKE_UPGRADE=on", NULL};
+
 static void
-add_spoke(struct group *g, const char *mode, const char *batch)
+add_spoke(struct group *g, const struct way *way, const char *mode, const char *batch)
 {
-    struct contestant *c = add(g, BENCH_SPOKE, "bench-spoke", "spoke", g->wait);
+    struct contestant *c = add(g, way->kind, "bench-spoke", way->impl, g->wait);
 
     if (c == NULL)
         return;
     c->mode = mode;
+    c->transport = way->transport;
+    c->env = way->env;
+    c->size = way->size;
+    c->touches_all |= way->env == moves;
+    c->is_measure = way->is_measure;
     snprintf(c->batch, sizeof c->batch, "%s", batch);
+    snprintf(c->detail, sizeof c->detail, "%s", way->detail);
     if (strcmp(batch, "1") != 0)
         snprintf(c->detail, sizeof c->detail, "batch %s", batch);
 }
 
 static void
-add_spokes(struct group *g)
+add_spokes_by(struct group *g, const struct way *way)
 {
     const struct bench_plan *p = g->plan;
 
     for (unsigned i = 0; i < p->modes.count; i++) {
         const char *mode = p->modes.words[i];
         if (g->is_latency || g->size >= LARGE_BODY) {
-            add_spoke(g, mode, "1");
+            add_spoke(g, way, mode, "1");
         } else if (p->batches.count > 0) {
             for (unsigned j = 0; j < p->batches.count; j++)
-                add_spoke(g, mode, p->batches.words[j]);
+                add_spoke(g, way, mode, p->batches.words[j]);
         } else {
-            add_spoke(g, mode, "1");
+            add_spoke(g, way, mode, "1");
             if (strcmp(mode, "owned") == 0)
-                add_spoke(g, mode, "256");
+                add_spoke(g, way, mode, "256");
         }
     }
 }
 
+/* Between processes plain sockets take part beside shared memory.  Over ipc they are what is
+ * judged, and what moves into shared memory by itself is shown beside. */
+static void
+add_spokes(struct group *g)
+{
+    struct way judged = {BENCH_SPOKE, "spoke", g->transport, NULL, g->size, "", false};
+    struct way moved = {BENCH_BESIDE, "spoke", "ipc", moves, g->size, "", false};
+    struct way plain = {BENCH_BESIDE, "spoke-sockets", "ipc", bench_plain_sockets, g->size, "",
+                        true};
+    struct way small = {BENCH_BESIDE, "spoke", g->transport, NULL, SMALL_BODY, "64 B", true};
+
+    if (strcmp(g->transport, "ipc") == 0) {
+        add_spokes_by(g, &moved);
+        plain.kind = BENCH_SPOKE;
+        add_spokes_by(g, &plain);
+        return;
+    }
+    add_spokes_by(g, &judged);
+    if (g->work->is_loan)
+        add_spokes_by(g, &small);
+    else if (is_shm(g))
+        add_spokes_by(g, &plain);
+}
+
 /* Peers know two ways to wait: their own, or being asked again and again without waiting. */
+static const char *
+wait_of_peers(const struct group *g)
+{
+    return strcmp(g->wait, "poll") == 0 ? "poll" : "block";
+}
+
+/* Who has shared memory, and the one that most would use if they had none. */
+static void
+add_peers_shm(struct group *g)
+{
+    struct contestant *c;
+
+    if (!g->work->is_pattern)
+        add(g, BENCH_PEER, "bench-peer-iceoryx", "iceoryx", wait_of_peers(g));
+    if (g->work->is_survey)
+        return;
+    c = add(g, BENCH_PEER, "bench-peer-zeromq", "zeromq", wait_of_peers(g));
+    if (c == NULL)
+        return;
+    c->transport = "ipc";
+    snprintf(c->detail, sizeof c->detail, "over ipc");
+}
+
 static void
 add_peers(struct group *g)
 {
-    const char *wait = strcmp(g->wait, "poll") == 0 ? "poll" : "block";
+    const char *wait = wait_of_peers(g);
 
+    if (is_shm(g)) {
+        add_peers_shm(g);
+        return;
+    }
     if (!g->work->is_survey)
         add(g, BENCH_PEER, "bench-peer-zeromq", "zeromq", wait);
     /* NNG's surveys come to a standstill when it is asked without waiting. */
@@ -242,11 +336,12 @@ stand_in_env(struct stand_in_env *e, const struct group *g)
 static bool
 is_right_library(const struct contestant *c, const struct bench_lines *lines)
 {
+    bool is_ours = c->kind == BENCH_SPOKE || c->kind == BENCH_BESIDE;
     char impl[TEXT_MAX * 2];
 
     if (c->kind == BENCH_RAW)
         return true;
-    snprintf(impl, sizeof impl, "\"impl\":\"%s\"", c->impl);
+    snprintf(impl, sizeof impl, "\"impl\":\"%s\"", is_ours ? "spoke" : c->impl);
     if (strstr(lines->server, impl) != NULL && strstr(lines->client, impl) != NULL)
         return true;
     tool_error("%s did not run on %s: check LD_LIBRARY_PATH and LD_PRELOAD", c->program, c->impl);
@@ -272,6 +367,8 @@ run_one(struct group *g, struct contestant *c, double seconds, const char *step)
                           c->chunk,
                           "--connections",
                           g->work->receivers,
+                          "--touch",
+                          c->touches_all ? "all" : "some",
                           NULL,
                           NULL,
                           NULL,
@@ -281,19 +378,19 @@ run_one(struct group *g, struct contestant *c, double seconds, const char *step)
     static struct stand_in_env env;
 
     show_progress(g, c, step);
-    snprintf(size, sizeof size, "%zu", g->size);
+    snprintf(size, sizeof size, "%zu", c->size);
     snprintf(duration, sizeof duration, "%.3f", seconds);
     if (c->mode[0] != '\0') {
-        args[14] = "--mode";
-        args[15] = c->mode;
+        args[16] = "--mode";
+        args[17] = c->mode;
     }
     if (g->work->pattern != NULL) {
-        const char **end = &args[c->mode[0] != '\0' ? 16 : 14];
+        const char **end = &args[c->mode[0] != '\0' ? 18 : 16];
         end[0] = "--pattern";
         end[1] = g->work->pattern;
     }
-    if (bench_runner_run(g->runner, c->program, g->transport, args,
-                         c->kind == BENCH_STAND_IN ? stand_in_env(&env, g) : NULL,
+    if (bench_runner_run(g->runner, c->program, c->transport, args,
+                         c->kind == BENCH_STAND_IN ? stand_in_env(&env, g) : c->env,
                          (unsigned)(seconds * 3) + 20, &lines) == 0 &&
         is_right_library(c, &lines))
         return read_result(g, &lines);
@@ -412,6 +509,20 @@ best_of(const struct group *g, enum bench_kind kind, const char *impl)
     return best;
 }
 
+/* Beside spoke in the same mode and batch, by the other way. */
+static struct bench_spread
+ratio_beside(const struct group *g, const struct contestant *c)
+{
+    for (unsigned i = 0; i < g->count; i++) {
+        const struct contestant *base = &g->contestants[i];
+        if (base->is_measure && !base->is_out && !c->is_measure &&
+            (c->kind == BENCH_SPOKE || c->kind == BENCH_BESIDE) &&
+            strcmp(base->mode, c->mode) == 0 && strcmp(base->batch, c->batch) == 0)
+            return ratio_to(g, c, base);
+    }
+    return ratio_to(g, c, NULL);
+}
+
 /* The lowest CPU time per message of any peer. */
 static double
 best_peer_cpu(const struct group *g)
@@ -439,7 +550,8 @@ add_row(const struct group *g, const struct contestant *c, struct bench_rows *ro
     snprintf(row->transport, sizeof row->transport, "%s", g->transport);
     snprintf(row->mode, sizeof row->mode, "%s", c->mode);
     snprintf(row->wait, sizeof row->wait, "%s", g->wait);
-    row->size = g->size;
+    snprintf(row->via, sizeof row->via, "%s", c->transport);
+    row->size = c->size;
     row->metric = g->is_latency ? "round_trip" : "rate";
     row->unit = g->is_latency ? "us" : "msg/s";
     row->smaller_is_better = g->is_latency;
@@ -452,6 +564,8 @@ add_row(const struct group *g, const struct contestant *c, struct bench_rows *ro
     row->ratio_best_peer = ratio_to(g, c, best_of(g, BENCH_PEER, NULL));
     row->ratio_zeromq = ratio_to(g, c, best_of(g, BENCH_PEER, "zeromq"));
     row->ratio_nanomsg = ratio_to(g, c, best_of(g, BENCH_PEER, "nanomsg"));
+    row->ratio_iceoryx = ratio_to(g, c, best_of(g, BENCH_PEER, "iceoryx"));
+    row->ratio_beside = ratio_beside(g, c);
     row->cpu_ratio_best_peer = row->cpu_us_per_msg / best_peer_cpu(g);
     row->group = rows->groups;
 }
@@ -486,6 +600,15 @@ run_group(struct group *g, struct bench_rows *rows)
     rows->groups++;
 }
 
+/* Patterns are between processes; a loan is of memory that is shared. */
+static bool
+has_transport(const struct work *work, const char *transport)
+{
+    if (work->is_loan)
+        return strcmp(transport, "shm") == 0;
+    return !work->is_pattern || strcmp(transport, "inproc") != 0;
+}
+
 /* What was asked for, or what suits the work: patterns have no target but other libraries. */
 static const size_t *
 sizes_of(const struct bench_plan *p, const struct work *work, unsigned *count)
@@ -499,6 +622,10 @@ sizes_of(const struct bench_plan *p, const struct work *work, unsigned *count)
     if (work->is_pattern) {
         *count = p->with_peers && !work->is_ours ? 3 : 1;
         return of_patterns;
+    }
+    if (work->is_loan) {
+        *count = 1;
+        return &of_streams[1];
     }
     *count = work->is_latency ? 1 : 2;
     return of_streams;
@@ -518,7 +645,7 @@ compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
     static struct group g;
 
     for (unsigned t = 0; t < p->transports.count; t++) {
-        if (work->is_pattern && strcmp(p->transports.words[t], "inproc") == 0)
+        if (!has_transport(work, p->transports.words[t]))
             continue;
         for (unsigned s = 0; s < count; s++) {
             for (unsigned w = 0; w < waits->count && bench_goes_on(p); w++) {
@@ -621,6 +748,14 @@ bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *r
                                          .receivers = "1",
                                          .is_pattern = true};
 
+    static const struct work loan = {.word = "loan",
+                                     .title = "loan",
+                                     .bench = "loan",
+                                     .receivers = "1",
+                                     .is_latency = true,
+                                     .is_ours = true,
+                                     .is_loan = true};
+
     if (p->latency)
         compare_work(p, r, rows, &latency);
     if (p->throughput)
@@ -633,4 +768,6 @@ bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *r
         compare_survey(p, r, rows);
     if (p->bus)
         compare_bus(p, r, rows);
+    if (p->loan)
+        compare_work(p, r, rows, &loan);
 }

@@ -7,7 +7,13 @@
 
 #include "bench_plan.h"
 
-enum { TEXT_MAX = 24, STEPS = 4, OPEN_SECONDS = 60 };
+enum {
+    TEXT_MAX = 24,
+    STEPS = 4,
+    OPEN_SECONDS = 60,
+    IDLE = 10000,
+    IDLE_SHM = 1000, /* each has several descriptors, and memory at both ends */
+};
 
 static const unsigned busy[STEPS] = {1, 10, 100, 1000};
 
@@ -19,6 +25,7 @@ struct growth {
     const char *transport;
     const char *mode;
     const char *wait;
+    unsigned idle;
 };
 
 static int
@@ -56,6 +63,7 @@ add_row(struct growth *g, const char *bench, const char *metric, const char *uni
     row->kind = BENCH_SPOKE;
     strcpy(row->impl, "spoke");
     snprintf(row->transport, sizeof row->transport, "%s", g->transport);
+    snprintf(row->via, sizeof row->via, "%s", g->transport);
     snprintf(row->mode, sizeof row->mode, "%s", g->mode);
     snprintf(row->wait, sizeof row->wait, "%s", g->wait);
     row->size = 64;
@@ -75,11 +83,11 @@ measure_idle(struct growth *g)
 
     for (unsigned round = 0; round < g->plan->rounds; round++) {
         struct bench_lines lines;
-        if (run_one(g, "connections", g->plan->idle, round, &lines) != 0)
+        if (run_one(g, "connections", g->idle, round, &lines) != 0)
             return;
         memory[n] = (bench_line_number(lines.server, "memory_many") -
                      bench_line_number(lines.server, "memory_one")) /
-                    g->plan->idle;
+                    g->idle;
         one[n] = bench_line_number(lines.client, "p50_one_ns") / 1e3;
         many[n] = bench_line_number(lines.client, "p50_many_ns") / 1e3;
         growth[n] = many[n] / one[n];
@@ -145,6 +153,7 @@ measure(struct growth *g)
 void
 bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
 {
+    static const char shm[] = "shm";
     const char *wait = p->waits.count > 0 ? p->waits.words[0] : "block";
 
     for (unsigned t = 0; t < p->transports.count; t++) {
@@ -156,7 +165,10 @@ bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
                                .rows = rows,
                                .transport = p->transports.words[t],
                                .mode = p->modes.words[m],
-                               .wait = wait};
+                               .wait = wait,
+                               .idle = p->idle > 0                                ? p->idle
+                                       : strcmp(p->transports.words[t], shm) == 0 ? IDLE_SHM
+                                                                                  : IDLE};
             measure(&g);
         }
     }

@@ -53,7 +53,7 @@ static const char key[] =
 static const char *
 class_of(const struct bench_row *row)
 {
-    static const char *const names[] = {"raw", "spoke", "peer", "spoke"};
+    static const char *const names[] = {"raw", "spoke", "peer", "spoke", "spoke"};
 
     return names[row->kind];
 }
@@ -61,7 +61,8 @@ class_of(const struct bench_row *row)
 static bool
 is_latency(const struct bench_row *row)
 {
-    return strcmp(row->bench, "latency") == 0 || strncmp(row->bench, "survey", 6) == 0;
+    return strcmp(row->bench, "latency") == 0 || strcmp(row->bench, "loan") == 0 ||
+           strncmp(row->bench, "survey", 6) == 0;
 }
 
 static bool
@@ -427,13 +428,22 @@ draw_labels(FILE *f, struct label *labels, unsigned count)
 }
 
 static void
-draw_curve_axes(FILE *f)
+draw_size_axis(FILE *f)
 {
     static const struct {
         const char *text;
         double size;
     } sizes[] = {
         {"64 B", 64}, {"1 KiB", 1024}, {"16 KiB", 16384}, {"64 KiB", 65536}, {"1 MiB", 1048576}};
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        draw_text(f, NAME_WIDTH + (log2(sizes[i].size) - 3) / 23 * PLOT_WIDTH, CURVE_HEIGHT + 26,
+                  "middle", "soft", sizes[i].text);
+}
+
+static void
+draw_curve_axes(FILE *f)
+{
     static const char *const speeds[] = {"100 GB/s", "10 GB/s", "1 GB/s",
                                          "100 MB/s", "10 MB/s", "1 MB/s"};
 
@@ -443,9 +453,7 @@ draw_curve_axes(FILE *f)
                 NAME_WIDTH + PLOT_WIDTH, y, y);
         draw_text(f, NAME_WIDTH - 8, y + 4, "end", "soft", speeds[i]);
     }
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        draw_text(f, NAME_WIDTH + (log2(sizes[i].size) - 3) / 23 * PLOT_WIDTH, CURVE_HEIGHT + 26,
-                  "middle", "soft", sizes[i].text);
+    draw_size_axis(f);
 }
 
 static bool
@@ -489,6 +497,141 @@ draw_curves(FILE *f, const struct bench_rows *rows)
                 labels[count++] = draw_curve(f, rows, i);
         draw_labels(f, labels, count);
         fputs("</svg>\n", f);
+    }
+}
+
+/* ---- shared memory beside sockets, by size ---- */
+
+/* The scale of the crossover drawing: a message costs from 1/16 to 4 times what it costs through
+ * sockets. */
+enum { CROSS_LOW = -4, CROSS_HIGH = 2 };
+
+/* What a message costs in shared memory beside plain sockets; NAN for other rows. */
+static double
+cross_cost(const struct bench_row *row)
+{
+    double ratio = row->ratio_beside.median;
+
+    if (row->kind != BENCH_SPOKE || strcmp(row->transport, "shm") != 0 ||
+        strcmp(row->bench, "loan") == 0 || !isfinite(ratio))
+        return NAN;
+    return row->smaller_is_better ? ratio : 1 / ratio;
+}
+
+static double
+cross_y(double cost)
+{
+    double y = (log2(cost) - CROSS_LOW) / (CROSS_HIGH - CROSS_LOW);
+
+    return (1 - fmin(fmax(y, 0), 1)) * CURVE_HEIGHT + 8;
+}
+
+/* Whether two rows are points of one curve.  From some size on a batch is one message: its curve
+ * ends there. */
+static bool
+is_same_cross(const struct bench_row *a, const struct bench_row *b)
+{
+    return strcmp(a->bench, b->bench) == 0 && strcmp(a->mode, b->mode) == 0 &&
+           strcmp(a->wait, b->wait) == 0 && isfinite(cross_cost(a)) && isfinite(cross_cost(b));
+}
+
+static struct label
+draw_cross_curve(FILE *f, const struct bench_rows *rows, unsigned first)
+{
+    const struct bench_row *start = &rows->rows[first], *last = start;
+
+    fprintf(f, "<polyline class=\"path spoke\" style=\"fill:none%s\" points=\"",
+            strcmp(start->mode, "shared") == 0 ? ";stroke-dasharray:6 3" : "");
+    for (unsigned i = first; i < rows->count; i++) {
+        if (!is_same_cross(start, &rows->rows[i]))
+            continue;
+        last = &rows->rows[i];
+        fprintf(f, "%.1f,%.1f ", curve_x(last), cross_y(cross_cost(last)));
+    }
+    fputs("\"/>\n", f);
+    for (unsigned i = first; i < rows->count; i++)
+        if (is_same_cross(start, &rows->rows[i]))
+            fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\" class=\"spoke\"/>\n",
+                    curve_x(&rows->rows[i]), cross_y(cross_cost(&rows->rows[i])));
+    return (struct label){curve_x(last) + 8, cross_y(cross_cost(last)) + 4, start};
+}
+
+static void
+draw_cross_axes(FILE *f)
+{
+    for (int p = CROSS_LOW; p <= CROSS_HIGH; p++) {
+        double y = cross_y(exp2(p));
+        char text[16];
+        fprintf(f, "<line x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\" class=\"%s\"/>\n", NAME_WIDTH,
+                NAME_WIDTH + PLOT_WIDTH, y, y, p == 0 ? "one" : "grid");
+        snprintf(text, sizeof text, p < 0 ? "1/%d" : "%d", 1 << abs(p));
+        draw_text(f, NAME_WIDTH - 8, y + 4, "end", "soft", text);
+    }
+    draw_size_axis(f);
+}
+
+/* All curves of one work and waiting policy, whose first row is `lead`, if it has several sizes. */
+static void
+draw_cross(FILE *f, const struct bench_rows *rows, unsigned lead)
+{
+    const struct bench_row *first = &rows->rows[lead];
+    struct label labels[CURVES_MAX] = {0};
+    unsigned count = 0;
+
+    fprintf(f, "<h3>%s, %s: cost of a message in shared memory beside sockets, by its size</h3>\n",
+            bench_title(first->bench), first->wait);
+    open_svg(f, CURVE_HEIGHT + 36, "cost in shared memory beside sockets by size of message");
+    draw_cross_axes(f);
+    for (unsigned i = lead; i < rows->count && count < CURVES_MAX; i++) {
+        bool is_new = isfinite(cross_cost(&rows->rows[i])) && is_same_work(first, &rows->rows[i]) &&
+                      strcmp(first->wait, rows->rows[i].wait) == 0;
+        for (unsigned j = lead; j < i && is_new; j++)
+            is_new = !is_same_cross(&rows->rows[j], &rows->rows[i]);
+        if (is_new)
+            labels[count++] = draw_cross_curve(f, rows, i);
+    }
+    draw_labels(f, labels, count);
+    fputs("</svg>\n", f);
+}
+
+static bool
+leads_cross(const struct bench_rows *rows, unsigned lead)
+{
+    bool has_sizes = false;
+
+    if (!isfinite(cross_cost(&rows->rows[lead])))
+        return false;
+    for (unsigned i = 0; i < rows->count; i++) {
+        if (!isfinite(cross_cost(&rows->rows[i])) ||
+            !is_same_work(&rows->rows[lead], &rows->rows[i]) ||
+            strcmp(rows->rows[lead].wait, rows->rows[i].wait) != 0)
+            continue;
+        if (i < lead)
+            return false;
+        has_sizes |= rows->rows[i].size != rows->rows[lead].size;
+    }
+    return has_sizes;
+}
+
+static void
+draw_crossover(FILE *f, const struct bench_rows *rows)
+{
+    bool has_heading = false;
+
+    for (unsigned i = 0; i < rows->count; i++) {
+        if (!leads_cross(rows, i))
+            continue;
+        if (!has_heading)
+            fputs("<h2>Shared memory beside sockets</h2>\n<p>What a message costs in shared "
+                  "memory, as "
+                  "a part of what it costs through a unix socket: the time of a round trip, or of "
+                  "one "
+                  "message of a stream. Below the dashed line shared memory is faster. Every byte "
+                  "was "
+                  "written by the sender and read by the receiver.</p>\n",
+                  f);
+        has_heading = true;
+        draw_cross(f, rows, i);
     }
 }
 
@@ -634,6 +777,7 @@ bench_print_html(FILE *f, const struct bench_rows *rows)
         draw_throughput(f, rows);
         draw_curves(f, rows);
     }
+    draw_crossover(f, rows);
     draw_ratios(f, rows, true);
     draw_ratios(f, rows, false);
     print_numbers(f, rows);

@@ -20,12 +20,13 @@ struct bench_plan {
     bool fanout;
     bool survey;
     bool bus;
+    bool loan;
     bool connections;
     bool subscriptions;
     bool with_peers;
     unsigned rounds;
     double seconds; /* each run */
-    unsigned idle;  /* connections: how many idle ones */
+    unsigned idle;  /* connections: how many idle ones; 0: as many as suit the transport */
     struct bench_list transports;
     struct bench_list modes;
     struct bench_list waits;       /* empty: those that suit the work */
@@ -38,8 +39,8 @@ struct bench_plan {
     unsigned failed;  /* runs that went wrong */
 };
 
-/* Latency, throughput, pipeline, fanout, survey and bus: raw (the first two), spoke and peers in
- * turn. Adds rows and prints each group when it is done. Stops early when a signal came. */
+/* Latency, throughput, pipeline, fanout, survey, bus and loan: raw (the first two), spoke and peers
+ * in turn. Adds rows and prints each group when it is done. Stops early when a signal came. */
 void bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
 
 /* Connections: how cost grows with their number. */
@@ -47,6 +48,10 @@ void bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_row
 
 /* Subscriptions: what a message costs, how many there may be. */
 void bench_subscriptions(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
+
+/* The environment in which ipc does not move into shared memory: what it is compared with, and
+ * judged as, everywhere but in the rows that are called spoke. */
+extern const char *const bench_plain_sockets[];
 
 /* False once a signal came or nobody reads the table any more. */
 bool bench_goes_on(const struct bench_plan *p);

@@ -17,7 +17,7 @@ bench_rows_add(struct bench_rows *rows)
     row = &rows->rows[rows->count++];
     memset(row, 0, sizeof *row);
     row->value = row->ratio_raw = row->ratio_best_peer = row->ratio_zeromq = row->ratio_nanomsg =
-        none;
+        row->ratio_iceoryx = row->ratio_beside = none;
     row->p50 = row->p99 = row->p999 = row->cpu_us_per_msg = row->cpu_ratio_best_peer = NAN;
     return row;
 }
@@ -65,6 +65,8 @@ bench_title(const char *bench)
 {
     if (strcmp(bench, "latency") == 0)
         return "round trip";
+    if (strcmp(bench, "loan") == 0)
+        return "round trip of a loan";
     if (strncmp(bench, "throughput", 10) == 0)
         return "one-way stream";
     if (strcmp(bench, "survey-10") == 0)
@@ -124,7 +126,26 @@ print_name(FILE *f, const struct bench_row *row)
 
     snprintf(name, sizeof name, "%s%s%s%s%s", row->impl, row->mode[0] != '\0' ? " " : "", row->mode,
              row->detail[0] != '\0' ? ", " : "", row->detail);
-    fprintf(f, "  %-26s", name);
+    fprintf(f, "  %-30s", name);
+}
+
+/* The last column, which only some groups have. */
+static const char *
+beside_title(const struct bench_row *row)
+{
+    if (strcmp(row->bench, "loan") == 0)
+        return "  x 64 B (spread)";
+    return strcmp(row->transport, "ipc") == 0 || strcmp(row->transport, "shm") == 0
+               ? "  x sockets (spread)"
+               : "";
+}
+
+static void
+print_beside(FILE *f, const struct bench_row *row)
+{
+    if (!isnan(row->ratio_beside.median))
+        print_ratio(f, &row->ratio_beside);
+    fputc('\n', f);
 }
 
 static void
@@ -137,7 +158,7 @@ print_latency_row(FILE *f, const struct bench_row *row)
     print_number(f, 11, row->cpu_us_per_msg);
     print_ratio(f, &row->ratio_raw);
     print_ratio(f, &row->ratio_best_peer);
-    fputc('\n', f);
+    print_beside(f, row);
 }
 
 static void
@@ -149,7 +170,7 @@ print_throughput_row(FILE *f, const struct bench_row *row)
     print_number(f, 18, row->cpu_us_per_msg);
     print_ratio(f, &row->ratio_raw);
     print_ratio(f, &row->ratio_best_peer);
-    fputc('\n', f);
+    print_beside(f, row);
 }
 
 static void
@@ -165,7 +186,8 @@ print_growth_row(FILE *f, const struct bench_row *row)
 static bool
 is_latency(const struct bench_row *row)
 {
-    return strcmp(row->bench, "latency") == 0 || strncmp(row->bench, "survey", 6) == 0;
+    return strcmp(row->bench, "latency") == 0 || strcmp(row->bench, "loan") == 0 ||
+           strncmp(row->bench, "survey", 6) == 0;
 }
 
 static bool
@@ -185,11 +207,11 @@ print_heading(FILE *f, const struct bench_row *row)
     if (is_growth(row))
         return;
     if (is_latency(row))
-        fprintf(f, "  %-26s%9s%9s%9s%11s  %-20s  %-20s\n", "", "p50 us", "p99", "p99.9",
-                "CPU us/msg", "x raw (spread)", "x best peer (spread)");
+        fprintf(f, "  %-30s%9s%9s%9s%11s  %-20s  %-20s%s\n", "", "p50 us", "p99", "p99.9",
+                "CPU us/msg", "x raw (spread)", "x best peer (spread)", beside_title(row));
     else
-        fprintf(f, "  %-26s%11s%9s%18s  %-20s  %-20s\n", "", "1000 msg/s", "GB/s", "CPU us/msg",
-                "x raw (spread)", "x best peer (spread)");
+        fprintf(f, "  %-30s%11s%9s%18s  %-20s  %-20s%s\n", "", "1000 msg/s", "GB/s", "CPU us/msg",
+                "x raw (spread)", "x best peer (spread)", beside_title(row));
 }
 
 void
@@ -230,7 +252,7 @@ static void
 print_json_row(FILE *f, const struct bench_row *row)
 {
     fprintf(f, "{\"bench\":\"%s\",\"impl\":\"%s\",\"transport\":\"%s\",\"mode\":", row->bench,
-            row->impl, row->transport);
+            row->impl, row->via);
     if (row->mode[0] != '\0')
         fprintf(f, "\"%s\"", row->mode);
     else
@@ -246,6 +268,7 @@ print_json_row(FILE *f, const struct bench_row *row)
     print_json_number(f, "cpu_us_per_msg", row->cpu_us_per_msg);
     print_json_number(f, "ratio_raw", row->ratio_raw.median);
     print_json_number(f, "ratio_best_peer", row->ratio_best_peer.median);
+    print_json_number(f, "ratio_beside", row->ratio_beside.median);
     fputc('}', f);
 }
 

@@ -10,8 +10,10 @@
 
 enum { BENCH_ROUNDS_MAX = 101, BENCH_ROWS_MAX = 2048 };
 
-/* A stand-in is another library's program on our library: it is compared with its own. */
-enum bench_kind { BENCH_RAW, BENCH_SPOKE, BENCH_PEER, BENCH_STAND_IN };
+/* A stand-in is another library's program on our library: it is compared with its own.  Beside is
+ * spoke by another way than the one that is judged: through sockets beside shared memory, with a
+ * small message beside a large one. */
+enum bench_kind { BENCH_RAW, BENCH_SPOKE, BENCH_PEER, BENCH_STAND_IN, BENCH_BESIDE };
 
 /* Median and spread over rounds; NAN where nothing was measured. */
 struct bench_spread {
@@ -22,13 +24,14 @@ struct bench_spread {
 
 struct bench_row {
     const char *bench; /* latency, throughput, pipeline, fanout-N, bus-10, star-10 (these also
-                          …-batch), survey-10,
+                          …-batch), survey-10, loan,
                           connections, pipes-N, pipes, subscriptions-N */
     enum bench_kind kind;
-    char impl[16];   /* raw, spoke, zeromq … */
-    char detail[24]; /* for people: which raw mechanism, how many per batch */
-    char transport[8];
-    char mode[8]; /* owned, shared, or empty */
+    char impl[16];     /* raw, spoke, zeromq … */
+    char detail[24];   /* for people: which raw mechanism, how many per batch */
+    char transport[8]; /* of the group */
+    char via[8];       /* of this row: sockets take part where shared memory is measured */
+    char mode[8];      /* owned, shared, or empty */
     char wait[12];
     size_t size;
     const char *metric;
@@ -41,6 +44,8 @@ struct bench_row {
     struct bench_spread ratio_best_peer;
     struct bench_spread ratio_zeromq;
     struct bench_spread ratio_nanomsg;
+    struct bench_spread ratio_iceoryx;
+    struct bench_spread ratio_beside; /* to the plain sockets, or to the small message */
     double cpu_ratio_best_peer;
     unsigned group; /* rows of one group were measured in one interleaved run */
 };

@@ -422,11 +422,18 @@ finish(struct child *children, int count, int64_t deadline_ms)
     return ok && !has_failed(&children[0]) && (count == 1 || !has_failed(&children[1]));
 }
 
+/* Whether addresses of `transport` are paths. */
+static bool
+has_socket_file(const char *transport)
+{
+    return strcmp(transport, "ipc") == 0 || strcmp(transport, "shm") == 0;
+}
+
 static void
 choose_address(struct bench_runner *r, const char *transport, char *address, size_t size)
 {
-    if (strcmp(transport, "ipc") == 0)
-        snprintf(address, size, "ipc://%s/%u", r->socket_dir, r->next_socket++);
+    if (has_socket_file(transport))
+        snprintf(address, size, "%s://%s/%u", transport, r->socket_dir, r->next_socket++);
     else if (strcmp(transport, "tcp") == 0)
         snprintf(address, size, "tcp://127.0.0.1:0");
     else
@@ -470,8 +477,8 @@ report:
 stop_children:
     stop(&children[0]);
     stop(&children[1]);
-    if (strcmp(transport, "ipc") == 0)
-        unlink(address + strlen("ipc://"));
+    if (has_socket_file(transport))
+        unlink(address + strlen("ipc://")); /* "shm://" is as long */
     return rc;
 }
 

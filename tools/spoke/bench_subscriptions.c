@@ -93,8 +93,8 @@ run_one(struct measurement *m, const struct contestant *c, unsigned step, unsign
         args[15] = c->mode;
     }
     *sub = *pub = NAN;
-    if (bench_runner_run(m->runner, c->program, m->transport, args, NULL, limit_s + 5, &lines) ==
-        0) {
+    if (bench_runner_run(m->runner, c->program, m->transport, args, bench_plain_sockets,
+                         limit_s + 5, &lines) == 0) {
         *sub = cpu_ns(lines.client, 1 + misses);
         *pub = cpu_ns(lines.server, 1 + misses);
     } else if (bench_runner_signal() == 0) {
@@ -133,6 +133,7 @@ add_row(const struct measurement *m, struct contestant *c, unsigned step, unsign
     row->kind = c->kind;
     snprintf(row->impl, sizeof row->impl, "%s", c->impl);
     snprintf(row->transport, sizeof row->transport, "%s", m->transport);
+    snprintf(row->via, sizeof row->via, "%s", m->transport);
     snprintf(row->mode, sizeof row->mode, "%s", c->mode);
     snprintf(row->wait, sizeof row->wait, "%s", m->wait);
     row->size = 64;

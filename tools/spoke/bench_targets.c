@@ -7,7 +7,7 @@
 
 #include "bench_rows.h"
 
-enum against { RAW, ZEROMQ, NANOMSG, BEST_PEER, CPU_OF_BEST_PEER, ABSOLUTE };
+enum against { RAW, ZEROMQ, NANOMSG, ICEORYX, BEST_PEER, CPU_OF_BEST_PEER, BESIDE, ABSOLUTE };
 
 struct target {
     const char *name;
@@ -23,6 +23,7 @@ struct target {
 };
 
 static const char latency[] = "latency", stream[] = "throughput", batch[] = "throughput-batch";
+static const char loan[] = "loan";
 static const char owned[] = "owned", shared[] = "shared";
 static const char block[] = "block", spin[] = "poll", adaptive[] = "adaptive";
 static const char trip[] = "round_trip", rate[] = "rate";
@@ -34,9 +35,14 @@ static const struct target targets[] = {
     {"P4", latency, "ipc", shared, adaptive, 64, trip, ZEROMQ, true, 0.25},
     {"P4b", latency, "ipc", shared, block, 64, trip, RAW, true, 1.35},
     {"P4b", latency, "ipc", shared, block, 64, trip, ZEROMQ, true, 0.90},
+    {"P5", latency, "shm", owned, spin, 64, trip, RAW, true, 2},
+    {"P5", latency, "shm", owned, spin, 64, trip, ICEORYX, true, 0.25},
+    {"P6", latency, "shm", owned, block, 64, trip, RAW, true, 1.15},
+    {"P7", loan, "shm", owned, NULL, 1048576, trip, BESIDE, true, 1.20},
     {"P8", batch, "ipc", owned, NULL, 64, rate, ZEROMQ, false, 8},
     {"P9", stream, "ipc", shared, NULL, 64, rate, ZEROMQ, false, 3},
     {"P10", batch, "tcp", owned, NULL, 64, rate, ZEROMQ, false, 5},
+    {"P11", batch, "shm", owned, NULL, 64, rate, ZEROMQ, false, 10},
     {"P12", batch, "inproc", owned, NULL, 64, rate, ZEROMQ, false, 5},
     {"P12", stream, "inproc", shared, NULL, 64, rate, ZEROMQ, false, 5},
     {"P13", stream, "ipc", NULL, NULL, 1048576, rate, RAW, false, 0.90},
@@ -45,7 +51,8 @@ static const struct target targets[] = {
     {"P13", stream, "tcp", NULL, NULL, 1048576, rate, BEST_PEER, false, 1},
     {"P14", "fanout-100", "ipc", NULL, NULL, 64, rate, ZEROMQ, false, 3},
     {"P14", "fanout-100-batch", "ipc", NULL, NULL, 64, rate, ZEROMQ, false, 3},
-    {"P15", "connections", NULL, NULL, NULL, 0, "memory_per_connection", ABSOLUTE, true, 4096},
+    {"P15", "connections", "ipc", NULL, NULL, 0, "memory_per_connection", ABSOLUTE, true, 4096},
+    {"P15", "connections", "tcp", NULL, NULL, 0, "memory_per_connection", ABSOLUTE, true, 4096},
     {"P15", "connections", NULL, NULL, NULL, 0, "round_trip_growth", ABSOLUTE, true, 1.20},
     {"P16", latency, "ipc", NULL, adaptive, 64, trip, NANOMSG, true, 0.50},
     {"P16", latency, "tcp", NULL, adaptive, 64, trip, NANOMSG, true, 0.50},
@@ -58,6 +65,9 @@ static const struct target targets[] = {
     {"P18", "fanout-*", NULL, NULL, NULL, 0, rate, BEST_PEER, false, 1},
     {"P18", "survey-*", NULL, NULL, NULL, 0, trip, BEST_PEER, true, 1},
     {"P19", "pipes", NULL, NULL, NULL, 0, "cpu_growth", ABSOLUTE, true, 1.20},
+    {"P20", latency, "shm", NULL, NULL, 0, trip, BESIDE, true, 1},
+    {"P20", stream, "shm", NULL, NULL, 0, rate, BESIDE, false, 1},
+    {"P20", batch, "shm", NULL, NULL, 0, rate, BESIDE, false, 1},
 };
 
 static bool
@@ -84,6 +94,8 @@ measured(const struct target *t, const struct bench_row *row)
     case RAW: return row->ratio_raw.median;
     case ZEROMQ: return row->ratio_zeromq.median;
     case NANOMSG: return row->ratio_nanomsg.median;
+    case ICEORYX: return row->ratio_iceoryx.median;
+    case BESIDE: return row->ratio_beside.median;
     case BEST_PEER: return row->ratio_best_peer.median;
     case CPU_OF_BEST_PEER: return row->cpu_ratio_best_peer;
     case ABSOLUTE: break;
@@ -94,9 +106,11 @@ measured(const struct target *t, const struct bench_row *row)
 static const char *
 against_text(const struct target *t, const struct bench_row *row)
 {
-    static const char *const texts[] = {"x raw", "x ZeroMQ", "x nanomsg", "x best peer",
-                                        "x CPU time of best peer"};
+    static const char *const texts[] = {"x raw",     "x ZeroMQ",    "x nanomsg",
+                                        "x iceoryx", "x best peer", "x CPU time of best peer"};
 
+    if (t->against == BESIDE)
+        return strcmp(t->bench, loan) == 0 ? "x 64 B" : "x our sockets";
     return t->against == ABSOLUTE ? row->unit : texts[t->against];
 }
 

@@ -370,13 +370,13 @@ show_nanomsg(struct demo *d)
 static bool
 show_times(struct demo *d)
 {
-    char *words[] = {"spoke",  "bench", "latency", "--transport", "ipc",
+    char *words[] = {"spoke",  "bench", "latency", "--transport", "ipc,shm",
                      "--size", "64",    "--quick", "--peers",     NULL};
     int error;
 
     start_step(
-        d,
-        "Round trips of 64 bytes between two processes: the raw kernel, spoke, other libraries.");
+        d, "Round trips of 64 bytes between two processes, through sockets and shared memory: the "
+           "smallest programs, spoke, other libraries.");
     print_command(words);
     if ((error = start_child(&d->requester, d->self, words, false)) != 0)
         return fail(strerror(error));

@@ -18,7 +18,7 @@ _spoke()
         compopt -o nospace
         words="ipc:// tcp://" ;;
     --format) words="ascii quoted hex msgpack raw no" ;;
-    --transport | -t) words="inproc ipc tcp" ;;
+    --transport | -t) words="inproc ipc tcp shm" ;;
     --mode | -m) words="owned shared" ;;
     --wait | -w) words="block poll adaptive" ;;
     *)
@@ -29,7 +29,7 @@ _spoke()
         else
             words=$("${COMP_WORDS[0]}" "$command" --help 2>/dev/null </dev/null |
                 grep -oE -- '(^|[ ,])--[a-z][a-z-]*' | tr -d ' ,')
-            [[ $command != bench ]] || words+=" latency throughput pipeline fanout survey bus connections subscriptions all"
+            [[ $command != bench ]] || words+=" latency throughput loan pipeline fanout survey bus connections subscriptions all"
         fi ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
