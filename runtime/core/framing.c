@@ -12,6 +12,7 @@
  * possible, or in a burst, is gathered: small messages in a chunk, large bodies by reference, and
  * goes out together.  One write at a time is outstanding. */
 #include <assert.h>
+#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -257,6 +258,8 @@ on_flush(struct spk_flush *flush)
 static void maybe_closed(struct framing *f);
 static void begin_upgrade(struct framing *f);
 static void consider_moving(struct framing *f);
+static void await_end(struct framing *f);
+static void move_in(struct framing *f, size_t rest);
 static bool must_upgrade(const struct framing *f);
 static void move_out(struct framing *f);
 
@@ -646,6 +649,11 @@ take_head(struct framing *f, const uint8_t *data, size_t size, size_t *at)
         f->head_have = (uint8_t)(f->head_have + n);
         head = f->head;
     }
+    if (f->type_byte && head[0] == MOVED && f->shm != NULL) {
+        f->head_have = 0;
+        move_in(f, n - 1 + (size - *at));
+        return NULL;
+    }
     if (f->type_byte && head[0] != 1) {
         spk_count_drops(f->pipe.socket, &f->pipe, SPK_DROP_GARBLED, 1);
         spk_pipe_shut(&f->pipe, SPOKE_EPROTO);
@@ -725,7 +733,30 @@ move_in(struct framing *f, size_t rest)
     }
     f->moved_in = true;
     SPK_STOP_POINT(MOVED_IN);
+    await_end(f);
     spk_shm_start_receiving(f->shm);
+}
+
+static void
+await_end(struct framing *f)
+{
+    f->recv_op.awaited = false;
+    spk_op_readable(engine_of(f), &f->recv_op, f->unix_fd);
+}
+
+/* Whatever bells a peer has passed, and to whom: the end of its stream is its end. */
+static void
+on_end(struct framing *f)
+{
+    char byte;
+    ssize_t n = recv(f->unix_fd, &byte, 1, MSG_DONTWAIT);
+
+    if (n > 0)
+        spk_pipe_shut(&f->pipe, SPOKE_EPROTO);
+    else if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        await_end(f);
+    else
+        spk_shm_peer_gone(f->shm);
 }
 
 /* Turn bytes into messages, at most `most`.  Returns how many bytes were used; less than all when
@@ -759,10 +790,6 @@ parse(struct framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size, in
             go_on = deliver_body(f);
             most--;
             continue;
-        }
-        if (f->head_have == 0 && data[at] == MOVED && f->type_byte && f->shm != NULL) {
-            move_in(f, size - at - 1);
-            return size;
         }
         if ((head = take_head(f, data, size, &at)) == NULL ||
             !spk_pipe_length_is_fine(&f->pipe, length = spk_get64(head + (f->type_byte ? 1 : 0)))) {
@@ -1102,6 +1129,10 @@ on_received(struct spk_op *op, int result)
     }
     if (f->pipe.state == SPK_PIPE_CLOSING)
         return;
+    if (f->moved_in) {
+        on_end(f);
+        return;
+    }
     if (op->kind == SPK_OP_READABLE && result >= 0)
         result = (int)spk_upgrade_hear_hello(&f->upgrade, f->unix_fd, f->hello + f->hello_have,
                                              HANDSHAKE_SIZE - f->hello_have);

@@ -1084,7 +1084,14 @@ on_bell(struct spk_op *op, int result)
     if (result < 0)
         return;
     n = read(shm->bell, rings, sizeof rings);
-    shm->ended = n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+    shm->ended |= n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+    look_around(shm);
+}
+
+void
+spk_shm_peer_gone(struct spk_shm *shm)
+{
+    shm->ended = true;
     look_around(shm);
 }
 

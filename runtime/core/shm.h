@@ -40,6 +40,7 @@ bool spk_shm_is_connected(const struct spk_shm *shm);
 /* The pipe's messages go through here now: as those of struct spk_pipe_ops. */
 void spk_shm_start_sending(struct spk_shm *shm);
 void spk_shm_start_receiving(struct spk_shm *shm);
+void spk_shm_peer_gone(struct spk_shm *shm); /* what is in its ring is all */
 int spk_shm_send(struct spk_shm *shm, spoke_msg *m);
 int spk_shm_send_many(struct spk_shm *shm, spoke_msg **messages, int count, uint64_t *bytes);
 uint64_t spk_shm_pending(const struct spk_shm *shm, uint64_t *bytes);

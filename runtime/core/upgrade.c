@@ -92,11 +92,11 @@ recv_fds(int fd, void *data, size_t size, int fds[SPK_SHM_FDS], int *count)
             }
         }
     }
-    if (excess || (msg.msg_flags & MSG_CTRUNC) != 0) {
+    if (excess || (msg.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0) {
         close_fds(fds, *count);
         *count = 0;
     }
-    return n;
+    return (msg.msg_flags & MSG_TRUNC) != 0 ? SPOKE_EPROTO : n;
 }
 
 /* ---- the greeting ---- */
@@ -104,10 +104,12 @@ recv_fds(int fd, void *data, size_t size, int fds[SPK_SHM_FDS], int *count)
 /* While a connection waits to be moved its side channel takes a descriptor; so many waiting ones
  * shall not keep anybody from connecting. */
 static bool
-can_spare(int fd)
+can_spare(const struct spk_upgrade *u, int fd)
 {
     struct rlimit limit;
 
+    if (u->p->endpoint->transport->shared_memory == SPK_SHM_ALWAYS)
+        return true;
     return getrlimit(RLIMIT_NOFILE, &limit) != 0 || (rlim_t)fd < limit.rlim_cur / 2;
 }
 
@@ -117,7 +119,7 @@ spk_upgrade_say_hello(struct spk_upgrade *u, int fd, const void *hello, size_t s
     int ends[2];
     int64_t n;
 
-    if (!can_spare(fd) ||
+    if (!can_spare(u, fd) ||
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0)
         return send_fds(fd, hello, size, NULL, 0);
     SPK_STOP_POINT(SIDE_MADE);
@@ -138,7 +140,7 @@ spk_upgrade_hear_hello(struct spk_upgrade *u, int fd, void *hello, size_t size)
     int64_t n = recv_fds(fd, hello, size, fds, &count);
 
     SPK_STOP_POINT(HELLO_HEARD);
-    if (count == 1 && u->side < 0 && can_spare(fds[0]))
+    if (count == 1 && u->side < 0 && can_spare(u, fds[0]))
         u->side = fds[0];
     else
         close_fds(fds, count);

@@ -663,7 +663,8 @@ note_reason(spoke_socket *s, const struct spoke_event *event, void *ctx)
     return 0;
 }
 
-/* The bell's end for writing is all that tells of a death. */
+/* The end of its bell tells of a death, or, where somebody else was given that too, the end of its
+ * stream. */
 Test(shm, a_peer_that_goes_is_missed, .timeout = 60)
 {
     static atomic_int reason;
@@ -672,9 +673,14 @@ Test(shm, a_peer_that_goes_is_missed, .timeout = 60)
 
     open_victim(&v);
     cr_assert_eq(spoke_socket_on_event(v.rep, note_reason, &reason), 0);
-    for (int i = 0; i < 2; i++) { /* between messages, and in the middle of one */
+    for (int i = 0; i < 3;
+         i++) { /* between messages; in the middle of one; with the bell elsewhere */
+        int kept = -1;
+
         meet(&p);
         ask(&p);
+        if (i == 2)
+            cr_assert_geq(kept = dup(p.their_bell), 0);
         if (i == 1)
             begin(&p, 1000);
         shm_peer_publish(&p);
@@ -684,8 +690,10 @@ Test(shm, a_peer_that_goes_is_missed, .timeout = 60)
         shm_peer_close(&p);
         for (int ms = 0; ms < END_MS && atomic_load(&reason) == 0; ms++)
             usleep(1000);
-        cr_assert_eq(atomic_load(&reason), i == 0 ? SPOKE_EOF : SPOKE_ECONNRESET, "%s",
+        cr_assert_eq(atomic_load(&reason), i != 1 ? SPOKE_EOF : SPOKE_ECONNRESET, "%s",
                      spoke_error_name(atomic_load(&reason)));
+        if (kept >= 0)
+            close(kept);
         victim_check(&v);
     }
     victim_close(&v);
