@@ -29,7 +29,8 @@
 #define RING_STEP ((uint64_t)16 * 1024)
 #define IDLE_NS   SPOKE_SECOND
 #define LENT_MOST                                                                                  \
-    ((size_t)4 << 20) /* bytes that the other end has of ours; what is more is copied */
+    ((size_t)4 << 20)  /* bytes that the other end has of ours; what is more is copied */
+#define LENT_ALWAYS  4 /* loans, however large they are: the reader need not wait for the writer */
 #define RUN_MOST     32
 #define AHEAD        4    /* each is fetched into the cache so many before its turn */
 #define TURN_MOST    1024 /* messages that one pipe may deliver in a turn */
@@ -224,7 +225,8 @@ may_lend(struct spk_shm *shm)
             shm->out->free[i] = SPK_SHM_LOANS - 1 - i;
         shm->out->free_count = SPK_SHM_LOANS;
     }
-    return shm->out->free_count > 0 && shm->out->bytes < LENT_MOST;
+    return shm->out->free_count > 0 &&
+           (shm->out->bytes < LENT_MOST || shm->out->free_count > SPK_SHM_LOANS - LENT_ALWAYS);
 }
 
 /* ---- a socket's home ---- */
