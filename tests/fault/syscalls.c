@@ -35,7 +35,10 @@ static const struct failure failures[] = {
     {SYS_pipe2, "pipe2", {EMFILE, ENFILE}},
     {SYS_openat, "openat", {EMFILE, EACCES, ENOENT}},
     {SYS_newfstatat, "newfstatat", {ENOMEM}},
+#if !defined __SANITIZE_ADDRESS__ &&                                                               \
+    !defined __SANITIZE_THREAD__ /* which map memory for themselves */
     {SYS_mmap, "mmap", {ENOMEM}},
+#endif
     {SYS_bind, "bind", {EACCES, ENOMEM, EADDRNOTAVAIL}},
     {SYS_listen, "listen", {EADDRINUSE, ENOBUFS}},
     {SYS_connect, "connect", {ECONNREFUSED, ENETUNREACH, EAGAIN, ETIMEDOUT, EINTR, ENOMEM}},
