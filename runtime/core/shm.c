@@ -1243,7 +1243,7 @@ spk_shm_close(struct spk_shm *shm, void (*done)(struct spk_pipe *p))
     shm->closed = done;
     atomic_store_explicit(&shm->w.mine->closed, 1, memory_order_release);
     SPK_STOP_POINT(CLOSED);
-    if (shm->their_bell >= 0)
+    if (spk_shm_is_connected(shm))
         announce(shm);
     spk_task_cancel(&shm->task);
     spk_timer_cancel(shm->e, &shm->timer);
@@ -1256,10 +1256,6 @@ spk_shm_close(struct spk_shm *shm, void (*done)(struct spk_pipe *p))
 void
 spk_shm_free(struct spk_shm *shm)
 {
-    const struct spk_backend *backend = shm->e->backend;
-
-    if (backend->forget_handle != NULL) /* another descriptor gets the number some day */
-        backend->forget_handle(shm->e, shm->bell);
     spoke_msg_free(shm->sending);
     spoke_msg_free(shm->body);
     shm->sending = shm->body = NULL;

@@ -36,8 +36,6 @@ struct spk_backend {
     int (*bind)(struct spk_engine *e, int handle, const struct sockaddr *address, socklen_t size);
     int (*listen)(struct spk_engine *e, int handle, int backlog);
     void (*close_handle)(struct spk_engine *e, int handle); /* no operation on it is busy */
-    /* The same, but for the closing: somebody else does that later.  NULL: nothing to be done. */
-    void (*forget_handle)(struct spk_engine *e, int handle);
     int (*set_option)(struct spk_engine *e, int handle, enum spk_socket_option option, int value);
     int (*local_address)(struct spk_engine *e, int handle, struct sockaddr_storage *address,
                          socklen_t *size);

@@ -303,18 +303,12 @@ poll_close(struct spk_engine *e)
 }
 
 static void
-poll_forget_handle(struct spk_engine *e, int handle)
+poll_close_handle(struct spk_engine *e, int handle)
 {
     struct poll *p = e->backend_state;
 
     if ((uint32_t)handle < p->slot_count)
         set_interest(p, handle, 0);
-}
-
-static void
-poll_close_handle(struct spk_engine *e, int handle)
-{
-    poll_forget_handle(e, handle);
     spk_posix_close_handle(e, handle);
 }
 
@@ -446,7 +440,6 @@ const struct spk_backend spk_backend_poll = {
     .bind = spk_posix_bind,
     .listen = spk_posix_listen,
     .close_handle = poll_close_handle,
-    .forget_handle = poll_forget_handle,
     .set_option = spk_posix_set_option,
     .local_address = spk_posix_local_address,
     .peer_address = spk_posix_peer_address,

@@ -900,6 +900,47 @@ Test(shm, an_offer_that_is_wrong_is_refused, .timeout = 60)
     victim_close(&v);
 }
 
+static void
+drive(void *engine)
+{
+    (void)spoke_engine_poll(engine, 0);
+}
+
+/* A half that could only be mapped in part, of a connection that is being closed for another reason
+ * already: both are there when the engine looks, in either order. */
+Test(shm, a_wrong_offer_and_a_broken_stream_come_together, .timeout = 60)
+{
+    char url[ENDPOINT_MAX];
+    spoke_engine *e;
+    spoke_socket *rep;
+
+    setenv("SPOKE_UPGRADE", "now", 1);
+    endpoint_fresh(url, IPC);
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    cr_assert_eq(spoke_socket_open(&rep, SPOKE_REP, e), 0);
+    cr_assert_eq(spoke_listen(rep, url, NULL, 0), 0);
+    for (int i = 0; i < 20; i++) {
+        struct shm_peer p = {.idle = NULL};
+        struct shm_packet packet;
+        int fds[SPK_SHM_FDS];
+
+        cr_assert_eq(shm_peer_make(&p, RING, SEGMENT), 0);
+        p.idle = drive;
+        p.idle_ctx = e;
+        cr_assert_eq(shm_peer_meet(&p, endpoint_path(url), SPOKE_REQ), 0);
+        cr_assert_eq(shm_peer_offer(&p, &packet, fds), 3);
+        fds[2] = p.bell;
+        if (i % 2 == 0)
+            cr_assert_eq(shm_peer_say(&p, &packet, sizeof packet, fds, 3), 0);
+        cr_assert_eq(send(p.fd, "\xff", 1, MSG_NOSIGNAL), 1);
+        if (i % 2 == 1)
+            cr_assert_eq(shm_peer_say(&p, &packet, sizeof packet, fds, 3), 0);
+        cr_assert(shm_peer_ended(&p, END_MS));
+        shm_peer_close(&p);
+    }
+    cr_assert_eq(spoke_engine_close(e), 0);
+}
+
 /* What comes with the greeting may be anything. */
 Test(shm, a_side_channel_that_is_none_is_let_go_of, .timeout = 60)
 {
