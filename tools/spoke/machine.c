@@ -245,15 +245,15 @@ on_shm_event(spoke_socket *s, const struct spoke_event *event, void *ctx)
 }
 
 static int
-try_shm(spoke_engine *e, spoke_socket *a, spoke_socket *b)
+try_shm(spoke_engine *e, spoke_socket *a, spoke_socket *b, int *error)
 {
     struct timespec begin, now;
     struct spoke_stats stats;
-    int error = 0, rc;
+    int rc;
     char url[64];
 
     snprintf(url, sizeof url, "shm://@spoke-doctor-%d", (int)getpid());
-    if ((rc = spoke_socket_on_event(a, on_shm_event, &error)) != 0 ||
+    if ((rc = spoke_socket_on_event(a, on_shm_event, error)) != 0 ||
         (rc = spoke_listen(a, url, NULL, 0)) != 0 || (rc = spoke_dial(b, url, NULL, 0)) != 0)
         return rc;
     clock_gettime(CLOCK_MONOTONIC, &begin);
@@ -261,8 +261,8 @@ try_shm(spoke_engine *e, spoke_socket *a, spoke_socket *b)
         if ((rc = spoke_engine_poll(e, 10 * SPOKE_MS)) < 0 ||
             (rc = spoke_socket_stats(a, &stats)) != 0)
             return rc;
-        if (error != 0)
-            return error;
+        if (*error != 0)
+            return *error;
         clock_gettime(CLOCK_MONOTONIC, &now);
     } while (stats.pipes_shared == 0 && now.tv_sec - begin.tv_sec < 2);
     return stats.pipes_shared > 0 ? 0 : SPOKE_ETIMEDOUT;
@@ -271,6 +271,7 @@ try_shm(spoke_engine *e, spoke_socket *a, spoke_socket *b)
 static void
 examine_shm(struct machine *m)
 {
+    int ended = 0; /* until the engine is closed, which tells of an end too */
     spoke_socket *a, *b;
     spoke_engine *e;
 
@@ -279,7 +280,7 @@ examine_shm(struct machine *m)
         return;
     if ((m->shm_error = spoke_socket_open(&a, SPOKE_PAIR, e)) == 0 &&
         (m->shm_error = spoke_socket_open(&b, SPOKE_PAIR, e)) == 0)
-        m->shm_error = try_shm(e, a, b);
+        m->shm_error = try_shm(e, a, b, &ended);
     spoke_engine_close(e);
 }
 
