@@ -10,7 +10,9 @@
 #include <time.h>
 
 #ifdef __SANITIZE_ADDRESS__
+#include <dirent.h>
 #include <sanitizer/lsan_interface.h>
+#include <string.h>
 #endif
 
 #include "tests/support/test.h"
@@ -44,12 +46,59 @@ check_leaks(void)
 #endif
 }
 
+#ifdef __SANITIZE_ADDRESS__
+static bool
+runs(const char *task)
+{
+    char path[64], line[512];
+    const char *behind_name = NULL;
+    FILE *file;
+
+    snprintf(path, sizeof path, "/proc/self/task/%.20s/stat", task);
+    file = fopen(path, "re");
+    if (file == NULL)
+        return false; /* it has ended */
+    if (fgets(line, sizeof line, file) != NULL)
+        behind_name = strrchr(line, ')');
+    fclose(file);
+    return behind_name != NULL && strncmp(behind_name, ") S", 3) != 0;
+}
+
+static int
+count_running(void)
+{
+    struct dirent *task;
+    int count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+
+    cr_assert_not_null(tasks);
+    while ((task = readdir(tasks)) != NULL)
+        if (task->d_name[0] != '.' && atoi(task->d_name) != gettid())
+            count += runs(task->d_name);
+    closedir(tasks);
+    return count;
+}
+#endif
+
+/* AddressSanitizer's allocator has locks that a fork leaves as they are: a child of a process whose
+ * other threads were in malloc() just then waits for them for ever.  Threads that sleep hold none.
+ */
+static void
+await_a_moment_to_fork(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+    for (int i = 0; i < 1000 && count_running() > 0; i++)
+        usleep(1000);
+#endif
+}
+
 pid_t
 child_start(int (*fn)(void *ctx), void *ctx)
 {
     pid_t parent = getpid();
 
     fflush(NULL);
+    await_a_moment_to_fork();
     pid_t pid = fork();
     cr_assert_geq(pid, 0, "fork: %s", strerror(errno));
     if (pid == 0) {
