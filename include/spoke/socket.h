@@ -150,10 +150,11 @@ SPOKE_API int spoke_recvv(spoke_socket *s, spoke_msg **messages, int count, int 
 
 /* Give a message with a body of `size` bytes, contents undefined, where the socket's peers in
  * shared memory can read it: what is written there is not copied on its way to them.  It may be
- * sent through any socket, and is freed, as any other.  Where there is no shared memory, or no room
- * in it (SPOKE_OPT_SHM_SEGMENT), it is an ordinary message.  From the send on the receivers read
- * the very memory: whoever keeps a reference must not write there (spoke_msg_make_unique()).  Does
- * not wait.  Errors: SPOKE_EMSGSIZE, SPOKE_ENOMEM. */
+ * sent through any socket, and is freed, as any other.  Where there is no shared memory, no room in
+ * it (SPOKE_OPT_SHM_SEGMENT), or less to carry than is worth a loan (SPOKE_OPT_LEND_LEAST), it is
+ * an ordinary message.  From the send on the receivers read the very memory: whoever keeps a
+ * reference must not write there (spoke_msg_make_unique()).  Does not wait.  Errors:
+ * SPOKE_EMSGSIZE, SPOKE_ENOMEM. */
 SPOKE_API int spoke_loan(spoke_socket *s, size_t size, spoke_msg **out);
 
 /* Copying conveniences: bytes in, bytes out, with the errors of spoke_send() and spoke_recv().
