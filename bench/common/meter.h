@@ -3,7 +3,6 @@
 #ifndef BENCH_METER_H
 #define BENCH_METER_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 /* Monotonic nanoseconds. */
@@ -12,9 +11,12 @@ uint64_t bench_now_ns(void);
 /* CPU time of this process so far, user and kernel together, all threads. */
 uint64_t bench_cpu_us(void);
 
-/* Memory that this process alone would give back if it ended: its private pages, in bytes; with
- * what it shares with others, too.  0 if unknown. */
-uint64_t bench_memory_bytes(bool with_shared);
+/* This process's private pages, in bytes, without rings in shared memory.  0 if unknown. */
+uint64_t bench_private_bytes(void);
+
+/* The rings that this process writes: all pages that exist, also those that are reserved and that
+ * nobody has touched, which no memory map shows.  Those of the peers are the peers'. */
+uint64_t bench_ring_bytes(void);
 
 /* One look at both clocks. */
 struct bench_meter {

@@ -10,8 +10,9 @@
  * arrive together and each pays more of the server's waking up.
  *
  * The server is spoke.  The client is plain sockets that speak the wire format, so that it can hold
- * many connections cheaply and is the same whatever is measured; over shm it is REQ sockets on one
- * owned engine, whatever the mode.  One thread each. */
+ * many connections cheaply and is the same whatever is measured; in shared memory (shm, and ipc
+ * with SPOKE_UPGRADE=now) it is REQ sockets on one owned engine, whatever the mode.  One thread
+ * each. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,16 +37,26 @@ enum {
     FDS_SHM = 8, /* descriptors of a connection, at each end */
 };
 
+/* Whether the connections are in shared memory. */
+static bool
+in_shared_memory(const struct bench_options *o)
+{
+    const char *upgrade = getenv("SPOKE_UPGRADE");
+
+    return o->transport == BENCH_SHM ||
+           (o->transport == BENCH_IPC && upgrade != NULL && strcmp(upgrade, "now") == 0);
+}
+
 /* ---- server ---- */
 
 struct server {
     spoke_engine *engine;
     spoke_socket *socket;
-    bool is_shm;
     uint64_t memory[SAMPLES_MAX]; /* bytes, when the client asked */
     unsigned samples;
     uint64_t requests; /* measured ones */
     uint64_t cpu_us;   /* spent on them */
+    uint64_t moved;    /* connections that have been in shared memory */
 };
 
 /* Look at one request. */
@@ -59,12 +70,22 @@ note_request(struct server *s, const spoke_msg *m)
         memcpy(&word0, spoke_msg_body(m), 8);
     phase = (enum bench_phase)(word0 >> BENCH_PHASE_SHIFT);
     if (phase == BENCH_SAMPLE && s->samples < SAMPLES_MAX)
-        s->memory[s->samples++] = bench_memory_bytes(s->is_shm);
+        s->memory[s->samples++] = bench_private_bytes() + bench_ring_bytes();
     if (phase == BENCH_MEASURE && s->requests++ == 0)
         s->cpu_us = bench_cpu_us();
     if (phase == BENCH_LAST)
         s->cpu_us = bench_cpu_us() - s->cpu_us;
     return phase;
+}
+
+static int
+count_moved(struct server *s)
+{
+    struct spoke_stats stats;
+    int rc = spoke_socket_stats(s->socket, &stats);
+
+    s->moved = stats.pipes_shared;
+    return rc == 0 ? 0 : spoke_bench_complain("spoke_socket_stats", rc);
 }
 
 /* Answer requests with their own bytes until the last one. */
@@ -91,7 +112,7 @@ static int
 run_server(const struct bench_options *o)
 {
     struct bench_link link = {.options = o, .side = BENCH_SERVER};
-    struct server s = {.is_shm = o->transport == BENCH_SHM};
+    struct server s = {0};
     char actual[BENCH_ADDRESS_MAX];
     int rc = -1;
 
@@ -99,15 +120,16 @@ run_server(const struct bench_options *o)
         return 1;
     if (spoke_bench_listen(s.socket, o, actual, sizeof actual) == 0) {
         bench_ready(&link, actual);
-        rc = serve(&s);
+        if ((rc = serve(&s)) == 0)
+            rc = count_moved(&s);
     }
     spoke_bench_close(s.engine, s.socket);
     if (rc != 0)
         return 1;
     printf("{\"bench\":\"%s\",\"impl\":\"spoke\",\"role\":\"server\",\"messages\":%" PRIu64
            ",\"cpu_us\":%" PRIu64 ",\"memory_one\":%" PRIu64 ",\"memory_many\":%" PRIu64
-           ",\"errors\":0}\n",
-           bench_work_name(o->work), s.requests, s.cpu_us, s.memory[0], s.memory[1]);
+           ",\"moved\":%" PRIu64 ",\"errors\":0}\n",
+           bench_work_name(o->work), s.requests, s.cpu_us, s.memory[0], s.memory[1], s.moved);
     return 0;
 }
 
@@ -120,7 +142,7 @@ struct client {
     size_t frame_size;
     uint64_t next;          /* number and id of the next request */
     int *fds;               /* plain sockets, or */
-    spoke_socket **sockets; /* over shm, on */
+    spoke_socket **sockets; /* in shared memory, on */
     spoke_engine *engine;
     unsigned open; /* of them */
     uint8_t out[FRAME_MAX];
@@ -255,7 +277,24 @@ ask(struct client *c, unsigned index, enum bench_phase phase)
     return send_request(c, index, phase) == 0 ? read_reply(c, index, number, phase) : -1;
 }
 
-/* One more connection in shared memory, at work: its first request has been answered. */
+/* Ask until what we send goes through shared memory (over shm it does from the start), and once
+ * more. */
+static int
+await_move(struct client *c, unsigned index)
+{
+    struct spoke_stats stats;
+    int rc;
+
+    do {
+        if (ask(c, index, BENCH_WARM) != 0)
+            return -1;
+        if ((rc = spoke_socket_stats(c->sockets[index], &stats)) != 0)
+            return spoke_bench_complain("spoke_socket_stats", rc);
+    } while (stats.pipes_shared == 0);
+    return ask(c, index, BENCH_WARM); /* there, so that both rings have been used */
+}
+
+/* One more connection in shared memory, at work. */
 static int
 open_socket(struct client *c)
 {
@@ -268,7 +307,7 @@ open_socket(struct client *c)
         return -1;
     c->sockets[c->open++] = s;
     rc = spoke_dial(s, c->o->address, NULL, 0);
-    return rc == 0 ? ask(c, c->open - 1, BENCH_WARM) : spoke_bench_complain("spoke_dial", rc);
+    return rc == 0 ? await_move(c, c->open - 1) : spoke_bench_complain("spoke_dial", rc);
 }
 
 /* One more connection: connect, shake hands as a REQ. */
@@ -335,6 +374,7 @@ static int
 run_connections(struct client *c, struct bench_histogram *one, struct bench_histogram *many)
 {
     double seconds = c->o->seconds / 3;
+    uint64_t rings;
     unsigned total = c->o->connections + 1;
 
     /* One round of everything first, so that what is allocated once is not blamed on the idle
@@ -342,19 +382,22 @@ run_connections(struct client *c, struct bench_histogram *one, struct bench_hist
     if (open_connections(c, 1) != 0 || measure_round_trips(c, 0, seconds, one) != 0 ||
         ask(c, 0, BENCH_SAMPLE) != 0)
         return -1;
-    if (open_connections(c, total) != 0 || ask(c, total / 2, BENCH_SAMPLE) != 0 ||
-        measure_round_trips(c, total / 2, seconds, many) != 0)
+    rings = bench_ring_bytes();
+    if (open_connections(c, total) != 0 || ask(c, total / 2, BENCH_SAMPLE) != 0)
+        return -1;
+    rings = bench_ring_bytes() - rings;
+    if (measure_round_trips(c, total / 2, seconds, many) != 0)
         return -1;
     close_connections(c, 1);
     if (measure_round_trips(c, 0, seconds, one) != 0 || ask(c, 0, BENCH_LAST) != 0)
         return -1;
     printf("{\"bench\":\"connections\",\"impl\":\"spoke\",\"role\":\"client\",\"transport\":\"%s\","
            "\"mode\":\"%s\","
-           "\"wait\":\"%s\",\"size\":%zu,\"connections\":%u,\"p50_one_ns\":%" PRIu64
-           ",\"p99_one_ns\":%" PRIu64 ",\"p50_many_ns\":%" PRIu64 ",\"p99_many_ns\":%" PRIu64
-           ",\"errors\":0}\n",
+           "\"wait\":\"%s\",\"size\":%zu,\"connections\":%u,\"rings\":%" PRIu64
+           ",\"p50_one_ns\":%" PRIu64 ",\"p99_one_ns\":%" PRIu64 ",\"p50_many_ns\":%" PRIu64
+           ",\"p99_many_ns\":%" PRIu64 ",\"errors\":0}\n",
            bench_transport_name(c->o->transport), bench_mode_name(c->o->mode),
-           bench_wait_name(c->o->wait), c->o->size, c->o->connections,
+           bench_wait_name(c->o->wait), c->o->size, c->o->connections, rings,
            bench_histogram_quantile(one, 0.5), bench_histogram_quantile(one, 0.99),
            bench_histogram_quantile(many, 0.5), bench_histogram_quantile(many, 0.99));
     return 0;
@@ -423,7 +466,7 @@ run_client(const struct bench_options *o)
         return 2;
     }
     c.pattern = bench_pattern_new(o->size);
-    if (o->transport == BENCH_SHM)
+    if (in_shared_memory(o))
         c.sockets = calloc((size_t)o->connections + 1, sizeof(spoke_socket *));
     else
         c.fds = calloc((size_t)o->connections + 1, sizeof *c.fds);
@@ -443,7 +486,7 @@ run_client(const struct bench_options *o)
 int
 spoke_bench_connections(const struct bench_options *o)
 {
-    rlim_t each = o->transport == BENCH_SHM ? FDS_SHM : 1;
+    rlim_t each = in_shared_memory(o) ? FDS_SHM : 1;
     struct rlimit files;
 
     if (o->transport == BENCH_INPROC) {

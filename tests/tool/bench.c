@@ -506,6 +506,44 @@ Test(bench, growth_is_measured_with_few_connections_too, .timeout = 100)
     cr_assert_not_null(strstr(output, "  P19  "), "%s", output);
 }
 
+/* What a row says of connections; 0 without it. */
+static double
+median_of(const char *impl, const char *metric)
+{
+    char begin[128], word[64];
+    const char *p = output;
+
+    snprintf(begin, sizeof begin, "{\"bench\":\"connections\",\"impl\":\"%s\",", impl);
+    snprintf(word, sizeof word, "\"metric\":\"%s\"", metric);
+    while ((p = strstr(p, begin)) != NULL) {
+        const char *end = strchr(p, '}'), *at = strstr(p, word);
+        if (at != NULL && end != NULL && at < end && (at = strstr(at, "\"median\":")) != NULL)
+            return strtod(at + strlen("\"median\":"), NULL);
+        p++;
+    }
+    return 0;
+}
+
+/* A connection in shared memory has a half at each end, of two pages and a first piece of its ring
+ * of 16 KiB, and both count; one that is a socket has none. */
+Test(bench, growth_is_measured_of_sockets_and_of_what_has_moved, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench connections --transport ipc --mode owned --connections 200 --pairs 1 "
+                     "--seconds 0.1 --json -"),
+                 0, "%s", output);
+    cr_assert_eq(count_rows(output, "connections"), 8, "%s", output);
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+    cr_assert_gt(median_of("spoke", "memory_per_connection"), 0, "%s", output);
+    cr_assert_gt(median_of("spoke-moved", "memory_per_connection"),
+                 median_of("spoke", "memory_per_connection") + 44 * 1024, "%s", output);
+    cr_assert_gt(median_of("spoke-moved", "round_trip_many"), 0, "%s", output);
+    cr_assert_eq(count_rows(output, "pipes-1000"), 1, "%s", output);
+}
+
 /* Their memory is in pages that two processes share, and counts. */
 Test(bench, growth_is_measured_in_shared_memory, .timeout = 100)
 {

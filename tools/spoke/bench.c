@@ -39,7 +39,7 @@ static const struct tool_option options[] = {
     {"mode", 'm', "LIST", "owned, shared (both)", ID_MODE},
     {"wait", 'w', "LIST", "block, poll, adaptive (all; one-way: block, adaptive)", ID_WAIT},
     {"batch", 0, "LIST", "one-way: messages per call (shared 1, owned 1 and 256)", ID_BATCH},
-    {"connections", 0, "N", "how many idle ones (10000, shm 1000)", ID_IDLE},
+    {"connections", 0, "N", "how many idle ones (10000, in shared memory 1000)", ID_IDLE},
     {"subscribers", 0, "LIST", "fanout: how many: 1, 10, 100, 1000 (1,10,100)", ID_SUBSCRIBERS},
     {"peers", 'p', NULL, "also other libraries: ZeroMQ, NNG, nanomsg, iceoryx, where installed",
      ID_PEERS},

@@ -3,6 +3,7 @@
  * idle ones, and CPU time per request with 1 to 1000 busy ones.  Spoke only: it is compared with
  * itself. */
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "bench_plan.h"
@@ -15,6 +16,9 @@ enum {
     IDLE_SHM = 1000, /* each has several descriptors, and memory at both ends */
 };
 
+/* ipc in shared memory: shown beside, the targets are about sockets. */
+static const char *const moves[] = {"SPOKE_UPGRADE=now", NULL};
+
 static const unsigned busy[STEPS] = {1, 10, 100, 1000};
 
 /* What a run is about; the words are the plan's. */
@@ -26,6 +30,9 @@ struct growth {
     const char *mode;
     const char *wait;
     unsigned idle;
+    enum bench_kind kind;
+    const char *impl;
+    const char *const *env;
 };
 
 static int
@@ -45,7 +52,7 @@ run_one(struct growth *g, const char *bench, unsigned connections, unsigned roun
     snprintf(text, sizeof text, "%s, %s, %s: %u connections, round %u of %u", bench, g->transport,
              g->mode, connections, round + 1, g->plan->rounds);
     bench_progress(g->plan, text);
-    rc = bench_runner_run(g->runner, "bench-spoke", g->transport, args, NULL, limit_s + 5, lines);
+    rc = bench_runner_run(g->runner, "bench-spoke", g->transport, args, g->env, limit_s + 5, lines);
     if (rc != 0 && bench_runner_signal() == 0)
         g->plan->failed++;
     return rc;
@@ -60,8 +67,8 @@ add_row(struct growth *g, const char *bench, const char *metric, const char *uni
     if (row == NULL)
         return;
     row->bench = bench;
-    row->kind = BENCH_SPOKE;
-    strcpy(row->impl, "spoke");
+    row->kind = g->kind;
+    snprintf(row->impl, sizeof row->impl, "%s", g->impl);
     snprintf(row->transport, sizeof row->transport, "%s", g->transport);
     snprintf(row->via, sizeof row->via, "%s", g->transport);
     snprintf(row->mode, sizeof row->mode, "%s", g->mode);
@@ -85,8 +92,13 @@ measure_idle(struct growth *g)
         struct bench_lines lines;
         if (run_one(g, "connections", g->idle, round, &lines) != 0)
             return;
+        if (g->env == moves && bench_line_number(lines.server, "moved") < g->idle + 1) {
+            g->plan->failed++; /* other figures than the row's name says */
+            return;
+        }
         memory[n] = (bench_line_number(lines.server, "memory_many") -
-                     bench_line_number(lines.server, "memory_one")) /
+                     bench_line_number(lines.server, "memory_one") +
+                     bench_line_number(lines.client, "rings")) /
                     g->idle;
         one[n] = bench_line_number(lines.client, "p50_one_ns") / 1e3;
         many[n] = bench_line_number(lines.client, "p50_many_ns") / 1e3;
@@ -137,10 +149,25 @@ measure_busy(struct growth *g)
     add_row(g, "pipes", "cpu_growth", "x fewer connections", growth, n);
 }
 
+/* The same connections after they have moved.  Busy ones are what shm's are. */
+static void
+measure_moved(struct growth *g)
+{
+    struct growth moved = *g;
+
+    moved.kind = BENCH_BESIDE;
+    moved.impl = "spoke-moved";
+    moved.env = moves;
+    moved.idle = g->plan->idle > 0 ? g->plan->idle : IDLE_SHM;
+    measure_idle(&moved);
+}
+
 static void
 measure(struct growth *g)
 {
     measure_idle(g);
+    if (bench_goes_on(g->plan) && strcmp(g->transport, "ipc") == 0)
+        measure_moved(g);
     if (bench_goes_on(g->plan))
         measure_busy(g);
     bench_progress(g->plan, NULL);
@@ -157,6 +184,8 @@ bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
     const char *wait = p->waits.count > 0 ? p->waits.words[0] : "block";
 
     for (unsigned t = 0; t < p->transports.count; t++) {
+        bool is_ipc = strcmp(p->transports.words[t], "ipc") == 0;
+
         if (strcmp(p->transports.words[t], "inproc") == 0)
             continue;
         for (unsigned m = 0; m < p->modes.count && bench_goes_on(p); m++) {
@@ -166,6 +195,9 @@ bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
                                .transport = p->transports.words[t],
                                .mode = p->modes.words[m],
                                .wait = wait,
+                               .kind = BENCH_SPOKE,
+                               .impl = "spoke",
+                               .env = is_ipc ? bench_plain_sockets : NULL,
                                .idle = p->idle > 0                                ? p->idle
                                        : strcmp(p->transports.words[t], shm) == 0 ? IDLE_SHM
                                                                                   : IDLE};

@@ -179,7 +179,7 @@ print_growth_row(FILE *f, const struct bench_row *row)
     char text[40];
 
     snprintf(text, sizeof text, "(%.4g-%.4g)", row->value.min, row->value.max);
-    fprintf(f, "  %-20s %-6s %-7s %-24s %10.4g %-19s %s\n", row->bench, row->impl, row->mode,
+    fprintf(f, "  %-20s %-11s %-7s %-24s %10.4g %-19s %s\n", row->bench, row->impl, row->mode,
             row->metric, row->value.median, row->unit, text);
 }
 
