@@ -21,6 +21,7 @@
 #include "runtime/memory/message.h"
 #include "runtime/memory/pool.h"
 #include "runtime/memory/queue.h"
+#include "runtime/memory/shared.h"
 
 /* ---- sockets ---- */
 
@@ -82,6 +83,7 @@ struct spk_socket {
     spoke_ns send_expiry_ns, linger_ns, busy_poll_ns;
     int send_queue, recv_queue_most, max_pipes;
     size_t send_queue_bytes, recv_queue_bytes, shm_segment;
+    struct spk_segment_wish shm_wish;
     char name[64];
     struct spk_endpoint_options defaults;
 

@@ -122,6 +122,7 @@ static const struct field socket_fields[] = {
     SOCKET_FIELD(SPOKE_OPT_SEND_QUEUE_BYTES, SPOKE_SIZE, false, send_queue_bytes, 1, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_RECV_QUEUE_BYTES, SPOKE_SIZE, false, recv_queue_bytes, 1, INT64_MAX),
     SOCKET_FIELD(SPOKE_OPT_SHM_SEGMENT, SPOKE_SIZE, true, shm_segment, 0, (int64_t)1 << 36),
+    SOCKET_FIELD(SPOKE_OPT_SHM_HUGE_PAGES, SPOKE_BOOL, true, shm_wish.huge_pages, 0, 1),
     SOCKET_FIELD(SPOKE_OPT_MAX_PIPES, SPOKE_INT, false, max_pipes, 0, INT32_MAX),
 };
 
@@ -274,6 +275,26 @@ get_name(void *owner, void *value, size_t *size)
 }
 
 static int
+set_numa_node(void *owner, const void *value, size_t size)
+{
+    int node = *(const int *)value, rc;
+
+    (void)size;
+    if (node != SPK_ANY_NODE && (rc = spk_node_check(node)) != 0)
+        return rc;
+    ((struct spk_socket *)owner)->shm_wish.node = node;
+    return 0;
+}
+
+static int
+get_numa_node(void *owner, void *value, size_t *size)
+{
+    int node = ((struct spk_socket *)owner)->shm_wish.node;
+
+    return give(value, size, &node, sizeof node);
+}
+
+static int
 get_protocol(void *owner, void *value, size_t *size)
 {
     int number = ((struct spk_socket *)owner)->protocol->number;
@@ -329,6 +350,7 @@ get_send_fd(void *owner, void *value, size_t *size)
 
 static const struct spk_option socket_options[] = {
     {SPOKE_OPT_NAME, SPOKE_STRING, false, set_name, get_name},
+    {SPOKE_OPT_SHM_NUMA_NODE, SPOKE_INT, true, set_numa_node, get_numa_node},
     {SPOKE_OPT_PROTOCOL, SPOKE_INT, false, NULL, get_protocol},
     {SPOKE_OPT_PEER, SPOKE_INT, false, NULL, get_peer},
     {SPOKE_OPT_PROTOCOL_NAME, SPOKE_STRING, false, NULL, get_protocol_name},
@@ -446,6 +468,13 @@ get_context(void *owner, const char *name, enum spoke_type type, void *value, si
 
 /* ---- sockets ---- */
 
+/* What an option is about is at work: the socket, or its segment, which a loan makes. */
+static bool
+is_at_work(const struct spk_socket *s, const char *name)
+{
+    return s->started || s->device != NULL || (s->shm != NULL && strncmp(name, "shm-", 4) == 0);
+}
+
 static int
 set_socket(void *owner, const char *name, enum spoke_type type, const void *value, size_t size)
 {
@@ -457,7 +486,7 @@ set_socket(void *owner, const char *name, enum spoke_type type, const void *valu
     if ((rc = set_context(&s->own, name, type, value, size)) != SPOKE_EOPTION)
         return rc;
     if ((field = find_field(socket_fields, COUNT(socket_fields), name)) != NULL) {
-        if ((rc = set_field(s, field, type, value, size, s->started || s->device != NULL)) != 0)
+        if ((rc = set_field(s, field, type, value, size, is_at_work(s, name))) != 0)
             return rc;
         if (s->front != NULL)
             spk_front_shut_outbox(s->front);
@@ -472,7 +501,7 @@ set_socket(void *owner, const char *name, enum spoke_type type, const void *valu
     if ((option = find_option(s->protocol->options, name)) == NULL &&
         (option = find_option(socket_options, name)) == NULL)
         return SPOKE_EOPTION;
-    return set_option(s, option, type, value, size, s->started);
+    return set_option(s, option, type, value, size, is_at_work(s, name));
 }
 
 static int

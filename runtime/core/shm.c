@@ -306,7 +306,7 @@ spk_shm_home(struct spk_socket *s)
     home->flush.fn = on_home_flush;
     spk_timer_init(&home->timer, on_home_time);
     if (s->shm_segment > 0)
-        (void)spk_segment_new(&home->segment, power_of_two(s->shm_segment));
+        (void)spk_segment_new(&home->segment, power_of_two(s->shm_segment), &s->shm_wish);
     return s->shm = home;
 }
 

@@ -87,9 +87,9 @@ init_options(struct spk_socket *s)
     s->linger_ns = SPOKE_SECOND;
     s->busy_poll_ns = s->e->busy_poll_ns;
     s->send_queue = s->recv_queue_most = 128;
-    s->shm_segment = (size_t)256 << 20;
     s->send_queue_bytes = s->recv_queue_bytes = (size_t)8 << 20;
     s->shm_segment = (size_t)256 << 20;
+    s->shm_wish.node = SPK_ANY_NODE;
     spk_endpoint_options_init(&s->defaults);
 }
 
@@ -891,6 +891,19 @@ spoke_pipe_stats(spoke_socket *handle, spoke_pipe_id id, struct spoke_pipe_stats
     return rc;
 }
 
+static void
+count_segment(const struct spk_socket *s, struct spoke_stats *out)
+{
+    struct spk_segment_stats segment;
+
+    if (s->shm == NULL)
+        return;
+    spk_shm_home_stats(s->shm, &segment);
+    out->shm_bytes = segment.pages;
+    out->shm_huge_bytes = segment.huge;
+    out->shm_huge_failed = segment.huge_failed;
+}
+
 int
 spoke_socket_stats(spoke_socket *handle, struct spoke_stats *out)
 {
@@ -905,6 +918,7 @@ spoke_socket_stats(spoke_socket *handle, struct spoke_stats *out)
     if (s->recv_queue.high > s->stats.recv_queue_high) /* else a queue of the protocol's */
         s->stats.recv_queue_high = s->recv_queue.high;
     *out = s->stats;
+    count_segment(s, out);
     if (s->front != NULL)
         spk_front_correct(s->front, out);
     spk_engine_leave(s->e);

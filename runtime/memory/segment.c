@@ -4,10 +4,15 @@
  * others read cannot lead it astray.
  *
  * Pages exist only where a chunk has been; they are kept for the next one, and given back to the
- * system when more than KEPT_MOST of them lie idle. */
+ * system when more than KEPT_MOST of them lie idle.
+ *
+ * Huge pages, if they are wished for, change nothing of that: ordinary pages are reserved first,
+ * and then, where a huge page's place was empty before, made one huge page with the rest of that
+ * place.  If that fails they stay what they are.  A huge page is given back as a whole. */
 #include <pthread.h>
 #include <string.h>
 
+#include "runtime/engine/log.h"
 #include "runtime/memory/pool.h"
 #include "runtime/memory/shared.h"
 
@@ -18,10 +23,12 @@
 
 enum { PART = 0, FREE = 0x40, USED = 0x80 }; /* | order, at the first page of a block */
 
+enum { MISSING, ORDINARY, HUGE_PART };
+
 struct page {
     uint32_t next, prev; /* the first of a free block: in the list of its order */
     uint8_t state;
-    bool exists;
+    uint8_t exists; /* HUGE_PART: as a part of a huge page */
 };
 
 struct spk_segment {
@@ -29,10 +36,11 @@ struct spk_segment {
     unsigned fork_generation; /* a child of fork() changes nothing: the memory is its parent's */
     pthread_mutex_t lock;
     struct spk_region region;
-    unsigned top; /* order of the whole */
+    unsigned top;      /* order of the whole */
+    uint32_t per_huge; /* pages of a huge page; 0: it is to have none */
     uint32_t first[ORDERS];
-    size_t used, existing;
-    uint64_t failed;
+    size_t used, existing, huge;
+    uint64_t failed, huge_failed;
     bool retired; /* its pages stay */
     struct page pages[];
 };
@@ -66,27 +74,82 @@ take(struct spk_segment *s, uint32_t at, unsigned order)
 
 /* ---- pages ---- */
 
-/* Have the first `count` pages of a block exist. */
+/* The one place where the state of pages changes, and what is counted with it. */
+static void
+set_exist(struct spk_segment *s, uint32_t at, uint32_t count, uint8_t exists)
+{
+    for (uint32_t i = at; i < at + count; i++) {
+        s->existing -= s->pages[i].exists != MISSING ? SPK_PAGE : 0;
+        s->huge -= s->pages[i].exists == HUGE_PART ? SPK_PAGE : 0;
+        s->pages[i].exists = exists;
+    }
+    s->existing += exists != MISSING ? count * SPK_PAGE : 0;
+    s->huge += exists == HUGE_PART ? count * SPK_PAGE : 0;
+}
+
 static int
-make_exist(struct spk_segment *s, uint32_t at, uint32_t count)
+reserve(struct spk_segment *s, uint32_t at, uint32_t count)
 {
     uint32_t i = 0;
 
     while (i < count) {
         uint32_t start = i, n;
 
-        if (s->pages[at + i].exists) {
+        if (s->pages[at + i].exists != MISSING) {
             i++;
             continue;
         }
-        while (i < count && !s->pages[at + i].exists)
+        while (i < count && s->pages[at + i].exists == MISSING)
             i++;
         n = i - start;
         if (spk_region_reserve(&s->region, (at + start) * SPK_PAGE, n * SPK_PAGE) != 0)
             return SPOKE_ENOMEM;
-        for (uint32_t page = at + start; page < at + i; page++)
-            s->pages[page].exists = true;
-        s->existing += n * SPK_PAGE;
+        set_exist(s, at + start, n, ORDINARY);
+    }
+    return 0;
+}
+
+static bool
+has_pages(const struct spk_segment *s, uint32_t at, uint32_t count)
+{
+    for (uint32_t i = at; i < at + count; i++)
+        if (s->pages[i].exists != MISSING)
+            return true;
+    return false;
+}
+
+/* Returns the errno of the first one that fails, 0: none, or it is not the first. */
+static int
+make_huge(struct spk_segment *s, uint32_t at)
+{
+    int error = spk_region_make_huge(&s->region, at * SPK_PAGE, s->per_huge * SPK_PAGE);
+
+    if (error == 0)
+        set_exist(s, at, s->per_huge, HUGE_PART);
+    else if (s->huge_failed++ == 0)
+        return error;
+    return 0;
+}
+
+/* Have the first `count` pages of a block exist, in huge ones if that can be: tried once for each
+ * place, so that it costs little where they are scarce.  *huge_error: as make_huge(). */
+static int
+make_exist(struct spk_segment *s, uint32_t at, uint32_t count, int *huge_error)
+{
+    uint32_t end = at + count, next;
+
+    if (s->per_huge == 0)
+        return reserve(s, at, count);
+    for (; at < end; at = next) {
+        uint32_t place = at & ~(s->per_huge - 1);
+        bool empty = !has_pages(s, place, s->per_huge);
+        int error;
+
+        next = place + s->per_huge < end ? place + s->per_huge : end;
+        if (reserve(s, at, next - at) != 0)
+            return SPOKE_ENOMEM;
+        if (empty && (error = make_huge(s, place)) != 0)
+            *huge_error = error;
     }
     return 0;
 }
@@ -96,17 +159,19 @@ make_exist(struct spk_segment *s, uint32_t at, uint32_t count)
 static void
 give_pages_back(struct spk_segment *s, uint32_t at, uint32_t count, size_t most)
 {
+    size_t before = s->existing;
     uint32_t from = at + count;
-    size_t given = 0;
 
-    while (from > at && given < most) {
-        from--;
-        given += s->pages[from].exists ? SPK_PAGE : 0;
-        s->pages[from].exists = false;
+    while (from > at && before - s->existing < most) {
+        uint32_t n = s->pages[from - 1].exists == HUGE_PART ? s->per_huge : 1;
+
+        if (n > count) /* of a huge page whose other parts are somebody's */
+            return;
+        from -= n;
+        set_exist(s, from, n, MISSING);
     }
-    if (given > 0)
+    if (s->existing < before)
         spk_region_give_back(&s->region, from * SPK_PAGE, (at + count - from) * SPK_PAGE);
-    s->existing -= given;
 }
 
 /* ---- blocks ---- */
@@ -178,10 +243,20 @@ order_for(size_t size)
     return order;
 }
 
+static void
+tell_no_huge_pages(const char *why)
+{
+    spk_log(SPOKE_LOG_WARNING,
+            "large messages lie in ordinary pages, there is no huge one to be had: %s (option "
+            "shm-huge-pages)",
+            why);
+}
+
 struct spk_chunk *
 spk_segment_alloc(struct spk_segment *s, size_t size)
 {
     struct spk_chunk *c = NULL;
+    int huge_error = 0;
     uint32_t at = NONE;
     unsigned order;
 
@@ -191,13 +266,15 @@ spk_segment_alloc(struct spk_segment *s, size_t size)
     pthread_mutex_lock(&s->lock);
     if ((at = get_block(s, order)) != NONE) {
         s->used += SPK_PAGE << order;
-        if (make_exist(s, at, (uint32_t)((size + SPK_PAGE - 1) / SPK_PAGE)) != 0) {
+        if (make_exist(s, at, (uint32_t)((size + SPK_PAGE - 1) / SPK_PAGE), &huge_error) != 0) {
             free_block(s, at);
             at = NONE;
         }
     }
     s->failed += at == NONE;
     pthread_mutex_unlock(&s->lock);
+    if (huge_error != 0)
+        tell_no_huge_pages(strerror(huge_error));
     if (at == NONE)
         return NULL;
     spk_segment_ref(s);
@@ -253,14 +330,38 @@ void
 spk_segment_stats(struct spk_segment *s, struct spk_segment_stats *out)
 {
     pthread_mutex_lock(&s->lock);
-    *out = (struct spk_segment_stats){.used = s->used, .pages = s->existing, .failed = s->failed};
+    *out = (struct spk_segment_stats){.used = s->used,
+                                      .pages = s->existing,
+                                      .huge = s->huge,
+                                      .failed = s->failed,
+                                      .huge_failed = s->huge_failed};
     pthread_mutex_unlock(&s->lock);
 }
 
 /* ---- life ---- */
 
+/* Of what was wished for, what can be had. */
+static void
+grant(struct spk_segment *s, const struct spk_segment_wish *wish)
+{
+    size_t huge = spk_huge_page();
+    int rc;
+
+    if (wish->huge_pages && huge > 0 && huge <= s->region.size) {
+        s->per_huge = (uint32_t)(huge / SPK_PAGE);
+    } else if (wish->huge_pages) {
+        s->huge_failed = 1;
+        tell_no_huge_pages(huge > 0 ? "shm-segment is less than one" : "the kernel makes none");
+    }
+    if (wish->node != SPK_ANY_NODE && (rc = spk_region_place(&s->region, wish->node)) != 0)
+        spk_log(SPOKE_LOG_WARNING,
+                "large messages lie in any node's memory, not in that of %d: %s (option "
+                "shm-numa-node)",
+                wish->node, spoke_strerror(rc));
+}
+
 int
-spk_segment_new(struct spk_segment **out, size_t most)
+spk_segment_new(struct spk_segment **out, size_t most, const struct spk_segment_wish *wish)
 {
     size_t pages = most / SPK_PAGE;
     struct spk_segment *s;
@@ -282,6 +383,7 @@ spk_segment_new(struct spk_segment **out, size_t most)
     for (unsigned i = 0; i < ORDERS; i++)
         s->first[i] = NONE;
     put(s, 0, s->top);
+    grant(s, wish);
     *out = s;
     return 0;
 }

@@ -33,7 +33,21 @@ int spk_region_open(struct spk_region *r, const char *name, size_t size);
  * left, or a limit says so. */
 int spk_region_reserve(struct spk_region *r, size_t offset, size_t size);
 void spk_region_give_back(struct spk_region *r, size_t offset, size_t size); /* the pages */
+/* Have a range be one huge page: at a multiple of its size, and of that size.  What is there keeps
+ * its bytes, and all of it exists then.  0, or an errno: all is as it was. */
+int spk_region_make_huge(struct spk_region *r, size_t offset, size_t size);
+/* Have the pages that come to exist lie in that node's memory while there is some left, else
+ * elsewhere.  Errors as spk_node_check(). */
+int spk_region_place(struct spk_region *r, int node);
 void spk_region_close(struct spk_region *r);
+
+/* The size of a huge page; 0: the kernel makes none.  Any thread. */
+size_t spk_huge_page(void);
+
+/* May this process have memory of that NUMA node?  0; SPOKE_ERANGE: there is none, it has no
+ * memory, or the process is kept from it; SPOKE_EPERM: the kernel may not be asked (a seccomp
+ * filter); SPOKE_ENOTSUP: it knows of no nodes; SPOKE_ENOMEM. */
+int spk_node_check(int node);
 
 /* Somebody else's region. */
 struct spk_view {
@@ -51,8 +65,15 @@ void spk_view_close(struct spk_view *v);
 
 struct spk_segment;
 
+/* What its pages should be like.  What cannot be had is told to the log, once, and done without. */
+struct spk_segment_wish {
+    bool huge_pages;
+    int node; /* SPK_ANY_NODE: as the process's policy says, mostly where the writer runs */
+};
+#define SPK_ANY_NODE (-1)
+
 /* Make one with room for `most` bytes, a power of two of at least a page; one reference. */
-int spk_segment_new(struct spk_segment **out, size_t most);
+int spk_segment_new(struct spk_segment **out, size_t most, const struct spk_segment_wish *wish);
 struct spk_segment *spk_segment_ref(struct spk_segment *s);
 void spk_segment_unref(struct spk_segment *s);
 
@@ -73,8 +94,10 @@ void spk_segment_trim(struct spk_segment *s);
 
 struct spk_segment_stats {
     size_t used;  /* bytes in chunks, rounded up to blocks */
-    size_t pages; /* bytes of pages that exist */
+    size_t pages; /* bytes of pages that exist … */
+    size_t huge;  /* … and those of them in huge pages */
     uint64_t failed;
+    uint64_t huge_failed; /* ordinary pages stand in for so many huge ones, ever */
 };
 void spk_segment_stats(struct spk_segment *s, struct spk_segment_stats *out);
 

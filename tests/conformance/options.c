@@ -36,6 +36,9 @@ static const struct row rows[] = {
     {SPOKE_OPT_TCP_USER_TIMEOUT, SPOKE_DURATION, 0, INT32_MAX *SPOKE_MS, INT32_MAX *SPOKE_MS + 1,
      true},
     {SPOKE_OPT_DIAL_ASYNC, SPOKE_BOOL, true, false, true, true},
+    {SPOKE_OPT_SHM_SEGMENT, SPOKE_SIZE, 256 << 20, 0, ((int64_t)1 << 36) + 1, false},
+    {SPOKE_OPT_SHM_HUGE_PAGES, SPOKE_BOOL, false, true, false, false},
+    {SPOKE_OPT_SHM_NUMA_NODE, SPOKE_INT, -1, -1, -2, false}, /* which others there are is below */
     {SPOKE_OPT_IPC_MODE, SPOKE_INT, -1, 0600, 01000, true},
     {SPOKE_OPT_IPC_OWNER, SPOKE_INT, -1, 12, -2, true},
     {SPOKE_OPT_IPC_GROUP, SPOKE_INT, -1, 12, -2, true},
@@ -207,6 +210,44 @@ Test(options, ttl_is_from_1_to_255)
     cr_expect_eq(spoke_socket_get_int(rep, SPOKE_OPT_TTL, &ttl), 0);
     cr_expect_eq(ttl, 255);
     cr_assert_eq(spoke_socket_close(rep), 0);
+}
+
+Test(options, numa_nodes_are_those_of_the_machine)
+{
+    static const int none[] = {-2, 1023, 1024, INT32_MAX, INT32_MIN};
+    int node = 7, rc = spoke_socket_set_int(s, SPOKE_OPT_SHM_NUMA_NODE, 0);
+
+    if (rc == SPOKE_EPERM || rc == SPOKE_ENOTSUP)
+        cr_skip("%s", spoke_strerror(rc));
+    if (rc == 0) { /* a process may be kept from node 0 */
+        cr_expect_eq(spoke_socket_get_int(s, SPOKE_OPT_SHM_NUMA_NODE, &node), 0);
+        cr_expect_eq(node, 0);
+    } else {
+        cr_expect_eq(rc, SPOKE_ERANGE);
+    }
+    cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_SHM_NUMA_NODE, -1), 0);
+    for (int i = 0; i < 5; i++) {
+        rc = spoke_socket_set_int(s, SPOKE_OPT_SHM_NUMA_NODE, none[i]);
+        cr_expect_eq(rc, SPOKE_ERANGE, "%d: %s", none[i], spoke_error_name(rc));
+        cr_expect_eq(spoke_socket_get_int(s, SPOKE_OPT_SHM_NUMA_NODE, &node), 0);
+        cr_expect_eq(node, -1);
+    }
+}
+
+Test(options, of_the_segment_are_too_late_once_there_is_a_loan)
+{
+    size_t size = 0;
+    spoke_msg *m;
+
+    cr_assert_eq(spoke_loan(s, 1 << 16, &m), 0);
+    cr_expect_eq(spoke_socket_set_size(s, SPOKE_OPT_SHM_SEGMENT, 1 << 20), SPOKE_ETOOLATE);
+    cr_expect_eq(spoke_socket_set_bool(s, SPOKE_OPT_SHM_HUGE_PAGES, true), SPOKE_ETOOLATE);
+    cr_expect_eq(spoke_socket_set_int(s, SPOKE_OPT_SHM_NUMA_NODE, 0), SPOKE_ETOOLATE);
+    cr_expect_eq(spoke_socket_get_size(s, SPOKE_OPT_SHM_SEGMENT, &size), 0);
+    cr_expect_eq(size, 256 << 20);
+    cr_expect_eq(spoke_socket_set_int(s, SPOKE_OPT_SEND_QUEUE, 5), 0);
+    cr_expect_eq(spoke_socket_set_size(s, SPOKE_OPT_SHM_RING, 1 << 16), 0); /* of endpoints */
+    spoke_msg_free(m);
 }
 
 Test(options, read_only_ones_tell_and_refuse)

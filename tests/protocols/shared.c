@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -831,4 +832,70 @@ Test(shared, a_message_outlives_its_pipe_and_its_sender)
 Test(shared, a_message_outlives_its_socket_and_its_sender)
 {
     check_held(true);
+}
+
+/* ---- what the segment's pages are ---- */
+
+enum { FRAME = 1 << 20 };
+
+static void
+expect_frame(spoke_socket *s, size_t size, uint32_t seed)
+{
+    spoke_msg *m = recv_message(s);
+
+    cr_assert_eq(spoke_msg_size(m), size);
+    cr_assert(is_lent(spoke_msg_body(m)));
+    cr_assert(pattern_holds(spoke_msg_body(m), size, seed));
+    spoke_msg_free(m);
+}
+
+/* Messages written in place and copied ones arrive lent, and what they lay in is given back;
+ * returns what the sender had counted before that. */
+static struct spoke_stats
+exchange_frames(void)
+{
+    spoke_socket *a = open_socket(SPOKE_PAIR), *b = open_socket(SPOKE_PAIR);
+    struct spoke_stats stats;
+
+    cr_assert_eq(spoke_socket_set_bool(a, SPOKE_OPT_SHM_HUGE_PAGES, true), 0);
+    connect_sockets(a, b, SHM);
+    for (uint32_t i = 0; i < 8; i++) {
+        spoke_msg *m;
+
+        cr_assert_eq(spoke_loan(a, FRAME, &m), 0);
+        pattern_fill(spoke_msg_body(m), FRAME, i);
+        cr_assert_eq(spoke_send(a, m, 0), 0);
+        cr_assert_eq(spoke_send(a, pattern_message(FRAME / 3, 100 + i), 0), 0);
+        expect_frame(b, FRAME, i);
+        expect_frame(b, FRAME / 3, 100 + i);
+    }
+    stats = stats_of(a);
+    cr_expect_leq(stats.shm_huge_bytes, stats.shm_bytes);
+    cr_expect_eq(stats_of(b).shm_bytes, 0);
+    wait_counter(a, shm_bytes, 0);
+    cr_expect_eq(stats_of(a).shm_huge_bytes, 0);
+    finish();
+    return stats;
+}
+
+Test(shared, large_messages_may_lie_in_huge_pages)
+{
+    struct spoke_stats stats = exchange_frames();
+
+    cr_expect_geq(stats.shm_bytes, FRAME);
+    if (stats.shm_huge_failed > 0)
+        cr_skip("%llu huge pages could not be had", (unsigned long long)stats.shm_huge_failed);
+    cr_expect_eq(stats.shm_huge_bytes, stats.shm_bytes);
+}
+
+Test(shared, without_huge_pages_they_lie_in_ordinary_ones)
+{
+    struct spoke_stats stats;
+
+    cr_assert_eq(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
+    stats = exchange_frames();
+    cr_expect_geq(stats.shm_bytes, FRAME);
+    cr_expect_eq(stats.shm_huge_bytes, 0);
+    cr_expect_gt(stats.shm_huge_failed, 0);
+    cr_assert_eq(prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0), 0);
 }

@@ -201,6 +201,8 @@ Test(doctor, tells_people_about_the_machine)
     cr_assert_not_null(strstr(p.out, "backend chosen"));
     cr_assert_not_null(strstr(p.out, "waking a thread"));
     cr_assert_not_null(strstr(p.out, "\nAdvice\n  "));
+    cr_assert_not_null(strstr(p.out, "\n  huge pages "), "%s", p.out);
+    cr_assert_not_null(strstr(p.out, "\n  NUMA nodes "), "%s", p.out);
     cr_assert_null(strstr(p.out, "DOES NOT WORK"), "%s", p.out);
     program_clear(&p);
 }
@@ -216,11 +218,27 @@ Test(doctor, tells_programs_about_the_machine)
     cr_assert_gt(number_of(p.out, "futex_wake_us"), 0);
     cr_assert_gt(number_of(p.out, "eventfd_wake_us"), 0);
     cr_assert_eq((long)number_of(p.out, "online"), sysconf(_SC_NPROCESSORS_ONLN));
+    /* There is one, or a reason. */
+    cr_assert_eq(number_of(p.out, "huge_page_bytes") > 0,
+                 strstr(p.out, "\"why_no_huge_page\": null") != NULL, "%s", p.out);
     block_us = number_of(p.out, "unix_round_trip_block_us");
     spin_us = number_of(p.out, "unix_round_trip_spin_us");
     cr_assert_gt(block_us, 0);
     if (spin_us > 0 && spin_us < block_us)
         cr_assert_float_eq(number_of(p.out, "break_even_us"), (block_us - spin_us) / 2, 0.01);
+    program_clear(&p);
+}
+
+Test(doctor, says_why_there_are_no_huge_pages)
+{
+    struct program p;
+
+    cr_assert_eq(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0); /* as a program may inherit it */
+    tool(&p, "doctor");
+    cr_assert_eq(prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0), 0);
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    cr_assert_not_null(strstr(p.out, "huge pages             none: "), "%s", p.out);
+    cr_assert_not_null(strstr(p.out, "(option shm-huge-pages)\n"), "%s", p.out);
     program_clear(&p);
 }
 

@@ -4,14 +4,17 @@
  * messages around memory that is read-only, which no call may write to. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mempolicy.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -250,15 +253,223 @@ Test(region, no_view_opens_on_what_is_too_small_or_too_large)
     close(fd);
 }
 
+/* ---- huge pages ---- */
+
+/* The kernel makes none for this process, whatever it does for others. */
+static void
+forbid_huge_pages(bool forbid)
+{
+    cr_assert_eq(prctl(PR_SET_THP_DISABLE, forbid ? 1 : 0, 0, 0, 0), 0);
+}
+
+/* Does the kernel make one, for plain memory that is nothing of the library's?  0, or an errno. */
+static int
+kernel_makes_one(size_t huge)
+{
+    int fd = memfd_create("test", MFD_CLOEXEC), error = 0;
+    uint8_t *room = mmap(NULL, 2 * huge, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *at;
+
+    cr_assert_geq(fd, 0);
+    cr_assert_neq(room, MAP_FAILED);
+    cr_assert_eq(ftruncate(fd, (off_t)huge), 0);
+    at = room + (huge - (uintptr_t)room % huge) % huge;
+    at = mmap(at, huge, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+    cr_assert_neq(at, MAP_FAILED);
+    at[0] = 1;
+    if (madvise(at, huge, 25 /* MADV_COLLAPSE */) != 0)
+        error = errno;
+    munmap(room, 2 * huge);
+    close(fd);
+    return error;
+}
+
+/* Their size; the test is skipped where there is none to be had. */
+static size_t
+huge_page_or_skip(void)
+{
+    size_t huge = spk_huge_page();
+    int error;
+
+    if (huge == 0)
+        cr_skip("the kernel makes no huge pages");
+    if (huge > 2 * MIB)
+        cr_skip("huge pages of %zu MiB are too large for this test", huge / MIB);
+    if ((error = kernel_makes_one(huge)) != 0)
+        cr_skip("no huge page is to be had: %s", strerror(error));
+    return huge;
+}
+
+/* A page at the end of where the next mapping of this size would be, and, as kernels choose, by
+ * chance well aligned. */
+static uint8_t *
+take_a_good_place(size_t size)
+{
+    uint8_t *place = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    cr_assert_neq(place, MAP_FAILED);
+    munmap(place, size - SPK_PAGE);
+    return place + size - SPK_PAGE;
+}
+
+/* Bytes that are mapped by huge pages, of the mapping that begins at `base`. */
+static size_t
+mapped_huge(const void *base)
+{
+    FILE *maps = fopen("/proc/self/smaps", "re");
+    unsigned long from, to, kib = 0;
+    bool here = false;
+    char line[512];
+
+    cr_assert_not_null(maps);
+    while (fgets(line, sizeof line, maps) != NULL)
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+            here = from == (uintptr_t)base;
+        else if (here && sscanf(line, "ShmemPmdMapped: %lu", &kib) == 1)
+            break;
+    fclose(maps);
+    return kib * 1024;
+}
+
+Test(region, a_huge_page_has_what_was_there_and_is_one_for_the_reader_too)
+{
+    size_t huge = huge_page_or_skip();
+    uint8_t *odd[2];
+    struct spk_region r;
+    struct spk_view v;
+
+    odd[0] = take_a_good_place(4 * huge);
+    r = new_region(4 * huge);
+    odd[1] = take_a_good_place(4 * huge);
+    cr_assert_eq(spk_view_open(&v, r.fd_out, 4 * huge, 4 * huge), 0);
+    cr_assert_eq((uintptr_t)r.base % huge, 0);
+    cr_assert_eq((uintptr_t)v.base % huge, 0);
+    cr_assert_eq(spk_region_reserve(&r, huge, 3 * SPK_PAGE), 0);
+    memset(r.base + huge, 7, 3 * SPK_PAGE);
+    cr_expect_eq(v.base[huge + SPK_PAGE], 7);
+    int error = spk_region_make_huge(&r, huge, huge);
+    if (error == ENOMEM || error == EBUSY)
+        cr_skip("no second huge page is to be had: %s", strerror(error));
+    cr_assert_eq(error, 0, "%s", strerror(error));
+    cr_expect_eq(bytes_on(r.fd_out), huge);
+    cr_expect_eq(mapped_huge(r.base), huge);
+    cr_expect_eq(r.base[huge + 3 * SPK_PAGE - 1], 7);
+    cr_expect_eq(r.base[huge + 3 * SPK_PAGE], 0);
+    cr_expect_eq(v.base[huge + 2 * SPK_PAGE], 7);
+    r.base[2 * huge - 1] = 8;
+    cr_expect_eq(v.base[2 * huge - 1], 8);
+    spk_region_give_back(&r, huge, huge);
+    cr_expect_eq(bytes_on(r.fd_out), 0);
+    cr_assert_eq(spk_region_reserve(&r, huge, SPK_PAGE), 0);
+    if (spk_region_make_huge(&r, huge, huge) == 0) { /* none of it has been looked at before */
+        cr_expect_eq(v.base[huge], 0);
+        cr_expect_eq(mapped_huge(v.base), huge);
+    }
+    spk_view_close(&v);
+    spk_region_close(&r);
+    munmap(odd[0], SPK_PAGE);
+    munmap(odd[1], SPK_PAGE);
+}
+
+Test(region, what_cannot_be_a_huge_page_stays_as_it_is)
+{
+    size_t huge = spk_huge_page();
+    struct spk_region r;
+
+    if (huge == 0)
+        cr_skip("the kernel makes no huge pages");
+    r = new_region(2 * huge);
+    cr_assert_eq(spk_region_reserve(&r, 0, 3 * SPK_PAGE), 0);
+    memset(r.base, 7, 3 * SPK_PAGE);
+    forbid_huge_pages(true);
+    cr_expect_eq(spk_region_make_huge(&r, 0, huge), EINVAL);
+    forbid_huge_pages(false);
+    cr_expect_eq(bytes_on(r.fd_out), 3 * SPK_PAGE);
+    cr_expect_eq(mapped_huge(r.base), 0);
+    cr_expect_eq(r.base[3 * SPK_PAGE - 1], 7);
+    spk_region_close(&r);
+}
+
+/* ---- nodes ---- */
+
+/* SPOKE_ERANGE is not what a process gets that may not ask at all. */
+static void
+skip_without_nodes(void)
+{
+    int rc = spk_node_check(0);
+
+    if (rc == SPOKE_EPERM || rc == SPOKE_ENOTSUP)
+        cr_skip("nodes: %s", spoke_error_name(rc));
+}
+
+Test(region, a_node_that_is_not_there_is_refused)
+{
+    static const int none[] = {-2, -1, 1024, INT32_MAX, INT32_MIN};
+
+    skip_without_nodes();
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+        cr_expect_eq(spk_node_check(none[i]), SPOKE_ERANGE, "%d", none[i]);
+    int first = 0;
+    for (int node = 0; node < 1024; node++) {
+        char path[64];
+
+        snprintf(path, sizeof path, "/sys/devices/system/node/node%d", node);
+        if (access(path, F_OK) != 0 && first++ < 3)
+            cr_expect_eq(spk_node_check(node), SPOKE_ERANGE, "%d", node);
+    }
+}
+
+/* Whoever has it mapped sees the kernel's own account of it. */
+Test(region, pages_come_to_lie_on_the_node_that_was_asked_for)
+{
+    int tried = 0;
+
+    skip_without_nodes();
+    for (int node = 0; node < 1024; node++) {
+        unsigned long nodes[16] = {0};
+        int mode = -1, there = -1;
+        struct spk_region r;
+        struct spk_view v;
+
+        if (spk_node_check(node) != 0)
+            continue;
+        tried++;
+        r = new_region(MIB);
+        cr_assert_eq(spk_view_open(&v, r.fd_out, MIB, MIB), 0);
+        cr_assert_eq(spk_region_place(&r, node), 0);
+        cr_assert_eq(spk_region_reserve(&r, 0, SPK_PAGE), 0);
+        cr_assert_eq(
+            syscall(SYS_get_mempolicy, &mode, nodes, 8 * sizeof nodes, v.base, MPOL_F_ADDR), 0);
+        cr_expect_eq(mode, MPOL_PREFERRED);
+        for (int i = 0; i < 1024; i++)
+            cr_expect_eq((nodes[i / 64] >> (i % 64)) & 1, i == node, "%d", i);
+        cr_expect_eq(v.base[0], 0);
+        cr_assert_eq(syscall(SYS_get_mempolicy, &there, NULL, 0, v.base, MPOL_F_ADDR | MPOL_F_NODE),
+                     0);
+        cr_expect_eq(there, node);
+        spk_view_close(&v);
+        spk_region_close(&r);
+    }
+    cr_expect_gt(tried, 0);
+}
+
 /* ---- segments: blocks ---- */
+
+static struct spk_segment *
+new_segment_as(size_t size, struct spk_segment_wish wish)
+{
+    struct spk_segment *s;
+
+    cr_assert_eq(spk_segment_new(&s, size, &wish), 0);
+    return s;
+}
+
+static const struct spk_segment_wish plain = {.node = SPK_ANY_NODE},
+                                     huge_pages = {.huge_pages = true, .node = SPK_ANY_NODE};
 
 static struct spk_segment *
 new_segment(size_t size)
 {
-    struct spk_segment *s;
-
-    cr_assert_eq(spk_segment_new(&s, size), 0);
-    return s;
+    return new_segment_as(size, plain);
 }
 
 static struct spk_segment_stats
@@ -296,7 +507,7 @@ Test(segment, sizes_that_it_cannot_have_are_refused)
     struct spk_segment *s;
 
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-        cr_expect_eq(spk_segment_new(&s, sizes[i]), SPOKE_EINVAL);
+        cr_expect_eq(spk_segment_new(&s, sizes[i], &plain), SPOKE_EINVAL);
         cr_expect_null(s);
     }
 }
@@ -368,16 +579,17 @@ Test(segment, a_full_one_gives_nothing_counts_it_and_goes_on_when_there_is_room)
     spk_segment_unref(s);
 }
 
-/* Against a table of who has which page. */
-Test(segment, random_chunks_never_overlap_and_their_blocks_join_again)
+enum { PAGES = 4096, MOST = 600 };
+
+/* Against a table of who has which page; sometimes the kernel makes no huge pages for a while. */
+static void
+play_with(struct spk_segment *s, bool forbid)
 {
-    enum { PAGES = 4096, MOST = 600 };
     static uint16_t owner[PAGES]; /* 0: nobody */
     static struct {
         struct spk_chunk *c;
         size_t size, at;
     } live[MOST + 1];
-    struct spk_segment *s = new_segment(PAGES * SPK_PAGE);
     size_t used = 0;
     uint64_t failed = 0;
 
@@ -409,16 +621,39 @@ Test(segment, random_chunks_never_overlap_and_their_blocks_join_again)
                 live[id].c->data[i] = (uint8_t)id;
             used += block_for(size);
         }
-        if (step % 64 == 0)
+        if (step % 64 == 0) {
             cr_assert_eq(stats_of(s).used, used);
+            cr_assert_eq(stats_of(s).pages, bytes_on(spk_segment_fd(s)));
+        }
+        if (forbid && step % 1024 == 0) {
+            forbid_huge_pages(step % 2048 == 0);
+            spk_segment_trim(s);
+            cr_assert_eq(stats_of(s).pages, bytes_on(spk_segment_fd(s)));
+        }
     }
+    if (forbid)
+        forbid_huge_pages(false);
     cr_expect_eq(stats_of(s).failed, failed);
     cr_expect_gt(failed, 0); /* it has been full */
     for (int id = 1; id <= MOST; id++)
         if (live[id].c != NULL)
             spk_chunk_unref(live[id].c);
     expect_whole(s);
+    spk_segment_trim(s);
+    cr_expect_eq(stats_of(s).pages, 0);
+    cr_expect_eq(stats_of(s).huge, 0);
+    cr_expect_eq(bytes_on(spk_segment_fd(s)), 0);
     spk_segment_unref(s);
+}
+
+Test(segment, random_chunks_never_overlap_and_their_blocks_join_again)
+{
+    play_with(new_segment(PAGES * SPK_PAGE), false);
+}
+
+Test(segment, random_chunks_never_overlap_in_huge_pages_and_between_them)
+{
+    play_with(new_segment_as(PAGES * SPK_PAGE, huge_pages), true);
 }
 
 /* ---- segments: pages ---- */
@@ -514,6 +749,115 @@ Test(segment, trim_gives_all_pages_back_that_are_not_used)
     spk_segment_unref(s);
 }
 
+/* Has it all in huge pages?  A machine may run out of them in the middle of a test. */
+static void
+expect_huge(struct spk_segment *s, size_t bytes)
+{
+    if (stats_of(s).huge_failed > 0)
+        cr_skip("a huge page could not be had");
+    cr_expect_eq(stats_of(s).huge, bytes);
+    expect_pages(s, bytes, bytes);
+}
+
+Test(segment, huge_pages_come_and_go_as_a_whole)
+{
+    size_t huge = huge_page_or_skip();
+    struct spk_segment *s = new_segment_as(32 * huge, huge_pages);
+    struct spk_chunk *small[2], *large;
+
+    expect_huge(s, 0);
+    for (int i = 0; i < 2; i++)
+        cr_assert_not_null(small[i] = spk_segment_alloc(s, 5 * SPK_PAGE));
+    expect_huge(s, huge);
+    cr_assert_not_null(large = spk_segment_alloc(s, 2 * huge + 1));
+    expect_huge(s, 4 * huge); /* the fourth place of its block has none */
+    memset(large->data, 7, large->size);
+    memset(small[1]->data, 8, small[1]->size);
+    spk_chunk_unref(small[0]);
+    spk_segment_trim(s);
+    expect_huge(s, 4 * huge); /* a part of the first one is free, and stays */
+    spk_chunk_unref(large);
+    expect_huge(s, 4 * huge);
+    spk_segment_trim(s);
+    expect_huge(s, huge);
+    cr_expect_eq(small[1]->data[5 * SPK_PAGE - 1], 8);
+    spk_chunk_unref(small[1]);
+    spk_segment_trim(s);
+    expect_huge(s, 0);
+    cr_assert_not_null(large = spk_segment_alloc(s, 32 * huge));
+    expect_huge(s, 32 * huge);
+    spk_chunk_unref(large);
+    expect_whole(s);
+    spk_segment_unref(s);
+}
+
+Test(segment, huge_pages_are_kept_up_to_32_mib_and_no_more)
+{
+    enum { COUNT = 48 };
+    size_t huge = huge_page_or_skip();
+    struct spk_segment *s = new_segment_as(64 * MIB, huge_pages);
+    struct spk_chunk *chunks[COUNT];
+
+    for (int i = 0; i < COUNT; i++)
+        cr_assert_not_null(chunks[i] = spk_segment_alloc(s, MIB));
+    expect_huge(s, COUNT * MIB);
+    for (int i = 0; i < COUNT; i++)
+        spk_chunk_unref(chunks[i]);
+    expect_pages(s, 32 * MIB - huge, 32 * MIB);
+    cr_expect_eq(stats_of(s).huge, stats_of(s).pages);
+    spk_segment_unref(s);
+}
+
+static int sentences;
+
+static void
+on_log(void *ctx, enum spoke_log_level level, const char *text)
+{
+    (void)ctx;
+    sentences += level == SPOKE_LOG_WARNING && strstr(text, "shm-huge-pages") != NULL;
+}
+
+Test(segment, where_no_huge_page_is_to_be_had_ordinary_ones_stand_in_and_it_is_told_once)
+{
+    struct spk_segment *s;
+    struct spk_chunk *a, *b;
+
+    forbid_huge_pages(true);
+    spoke_set_log(on_log, NULL, SPOKE_LOG_WARNING);
+    s = new_segment_as(16 * MIB, huge_pages);
+    cr_assert_not_null(a = spk_segment_alloc(s, 5 * SPK_PAGE));
+    cr_assert_not_null(b = spk_segment_alloc(s, 4 * MIB));
+    memset(a->data, 7, a->size);
+    memset(b->data, 7, b->size);
+    expect_pages(s, 4 * MIB + 5 * SPK_PAGE, 4 * MIB + 5 * SPK_PAGE);
+    cr_expect_eq(stats_of(s).huge, 0);
+    cr_expect_gt(stats_of(s).huge_failed, 0);
+    cr_expect_eq(stats_of(s).failed, 0);
+    cr_expect_eq(sentences, 1);
+    spk_chunk_unref(a);
+    spk_chunk_unref(b);
+    expect_whole(s);
+    spk_segment_unref(s);
+    spoke_set_log(NULL, NULL, SPOKE_LOG_ERROR);
+    forbid_huge_pages(false);
+}
+
+Test(segment, one_that_is_smaller_than_a_huge_page_has_ordinary_ones)
+{
+    struct spk_segment *s;
+    struct spk_chunk *c;
+
+    spoke_set_log(on_log, NULL, SPOKE_LOG_WARNING);
+    s = new_segment_as(16 * SPK_PAGE, huge_pages);
+    cr_expect_eq(sentences, 1);
+    cr_assert_not_null(c = spk_segment_alloc(s, SPK_PAGE));
+    expect_pages(s, SPK_PAGE, SPK_PAGE);
+    cr_expect_eq(stats_of(s).huge_failed, 1);
+    spk_chunk_unref(c);
+    spk_segment_unref(s);
+    spoke_set_log(NULL, NULL, SPOKE_LOG_ERROR);
+}
+
 /* Have its owner's descriptor be something that gives no pages. */
 static void
 take_pages_away(struct spk_segment *s)
@@ -583,7 +927,7 @@ Test(segment, without_memory_nothing_is_made_and_nothing_lost)
     resources_take(&before);
     for (n = 1;; n++) {
         spk_memory_fail_after(n);
-        rc = spk_segment_new(&s, MIB);
+        rc = spk_segment_new(&s, MIB, &plain);
         spk_memory_fail_after(0);
         if (rc == 0)
             break;

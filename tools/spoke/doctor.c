@@ -138,6 +138,13 @@ print_shm(const struct machine *m)
            ipc_moves(m)        ? "moves there between processes of one user that are spoke"
            : m->shm_error == 0 ? "stays on its socket: SPOKE_UPGRADE is off"
                                : "stays on its socket");
+    if (m->huge_page > 0)
+        printf("  %-22s to be had, of %llu KiB: shm-huge-pages works\n", "huge pages",
+               (unsigned long long)(m->huge_page / 1024));
+    else
+        printf("  %-22s none: %s\n", "huge pages", m->why_no_huge);
+    printf("  %-22s %s\n", "NUMA nodes with memory",
+           m->memory_nodes[0] != '\0' ? m->memory_nodes : "unknown");
 }
 
 static void
@@ -277,7 +284,12 @@ print_json(const struct machine *m)
     put_uring(m);
     printf(",\n \"shared_memory\": {\"works\": %s, ", boolean(m->shm_error == 0));
     put_member("error", m->shm_error == 0 ? NULL : why_no_shm(m));
-    printf(", \"ipc_moves\": %s},\n ", boolean(ipc_moves(m)));
+    printf(", \"ipc_moves\": %s, \"huge_page_bytes\": %llu,\n  ", boolean(ipc_moves(m)),
+           (unsigned long long)m->huge_page);
+    put_member("why_no_huge_page", m->huge_page > 0 ? NULL : m->why_no_huge);
+    printf(", ");
+    put_member("memory_nodes", m->memory_nodes[0] != '\0' ? m->memory_nodes : NULL);
+    printf("},\n ");
     put_waiting(m);
     printf(",\n \"advice\": [");
     for (size_t i = 0; i < m->advice_count; i++) {

@@ -269,6 +269,38 @@ try_shm(spoke_engine *e, spoke_socket *a, spoke_socket *b, int *error)
 }
 
 static void
+on_huge_log(void *ctx, enum spoke_log_level level, const char *text)
+{
+    struct machine *m = ctx;
+
+    (void)level;
+    if (strstr(text, SPOKE_OPT_SHM_HUGE_PAGES) != NULL)
+        snprintf(m->why_no_huge, sizeof m->why_no_huge, "%s", text);
+}
+
+/* A loan small enough for one: what it lies in is one, or is not. */
+static void
+try_huge_page(struct machine *m, spoke_engine *e)
+{
+    struct spoke_stats stats;
+    spoke_socket *s;
+    spoke_msg *loan;
+
+    snprintf(m->why_no_huge, sizeof m->why_no_huge, "there was no memory to try it");
+    if (spoke_socket_open(&s, SPOKE_PAIR, e) != 0)
+        return;
+    spoke_set_log(on_huge_log, m, SPOKE_LOG_WARNING);
+    if (spoke_socket_set_bool(s, SPOKE_OPT_SHM_HUGE_PAGES, true) == 0 &&
+        spoke_loan(s, 64 * 1024, &loan) == 0) {
+        if (spoke_socket_stats(s, &stats) == 0)
+            m->huge_page = stats.shm_huge_bytes;
+        spoke_msg_free(loan);
+    }
+    spoke_set_log(NULL, NULL, SPOKE_LOG_ERROR);
+    spoke_socket_close(s);
+}
+
+static void
 examine_shm(struct machine *m)
 {
     int ended = 0; /* until the engine is closed, which tells of an end too */
@@ -276,11 +308,15 @@ examine_shm(struct machine *m)
     spoke_engine *e;
 
     m->upgrade_wish = getenv("SPOKE_UPGRADE");
+    snprintf(m->why_no_huge, sizeof m->why_no_huge, "shared memory does not work");
+    read_line("/sys/devices/system/node/has_memory", m->memory_nodes, sizeof m->memory_nodes);
     if ((m->shm_error = spoke_engine_open(&e, NULL)) != 0)
         return;
     if ((m->shm_error = spoke_socket_open(&a, SPOKE_PAIR, e)) == 0 &&
         (m->shm_error = spoke_socket_open(&b, SPOKE_PAIR, e)) == 0)
         m->shm_error = try_shm(e, a, b, &ended);
+    if (m->shm_error == 0)
+        try_huge_page(m, e);
     spoke_engine_close(e);
 }
 

@@ -50,6 +50,9 @@ struct machine {
     /* Shared memory, tried between two sockets of this process. */
     int shm_error;            /* 0: it works */
     const char *upgrade_wish; /* $SPOKE_UPGRADE or NULL */
+    uint64_t huge_page;       /* bytes of one that a socket got; 0: none … */
+    char why_no_huge[256];    /* … and this is why */
+    char memory_nodes[32];    /* NUMA nodes with memory, as the kernel lists them; "" unknown */
 
     /* Limits. */
     struct rlimit memlock, nofile;
