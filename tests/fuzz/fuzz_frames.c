@@ -5,7 +5,7 @@
  *
  * Input: four bytes that choose the scene (see choose()), then commands with their arguments, as
  * the enum below says; words are big-endian. */
-/* Covers: runtime/core/framing.c:in */
+/* Covers: runtime/core/framing_in.c */
 #include <string.h>
 
 #include "tests/fuzz/support/lab.h"
