@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -173,6 +174,15 @@ spk_node_check(int node)
 
 /* ---- regions ---- */
 
+/* Above the limit for files of the process ftruncate() would not fail but end it, by SIGXFSZ. */
+static bool
+may_be_so_large(size_t size)
+{
+    struct rlimit limit;
+
+    return getrlimit(RLIMIT_FSIZE, &limit) != 0 || size <= limit.rlim_cur;
+}
+
 int
 spk_region_open(struct spk_region *r, const char *name, size_t size)
 {
@@ -180,6 +190,8 @@ spk_region_open(struct spk_region *r, const char *name, size_t size)
     int rc;
 
     *r = (struct spk_region){.size = size, .fd = -1, .fd_out = -1};
+    if (!may_be_so_large(size))
+        return SPOKE_ELIMIT;
     if ((r->fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING)) < 0)
         return error_of(errno);
     if (ftruncate(r->fd, (off_t)size) != 0 || fcntl(r->fd, F_ADD_SEALS, SEALS) != 0 ||

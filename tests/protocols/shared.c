@@ -685,14 +685,15 @@ is_lent(const void *body)
 {
     FILE *maps = fopen("/proc/self/maps", "re");
     unsigned long from, to;
+    char mode[8];
     bool lent = false;
     char line[512];
 
     cr_assert_not_null(maps);
     while (!lent && fgets(line, sizeof line, maps) != NULL)
         lent = strstr(line, "memfd:spoke-messages") != NULL &&
-               sscanf(line, "%lx-%lx r--s", &from, &to) == 2 && (unsigned long)body >= from &&
-               (unsigned long)body < to;
+               sscanf(line, "%lx-%lx %7s", &from, &to, mode) == 3 && strcmp(mode, "r--s") == 0 &&
+               (unsigned long)body >= from && (unsigned long)body < to;
     fclose(maps);
     return lent;
 }

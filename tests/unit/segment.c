@@ -80,6 +80,20 @@ Test(region, has_its_size_and_no_pages_until_they_are_reserved)
     spk_region_close(&r);
 }
 
+/* ftruncate() would end the process by a signal. */
+Test(region, larger_than_the_limit_for_files_is_an_error)
+{
+    struct rlimit limit;
+    struct spk_region r;
+
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = MIB;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    cr_assert_eq(spk_region_open(&r, "test", 2 * MIB), SPOKE_ELIMIT);
+    cr_assert_eq(spk_region_open(&r, "test", MIB), 0);
+    spk_region_close(&r);
+}
+
 Test(region, what_is_handed_out_cannot_be_mapped_to_write_nor_written_nor_cut)
 {
     struct spk_region r = new_region(MIB);
