@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Messages through shared memory.
+/* Messages through shared memory.  shmloan.c has the bodies that lie there.
  *
  * Out: what is small is copied into the ring; the body of what is large lies in the socket's
  * segment already, or is copied there, once for all pipes, and only a loan goes through the ring.
@@ -14,132 +14,24 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "runtime/core/core.h"
+#include "runtime/core/shmend.h"
 #include "runtime/engine/probe.h"
 
 #define INLINE_MOST                                                                                \
     ((size_t)16 * 1024) /* larger messages that are not lent come in pieces; and no                \
                            more than an eighth of the ring */
-#define RING_STEP ((uint64_t)16 * 1024)
-#define IDLE_NS   SPOKE_SECOND
-#define LENT_MOST                                                                                  \
-    ((size_t)4 << 20)  /* bytes that the other end has of ours; what is more is copied */
-#define LENT_ALWAYS  4 /* loans, however large they are: the reader need not wait for the writer */
+#define RING_STEP    ((uint64_t)16 * 1024)
 #define RUN_MOST     32
 #define AHEAD        4    /* each is fetched into the cache so many before its turn */
 #define TURN_MOST    1024 /* messages that one pipe may deliver in a turn */
 #define RESERVE_STEP ((size_t)1024 * 1024) /* memory for a body that has only been announced */
 
-/* What the user has of the other end's. */
-struct loan_in {
-    struct spk_shm *shm;
-};
-
-struct spk_shm {
-    atomic_uint refs; /* the pipe's, and each loan's that somebody holds here */
-    unsigned fork_generation;
-    struct spk_pipe *pipe;
-    struct spk_engine *e;
-    struct spk_region half;
-    struct spk_view their_half, their_segment;
-    int bell, bell_out; /* ours: rung by the other end; the second is -1 once it has been passed */
-    int their_bell;
-    bool lends, sending_on, receiving;
-    struct spk_task task; /* looks around */
-    bool ended;           /* the other end is gone, or done: what is in its ring is all */
-    uint32_t rung;
-
-    struct spk_shm_writer w;
-    size_t inline_most, lend_least;
-    spoke_msg *sending; /* waits for room; `sent` bytes of it are out, in pieces, if it has begun */
-    size_t sent;
-    bool begun;
-    struct spk_flush flush; /* to look at the other end after messages that were sent together */
-    struct loans_out *out;  /* NULL: there never was one */
-
-    struct spk_shm_reader r;
-    spoke_msg *body; /* comes in pieces: size = what is here */
-    size_t body_size;
-    struct spk_timer timer; /* for the rest of it */
-    struct spk_op watch, bell_op;
-    void (*closed)(struct spk_pipe *p);
-
-    pthread_mutex_t lock; /* of what follows: any thread gives loans back */
-    struct loan_in *in;   /* NULL: there never was one */
-
-    struct spk_shm_home *home;
-    struct spk_link link; /* there: alive, or in its grave */
-};
-
-/* What the other end has of ours. */
-struct loans_out {
-    struct spk_chunk *chunks[SPK_SHM_LOANS];
-    uint32_t free[SPK_SHM_LOANS], free_count;
-    uint32_t seen; /* returned, so far */
-    size_t sizes[SPK_SHM_LOANS], bytes;
-};
-
-struct spk_shm_home {
-    struct spk_engine *e;
-    struct spk_segment *segment; /* NULL: there is none to be had */
-    struct spk_link live;        /* connections … */
-    struct spk_link graves; /* … and those that are over, but for what the other end still has */
-    struct spk_timer timer; /* looks whether it lies idle … */
-    uint64_t allocs, seen;  /* chunks ever; at the last look */
-    struct spk_flush flush; /* forgets … */
-    spoke_msg *copied;      /* … the last message that was copied into the segment, as others hold
-                               it too */
-    struct spk_chunk *copy;
-};
-
-/* ---- both ends' memory ---- */
-
-static uint8_t *
-ring_of(struct spk_region *half)
-{
-    return half->base + SPK_SHM_RING;
-}
-
-static _Atomic uint32_t *
-returns_of(uint8_t *half)
-{
-    return (_Atomic uint32_t *)(void *)(half + SPK_SHM_RETURNS);
-}
-
-/* Away with the memory, by whoever is the last to need it; nothing of the engine's here. */
-static void
-unref(struct spk_shm *shm)
-{
-    if (atomic_fetch_sub_explicit(&shm->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    spk_region_close(&shm->half);
-    spk_view_close(&shm->their_half);
-    spk_view_close(&shm->their_segment);
-    if (shm->bell_out >= 0)
-        close(shm->bell_out);
-    if (shm->their_bell >= 0)
-        close(shm->their_bell);
-    spk_free(shm->in);
-    spk_free(shm->out);
-    pthread_mutex_destroy(&shm->lock);
-    spk_free(shm);
-}
-
-/* The engine may have waited for it, and has to forget it before there is another descriptor of its
- * number. */
-static void
-close_bell(struct spk_shm *shm)
-{
-    if (shm->bell >= 0)
-        shm->e->backend->close_handle(shm->e, shm->bell);
-    shm->bell = -1;
-}
+/* ---- the other end ---- */
 
 static void
 ring_bell(struct spk_shm *shm)
@@ -160,276 +52,12 @@ announce(struct spk_shm *shm)
         ring_bell(shm);
 }
 
-/* The other end has broken the rules, or there is no room for what it sends. */
-static void
-broken(struct spk_shm *shm, int reason)
+void
+spk_shm_broken(struct spk_shm *shm, int reason)
 {
     if (reason == SPOKE_EPROTO)
         spk_count_drops(shm->pipe->socket, shm->pipe, SPK_DROP_GARBLED, 1);
     spk_pipe_shut(shm->pipe, reason);
-}
-
-/* ---- loans, of ours ---- */
-
-/* Take back what the other end has given back.  SPOKE_EPROTO: it never had that. */
-static int
-collect(struct spk_shm *shm)
-{
-    struct loans_out *out = shm->out;
-    uint32_t returned;
-
-    if (out == NULL)
-        return 0;
-    returned = atomic_load_explicit(&shm->r.theirs->returned, memory_order_acquire);
-    if (returned - out->seen > SPK_SHM_LOANS)
-        return SPOKE_EPROTO;
-    while (out->seen != returned) {
-        uint32_t number = atomic_load_explicit(
-            &returns_of((uint8_t *)(uintptr_t)shm->their_half.base)[out->seen % SPK_SHM_LOANS],
-            memory_order_relaxed);
-
-        if (number >= SPK_SHM_LOANS || out->chunks[number] == NULL)
-            return SPOKE_EPROTO;
-        spk_chunk_unref(out->chunks[number]);
-        out->chunks[number] = NULL;
-        out->bytes -= out->sizes[number];
-        out->free[out->free_count++] = number;
-        out->seen++;
-    }
-    return 0;
-}
-
-static bool
-has_loans_out(const struct spk_shm *shm)
-{
-    return shm->out != NULL && shm->out->free_count < SPK_SHM_LOANS;
-}
-
-static void
-drop_loans(struct spk_shm *shm)
-{
-    for (uint32_t i = 0; shm->out != NULL && i < SPK_SHM_LOANS; i++)
-        if (shm->out->chunks[i] != NULL)
-            spk_chunk_unref(shm->out->chunks[i]);
-    spk_free(shm->out);
-    shm->out = NULL;
-}
-
-static bool
-may_lend(struct spk_shm *shm)
-{
-    if (shm->out == NULL) {
-        if ((shm->out = spk_zalloc(sizeof *shm->out)) == NULL)
-            return false;
-        for (uint32_t i = 0; i < SPK_SHM_LOANS; i++)
-            shm->out->free[i] = SPK_SHM_LOANS - 1 - i;
-        shm->out->free_count = SPK_SHM_LOANS;
-    }
-    return shm->out->free_count > 0 &&
-           (shm->out->bytes < LENT_MOST || shm->out->free_count > SPK_SHM_LOANS - LENT_ALWAYS);
-}
-
-/* ---- a socket's home ---- */
-
-static void look_later(struct spk_shm_home *home);
-static void reap(struct spk_shm_home *home, bool all);
-
-static void
-forget_copy(struct spk_shm_home *home)
-{
-    spk_list_remove(&home->flush.link);
-    spoke_msg_free(home->copied);
-    if (home->copy != NULL)
-        spk_chunk_unref(home->copy);
-    home->copied = NULL;
-    home->copy = NULL;
-}
-
-static void
-on_home_flush(struct spk_flush *flush)
-{
-    forget_copy(SPK_OWNER(flush, struct spk_shm_home, flush));
-}
-
-/* Nothing has been put into the segment for a while: pages that are not in use are the system's
- * again. */
-static void
-on_home_time(struct spk_timer *timer)
-{
-    struct spk_shm_home *home = SPK_OWNER(timer, struct spk_shm_home, timer);
-
-    if (home->allocs != home->seen) {
-        look_later(home);
-        return;
-    }
-    SPK_LIST_EACH(link, &home->live)
-    {
-        struct spk_shm *shm = SPK_OWNER(link, struct spk_shm, link);
-
-        if (collect(shm) != 0)
-            broken(shm, SPOKE_EPROTO);
-    }
-    reap(home, false);
-    spk_segment_trim(home->segment);
-}
-
-static void
-look_later(struct spk_shm_home *home)
-{
-    home->seen = home->allocs;
-    /* No memory for a timer: the pages stay. */
-    (void)spk_timer_set(home->e, &home->timer, spk_later(spk_engine_now(home->e), IDLE_NS));
-}
-
-/* At least a page. */
-static size_t
-power_of_two(size_t size)
-{
-    size_t power = SPK_PAGE;
-
-    while (power < size)
-        power *= 2;
-    return power;
-}
-
-struct spk_shm_home *
-spk_shm_home(struct spk_socket *s)
-{
-    struct spk_shm_home *home = s->shm;
-
-    if (home != NULL || (home = spk_zalloc(sizeof *home)) == NULL)
-        return home;
-    home->e = s->e;
-    spk_list_init(&home->live);
-    spk_list_init(&home->graves);
-    spk_list_init(&home->flush.link);
-    home->flush.fn = on_home_flush;
-    spk_timer_init(&home->timer, on_home_time);
-    if (s->shm_segment > 0)
-        (void)spk_segment_new(&home->segment, power_of_two(s->shm_segment), &s->shm_wish);
-    return s->shm = home;
-}
-
-/* Those whose other end has given everything back, or is gone, rest in peace. */
-static void
-reap(struct spk_shm_home *home, bool all)
-{
-    struct spk_link *link = home->graves.next, *next;
-
-    for (; link != &home->graves; link = next) {
-        struct spk_shm *shm = SPK_OWNER(link, struct spk_shm, link);
-        struct pollfd fd = {.fd = shm->bell, .events = 0};
-
-        next = link->next;
-        if (!all && collect(shm) == 0 && has_loans_out(shm) && poll(&fd, 1, 0) == 0)
-            continue;
-        spk_list_remove(link);
-        close_bell(shm);
-        drop_loans(shm);
-        unref(shm);
-    }
-}
-
-void
-spk_shm_home_close(struct spk_shm_home *home)
-{
-    if (home == NULL)
-        return;
-    spk_timer_cancel(home->e, &home->timer);
-    forget_copy(home);
-    if (home->segment != NULL)
-        spk_segment_retire(home->segment);
-    reap(home, true); /* what is freed stays as it is, for those who still hold it */
-    if (home->segment != NULL)
-        spk_segment_unref(home->segment);
-    spk_free(home);
-}
-
-/* What has been given back, and nobody has looked at it since.  One that never had what it gives
- * back is found out when it is its turn. */
-static void
-take_all_back(struct spk_shm_home *home)
-{
-    SPK_LIST_EACH(link, &home->live)
-    (void)collect(SPK_OWNER(link, struct spk_shm, link));
-    reap(home, false);
-}
-
-void
-spk_shm_home_stats(struct spk_shm_home *home, struct spk_segment_stats *out)
-{
-    *out = (struct spk_segment_stats){0};
-    if (home->segment == NULL)
-        return;
-    take_all_back(home);
-    spk_segment_stats(home->segment, out);
-}
-
-static struct spk_chunk *
-new_chunk(struct spk_shm_home *home, size_t size)
-{
-    struct spk_chunk *c;
-
-    if (home->segment == NULL)
-        return NULL;
-    home->allocs++;
-    if (!spk_timer_is_set(&home->timer))
-        look_later(home);
-    if ((c = spk_segment_alloc(home->segment, size)) != NULL)
-        return c;
-    take_all_back(home);
-    return spk_segment_alloc(home->segment, size);
-}
-
-int
-spoke_loan(spoke_socket *handle, size_t size, spoke_msg **out)
-{
-    struct spk_chunk *c = NULL;
-    struct spk_shm_home *home;
-    struct spk_engine *e;
-    struct spk_socket *s;
-    void *object;
-    int rc;
-
-    *out = NULL;
-    if ((rc = spk_handle_enter(handle, SPK_HANDLE_SOCKET, &object, &e)) != 0)
-        return rc;
-    s = object;
-    if (size > 0 && size >= s->defaults.lend_least && !e->backend->is_virtual &&
-        (home = spk_shm_home(s)) != NULL)
-        c = new_chunk(home, size);
-    spk_engine_leave(e);
-    if (c == NULL)
-        return spoke_msg_new(out, size);
-    if ((rc = spk_msg_slice(out, c, c->data, size)) != 0)
-        spk_chunk_unref(c);
-    return rc;
-}
-
-/* The body of `m` in the segment: where it lies, or a copy.  One reference; NULL: no room. */
-static struct spk_chunk *
-lendable(struct spk_shm_home *home, spoke_msg *m, uint64_t *offset)
-{
-    struct spk_chunk *c;
-
-    if (m->chunk != NULL && spk_segment_holds(home->segment, m->body, m->size, offset))
-        return spk_chunk_ref(m->chunk);
-    if (m == home->copied) {
-        (void)spk_segment_holds(home->segment, home->copy->data, m->size, offset);
-        return spk_chunk_ref(home->copy);
-    }
-    if ((c = new_chunk(home, m->size)) == NULL)
-        return NULL;
-    memcpy(c->data, m->body, m->size);
-    SPK_STOP_POINT(BODY);
-    (void)spk_segment_holds(home->segment, c->data, m->size, offset);
-    if (atomic_load_explicit(&m->refs, memory_order_relaxed) > 1) {
-        forget_copy(home);
-        home->copied = spoke_msg_dup(m);
-        home->copy = spk_chunk_ref(c);
-        spk_list_append(&home->e->flushes, &home->flush.link);
-    }
-    return c;
 }
 
 /* ---- out ---- */
@@ -459,7 +87,7 @@ reserve(struct spk_shm *shm, size_t payload)
     if (room != NULL)
         return room;
     if (spk_shm_look(&shm->w) != 0) {
-        broken(shm, SPOKE_EPROTO);
+        spk_shm_broken(shm, SPOKE_EPROTO);
         return NULL;
     }
     if (!extend_ring(shm, (shm->w.at & (shm->w.size - 1)) + spk_shm_whole((uint32_t)payload))) {
@@ -495,22 +123,17 @@ put_inline(struct spk_shm *shm, const spoke_msg *m)
 static bool
 put_loan(struct spk_shm *shm, spoke_msg *m)
 {
-    struct spk_shm_loan loan = {.size = m->size};
+    struct spk_shm_loan loan;
     size_t size = sizeof loan + m->header_size;
-    struct spk_chunk *c;
     uint8_t *room;
 
-    if (collect(shm) != 0) {
-        broken(shm, SPOKE_EPROTO);
+    if (spk_shm_collect(shm) != 0) {
+        spk_shm_broken(shm, SPOKE_EPROTO);
         return false;
     }
-    if (!may_lend(shm) || (room = reserve(shm, size)) == NULL ||
-        (c = lendable(shm->pipe->socket->shm, m, &loan.offset)) == NULL)
+    if (!spk_shm_may_lend(shm) || (room = reserve(shm, size)) == NULL ||
+        !spk_shm_lend(shm, m, &loan))
         return false;
-    loan.number = shm->out->free[--shm->out->free_count];
-    shm->out->chunks[loan.number] = c;
-    shm->out->sizes[loan.number] = m->size;
-    shm->out->bytes += m->size;
     memcpy(room, &loan, sizeof loan);
     if (m->header_size > 0)
         memcpy(room + sizeof loan, m->header, m->header_size);
@@ -694,94 +317,6 @@ spk_shm_give_back(struct spk_shm *shm)
 
 /* ---- in ---- */
 
-/* A loan that was lent to us has no reader any more.  Any thread. */
-static void
-on_loan_gone(void *data, size_t size, void *ctx)
-{
-    struct loan_in *in = ctx;
-    struct spk_shm *shm = in->shm;
-    uint32_t at;
-
-    (void)data;
-    (void)size;
-    if (shm->fork_generation !=
-        atomic_load_explicit(
-            &spk_fork_generation,
-            memory_order_relaxed)) /* in a child of fork(): it is still its parent's */
-        return;
-    pthread_mutex_lock(&shm->lock);
-    at = atomic_load_explicit(&shm->w.mine->returned, memory_order_relaxed);
-    atomic_store_explicit(&returns_of(shm->half.base)[at % SPK_SHM_LOANS], (uint32_t)(in - shm->in),
-                          memory_order_relaxed);
-    SPK_STOP_POINT(RETURN);
-    /* Pairs with the acquire in collect(): what was read of it was read before. */
-    atomic_store_explicit(&shm->w.mine->returned, at + 1, memory_order_release);
-    SPK_STOP_POINT(RETURNED);
-    pthread_mutex_unlock(&shm->lock);
-    unref(shm);
-}
-
-static bool
-make_loans_in(struct spk_shm *shm)
-{
-    if (shm->in != NULL)
-        return true;
-    if ((shm->in = spk_zalloc(SPK_SHM_LOANS * sizeof *shm->in)) == NULL)
-        return false;
-    for (uint32_t i = 0; i < SPK_SHM_LOANS; i++)
-        shm->in[i].shm = shm;
-    return true;
-}
-
-/* What has been copied is not read again where it comes from, whatever the compiler thinks of it.
- */
-static void
-read_once(void)
-{
-    atomic_signal_fence(memory_order_seq_cst);
-}
-
-/* A message that is the sender's memory.  NULL: *rc says why. */
-static spoke_msg *
-borrow(struct spk_shm *shm, const struct spk_shm_record *record, int *rc)
-{
-    struct spk_shm_loan loan;
-    size_t header_size = record->size - sizeof loan;
-    struct spk_chunk *c;
-    spoke_msg *m = NULL;
-
-    *rc = SPOKE_EPROTO;
-    if (record->size < sizeof loan || header_size > SPOKE_HEADER_MAX)
-        return NULL;
-    memcpy(&loan, record->data, sizeof loan);
-    read_once();
-    if (loan.number >= SPK_SHM_LOANS || shm->their_segment.base == NULL ||
-        loan.offset > shm->their_segment.size || loan.size > shm->their_segment.size - loan.offset)
-        return NULL;
-    *rc = SPOKE_EMSGSIZE;
-    if (!spk_pipe_length_is_fine(shm->pipe, header_size + loan.size))
-        return NULL;
-    *rc = SPOKE_ENOMEM;
-    if (!make_loans_in(shm))
-        return NULL;
-    c = spk_chunk_wrap((void *)(uintptr_t)(shm->their_segment.base + loan.offset),
-                       (size_t)loan.size, on_loan_gone, &shm->in[loan.number]);
-    if (c == NULL)
-        return NULL;
-    c->read_only = true;
-    atomic_fetch_add_explicit(&shm->refs, 1, memory_order_relaxed);
-    if (spk_msg_slice(&m, c, c->data, (size_t)loan.size) != 0) {
-        spk_chunk_unref(c);
-        return NULL;
-    }
-    if (header_size > 0 &&
-        spoke_msg_header_append(m, record->data + sizeof loan, header_size) != 0) {
-        spoke_msg_free(m);
-        return NULL;
-    }
-    return m;
-}
-
 static int
 begin_body(struct spk_shm *shm, const struct spk_shm_record *record)
 {
@@ -790,7 +325,7 @@ begin_body(struct spk_shm *shm, const struct spk_shm_record *record)
     if (record->size != sizeof length || shm->body != NULL)
         return SPOKE_EPROTO;
     memcpy(&length, record->data, sizeof length);
-    read_once();
+    spk_shm_read_once();
     if (length == 0)
         return SPOKE_EPROTO;
     if (!spk_pipe_length_is_fine(shm->pipe, length))
@@ -828,7 +363,7 @@ read_record(struct spk_shm *shm, const struct spk_shm_record *record, spoke_msg 
         if (!spk_pipe_length_is_fine(shm->pipe, record->size))
             return SPOKE_EMSGSIZE;
         return spoke_msg_from(m, record->data, record->size);
-    case SPK_SHM_LOAN: return (*m = borrow(shm, record, &rc)) != NULL ? 0 : rc;
+    case SPK_SHM_LOAN: return (*m = spk_shm_borrow(shm, record, &rc)) != NULL ? 0 : rc;
     case SPK_SHM_BEGIN: return begin_body(shm, record);
     case SPK_SHM_PIECE:
         if ((rc = continue_body(shm, record)) == 0 && shm->body->size == shm->body_size) {
@@ -896,7 +431,7 @@ take_some(struct spk_shm *shm, int most)
     if ((n = spk_shm_next(&shm->r, &record)) == 0)
         return 0;
     if (n < 0 || (n = read_record(shm, &record, &m)) != 0) {
-        broken(shm, n);
+        spk_shm_broken(shm, n);
         return TURN_OVER;
     }
     spk_shm_take(&shm->r, &record);
@@ -1040,8 +575,8 @@ look_around(struct spk_shm *shm)
     if (p->state != SPK_PIPE_ATTACHED)
         return;
     spk_shm_wake_up(shm->w.mine);
-    if (collect(shm) != 0) {
-        broken(shm, SPOKE_EPROTO);
+    if (spk_shm_collect(shm) != 0) {
+        spk_shm_broken(shm, SPOKE_EPROTO);
         return;
     }
     if (!p->writable && has_room(shm))
@@ -1104,7 +639,7 @@ spk_shm_new(struct spk_shm **out, struct spk_pipe *p, bool lends)
 {
     struct spk_shm_home *home = spk_shm_home(p->socket);
     struct spk_shm *shm = spk_zalloc(sizeof *shm);
-    size_t ring = power_of_two(p->endpoint->options.shm_ring);
+    size_t ring = spk_shm_power_of_two(p->endpoint->options.shm_ring);
     int ends[2], rc;
 
     *out = NULL;
@@ -1144,7 +679,7 @@ spk_shm_new(struct spk_shm **out, struct spk_pipe *p, bool lends)
         goto fail;
     }
     shm->w = (struct spk_shm_writer){.mine = (struct spk_shm_half *)(void *)shm->half.base,
-                                     .ring = ring_of(&shm->half),
+                                     .ring = shm->half.base + SPK_SHM_RING,
                                      .size = ring};
     shm->inline_most = ring / 8 < INLINE_MOST ? ring / 8 : INLINE_MOST;
     shm->lend_least = p->endpoint->options.lend_least;
@@ -1260,13 +795,5 @@ spk_shm_free(struct spk_shm *shm)
     spoke_msg_free(shm->body);
     shm->sending = shm->body = NULL;
     shm->pipe = NULL;
-    spk_list_remove(&shm->link);
-    if (shm->their_half.base != NULL && collect(shm) == 0 && has_loans_out(shm)) {
-        spk_list_append(&shm->home->graves, &shm->link);
-        reap(shm->home, false);
-        return;
-    }
-    close_bell(shm);
-    drop_loans(shm);
-    unref(shm);
+    spk_shm_bury(shm);
 }

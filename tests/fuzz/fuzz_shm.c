@@ -5,7 +5,7 @@
  *
  * Input: a byte (1: the peer has a segment), then commands with their arguments, as the enum below
  * says; words are big-endian. */
-/* Covers: runtime/core/shm.c:in runtime/core/shmring.h */
+/* Covers: runtime/core/shm.c:in runtime/core/shmloan.c:theirs runtime/core/shmring.h */
 #include <string.h>
 #include <unistd.h>
 
