@@ -12,6 +12,7 @@
 #include "runtime/engine/backend.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/handle.h"
+#include "tests/support/random.h"
 #include "tests/support/raw_peer.h"
 
 #define PAIR_NUMBER 16
@@ -267,14 +268,15 @@ Test(wakeups, a_foreign_loop_hears_of_every_piece_on_an_engine_that_spins)
 /* Each thread draws its own pauses: from none to about as long as a wake-up takes, so that the
  * others are met awake, asleep and on the way between. */
 static void
-pause_a_little(uint64_t *random)
+pause_a_little(uint64_t *state)
 {
-    *random = *random * 6364136223846793005u + 1442695040888963407u;
-    switch (*random >> 33 & 7) {
-    case 0: usleep((useconds_t)(*random >> 40 & 127)); break;
+    uint64_t random = random_next(state);
+
+    switch (random >> 33 & 7) {
+    case 0: usleep((useconds_t)(random >> 40 & 127)); break;
     case 1: sched_yield(); break;
     case 2:
-        for (volatile unsigned spins = *random >> 40 & 4095; spins > 0; spins--)
+        for (volatile unsigned spins = random >> 40 & 4095; spins > 0; spins--)
             ;
         break;
     default: break;
@@ -497,8 +499,7 @@ pause_between_calls(struct caller *c)
         pause_a_little(&c->random);
         return;
     }
-    c->random = c->random * 6364136223846793005u + 1442695040888963407u;
-    for (volatile unsigned spins = c->random >> 40 & 2047; spins > 0; spins--)
+    for (volatile unsigned spins = random_below(&c->random, 2048); spins > 0; spins--)
         ;
 }
 

@@ -2,12 +2,11 @@
 /* Every allocation of the library fails once under a device and what it stands between: starting it
  * fails with a proper error or works, a message that is on its way may be lost, the next one gets
  * through, and nothing is left. */
-#include <stdatomic.h>
 #include <string.h>
 
 #include <spoke/spoke.h>
 
-#include "runtime/memory/pool.h"
+#include "tests/fault/shortage.h"
 #include "tests/support/endpoints.h"
 #include "tests/support/resources.h"
 #include "tests/support/test.h"
@@ -15,35 +14,6 @@
 #define TOO_MANY 20000
 #define HASTE    (100 * SPOKE_MS)
 #define PATIENCE (5 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
-
-static struct {
-    long count, fail_at; /* from 1; 0: never */
-    bool fired;
-} fault; /* all engines are this thread's */
-
-static bool
-fail_this_one(void *ctx)
-{
-    (void)ctx;
-    if (++fault.count != fault.fail_at)
-        return false;
-    return fault.fired = true;
-}
-
-static void
-arm(long fail_at)
-{
-    fault.count = 0;
-    fault.fail_at = fail_at;
-    fault.fired = false;
-    spk_memory_set_fault(fail_this_one, NULL);
-}
-
-static void
-disarm(void)
-{
-    spk_memory_set_fault(NULL, NULL);
-}
 
 /* A device between `front` and `back`, or on `front`; whoever sends dials the one, whoever receives
  * the other. */
@@ -172,7 +142,7 @@ arrives(struct rig *r, spoke_socket *s, size_t size, spoke_msg **m)
 {
     spoke_ns start = spoke_engine_now(r->e[0]);
 
-    while (spoke_engine_now(r->e[0]) - start < (fault.fired ? HASTE : PATIENCE)) {
+    while (spoke_engine_now(r->e[0]) - start < (shortage_fired ? HASTE : PATIENCE)) {
         if (has_come(s, r->number, size, m))
             return true;
         drive(r);
@@ -213,12 +183,12 @@ static void
 recover(struct rig *r, size_t size, long n)
 {
     spoke_ns end = spoke_engine_now(r->e[0]) + PATIENCE;
-    bool fired = fault.fired;
+    bool fired = shortage_fired;
 
-    fault.fired = true; /* a BUS or STAR loses what it sends before it is connected */
+    shortage_fired = true; /* a BUS or STAR loses what it sends before it is connected */
     while (!exchange(r, size))
         cr_assert_lt(spoke_engine_now(r->e[0]), end, "after allocation %ld failed", n);
-    fault.fired = fired;
+    shortage_fired = fired;
 }
 
 ParameterizedTestParameters(devices, a_failed_allocation_while_opening_leaves_nothing)
@@ -236,14 +206,14 @@ ParameterizedTest(struct kind *k, devices, a_failed_allocation_while_opening_lea
     endpoint_fresh(front, k->transport);
     endpoint_fresh(back, k->transport);
     resources_take(&before);
-    fault.fired = true;
-    for (long n = 1; fault.fired; n++) {
+    shortage_fired = true;
+    for (long n = 1; shortage_fired; n++) {
         cr_assert_lt(n, TOO_MANY);
-        arm(n);
+        shortage_at(n);
         int rc = rig_open(&r, k, front, back);
-        disarm();
+        shortage_end();
         if (rc != 0) {
-            cr_assert(fault.fired && rc == SPOKE_ENOMEM, "allocation %ld: %s", n,
+            cr_assert(shortage_fired && rc == SPOKE_ENOMEM, "allocation %ld: %s", n,
                       spoke_error_name(rc));
             failures++;
             cr_assert_eq(rig_open(&r, k, front, back), 0);
@@ -274,15 +244,15 @@ ParameterizedTest(struct kind *k, devices, a_failed_allocation_loses_at_most_wha
     for (int i = 0; i < 4; i++) {
         cr_assert_eq(rig_open(&r, k, front, back), 0);
         recover(&r, sizes[i], 0);
-        fault.fired = true;
-        for (long n = 1; fault.fired; n++) {
+        shortage_fired = true;
+        for (long n = 1; shortage_fired; n++) {
             cr_assert_lt(n, TOO_MANY);
-            arm(n);
+            shortage_at(n);
             bool came = exchange(&r, sizes[i]);
-            disarm();
-            tried += fault.fired;
-            cr_assert(came || fault.fired, "%zu bytes, allocation %ld: lost although none failed",
-                      sizes[i], n);
+            shortage_end();
+            tried += shortage_fired;
+            cr_assert(came || shortage_fired,
+                      "%zu bytes, allocation %ld: lost although none failed", sizes[i], n);
             recover(&r, sizes[i], n);
         }
         cr_assert_eq(spoke_device_stop(r.d, NULL), 0);

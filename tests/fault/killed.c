@@ -11,32 +11,25 @@
 
 #include <spoke/spoke.h>
 
+#include "tests/support/echo.h"
 #include "tests/support/endpoints.h"
 #include "tests/support/process.h"
+#include "tests/support/random.h"
 #include "tests/support/resources.h"
 
 #define PATIENCE (10 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
 
-static uint64_t random_state;
+static uint64_t dice;
 
 static void
 start_random(void)
 {
     const char *text = getenv("SPOKE_SEED");
 
-    random_state = text != NULL ? (uint64_t)strtoul(text, NULL, 10)
-                                : (uint64_t)time(NULL) ^ (uint64_t)getpid();
-    cr_log_info("SPOKE_SEED=%llu", (unsigned long long)random_state);
-    random_state |= 1;
-}
-
-static uint32_t
-random_below(uint32_t limit)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state >> 33) % limit;
+    dice = text != NULL ? (uint64_t)strtoul(text, NULL, 10)
+                        : (uint64_t)time(NULL) ^ (uint64_t)getpid();
+    cr_log_info("SPOKE_SEED=%llu", (unsigned long long)dice);
+    dice |= 1;
 }
 
 static int
@@ -69,10 +62,11 @@ ask_for_ever(void *ctx)
     CHILD_CHECK(spoke_socket_open(&req, SPOKE_REQ, e) == 0);
     CHILD_CHECK(spoke_dial(req, ctx, NULL, 0) == 0);
     for (;;) {
-        CHILD_CHECK(spoke_msg_new(&m, random_below(4) == 0 ? random_below(300000)
-                                                           : random_below(500)) == 0);
+        uint32_t most = random_below(&dice, 4) == 0 ? 300000 : 500;
+
+        CHILD_CHECK(spoke_msg_new(&m, random_below(&dice, most)) == 0);
         CHILD_CHECK(spoke_send(req, m, 0) == 0);
-        if (random_below(4) == 0)
+        if (random_below(&dice, 4) == 0)
             continue; /* the next one takes its place */
         CHILD_CHECK(spoke_recv(req, &m, 0) == 0);
         spoke_msg_free(m);
@@ -98,14 +92,6 @@ answer_for_ever(void *ctx)
 }
 
 /* ---- the survivors ---- */
-
-static void
-echo(spoke_socket *s, spoke_msg *m, void *ctx)
-{
-    (void)ctx;
-    if (spoke_send(s, m, SPOKE_DONTWAIT) != 0)
-        spoke_msg_free(m);
-}
 
 static void
 check_answered(spoke_socket *req)
@@ -156,9 +142,9 @@ server_outlives(enum transport transport)
         cr_assert_eq(spoke_socket_set_duration(healthy, SPOKE_OPT_RECV_TIMEOUT, PATIENCE), 0);
         cr_assert_eq(spoke_dial(healthy, url, NULL, SPOKE_WAIT_FIRST), 0);
         for (int i = 0; i < (round == 0 ? 5 : kills); i++) {
-            random_below(2); /* so that each child's chances differ */
+            random_below(&dice, 2); /* so that each child's chances differ */
             pid_t child = child_start(ask_for_ever, url);
-            nap_us(random_below(10000 * SPOKE_TEST_SLOWDOWN));
+            nap_us(random_below(&dice, 10000 * SPOKE_TEST_SLOWDOWN));
             child_kill(child);
             if (i % 20 == 0)
                 check_answered(healthy);
@@ -202,14 +188,16 @@ client_outlives(enum transport transport)
     for (int i = 0; i < kills; i++) {
         pid_t child = child_start(answer_for_ever, url);
         spoke_ns now = spoke_engine_now(e), give_up = now + PATIENCE;
-        spoke_ns end = now + random_below(12000 * SPOKE_TEST_SLOWDOWN) * SPOKE_US;
+        spoke_ns end = now + random_below(&dice, 12000 * SPOKE_TEST_SLOWDOWN) * SPOKE_US;
         cr_assert_eq(
             spoke_socket_set_duration(req, SPOKE_OPT_RECV_TIMEOUT, SPOKE_MS * SPOKE_TEST_SLOWDOWN),
             0);
         /* Where starting takes longer than that, one in four lives until it has answered. */
         while ((now = spoke_engine_now(e)) < end || answered <= i / 4) {
+            size_t size = random_below(&dice, 4) == 0 ? random_below(&dice, 300000) : 10;
+
             cr_assert_lt(now, give_up, "the peers hardly live");
-            cr_assert_eq(spoke_msg_new(&m, random_below(4) == 0 ? random_below(300000) : 10), 0);
+            cr_assert_eq(spoke_msg_new(&m, size), 0);
             int rc = spoke_send(req, m, 0);
             cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
             rc = spoke_recv(req, &m, 0);

@@ -3,11 +3,11 @@
  * same, nothing is left, and the next attempt works. */
 #include "tests/fault/duo.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
 #include "runtime/core/core.h"
 #include "runtime/memory/pool.h"
+#include "tests/fault/shortage.h"
 #include "tests/support/endpoints.h"
 #include "tests/support/raw_peer.h"
 #include "tests/support/resources.h"
@@ -15,50 +15,19 @@
 
 #define TOO_MANY 20000
 
-static struct {
-    atomic_long count, fail_at; /* from 1; 0: never */
-    atomic_bool fired;
-} fault; /* any thread */
-
-static bool
-fail_this_one(void *ctx)
-{
-    (void)ctx;
-    if (atomic_fetch_add(&fault.count, 1) + 1 != fault.fail_at)
-        return false;
-    fault.fired = true;
-    return true;
-}
-
 static bool
 has_fired(void)
 {
-    return fault.fired;
+    return shortage_fired;
 }
 
 static void
-arm(long fail_at)
+watch_it(void)
 {
-    fault.count = 0;
-    fault.fail_at = fail_at;
-    fault.fired = false;
     duo_watch(has_fired);
-    spk_memory_set_fault(fail_this_one, NULL);
 }
 
-static bool
-fail_from_here_on(void *ctx)
-{
-    (void)ctx;
-    fault.fired = ++fault.count >= fault.fail_at;
-    return fault.fired;
-}
-
-static void
-disarm(void)
-{
-    spk_memory_set_fault(NULL, NULL);
-}
+TestSuite(memory, .init = watch_it);
 
 static const size_t sizes[] = {4, 100, 130, 5000, 200000};
 enum { SIZES = sizeof sizes / sizeof sizes[0] };
@@ -114,14 +83,14 @@ ParameterizedTest(struct place *p, memory, a_failed_allocation_while_opening_lea
     endpoint_fresh(url, p->transport);
     warm_up(p, url);
     resources_take(&before);
-    fault.fired = true;
-    for (long n = 1; fault.fired; n++) {
+    shortage_fired = true;
+    for (long n = 1; shortage_fired; n++) {
         cr_assert_lt(n, TOO_MANY);
-        arm(n);
+        shortage_at(n);
         int rc = open_at(p, &d, url);
-        disarm();
+        shortage_end();
         if (rc != 0) {
-            cr_assert(fault.fired, "allocation %ld: %s although none failed", n,
+            cr_assert(shortage_fired, "allocation %ld: %s although none failed", n,
                       spoke_error_name(rc));
             cr_assert(rc == SPOKE_ENOMEM || rc == SPOKE_ECONNRESET || rc == SPOKE_ETIMEDOUT ||
                           rc == SPOKE_EOF,
@@ -156,15 +125,16 @@ ParameterizedTest(struct place *p, memory,
     for (int i = 0; i < SIZES; i++) {
         cr_assert_eq(open_at(p, &d, url), 0);
         cr_assert_eq(duo_recover(&d, sizes[i]), 0);
-        fault.fired = true;
-        for (long n = 1; fault.fired; n++) {
+        shortage_fired = true;
+        for (long n = 1; shortage_fired; n++) {
             cr_assert_lt(n, TOO_MANY);
-            arm(n);
+            shortage_at(n);
             int rc = duo_exchange(&d, sizes[i]);
-            disarm();
-            tried += fault.fired;
-            cr_assert(rc == 0 || fault.fired, "%zu bytes, allocation %ld: %s although none failed",
-                      sizes[i], n, spoke_error_name(rc));
+            shortage_end();
+            tried += shortage_fired;
+            cr_assert(rc == 0 || shortage_fired,
+                      "%zu bytes, allocation %ld: %s although none failed", sizes[i], n,
+                      spoke_error_name(rc));
             cr_assert(rc == 0 || rc == SPOKE_ENOMEM || rc == SPOKE_ETIMEDOUT ||
                           rc == SPOKE_ECONNRESET,
                       "%zu bytes, allocation %ld: %s", sizes[i], n, spoke_error_name(rc));
@@ -189,17 +159,16 @@ Test(memory, a_receive_ends_although_there_is_none_any_more, .timeout = 60)
 
     endpoint_fresh(url, IPC);
     resources_take(&before);
-    fault.fired = true;
-    for (long n = 1; fault.fired; n++) {
+    shortage_fired = true;
+    for (long n = 1; shortage_fired; n++) {
         spoke_msg *m = NULL;
         cr_assert_eq(duo_open(&d, url), 0);
         cr_assert_eq(spoke_send_bytes(d.req, &number, sizeof number, 0), 0);
-        arm(n);
-        spk_memory_set_fault(fail_from_here_on, NULL);
+        shortage_from(n);
         int rc = spoke_recv(d.rep, &m, 0);
-        disarm();
-        tried += fault.fired;
-        cr_assert(rc == 0 || (fault.fired && (rc == SPOKE_ENOMEM || rc == SPOKE_ETIMEDOUT)),
+        shortage_end();
+        tried += shortage_fired;
+        cr_assert(rc == 0 || (shortage_fired && (rc == SPOKE_ENOMEM || rc == SPOKE_ETIMEDOUT)),
                   "none from allocation %ld on: %s", n, spoke_error_name(rc));
         spoke_msg_free(m);
         cr_assert_eq(duo_recover(&d, 10), 0, "after allocation %ld", n);
@@ -217,13 +186,13 @@ Test(memory, a_close_needs_none, .timeout = 60)
 
     endpoint_fresh(url, IPC);
     resources_take(&before);
-    fault.fired = true;
+    shortage_fired = true;
     for (long n = 1; n < 20; n++) {
         cr_assert_eq(duo_open(&d, url), 0);
         cr_assert_eq(duo_exchange(&d, 100), 0);
-        arm(n);
+        shortage_at(n);
         int rc = duo_close(&d);
-        disarm();
+        shortage_end();
         cr_assert_eq(rc, 0, "allocation %ld: %s", n, spoke_error_name(rc));
         resources_settle(&before);
     }
@@ -262,12 +231,11 @@ Test(memory, the_end_of_a_pipe_is_told_without_any, .timeout = 60)
     cr_assert_eq(spoke_dial(d.req, url, NULL, SPOKE_WAIT_FIRST), 0);
     cr_assert_eq(duo_exchange(&d, 100), 0);
     cr_assert_eq(open, 1);
-    arm(1);
-    spk_memory_set_fault(fail_from_here_on, NULL);
+    shortage_from(1);
     int rc = spoke_socket_close(d.req);
     for (int i = 0; i < 1000 && open > 0; i++)
         spoke_engine_poll(d.e, SPOKE_MS);
-    disarm();
+    shortage_end();
     cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
     cr_assert_eq(open, 0, "DETACHED was not told");
     cr_assert_eq(spoke_socket_close(d.rep), 0);
@@ -363,17 +331,16 @@ Test(memory, a_peer_that_cannot_be_timed_is_let_go, .timeout = 60)
         spoke_msg_free(m);
         if (scarce) {
             count = fill_timers(driven, timers, 64);
-            arm(1);
-            spk_memory_set_fault(fail_from_here_on, NULL);
+            shortage_from(1);
         }
         reason = 0;
         cr_assert_eq(raw_send_bytes(&p, half, sizeof half, RAW_LIMIT_MS), RAW_OK);
         if (scarce) {
             int rc = raw_wait_eof(&p, RAW_LIMIT_MS);
             await_reason(&reason);
-            disarm();
+            shortage_end();
             cr_assert_eq(rc, RAW_OK, "the peer stays");
-            cr_assert(fault.fired);
+            cr_assert(shortage_fired);
             cr_assert_eq(reason, SPOKE_ENOMEM, "%s", spoke_error_name(reason));
             cancel_timers(driven, timers, count);
         } else {

@@ -9,7 +9,7 @@
 #include <spoke/sim.h>
 #include <spoke/spoke.h>
 
-#include "runtime/memory/pool.h"
+#include "tests/fault/shortage.h"
 #include "tests/support/test.h"
 
 #define TOO_MANY 20000
@@ -17,36 +17,6 @@
 #define HASTE    (100 * SPOKE_MS)
 #define SOCKETS  4
 #define SAID     (sizeof(uint32_t) + 5000) /* bytes of a large message */
-
-static struct {
-    long count, fail_at; /* from 1 */
-    bool fired;
-} fault;
-
-static bool
-fail_this_one(void *ctx)
-{
-    (void)ctx;
-    if (++fault.count != fault.fail_at)
-        return false;
-    fault.fired = true;
-    return true;
-}
-
-static void
-arm(long fail_at)
-{
-    fault.count = 0;
-    fault.fail_at = fail_at;
-    fault.fired = false;
-    spk_memory_set_fault(fail_this_one, NULL);
-}
-
-static void
-disarm(void)
-{
-    spk_memory_set_fault(NULL, NULL);
-}
 
 /* ---- the stage: who plays opens sockets on it, and says numbers ---- */
 
@@ -482,19 +452,19 @@ ParameterizedTest(struct performance *p, plays,
     const struct play *play = &plays[p->play];
     long failures = 0;
 
-    fault.fired = true;
-    for (long n = 1; fault.fired; n++) {
+    shortage_fired = true;
+    for (long n = 1; shortage_fired; n++) {
         struct stage x;
 
         cr_assert_lt(n, TOO_MANY);
         open_stage(&x, p);
-        arm(n);
+        shortage_at(n);
         int rc = play->open(&x);
         if (rc == 0)
             rc = exchange(&x, play);
-        disarm();
-        cr_assert(is_proper(rc) && (rc == 0 || fault.fired), "%s, allocation %ld: %s", play->name,
-                  n, spoke_error_name(rc));
+        shortage_end();
+        cr_assert(is_proper(rc) && (rc == 0 || shortage_fired), "%s, allocation %ld: %s",
+                  play->name, n, spoke_error_name(rc));
         if (rc != 0) {
             failures++;
             rc = clear(&x);
@@ -524,16 +494,16 @@ ParameterizedTest(struct performance *p, plays,
     open_stage(&x, p);
     cr_assert_eq(play->open(&x), 0);
     for (int size = 0; size < 2; size++) {
-        fault.fired = true;
-        for (long n = 1; fault.fired; n++) {
+        shortage_fired = true;
+        for (long n = 1; shortage_fired; n++) {
             cr_assert_lt(n, TOO_MANY);
             recover(&x, play, n);
             x.number += (x.number + (uint32_t)size) % 2; /* the size of the next one */
-            arm(n);
+            shortage_at(n);
             int rc = exchange(&x, play);
-            disarm();
-            tried += fault.fired;
-            cr_assert(is_proper(rc) && (rc == 0 || fault.fired), "%s, allocation %ld: %s",
+            shortage_end();
+            tried += shortage_fired;
+            cr_assert(is_proper(rc) && (rc == 0 || shortage_fired), "%s, allocation %ld: %s",
                       play->name, n, spoke_error_name(rc));
         }
     }

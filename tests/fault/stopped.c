@@ -11,6 +11,7 @@
 
 #include <spoke/spoke.h>
 
+#include "tests/support/echo.h"
 #include "tests/support/endpoints.h"
 #include "tests/support/process.h"
 #include "tests/support/resources.h"
@@ -110,14 +111,6 @@ struct scene {
     spoke_socket *s, *ask, *answer;
     char url[ENDPOINT_MAX], beside[ENDPOINT_MAX];
 };
-
-static void
-echo(spoke_socket *s, spoke_msg *m, void *ctx)
-{
-    (void)ctx;
-    if (spoke_send(s, m, SPOKE_DONTWAIT) != 0)
-        spoke_msg_free(m);
-}
 
 static void
 scene_open(struct scene *x, int protocol)

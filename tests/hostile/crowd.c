@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/support/echo.h"
 #include "tests/support/process.h"
 
 #define PATIENCE_MS (10000 * SPOKE_TEST_SLOWDOWN)
@@ -138,14 +139,6 @@ nap(long ms)
     const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
 
     nanosleep(&pause, NULL);
-}
-
-static void
-echo(spoke_socket *s, spoke_msg *m, void *ctx)
-{
-    (void)ctx;
-    if (spoke_send(s, m, SPOKE_DONTWAIT) != 0)
-        spoke_msg_free(m);
 }
 
 static int

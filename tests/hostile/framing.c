@@ -297,19 +297,11 @@ HOSTILE_TEST(framing, cut_off_at_any_byte_of_a_message_leaves_nothing, .timeout 
 
     victim_open(&v, *t);
     for (size_t cut = 0, size = 1; cut < size; cut++) {
-        for (int how = 0; how < 3; how++) {
+        for (int way = 0; way < WAYS_TO_LEAVE; way++) {
             victim_meet(&v, &p);
             size = make_frame(&p, frame, 20);
             cr_assert_eq(raw_send_bytes(&p, frame, cut, RAW_LIMIT_MS), RAW_OK);
-            if (how == 0) {
-                raw_reset(&p);
-            } else if (how == 1) {
-                raw_close(&p);
-            } else {
-                cr_assert_eq(raw_end(&p), RAW_OK);
-                cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK, "a half-close is a close");
-                raw_close(&p);
-            }
+            peer_leaves(&p, way);
         }
         victim_check(&v);
     }

@@ -71,19 +71,11 @@ HOSTILE_TEST(handshake, cut_off_at_any_byte_leaves_nothing, .timeout = 60)
     victim_open(&v, *t);
     raw_header(header, SPOKE_REQ);
     for (size_t size = 0; size < sizeof header; size++) {
-        for (int how = 0; how < 3; how++) {
+        for (int way = 0; way < WAYS_TO_LEAVE; way++) {
             struct raw_peer p;
             cr_assert_eq(raw_connect(&p, v.url, RAW_LIMIT_MS), RAW_OK);
             cr_assert_eq(raw_send_bytes(&p, header, size, RAW_LIMIT_MS), RAW_OK);
-            if (how == 0) {
-                raw_reset(&p);
-            } else if (how == 1) {
-                raw_close(&p);
-            } else {
-                raw_end(&p);
-                cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK);
-                raw_close(&p);
-            }
+            peer_leaves(&p, way);
         }
         victim_check(&v);
     }
@@ -319,18 +311,10 @@ HOSTILE_TEST(handshake, a_dialer_survives_one_that_is_cut_off_at_any_byte, .time
     caller_open(&c, *t);
     raw_header(header, SPOKE_REP);
     for (size_t size = 0; size < sizeof header; size++) {
-        for (int how = 0; how < 3; how++) {
+        for (int way = 0; way < WAYS_TO_LEAVE; way++) {
             cr_assert_eq(raw_accept(&c.l, &p, RAW_LIMIT_MS), RAW_OK);
             cr_assert_eq(raw_send_bytes(&p, header, size, RAW_LIMIT_MS), RAW_OK);
-            if (how == 0) {
-                raw_reset(&p);
-            } else if (how == 1) {
-                raw_close(&p);
-            } else {
-                cr_assert_eq(raw_end(&p), RAW_OK);
-                cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK);
-                raw_close(&p);
-            }
+            peer_leaves(&p, way);
             c.failed++;
         }
     }

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "tests/support/echo.h"
+
 #define PATIENCE (10 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
 
 struct criterion_test_params
@@ -13,14 +15,6 @@ victim_transports(void)
 
     return (struct criterion_test_params){
         .size = sizeof transports[0], .params = transports, .length = 2};
-}
-
-static void
-echo(spoke_socket *s, spoke_msg *m, void *ctx)
-{
-    (void)ctx;
-    if (spoke_send(s, m, SPOKE_DONTWAIT) != 0)
-        spoke_msg_free(m);
 }
 
 /* Server and client, listening and connected. */
@@ -140,4 +134,18 @@ victim_ask(struct raw_peer *p, uint32_t id)
     cr_assert_eq(raw_recv(p, reply, sizeof reply, RAW_LIMIT_MS), 4 + 8);
     cr_assert_eq(raw_get32(reply), word);
     cr_assert_arr_eq(reply + 4, "question", 8);
+}
+
+void
+peer_leaves(struct raw_peer *p, int way)
+{
+    if (way == 0) {
+        raw_reset(p);
+        return;
+    }
+    if (way == 2) {
+        raw_end(p);
+        cr_assert_eq(raw_wait_eof(p, RAW_LIMIT_MS), RAW_OK, "a half-close is a close");
+    }
+    raw_close(p);
 }

@@ -38,6 +38,11 @@ void victim_meet(struct victim *v, struct raw_peer *p);
 /* A request of a well-behaved peer: id and text, and its answer. */
 void victim_ask(struct raw_peer *p, uint32_t id);
 
+/* The ways in which any peer can leave: with a reset, with its end, or with its end in one
+ * direction first, which ends the other one too. */
+enum { WAYS_TO_LEAVE = 3 };
+void peer_leaves(struct raw_peer *p, int way);
+
 /* ParameterizedTest over ipc and tcp; the body finds its transport in `*t`. */
 struct criterion_test_params victim_transports(void);
 #define HOSTILE_TEST(Suite, Name, ...)                                                             \

@@ -17,6 +17,7 @@
 #include "tests/protocols/fixture.h"
 #include "tests/support/process.h"
 #include "tests/support/resources.h"
+#include "tests/support/shm_peer.h"
 #include "tests/support/world.h"
 
 #define MOVED    2u /* the byte in the stream */
@@ -42,28 +43,6 @@ move_at_once(void)
 TestSuite(shared, .init = move_at_once, .timeout = 60);
 
 /* ---- plain peers with a side channel ---- */
-
-static void
-send_fds(int fd, const void *data, size_t size, const int *fds, int count)
-{
-    struct iovec iov = {(void *)(uintptr_t)data, size};
-    union {
-        char bytes[CMSG_SPACE(sizeof(int) * FDS_MOST)];
-        struct cmsghdr align;
-    } control = {{0}};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
-
-    if (count > 0) {
-        msg.msg_control = control.bytes;
-        msg.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)count);
-        memcpy(CMSG_DATA(c), fds, sizeof(int) * (size_t)count);
-    }
-    cr_assert_eq(sendmsg(fd, &msg, MSG_NOSIGNAL), (ssize_t)size);
-}
 
 /* Returns the bytes, -1: none came. */
 static ssize_t
@@ -140,7 +119,7 @@ dial_with_side(struct mates *x, const char *url, uint16_t ours, uint16_t theirs,
     cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
     cr_assert_eq(raw_connect(&x->p, url, RAW_LIMIT_MS), RAW_OK);
     raw_header(hello, ours);
-    send_fds(x->p.fd, hello, sizeof hello, &ends[1], 1);
+    cr_assert_eq(shm_peer_send(x->p.fd, hello, sizeof hello, &ends[1], 1), 0);
     close(ends[1]);
     x->side = ends[0];
     cr_assert_eq(raw_recv_bytes(&x->p, hello, sizeof hello, RAW_LIMIT_MS), RAW_OK);
@@ -441,7 +420,7 @@ enum { WAYS_TO_SPOIL = 25 };
 static void
 send_offer(struct mates *x, struct offer *o)
 {
-    send_fds(x->side, &o->packet, o->size, o->fds, o->count);
+    cr_assert_eq(shm_peer_send(x->side, &o->packet, o->size, o->fds, o->count), 0);
 }
 
 static void

@@ -31,8 +31,8 @@ await(struct shm_peer *p, int fd, int limit_ms)
     }
 }
 
-static int
-send_with(int to, const void *data, size_t size, const int *fds, int count)
+int
+shm_peer_send(int to, const void *data, size_t size, const int *fds, int count)
 {
     union {
         char bytes[CMSG_SPACE(sizeof(int) * 16)];
@@ -161,7 +161,7 @@ shm_peer_meet(struct shm_peer *p, const char *path, uint16_t protocol)
         socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return -1;
     p->side = ends[0];
-    rc = send_with(p->fd, hello, sizeof hello, &ends[1], 1);
+    rc = shm_peer_send(p->fd, hello, sizeof hello, &ends[1], 1);
     close(ends[1]);
     if (rc != 0 || await(p, p->fd, LIMIT_MS) != 0 ||
         recv(p->fd, theirs, sizeof theirs, MSG_WAITALL) != sizeof theirs)
@@ -189,7 +189,7 @@ shm_peer_offer(struct shm_peer *p, struct shm_packet *packet, int fds[SPK_SHM_FD
 int
 shm_peer_say(struct shm_peer *p, const void *packet, size_t size, const int *fds, int count)
 {
-    return send_with(p->side, packet, size, fds, count);
+    return shm_peer_send(p->side, packet, size, fds, count);
 }
 
 int

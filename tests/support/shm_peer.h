@@ -37,6 +37,8 @@ struct shm_packet {
 #define SHM_PEER_MAGIC 0x53504b53u
 enum { SHM_PEER_OFFER = 1, SHM_PEER_READY = 2 };
 
+/* Send all of that on a socket, with so many descriptors, at most 16. */
+int shm_peer_send(int to, const void *data, size_t size, const int *fds, int count);
 /* Our memory: a half with such a ring, a bell, and a segment unless its size is 0. */
 int shm_peer_make(struct shm_peer *p, size_t ring_size, size_t segment_size);
 /* Connect to a path, and greet with a side channel; take the other end's offer. */

@@ -26,6 +26,7 @@
 #include "runtime/engine/backend.h"
 #include "runtime/engine/engine.h"
 #include "runtime/memory/pool.h"
+#include "tests/support/random.h"
 #include "tests/support/test.h"
 
 TestSuite(backend, .timeout = TEST_TIMEOUT_S);
@@ -953,7 +954,7 @@ ON_EVERY_BACKEND(cancels_a_connect_under_way)
 ON_EVERY_BACKEND(completes_once_when_cancel_and_data_race)
 {
     struct spk_engine *e = open_engine(*number);
-    unsigned random = 4711;
+    uint64_t state = 4711;
     struct call call;
     int ends[2], cancelled = 0, received = 0;
 
@@ -961,9 +962,9 @@ ON_EVERY_BACKEND(completes_once_when_cancel_and_data_race)
     make_pair(ends);
     for (int round = 0; round < 2000; round++) {
         char byte = (char)round, got;
+        uint64_t random = random_next(&state);
         int rc;
 
-        random = random * 1103515245u + 12345u;
         call.op.data = NULL;
         spk_op_recv(e, &call.op, ends[0], NULL, 0);
         if ((random >> 16 & 1) != 0)

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "runtime/core/shmring.h"
+#include "tests/support/random.h"
 #include "tests/support/test.h"
 
 #define RING    1024u
@@ -74,20 +75,11 @@ now_ns(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static uint64_t
-next_random(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
 /* Mostly a few instructions; sometimes the CPU is left to others. */
 static void
 pause_a_little(struct end *e)
 {
-    uint64_t n = next_random(&e->random);
+    uint64_t n = random_next(&e->random);
 
     if (n % 64 == 0)
         sched_yield();
@@ -218,7 +210,7 @@ size_of(uint64_t number)
 {
     uint64_t state = number * 0x9e3779b97f4a7c15 + 1;
 
-    return (uint32_t)(next_random(&state) % (number % 16 == 0 ? LARGEST + 1 : 48));
+    return random_below(&state, number % 16 == 0 ? LARGEST + 1 : 48);
 }
 
 static bool

@@ -6,16 +6,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "tests/support/random.h"
 #include "tests/support/test.h"
-
-static uint32_t
-random_below(uint32_t limit)
-{
-    static uint64_t state = 20250607;
-
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(state >> 33) % limit;
-}
 
 /* Against an array, in steps of all sizes: consecutive numbers, and far apart ones that share their
  * lower halves. */
@@ -26,12 +18,13 @@ check_against_an_array(uint32_t stride)
     static char things[NUMBERS];
     struct spk_idmap map = {0};
     bool is_in[NUMBERS] = {false};
+    uint64_t random = 20250607;
     uint32_t count = 0;
 
     for (int step = 0; step < 20000; step++) {
-        uint32_t n = random_below(NUMBERS), id = 1 + n * stride;
+        uint32_t n = random_below(&random, NUMBERS), id = 1 + n * stride;
 
-        if (random_below(step / 2000 % 2 == 0 ? 3 : 2) > 0) {
+        if (random_below(&random, step / 2000 % 2 == 0 ? 3 : 2) > 0) {
             cr_assert_eq(spk_idmap_set(&map, id, &things[n]), 0);
             count += !is_in[n];
             is_in[n] = true;

@@ -6,6 +6,7 @@
 #include "runtime/memory/message.h"
 #include "runtime/memory/pool.h"
 #include "runtime/memory/queue.h"
+#include "tests/support/random.h"
 #include "tests/support/test.h"
 
 static void
@@ -57,13 +58,13 @@ Test(latest, gives_the_latest_of_each_topic_in_the_order_of_arrival)
     enum { TOPICS = 500, STEPS = 20000 };
     static uint32_t last[TOPICS]; /* 0: none waits */
     struct spk_latest l;
-    uint32_t seed = 1, waiting = 0, given = 0;
+    uint32_t waiting = 0, given = 0;
+    uint64_t random = 1;
 
     spk_latest_init(&l, UINT32_MAX, SIZE_MAX);
     for (uint32_t i = 1; i <= STEPS; i++) {
-        seed = seed * 1664525 + 1013904223;
-        uint16_t topic = (uint16_t)(seed >> 16) % TOPICS;
-        if (seed >> 8 & 1) {
+        uint16_t topic = (uint16_t)random_below(&random, TOPICS);
+        if (random_below(&random, 2) == 0) {
             waiting += last[topic] == 0;
             last[topic] = i;
             put(&l, topic, i);

@@ -8,6 +8,7 @@
 
 #include "runtime/memory/message.h"
 #include "runtime/memory/pool.h"
+#include "tests/support/random.h"
 #include "tests/support/test.h"
 
 /* Bodies inline, in the smallest chunk, at the borders of classes, and beyond the largest class. */
@@ -376,13 +377,13 @@ Test(message, a_long_series_of_changes_agrees_with_a_plain_array)
 {
     enum { ROOM = 1 << 17 };
     static uint8_t plain[2 * ROOM], data[512];
-    unsigned long long seed = 12345;
+    uint64_t random = 12345;
 
     for (int run = 0; run < 40; run++) {
         spoke_msg *m = filled_message(0, 0), *other = NULL;
         size_t start = ROOM, size = 0;
         for (int step = 0; step < 400; step++) {
-            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            uint64_t seed = random_next(&random);
             size_t n = (size_t)(seed >> 33) % sizeof data;
             fill(data, n, (unsigned)step);
             switch ((seed >> 50) % 6) {

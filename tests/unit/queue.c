@@ -5,6 +5,7 @@
 #include "runtime/memory/message.h"
 #include "runtime/memory/pool.h"
 #include "runtime/memory/queue.h"
+#include "tests/support/random.h"
 #include "tests/support/test.h"
 
 static void
@@ -54,15 +55,14 @@ Test(queue, an_empty_queue_gives_nothing)
 Test(queue, messages_come_out_in_the_order_they_went_in)
 {
     struct spk_queue q;
-    uint32_t in = 0, out = 0, seed = 1;
+    uint32_t in = 0, out = 0;
+    uint64_t random = 1;
 
     spk_queue_init(&q, UINT32_MAX, SIZE_MAX);
     while (in < 100000) {
-        seed = seed * 1664525 + 1013904223;
-        for (uint32_t n = (seed >> 16) % 100; n > 0; n--)
+        for (uint32_t n = random_below(&random, 100); n > 0; n--)
             cr_assert_eq(spk_queue_push(&q, numbered(in++)), 0);
-        seed = seed * 1664525 + 1013904223;
-        for (uint32_t n = (seed >> 16) % 97; n > 0 && out < in; n--)
+        for (uint32_t n = random_below(&random, 97); n > 0 && out < in; n--)
             cr_assert_eq(number_of(spk_queue_pop(&q)), out++);
         cr_assert_eq(q.count, in - out);
     }
@@ -273,7 +273,8 @@ Test(queue, a_large_ring_is_given_back_when_it_runs_empty)
 Test(queue, a_ranked_push_goes_in_front_of_lower_priorities_only)
 {
     struct spk_queue q;
-    uint32_t seed = 1, before = 0, places[17] = {0};
+    uint32_t before = 0, places[17] = {0};
+    uint64_t random = 1;
 
     spk_queue_init(&q, UINT32_MAX, SIZE_MAX);
     for (uint32_t i = 0; i < 5; i++) { /* so that the ring wraps */
@@ -281,8 +282,7 @@ Test(queue, a_ranked_push_goes_in_front_of_lower_priorities_only)
         number_of(spk_queue_pop(&q));
     }
     for (uint32_t i = 0; i < 500; i++) {
-        seed = seed * 1664525 + 1013904223;
-        uint32_t priority = 1 + (seed >> 16) % 16;
+        uint32_t priority = 1 + random_below(&random, 16);
         spoke_msg *m = numbered(priority * 1000 + places[priority]++);
         m->priority = (uint8_t)priority;
         cr_assert_eq(spk_queue_push_ranked(&q, m), 0);

@@ -21,6 +21,7 @@
 #include "runtime/memory/message.h"
 #include "runtime/memory/pool.h"
 #include "runtime/memory/shared.h"
+#include "tests/support/random.h"
 #include "tests/support/resources.h"
 #include "tests/support/test.h"
 
@@ -31,15 +32,6 @@ TestSuite(segment, .timeout = 60);
 TestSuite(read_only, .timeout = 60);
 
 static uint64_t seed = 0x2545f4914f6cdd1d;
-
-static uint64_t
-next_random(void)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed;
-}
 
 static size_t
 bytes_on(int fd)
@@ -608,7 +600,7 @@ play_with(struct spk_segment *s, bool forbid)
     uint64_t failed = 0;
 
     for (int step = 0; step < TEST_REPEATS(100000); step++) {
-        uint64_t r = next_random(), offset;
+        uint64_t r = random_next(&seed), offset;
         uint16_t id = (uint16_t)(1 + r % MOST);
         size_t size = (size_t)(r >> 16) % (r >> 60 == 0 ? 4 * MIB : r >> 62 == 1 ? 200000 : 9000);
 
@@ -971,13 +963,11 @@ pass_chunks(void *ctx)
     uint64_t state = 4711 + (uint64_t)(uintptr_t)ctx;
 
     for (int i = 0; i < TEST_REPEATS(40000); i++) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        struct spk_chunk *c = spk_segment_alloc(storm.s, 1 + (size_t)(state >> 8) % 40000);
+        uint64_t r = random_next(&state);
+        struct spk_chunk *c = spk_segment_alloc(storm.s, 1 + (size_t)(r >> 8) % 40000);
         if (c != NULL)
-            memset(c->data, (uint8_t)state, c->size);
-        c = atomic_exchange(&storm.hands[state % HANDS], c);
+            memset(c->data, (uint8_t)r, c->size);
+        c = atomic_exchange(&storm.hands[r % HANDS], c);
         if (c == NULL)
             continue;
         atomic_fetch_add(&storm.wrong, c->data[0] != c->data[c->size - 1]);

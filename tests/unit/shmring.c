@@ -8,6 +8,7 @@
 
 #include "runtime/core/shmring.h"
 #include "runtime/memory/shared.h"
+#include "tests/support/random.h"
 #include "tests/support/test.h"
 
 #define SIZE    ((uint32_t)16 * 1024)
@@ -16,15 +17,6 @@
 TestSuite(shmring, .timeout = 60);
 
 static uint64_t seed = 0x2545f4914f6cdd1d;
-
-static uint64_t
-next_random(void)
-{
-    seed ^= seed << 13;
-    seed ^= seed >> 7;
-    seed ^= seed << 17;
-    return seed;
-}
 
 struct ends {
     struct spk_shm_half writer, reader;
@@ -319,8 +311,8 @@ pass_random_records(uint32_t ring, uint64_t start, uint64_t bytes)
     uint64_t written = 0, read = 0, passed = 0;
 
     while (passed < bytes) {
-        for (uint64_t n = next_random() % 32; n > 0; n--) {
-            uint64_t r = next_random();
+        for (uint64_t n = random_next(&seed) % 32; n > 0; n--) {
+            uint64_t r = random_next(&seed);
             uint32_t size = (uint32_t)(r >> 8) % (r % 4 == 0 ? ring / 4 + 1 : 80);
 
             if (r % 64 == 1)
@@ -333,7 +325,7 @@ pass_random_records(uint32_t ring, uint64_t start, uint64_t bytes)
                 spk_shm_publish(&e->w);
         }
         spk_shm_publish(&e->w);
-        for (uint64_t n = next_random() % 32; n > 0 && read < written; n--) {
+        for (uint64_t n = random_next(&seed) % 32; n > 0 && read < written; n--) {
             passed += sizes[read % QUEUE];
             expect_record(e, read, sizes[read % QUEUE]);
             read++;
@@ -511,10 +503,10 @@ read_nonsense(struct ends *e)
 static uint64_t
 random_word(uint32_t size)
 {
-    uint64_t r = next_random();
+    uint64_t r = random_next(&seed);
 
     switch (r % 4) {
-    case 0: return next_random();
+    case 0: return random_next(&seed);
     case 1: return (r >> 8 & 7) << 32 | (r >> 16) % 64;
     case 2: return (r >> 8 & 7) << 32 | (r >> 16) % size;
     default: return (r >> 8 & 7) << 32 | (uint32_t) - (r >> 16) % 64;
@@ -530,12 +522,12 @@ Test(shmring, random_words_never_lead_outside_of_the_ring)
         uint32_t size = sizes[round % 64 == 0 ? 2 : round % 2];
         static struct ends *rings[3];
         struct ends **e = &rings[round % 64 == 0 ? 2 : round % 2];
-        uint64_t start = next_random() & ~(uint64_t)7;
+        uint64_t start = random_next(&seed) & ~(uint64_t)7;
 
         if (*e == NULL)
             *e = open_ring(size, 0);
         if (round % 2 != 0)
-            start = -(next_random() % size & ~(uint64_t)7);
+            start = -(random_next(&seed) % size & ~(uint64_t)7);
         (*e)->r.at = (*e)->r.seen_tail = start;
         for (uint32_t i = 0; i < size; i += 8) {
             uint64_t word = random_word(size);
@@ -543,9 +535,9 @@ Test(shmring, random_words_never_lead_outside_of_the_ring)
             memcpy((*e)->ring + i, &word, sizeof word);
         }
         for (int tails = 0; tails < 4; tails++) {
-            uint64_t tail = (*e)->r.at + next_random() % (size + 16);
+            uint64_t tail = (*e)->r.at + random_next(&seed) % (size + 16);
 
-            atomic_store(&(*e)->writer.tail, tails == 3 ? next_random() : tail & ~(uint64_t)7);
+            atomic_store(&(*e)->writer.tail, tails == 3 ? random_next(&seed) : tail & ~(uint64_t)7);
             sum += read_nonsense(*e);
         }
     }
@@ -597,7 +589,7 @@ Test(shmring, random_heads_never_lead_outside_of_the_ring)
         unsigned long refused = 0, filled = 0;
 
         for (int round = 0; round < TEST_REPEATS(1000000); round++) {
-            uint64_t r = next_random(), head = e->w.seen_head + r % (2 * sizes[k]);
+            uint64_t r = random_next(&seed), head = e->w.seen_head + r % (2 * sizes[k]);
 
             filled += !write_record(e, r, (uint32_t)(r >> 32) % (r % 64 == 0 ? sizes[k] / 4 : 24));
             cr_assert_leq(spk_shm_room(&e->w), sizes[k]);
@@ -659,7 +651,7 @@ Test(shmring, whatever_the_other_end_says_of_its_sleep_it_is_rung_at_most_once_f
     uint32_t rung = 0;
 
     for (int i = 0; i < 10000; i++) {
-        uint32_t asleep = (uint32_t)next_random();
+        uint32_t asleep = (uint32_t)random_next(&seed);
         bool wants = (asleep & SPK_SHM_RECORDS) != 0 && asleep != rung;
 
         atomic_store(&e->reader.asleep, asleep);

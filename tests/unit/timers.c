@@ -6,22 +6,14 @@
 
 #include "runtime/engine/engine.h"
 #include "runtime/memory/pool.h"
+#include "tests/support/random.h"
 #include "tests/support/test.h"
 
 #define MANY 100000
 
 TestSuite(timers, .timeout = 60);
 
-static uint64_t random_state = 88172645463325252u;
-
-static uint32_t
-random_below(uint32_t limit)
-{
-    random_state ^= random_state << 13;
-    random_state ^= random_state >> 7;
-    random_state ^= random_state << 17;
-    return (uint32_t)(random_state >> 16) % limit;
-}
+static uint64_t dice = 88172645463325252u;
 
 static struct spk_timer *
 new_timers(uint32_t count)
@@ -80,11 +72,11 @@ Test(timers, every_step_agrees_with_a_search_through_all)
     struct spk_timer *timers = new_timers(COUNT);
 
     for (int step = 0; step < 50000; step++) {
-        struct spk_timer *timer = &timers[random_below(COUNT)];
-        if (random_below(3) == 0)
+        struct spk_timer *timer = &timers[random_below(&dice, COUNT)];
+        if (random_below(&dice, 3) == 0)
             spk_timers_cancel(&t, timer);
         else
-            cr_assert_eq(spk_timers_set(&t, timer, random_below(500)), 0);
+            cr_assert_eq(spk_timers_set(&t, timer, random_below(&dice, 500)), 0);
         spoke_ns earliest = SPOKE_FOREVER;
         uint32_t count = 0;
         for (int i = 0; i < COUNT; i++) {
@@ -109,11 +101,11 @@ Test(timers, a_hundred_thousand_fire_in_order_each_once_except_the_canceled)
     uint32_t expected = 0, fired = 0;
 
     for (uint32_t i = 0; i < MANY; i++)
-        cr_assert_eq(spk_timers_set(&t, &timers[i], random_below(1000000)), 0);
+        cr_assert_eq(spk_timers_set(&t, &timers[i], random_below(&dice, 1000000)), 0);
     for (uint32_t i = 0; i < MANY; i++) { /* a third is moved, a third canceled */
-        timer = &timers[random_below(MANY)];
+        timer = &timers[random_below(&dice, MANY)];
         if (i % 3 == 0)
-            cr_assert_eq(spk_timers_set(&t, timer, random_below(2000000)), 0);
+            cr_assert_eq(spk_timers_set(&t, timer, random_below(&dice, 2000000)), 0);
         else if (i % 3 == 1)
             spk_timers_cancel(&t, timer);
     }
@@ -220,16 +212,16 @@ Test(timers, one_among_a_hundred_thousand_moves_no_more_than_its_path)
     uint32_t most = 0;
 
     for (uint32_t i = 0; i < MANY; i++)
-        cr_assert_eq(spk_timers_set(&t, &timers[i], random_below(1000000)), 0);
+        cr_assert_eq(spk_timers_set(&t, &timers[i], random_below(&dice, 1000000)), 0);
     count_moves(&t, before);
     for (uint32_t i = 0; i < OPERATIONS; i++) {
-        struct spk_timer *timer = &timers[random_below(MANY)];
+        struct spk_timer *timer = &timers[random_below(&dice, MANY)];
         uint32_t moves;
 
         if (i % 3 == 0)
             spk_timers_cancel(&t, timer);
         else if (i % 3 == 1)
-            cr_assert_eq(spk_timers_set(&t, timer, random_below(1000000)), 0);
+            cr_assert_eq(spk_timers_set(&t, timer, random_below(&dice, 1000000)), 0);
         else
             cr_assert_not_null(spk_timers_due(&t, SPOKE_FOREVER));
         moves = count_moves(&t, before);

@@ -7,18 +7,12 @@
 
 #include "protocols/sp/topics.h"
 #include "runtime/memory/pool.h"
+#include "tests/support/random.h"
 #include "tests/support/test.h"
 
 #include <spoke/error.h>
 
 TestSuite(topics, .timeout = 60);
-
-static uint32_t
-next_random(uint32_t *seed)
-{
-    *seed = *seed * 1664525 + 1013904223;
-    return *seed >> 8;
-}
 
 static int
 add_text(struct spk_topics *t, const char *text)
@@ -103,11 +97,11 @@ struct text {
 
 /* Few letters, so that they have much in common. */
 static void
-draw(struct text *text, uint32_t *seed, unsigned letters)
+draw(struct text *text, uint64_t *random, unsigned letters)
 {
-    text->size = next_random(seed) % (LONGEST + 1);
+    text->size = random_below(random, LONGEST + 1);
     for (size_t i = 0; i < text->size; i++)
-        text->bytes[i] = (uint8_t)(next_random(seed) % letters * (256 / letters));
+        text->bytes[i] = (uint8_t)(random_below(random, letters) * (256 / letters));
 }
 
 static bool
@@ -134,7 +128,7 @@ same_as(struct text *texts, const struct text *text)
 
 /* A set and a list go through the same; `shortage`: one allocation in so many fails, 0: none. */
 static void
-compare(uint32_t seed, unsigned letters, unsigned shortage)
+compare(uint64_t random, unsigned letters, unsigned shortage)
 {
     static struct text texts[STRINGS];
     struct spk_topics t = {.root = NULL};
@@ -142,13 +136,13 @@ compare(uint32_t seed, unsigned letters, unsigned shortage)
 
     memset(texts, 0, sizeof texts);
     for (int i = 0; i < STRINGS; i++)
-        draw(&texts[i], &seed, letters);
+        draw(&texts[i], &random, letters);
     for (int step = 0; step < 20000; step++) {
-        struct text *text = same_as(texts, &texts[next_random(&seed) % STRINGS]), m;
-        bool add = next_random(&seed) % 100 < (step / 2000 % 2 == 0 ? 80u : 20u);
+        struct text *text = same_as(texts, &texts[random_below(&random, STRINGS)]), m;
+        bool add = random_below(&random, 100) < (step / 2000 % 2 == 0 ? 80u : 20u);
 
         if (shortage > 0)
-            spk_memory_fail_after(1 + next_random(&seed) % shortage);
+            spk_memory_fail_after(1 + random_below(&random, shortage));
         int rc = (add ? spk_topics_add : spk_topics_remove)(&t, text->bytes, text->size);
         spk_memory_fail_after(0);
         if (rc == SPOKE_ENOMEM) {
@@ -158,7 +152,7 @@ compare(uint32_t seed, unsigned letters, unsigned shortage)
             cr_assert_eq(rc, add || text->in ? 0 : SPOKE_ENOENT, "%d", rc);
             text->in = add;
         }
-        draw(&m, &seed, letters);
+        draw(&m, &random, letters);
         cr_assert_eq(spk_topics_match(&t, m.bytes, m.size), listed(texts, &m), "step %d", step);
     }
     cr_assert_eq(failures > 0, shortage > 0);
@@ -172,7 +166,7 @@ compare(uint32_t seed, unsigned letters, unsigned shortage)
 
 Test(topics, agree_with_a_list_of_strings)
 {
-    for (uint32_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= 3; seed++) {
         compare(seed, 2, 0);
         compare(seed, 4, 0);
         compare(seed, 256, 0);
@@ -181,7 +175,7 @@ Test(topics, agree_with_a_list_of_strings)
 
 Test(topics, agree_with_a_list_although_memory_is_short)
 {
-    for (uint32_t seed = 1; seed <= 3; seed++) {
+    for (uint64_t seed = 1; seed <= 3; seed++) {
         compare(seed, 2, 4);
         compare(seed, 4, 8);
         compare(seed, 256, 4);
