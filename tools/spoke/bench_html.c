@@ -465,12 +465,13 @@ is_same_drawing(const struct bench_row *a, const struct bench_row *b)
 
 /* Whether row `lead` is the first of its drawing, and that has several sizes. */
 static bool
-leads_drawing(const struct bench_rows *rows, unsigned lead)
+leads_drawing(const struct bench_rows *rows, unsigned lead,
+              bool (*is_same)(const struct bench_row *a, const struct bench_row *b))
 {
     bool has_sizes = false;
 
     for (unsigned i = 0; i < rows->count; i++) {
-        if (!is_same_drawing(&rows->rows[lead], &rows->rows[i]))
+        if (!is_same(&rows->rows[lead], &rows->rows[i]))
             continue;
         if (i < lead)
             return false;
@@ -486,7 +487,7 @@ draw_curves(FILE *f, const struct bench_rows *rows)
     for (unsigned lead = 0; lead < rows->count; lead++) {
         struct label labels[CURVES_MAX];
         unsigned count = 0;
-        if (!leads_drawing(rows, lead))
+        if (!leads_drawing(rows, lead, is_same_drawing))
             continue;
         fprintf(f, "<h3>%s, %s: by size of message, higher is better</h3>\n",
                 rows->rows[lead].transport, rows->rows[lead].wait);
@@ -533,6 +534,13 @@ is_same_cross(const struct bench_row *a, const struct bench_row *b)
 {
     return strcmp(a->bench, b->bench) == 0 && strcmp(a->mode, b->mode) == 0 &&
            strcmp(a->wait, b->wait) == 0 && isfinite(cross_cost(a)) && isfinite(cross_cost(b));
+}
+
+static bool
+is_same_cross_drawing(const struct bench_row *a, const struct bench_row *b)
+{
+    return is_same_work(a, b) && strcmp(a->wait, b->wait) == 0 && isfinite(cross_cost(a)) &&
+           isfinite(cross_cost(b));
 }
 
 static struct label
@@ -583,8 +591,7 @@ draw_cross(FILE *f, const struct bench_rows *rows, unsigned lead)
     open_svg(f, CURVE_HEIGHT + 36, "cost in shared memory beside sockets by size of message");
     draw_cross_axes(f);
     for (unsigned i = lead; i < rows->count && count < CURVES_MAX; i++) {
-        bool is_new = isfinite(cross_cost(&rows->rows[i])) && is_same_work(first, &rows->rows[i]) &&
-                      strcmp(first->wait, rows->rows[i].wait) == 0;
+        bool is_new = is_same_cross_drawing(first, &rows->rows[i]);
         for (unsigned j = lead; j < i && is_new; j++)
             is_new = !is_same_cross(&rows->rows[j], &rows->rows[i]);
         if (is_new)
@@ -594,32 +601,13 @@ draw_cross(FILE *f, const struct bench_rows *rows, unsigned lead)
     fputs("</svg>\n", f);
 }
 
-static bool
-leads_cross(const struct bench_rows *rows, unsigned lead)
-{
-    bool has_sizes = false;
-
-    if (!isfinite(cross_cost(&rows->rows[lead])))
-        return false;
-    for (unsigned i = 0; i < rows->count; i++) {
-        if (!isfinite(cross_cost(&rows->rows[i])) ||
-            !is_same_work(&rows->rows[lead], &rows->rows[i]) ||
-            strcmp(rows->rows[lead].wait, rows->rows[i].wait) != 0)
-            continue;
-        if (i < lead)
-            return false;
-        has_sizes |= rows->rows[i].size != rows->rows[lead].size;
-    }
-    return has_sizes;
-}
-
 static void
 draw_crossover(FILE *f, const struct bench_rows *rows)
 {
     bool has_heading = false;
 
     for (unsigned i = 0; i < rows->count; i++) {
-        if (!leads_cross(rows, i))
+        if (!leads_drawing(rows, i, is_same_cross_drawing))
             continue;
         if (!has_heading)
             fputs("<h2>Shared memory beside sockets</h2>\n<p>What a message costs in shared "
