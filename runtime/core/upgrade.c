@@ -218,7 +218,7 @@ on_readable(struct spk_op *op, int result)
     int64_t n;
 
     if (result < 0) {
-        finish(u, u->late ? SPOKE_ETIMEDOUT : result);
+        finish(u, u->reason != 0 ? u->reason : result);
         return;
     }
     n = recv_fds(u->side, &packet, sizeof packet, fds, &count);
@@ -240,7 +240,7 @@ on_time(struct spk_timer *timer)
 {
     struct spk_upgrade *u = SPK_OWNER(timer, struct spk_upgrade, timer);
 
-    u->late = true;
+    u->reason = SPOKE_ETIMEDOUT;
     spk_op_cancel(u->p->socket->e, &u->op);
 }
 
@@ -261,9 +261,11 @@ spk_upgrade_start(struct spk_upgrade *u, bool lends, spoke_ns time)
 
     u->lends = lends;
     u->time = time;
-    u->late = u->offers_first && (spk_shm_new(u->shm, u->p, lends) != 0 || say(u, OFFER) != 0);
+    u->reason = u->offers_first ? spk_shm_new(u->shm, u->p, lends) : 0;
+    if (u->offers_first && u->reason == 0)
+        u->reason = say(u, OFFER);
     spk_op_readable(e, &u->op, u->side);
-    if (u->late) /* it could not even begin */
+    if (u->reason != 0) /* it could not even begin */
         spk_op_cancel(e, &u->op);
 }
 

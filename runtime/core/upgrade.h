@@ -14,7 +14,8 @@ struct spk_upgrade {
     struct spk_op op;     /* until it is readable */
     struct spk_timer timer;
     bool offers_first; /* the listener */
-    bool lends, late;
+    bool lends;
+    int reason;    /* why it is being given up; 0: it is not */
     spoke_ns time; /* for the peer's next packet, once there was an offer */
     void (*done)(struct spk_upgrade *u, int result); /* 0, or why it came to nothing */
 };
