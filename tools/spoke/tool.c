@@ -61,7 +61,8 @@ static const struct advice advice_table[] = {
     {SPOKE_EPERM, NULL, "spoke doctor says why"},
     {SPOKE_ENOTSUP, NULL,
      "unset SPOKE_BACKEND, or set it to uring or poll; spoke doctor says what works here"},
-    {SPOKE_ELIMIT, NULL, "raise the limits on threads, memory and the size of files (ulimit -u, -v, -f)"},
+    {SPOKE_ELIMIT, NULL,
+     "raise the limits on threads, memory and the size of files (ulimit -u, -v, -f)"},
     {SPOKE_EPEER, NULL,
      "the other side must be this one's counterpart: req and rep, pair and pair (which NNG calls "
      "pair0: its pair is pair1)"},
