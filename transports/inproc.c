@@ -751,6 +751,8 @@ listener_step(struct link *link)
         spk_listener_failed(l, link->refused);
     } else {
         spk_endpoint_count(l);
+        if (l->owner != NULL && mine->pipe->pipe.state == SPK_PIPE_CLOSING) /* its dialer waits */
+            link->refused = mine->pipe->pipe.reason;
     }
     if (link->refused != 0)
         atomic_store(&mine->closed, true);
@@ -812,7 +814,7 @@ inproc_dial(struct spk_endpoint *d)
 
     pthread_mutex_lock(&names_lock);
     if ((n = find_name(d->url.path)) == NULL) {
-        rc = wait_for_name(d);
+        rc = d->owner != NULL ? SPOKE_ECONNREFUSED : wait_for_name(d);
     } else if (n->protocol != spk_endpoint_peer(d)) {
         n = NULL;
         rc = SPOKE_EPEER;

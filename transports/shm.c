@@ -14,5 +14,6 @@ const struct spoke_transport spoke_transport_shm = {
     .dial_cancel = spk_fd_dial_cancel,
     .listen = spk_unix_listen,
     .listen_close = spk_unix_listen_close,
+    .listen_pause = spk_fd_listen_pause,
     .listen_address = spk_unix_listen_address,
 };

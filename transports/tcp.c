@@ -437,5 +437,6 @@ const struct spoke_transport spoke_transport_tcp = {
     .listen = tcp_listen,
     .listen_cancel = tcp_listen_cancel,
     .listen_close = spk_fd_listen_close,
+    .listen_pause = spk_fd_listen_pause,
     .listen_address = tcp_listen_address,
 };

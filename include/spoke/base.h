@@ -32,6 +32,9 @@ typedef struct spoke_listener spoke_listener; /* accepts on one address */
 typedef struct spoke_context
     spoke_context; /* one of several conversations of a socket: context.h */
 
+typedef struct spoke_stream spoke_stream; /* a connection that carries bytes: stream.h */
+typedef struct spoke_stream_listener spoke_stream_listener; /* accepts streams on one address */
+
 /* A message is memory, not a handle: whoever owns it frees it exactly once.  message.h */
 typedef struct spoke_msg spoke_msg;
 

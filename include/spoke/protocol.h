@@ -49,9 +49,10 @@ struct spoke_protocol {
     int losses;  /* how many of enum spoke_loss it knows; 0: it has no SPOKE_OPT_LOSS */
     size_t socket_size, pipe_size; /* state, zeroed, allocated by the core */
 
-    int (*open)(struct spk_socket *s);   /* 0 or an error; may be NULL, like every slot below unless
-                                            it says otherwise */
-    void (*close)(struct spk_socket *s); /* no pipes are left; frees what the state holds */
+    int (*open)(struct spk_socket *s); /* 0 or an error; may be NULL, like every slot below unless
+                                          it says otherwise */
+    void (*closing)(struct spk_socket *s); /* endpoints and pipes are about to end */
+    void (*close)(struct spk_socket *s);   /* no pipes are left; frees what the state holds */
 
     int (*pipe_added)(struct spk_socket *s,
                       struct spk_pipe *p); /* an error refuses the peer: it is closed */

@@ -13,5 +13,6 @@
 #include <spoke/option.h>
 #include <spoke/socket.h>
 #include <spoke/stats.h>
+#include <spoke/stream.h>
 
 #endif

@@ -115,6 +115,8 @@ struct spk_socket {
 };
 
 /* ---- socket.c ---- */
+int spk_socket_new(struct spk_socket **out, const struct spoke_protocol *protocol,
+                   struct spk_engine *e);
 void spk_socket_check_ready(
     struct spk_socket *s); /* callbacks and descriptors follow what the protocol can do now */
 int spk_socket_recv_some(struct spk_context *c, spoke_msg **messages,
@@ -190,6 +192,10 @@ int spk_socket_take_many(struct spk_socket *s, spoke_msg **messages, int count);
 /* Make a pipe of a stream, which is taken: handshake, then frames. */
 int spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st);
 
+/* ---- ../stream/bytes.c ---- */
+/* The same for a stream, whose bytes are the user's from the first one. */
+int spk_bytes_start(struct spk_endpoint *endpoint, struct spk_stream *st);
+
 /* ---- endpoint.c ---- */
 void spk_endpoint_pipe_gone(struct spk_endpoint *ep, int reason, bool was_attached);
 void spk_endpoint_close(struct spk_endpoint *ep);
@@ -197,6 +203,8 @@ int spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char
                      bool is_dialer);
 int spk_dialer_start(struct spk_endpoint *d);
 int spk_listener_start(struct spk_endpoint *l);
+int spk_listen_patiently(struct spk_engine *e,
+                         struct spk_endpoint *l); /* … and wait for a name, or for who is leaving */
 
 /* ---- registry.c ---- */
 const struct spoke_protocol *spk_find_protocol(int number);

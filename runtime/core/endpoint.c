@@ -131,13 +131,15 @@ wait_and_dial(struct spk_endpoint *d)
     struct spk_engine *e = d->e;
     spoke_ns least = shortest_wait(d), most = d->options.reconnect_max_ns, wait = least;
 
+    d->state = SPK_WAITING;
+    if (d->dialed != NULL) /* that was the only attempt */
+        return;
     if (most > least) {
         spoke_ns step = d->backoff_ns > least ? d->backoff_ns : least;
         d->backoff_ns = step > most / 2 ? most : step * 2;
         /* Not all who lost the same peer come back at once, not even the first time. */
         wait += (spoke_ns)(spk_engine_random(e) % (uint64_t)(d->backoff_ns - least + 1));
     }
-    d->state = SPK_WAITING;
     if (spk_timer_set(e, &d->timer, spk_later(spk_engine_now(e), wait)) != 0)
         dial(d);
 }
@@ -172,8 +174,19 @@ spk_dialer_attempt_over(struct spk_endpoint *d, int reason)
         d->first_error = reason;
         spk_engine_wake_all(d->e, &d->waiters);
     }
+    if (d->dialed != NULL)
+        d->dialed(d, reason);
     if (reason != 0)
         spk_event(d->socket, SPOKE_EVENT_DIAL_FAILED, reason, NULL, d);
+}
+
+/* Make a pipe of a connection: it carries messages, or the bytes of a stream. */
+static int
+start_pipe(struct spk_endpoint *ep, struct spk_stream *st)
+{
+    if (ep->owner != NULL && ep->transport->shared_memory != SPK_SHM_ALWAYS)
+        return spk_bytes_start(ep, st);
+    return spk_framing_start(ep, st);
 }
 
 void
@@ -215,7 +228,7 @@ spk_dialer_connected(struct spk_endpoint *d, struct spk_stream *st)
     } else {
         spk_endpoint_count(d);
         d->state = SPK_CONNECTED;
-        if ((rc = spk_framing_start(d, st)) != 0) {
+        if ((rc = start_pipe(d, st)) != 0) {
             spk_dialer_attempt_over(d, rc);
             wait_and_dial(d);
         }
@@ -275,7 +288,7 @@ spk_listener_accepted(struct spk_endpoint *l, struct spk_stream *st)
         st->ops->close(st);
         return;
     }
-    if ((rc = spk_framing_start(l, st)) != 0)
+    if ((rc = start_pipe(l, st)) != 0)
         spk_listener_failed(l, rc);
 }
 
@@ -440,8 +453,8 @@ listen_by_name(struct spk_engine *e, struct spk_endpoint *l)
 
 /* The ring of a process that was killed lets go of its sockets a little after the process is gone.
  * So who finds an address taken looks again for a quarter of a second, if it may wait. */
-static int
-listen_patiently(struct spk_engine *e, struct spk_endpoint *l)
+int
+spk_listen_patiently(struct spk_engine *e, struct spk_endpoint *l)
 {
     bool patient = !l->transport->message_face && !e->backend->is_virtual;
     int rc, waited;
@@ -469,7 +482,7 @@ start(struct spk_engine *e, struct spk_endpoint *ep, int flags)
     int rc;
 
     if (!ep->is_dialer)
-        return listen_patiently(e, ep);
+        return spk_listen_patiently(e, ep);
     if ((rc = spk_dialer_start(ep)) == 0 &&
         ((flags & SPOKE_WAIT_FIRST) != 0 || !ep->options.dial_async))
         rc = wait_first(e, ep, SPOKE_FOREVER, false);

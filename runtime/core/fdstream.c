@@ -46,6 +46,30 @@ fd_recv(struct spk_stream *st, struct spk_op *op, void *buffer, size_t size)
     spk_op_recv(st->e, op, fd_of(st)->fd, buffer, size);
 }
 
+static int64_t
+fd_recv_now(struct spk_stream *st, void *buffer, size_t size)
+{
+    return st->e->backend->recv_now(st->e, fd_of(st)->fd, buffer, size);
+}
+
+static void
+fd_writable(struct spk_stream *st, struct spk_op *op)
+{
+    spk_op_writable(st->e, op, fd_of(st)->fd);
+}
+
+static int
+fd_shutdown(struct spk_stream *st, bool reading)
+{
+    return st->e->backend->shutdown(st->e, fd_of(st)->fd, reading);
+}
+
+static void
+fd_reset(struct spk_stream *st)
+{
+    (void)st->e->backend->set_option(st->e, fd_of(st)->fd, SPK_RESET_ON_CLOSE, 1);
+}
+
 static void
 fd_close(struct spk_stream *st)
 {
@@ -159,7 +183,11 @@ fd_unix_fd(struct spk_stream *st)
 static const struct spk_stream_ops fd_ops = {
     .send_now = fd_send_now,
     .send = fd_send,
+    .recv_now = fd_recv_now,
     .recv = fd_recv,
+    .writable = fd_writable,
+    .shutdown = fd_shutdown,
+    .reset = fd_reset,
     .close = fd_close,
     .address = fd_address,
     .credentials = fd_credentials,
@@ -167,16 +195,16 @@ static const struct spk_stream_ops fd_ops = {
 };
 
 int
-spk_fd_stream(struct spk_stream **out, struct spk_endpoint *ep, int fd)
+spk_fd_stream(struct spk_stream **out, struct spk_engine *e, const char *scheme, int fd)
 {
     struct fd_stream *st = spk_zalloc(sizeof *st);
 
     if (st == NULL)
         return SPOKE_ENOMEM;
     st->stream.ops = &fd_ops;
-    st->stream.e = ep->e;
+    st->stream.e = e;
     st->fd = fd;
-    st->scheme = ep->transport->scheme;
+    st->scheme = scheme;
     *out = &st->stream;
     return 0;
 }
@@ -216,7 +244,7 @@ make_stream(struct spk_stream **out, struct spk_endpoint *ep, int fd)
 
     if (ep->address.ss_family != AF_UNIX)
         tune_tcp(ep, fd);
-    if ((rc = spk_fd_stream(out, ep, fd)) != 0)
+    if ((rc = spk_fd_stream(out, e, ep->transport->scheme, fd)) != 0)
         e->backend->close_handle(e, fd);
     return rc;
 }
@@ -304,8 +332,21 @@ spk_fd_unbind(struct spk_endpoint *l)
 static void
 accept_more(struct spk_endpoint *l)
 {
-    if (!spk_op_busy(&l->op))
+    if (!spk_op_busy(&l->op) && !l->paused)
         spk_op_accept(l->e, &l->op, l->fd);
+}
+
+/* Those that are on their way already still come. */
+void
+spk_fd_listen_pause(struct spk_endpoint *l, bool pause)
+{
+    if (l->paused == pause)
+        return;
+    l->paused = pause;
+    if (pause)
+        spk_op_cancel(l->e, &l->op);
+    else if (!spk_timer_is_set(&l->accept_timer))
+        accept_more(l);
 }
 
 static void

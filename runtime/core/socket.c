@@ -106,8 +106,8 @@ close_all(struct spk_engine *e)
     }
 }
 
-static int
-new_socket(struct spk_socket **out, const struct spoke_protocol *protocol, struct spk_engine *e)
+int
+spk_socket_new(struct spk_socket **out, const struct spoke_protocol *protocol, struct spk_engine *e)
 {
     struct spk_socket *s;
     void *handle;
@@ -185,7 +185,7 @@ spoke_socket_open(spoke_socket **out, int pattern, spoke_engine *engine)
     }
     if (rc != 0)
         return rc;
-    if ((rc = new_socket(&s, protocol, e)) == 0)
+    if ((rc = spk_socket_new(&s, protocol, e)) == 0)
         *out = s->handle;
     spk_engine_leave(e);
     return rc;
@@ -300,6 +300,8 @@ end_everything(struct spk_socket *s)
 
     s->state_now = SPK_SOCKET_CLOSING;
     spk_timer_cancel(s->e, &s->linger_timer);
+    if (s->protocol->closing != NULL)
+        s->protocol->closing(s);
     s->report.messages += undelivered(s, &bytes);
     s->report.bytes += bytes;
     s->close_result = s->report.messages > 0 ? SPOKE_ETIMEDOUT : 0;

@@ -30,7 +30,12 @@ struct spk_stream_ops {
     int64_t (*send_now)(struct spk_stream *st, struct iovec *iov,
                         int count); /* bytes or SPOKE_E…, SPOKE_EAGAIN */
     void (*send)(struct spk_stream *st, struct spk_op *op, struct msghdr *msg);
+    int64_t (*recv_now)(struct spk_stream *st, void *buffer, size_t size); /* bytes, 0 the end, or
+                                                                              SPOKE_E… */
     void (*recv)(struct spk_stream *st, struct spk_op *op, void *buffer, size_t size);
+    void (*writable)(struct spk_stream *st, struct spk_op *op); /* completes when there is room */
+    int (*shutdown)(struct spk_stream *st, bool reading);
+    void (*reset)(struct spk_stream *st); /* its close will lose what is on its way */
     void (*close)(struct spk_stream *st); /* no operation is busy; frees st */
     int (*address)(struct spk_stream *st, bool local, char *text, size_t size);
     int (*credentials)(struct spk_stream *st, struct spk_credentials *out);
@@ -79,6 +84,8 @@ struct spoke_transport {
     void (*listen_cancel)(struct spk_endpoint *l); /* nobody waits for that any more.  NULL: there
                                                       is no SPOKE_EAGAIN either */
     void (*listen_close)(struct spk_endpoint *l);  /* stop; later spk_listener_closed() */
+    /* Leave further connections outside, or take them in again.  NULL: they cannot wait there. */
+    void (*listen_pause)(struct spk_endpoint *l, bool pause);
     int (*listen_address)(struct spk_endpoint *l, char *text, size_t size);
 };
 
@@ -133,6 +140,10 @@ struct spk_endpoint {
     int last_error; /* dialer: of the last attempt; listener: why it got no pipe last */
 
     /* dialer */
+    /* Of streams (runtime/stream/connect.c), not of a pattern's socket: */
+    void *owner;                                        /* NULL: it is a socket's */
+    void (*dialed)(struct spk_endpoint *d, int reason); /* the only attempt has an outcome */
+
     struct spk_timer timer; /* WAITING, or the time limit of an attempt */
     struct spk_pipe *pipe;  /* CONNECTED */
     spoke_ns backoff_ns;
@@ -152,6 +163,7 @@ struct spk_endpoint {
     uint64_t device, inode;        /* ipc listener: the socket file that is ours */
     struct spk_timer accept_timer; /* back-off after a failed accept */
     bool stopped;                  /* listener: the address is free again */
+    bool paused;                   /* … or does not accept just now */
     void *private; /* tcp: addresses left to try; ipc: where the socket file lies; inproc: the
                       name's entry */
 };
@@ -275,11 +287,12 @@ spk_stream_unix_fd(struct spk_stream *st)
 }
 
 /* Streams that are one descriptor.  fdstream.c */
-int spk_fd_stream(struct spk_stream **out, struct spk_endpoint *ep, int fd);
+int spk_fd_stream(struct spk_stream **out, struct spk_engine *e, const char *scheme, int fd);
 int spk_fd_dial(struct spk_endpoint *d, const struct sockaddr *local,
                 socklen_t local_size); /* to d->address; answers later, or an error at once */
 void spk_fd_dial_cancel(struct spk_endpoint *d);
 void spk_fd_listen_close(struct spk_endpoint *l);
+void spk_fd_listen_pause(struct spk_endpoint *l, bool pause);
 int spk_fd_bind(struct spk_endpoint *l);    /* a socket on l->address: l->fd */
 int spk_fd_accept(struct spk_endpoint *l);  /* listen on l->fd, start accepting */
 void spk_fd_unbind(struct spk_endpoint *l); /* give l->fd back, nothing is outstanding */

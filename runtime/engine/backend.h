@@ -21,7 +21,8 @@ enum spk_socket_option {
     SPK_TCP_KEEPALIVE_INTERVAL, /* … and from one to the next */
     SPK_TCP_USER_TIMEOUT,       /* milliseconds */
     SPK_REUSEADDR,
-    SPK_V6ONLY
+    SPK_V6ONLY,
+    SPK_RESET_ON_CLOSE /* what is on its way is lost, and the peer is told */
 };
 
 struct spk_backend {
@@ -36,6 +37,8 @@ struct spk_backend {
     int (*bind)(struct spk_engine *e, int handle, const struct sockaddr *address, socklen_t size);
     int (*listen)(struct spk_engine *e, int handle, int backlog);
     void (*close_handle)(struct spk_engine *e, int handle); /* no operation on it is busy */
+    /* End one half, after what has been sent; the peer reads the end, or can write no more. */
+    int (*shutdown)(struct spk_engine *e, int handle, bool reading);
     int (*set_option)(struct spk_engine *e, int handle, enum spk_socket_option option, int value);
     int (*local_address)(struct spk_engine *e, int handle, struct sockaddr_storage *address,
                          socklen_t *size);
@@ -82,6 +85,7 @@ int spk_posix_bind(struct spk_engine *e, int handle, const struct sockaddr *addr
                    socklen_t size);
 int spk_posix_listen(struct spk_engine *e, int handle, int backlog);
 void spk_posix_close_handle(struct spk_engine *e, int handle);
+int spk_posix_shutdown(struct spk_engine *e, int handle, bool reading);
 int spk_posix_set_option(struct spk_engine *e, int handle, enum spk_socket_option option,
                          int value);
 int spk_posix_local_address(struct spk_engine *e, int handle, struct sockaddr_storage *address,

@@ -204,7 +204,7 @@ try_send(const struct spk_op *op)
 static int
 resume_send(struct spk_engine *e, struct spk_op *op)
 {
-    int rc = try_send(op);
+    int rc = op->u.send.msg != NULL ? try_send(op) : 0;
 
     if (rc == SPOKE_EAGAIN)
         return 0;
@@ -329,7 +329,7 @@ poll_submit(struct spk_engine *e, struct spk_op *op)
     struct poll *p = e->backend_state;
 
     op->backend[0] = PLACE_TABLE;
-    if (op->kind == SPK_OP_SEND) {
+    if (op->kind == SPK_OP_SEND && op->u.send.msg != NULL) {
         op->backend[0] = PLACE_UNTRIED;
         spk_list_append(&p->ready, &op->link);
     } else if (op->kind == SPK_OP_CONNECT) {
@@ -440,6 +440,7 @@ const struct spk_backend spk_backend_poll = {
     .bind = spk_posix_bind,
     .listen = spk_posix_listen,
     .close_handle = poll_close_handle,
+    .shutdown = spk_posix_shutdown,
     .set_option = spk_posix_set_option,
     .local_address = spk_posix_local_address,
     .peer_address = spk_posix_peer_address,

@@ -48,6 +48,13 @@ spk_posix_close_handle(struct spk_engine *e, int handle)
     close(handle);
 }
 
+int
+spk_posix_shutdown(struct spk_engine *e, int handle, bool reading)
+{
+    (void)e;
+    return outcome(shutdown(handle, reading ? SHUT_RD : SHUT_WR));
+}
+
 static int
 family_of(int handle)
 {
@@ -75,6 +82,11 @@ spk_posix_set_option(struct spk_engine *e, int handle, enum spk_socket_option op
     };
 
     (void)e;
+    if (option == SPK_RESET_ON_CLOSE) {
+        const struct linger now = {.l_onoff = value, .l_linger = 0};
+
+        return outcome(setsockopt(handle, SOL_SOCKET, SO_LINGER, &now, sizeof now));
+    }
     if (options[option].inet_only) {
         int family = family_of(handle);
 

@@ -72,7 +72,9 @@ try_send(struct sim_op *o)
     struct sim_handle *h = o->h;
     struct spoke_sim *w = h->node->world;
     const struct msghdr *msg = o->op->u.send.msg;
-    int64_t n = spk_sim_write(h, msg->msg_iov, msg->msg_iovlen);
+    int64_t n = msg != NULL                   ? spk_sim_write(h, msg->msg_iov, msg->msg_iovlen)
+                : spk_sim_can(h, SPK_OP_SEND) ? 0
+                                              : SPOKE_EAGAIN;
 
     if (n == SPOKE_EAGAIN)
         return;
@@ -264,6 +266,8 @@ carry_out(struct sim_op *o)
     case SPK_OP_READABLE:
     case SPK_OP_WATCH: break; /* the last two do not come here */
     }
+    if (o->op->u.send.msg == NULL)
+        return spk_sim_can(h, kind) ? finish(o, 0, false) : wait_again(o);
     n = spk_sim_write(h, o->op->u.send.msg->msg_iov, o->op->u.send.msg->msg_iovlen);
     return n == SPOKE_EAGAIN ? wait_again(o) : finish(o, n, false);
 }
@@ -473,7 +477,17 @@ sim_set_option(struct spk_engine *e, int handle, enum spk_socket_option option, 
         return SPOKE_EINVAL;
     if (option == SPK_V6ONLY)
         h->v6only = value != 0;
+    else if (option == SPK_RESET_ON_CLOSE)
+        h->resets = value != 0;
     return 0;
+}
+
+static int
+sim_shutdown(struct spk_engine *e, int handle, bool reading)
+{
+    struct sim_handle *h = handle_of(e, handle);
+
+    return h != NULL ? spk_sim_shutdown(h, reading) : SPOKE_EINVAL;
 }
 
 static int
@@ -598,6 +612,7 @@ const struct spk_backend spk_backend_sim = {
     .bind = sim_bind,
     .listen = sim_listen,
     .close_handle = sim_close_handle,
+    .shutdown = sim_shutdown,
     .set_option = sim_set_option,
     .local_address = sim_local_address,
     .peer_address = sim_peer_address,

@@ -266,7 +266,12 @@ fill(struct spk_engine *e, struct io_uring_sqe *entry, struct spk_op *op)
         break;
     case SPK_OP_RECV: fill_receive(e, entry, op); break;
     case SPK_OP_READABLE: io_uring_prep_poll_add(entry, op->handle, POLLIN); break;
-    default: io_uring_prep_sendmsg(entry, op->handle, op->u.send.msg, MSG_NOSIGNAL); break;
+    default:
+        if (op->u.send.msg == NULL)
+            io_uring_prep_poll_add(entry, op->handle, POLLOUT);
+        else
+            io_uring_prep_sendmsg(entry, op->handle, op->u.send.msg, MSG_NOSIGNAL);
+        break;
     }
     io_uring_sqe_set_data(entry, op);
 }
@@ -675,6 +680,7 @@ const struct spk_backend spk_backend_uring = {
     .bind = spk_posix_bind,
     .listen = spk_posix_listen,
     .close_handle = spk_posix_close_handle,
+    .shutdown = spk_posix_shutdown,
     .set_option = spk_posix_set_option,
     .local_address = spk_posix_local_address,
     .peer_address = spk_posix_peer_address,

@@ -35,7 +35,7 @@ enum spk_op_kind {
     SPK_OP_CONNECT,
     SPK_OP_RECV,     /* result: bytes, 0 at the end of the stream.  buffer NULL: into the engine's
                         memory, see `chunk` */
-    SPK_OP_SEND,     /* result: bytes, at least 1 */
+    SPK_OP_SEND,     /* result: bytes, at least 1; without a message: 0 or more, there is room */
     SPK_OP_READABLE, /* of a descriptor; result: 0 or more, also when the other end has closed it */
     SPK_OP_WATCH     /* of memory that other threads write: see spk_op_watch() */
 };
@@ -65,7 +65,7 @@ struct spk_op {
             size_t size;
         } recv;
         struct {
-            struct msghdr *msg; /* lives until completion, with its iovec */
+            struct msghdr *msg; /* lives until completion, with its iovec; NULL: nothing is sent */
         } send;
         struct {
             bool (*changed)(struct spk_op *op);
@@ -88,6 +88,8 @@ void spk_op_connect(struct spk_engine *e, struct spk_op *op, int handle,
                     const struct sockaddr *address, socklen_t size);
 void spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, size_t size);
 void spk_op_send(struct spk_engine *e, struct spk_op *op, int handle, struct msghdr *msg);
+/* Wait until there is room to send. */
+void spk_op_writable(struct spk_engine *e, struct spk_op *op, int handle);
 void spk_op_readable(struct spk_engine *e, struct spk_op *op,
                      int fd); /* not where backend->is_virtual */
 
@@ -188,6 +190,7 @@ struct spk_engine {
     struct spk_idmap afters_by_id;
     uint32_t after_ids;
     struct spk_link sockets; /* of the core: everything to close with the engine */
+    void *streams;           /* … and the one among them that streams belong to */
     struct spk_timers timers;
     uint32_t hot_count, hot_changes;
     uint32_t looks; /* at descriptors that are readable seldom */

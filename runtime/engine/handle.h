@@ -13,7 +13,9 @@ enum spk_handle_kind {
     SPK_HANDLE_DIALER,
     SPK_HANDLE_LISTENER,
     SPK_HANDLE_DEVICE,
-    SPK_HANDLE_CONTEXT
+    SPK_HANDLE_CONTEXT,
+    SPK_HANDLE_STREAM,
+    SPK_HANDLE_STREAM_LISTENER
 };
 
 /* Give a handle for `object`, which lives on `e`.  SPOKE_ELIMIT when all 65 535 are in use. */

@@ -195,6 +195,12 @@ spk_op_send(struct spk_engine *e, struct spk_op *op, int handle, struct msghdr *
 }
 
 void
+spk_op_writable(struct spk_engine *e, struct spk_op *op, int handle)
+{
+    spk_op_send(e, op, handle, NULL);
+}
+
+void
 spk_op_cancel(struct spk_engine *e, struct spk_op *op)
 {
     if (op->state == SPK_OP_IDLE || op->cancelled)

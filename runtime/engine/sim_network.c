@@ -599,6 +599,13 @@ spk_sim_read(struct sim_handle *h, void *buffer, size_t size)
     return (int64_t)size;
 }
 
+/* Nobody reads any more, and word of that has come. */
+static bool
+is_cut_off(const struct sim_handle *h)
+{
+    return h->in.ended == SIM_RESET || (h->in.ended == SIM_EOF && h->peer == NULL);
+}
+
 static size_t
 room_for(const struct sim_handle *h)
 {
@@ -645,7 +652,7 @@ spk_sim_write(struct sim_handle *h, const struct iovec *iov, size_t count)
     size_t size = 0;
     int rc;
 
-    if (h->state == SIM_DEAD || h->in.ended != SIM_OPEN)
+    if (h->state == SIM_DEAD || is_cut_off(h))
         return SPOKE_ECONNRESET;
     if (h->state != SIM_CONNECTED) {
         w->misuses++;
@@ -678,8 +685,7 @@ spk_sim_can(const struct sim_handle *h, enum spk_op_kind kind)
     case SPK_OP_CONNECT: return h->answered;
     case SPK_OP_RECV:
         return h->state != SIM_CONNECTED || h->in.readable > 0 || h->in.ended != SIM_OPEN;
-    case SPK_OP_SEND:
-        return h->state != SIM_CONNECTED || h->in.ended != SIM_OPEN || room_for(h) > 0;
+    case SPK_OP_SEND: return h->state != SIM_CONNECTED || is_cut_off(h) || room_for(h) > 0;
     case SPK_OP_READABLE:
     case SPK_OP_WATCH: break; /* these do not come here */
     }
@@ -725,6 +731,22 @@ let_go(struct sim_handle *h, enum sim_end end)
     empty_flow(w, &h->in);
 }
 
+int
+spk_sim_shutdown(struct sim_handle *h, bool reading)
+{
+    struct sim_flow *flow;
+    spoke_ns when;
+
+    if (h->state != SIM_CONNECTED || reading || h->peer == NULL || h->peer->in.end != SIM_OPEN)
+        return 0;
+    flow = &h->peer->in;
+    when = soon(h->node->world);
+    flow->end = SIM_EOF;
+    flow->end_when = when > flow->last ? when : flow->last;
+    expect_next(h->peer);
+    return 0;
+}
+
 /* As a kernel does it: who leaves bytes unread resets the connection. */
 void
 spk_sim_close_handle(struct sim_handle *h)
@@ -733,7 +755,7 @@ spk_sim_close_handle(struct sim_handle *h)
 
     if (h->number != 0)
         spk_sim_note(w, SIM_DID_CLOSE, h->number, 0);
-    let_go(h, h->in.readable > 0 ? SIM_RESET : SIM_EOF);
+    let_go(h, h->in.readable > 0 || h->resets ? SIM_RESET : SIM_EOF);
     take_number(h);
     spk_list_remove(&h->link);
     spk_sim_reserve_events(w, -EVENTS_OF_A_HANDLE);

@@ -85,7 +85,7 @@ struct sim_handle {
     enum sim_state state;
     struct sim_node *node;
     int family;
-    bool bound, v6only;
+    bool bound, v6only, resets;
     bool spared[4]; /* by kind of operation: the last one failed by chance, the next one will not */
     struct sockaddr_storage local, remote;
     socklen_t local_size, remote_size;
@@ -184,6 +184,7 @@ int spk_sim_socket(struct sim_node *node, int family, struct sim_handle **out);
 int spk_sim_bind(struct sim_handle *h, const struct sockaddr *address, socklen_t size);
 int spk_sim_listen(struct sim_handle *h, int backlog);
 void spk_sim_close_handle(struct sim_handle *h);
+int spk_sim_shutdown(struct sim_handle *h, bool reading);
 /* Start to connect; the operation is woken when there is an answer. */
 void spk_sim_connect(struct sim_handle *h, const struct sockaddr *address, socklen_t size);
 /* At once: a number or bytes, or SPOKE_EAGAIN and the other errors. */

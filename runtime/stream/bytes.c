@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/* Streams over transports that carry bytes.  What can be read or written now is, by plain calls
+ * between the user's memory and the kernel; only who finds nothing has a receive started, into
+ * memory of the engine's. */
+#include "runtime/stream/conn.h"
+
+struct bytes {
+    struct spk_pipe pipe;
+    struct spk_stream *st;
+    struct spk_conn *conn; /* NULL: it is gone */
+    struct spk_op recv_op, send_op;
+    bool closing;
+};
+
+static struct bytes *
+bytes_of(struct spk_pipe *p)
+{
+    return SPK_OWNER(p, struct bytes, pipe);
+}
+
+static struct bytes *
+carrier_of(const struct spk_conn *c)
+{
+    return c->state;
+}
+
+/* ---- the stream's side ---- */
+
+static int64_t
+bytes_read(struct spk_conn *c, void *buffer, size_t size)
+{
+    struct bytes *b = carrier_of(c);
+    int64_t n;
+
+    if (spk_op_busy(&b->recv_op)) /* the next bytes are its */
+        return SPOKE_EAGAIN;
+    n = b->st->ops->recv_now(b->st, buffer, size);
+    return n == 0 ? SPOKE_EOF : n == SPOKE_ENOBUFS ? SPOKE_EAGAIN : n;
+}
+
+static void
+bytes_want_input(struct spk_conn *c, bool awaited)
+{
+    struct bytes *b = carrier_of(c);
+
+    b->recv_op.awaited = awaited;
+    if (!spk_op_busy(&b->recv_op))
+        b->st->ops->recv(b->st, &b->recv_op, NULL, 0);
+}
+
+static void
+on_received(struct spk_op *op, int result)
+{
+    struct bytes *b = SPK_OWNER(op, struct bytes, recv_op);
+    spoke_msg *m;
+
+    if (b->closing) {
+        if (!spk_op_busy(&b->send_op))
+            spk_pipe_closed(&b->pipe);
+        return;
+    }
+    if (b->conn == NULL || result == SPOKE_ECANCELED)
+        return;
+    if (result == 0) {
+        spk_conn_ends(b->conn, SPOKE_EOF);
+    } else if (result == SPOKE_ENOBUFS || result == SPOKE_EAGAIN) {
+        bytes_want_input(b->conn, op->awaited);
+    } else if (result < 0) {
+        spk_conn_ends(b->conn, result);
+    } else {
+        spk_chunk_ref(op->chunk);
+        if (spk_msg_slice(&m, op->chunk, op->data, (size_t)result) == 0) {
+            spk_conn_input(b->conn, m);
+            if (b->conn != NULL && b->conn->read.shut) /* what comes is thrown away */
+                bytes_want_input(b->conn, false);
+        } else { /* they are lost, and so is the stream */
+            spk_chunk_unref(op->chunk);
+            spk_conn_ends(b->conn, SPOKE_ENOMEM);
+        }
+    }
+}
+
+static int64_t
+bytes_write(struct spk_conn *c, const struct iovec *buffers, int count)
+{
+    struct bytes *b = carrier_of(c);
+    int64_t n = b->st->ops->send_now(b->st, (struct iovec *)(uintptr_t)buffers, count);
+
+    if (n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS) {
+        if (!spk_op_busy(&b->send_op))
+            b->st->ops->writable(b->st, &b->send_op);
+        return SPOKE_EAGAIN;
+    }
+    return n == SPOKE_ECONNRESET ? SPOKE_EPEERCLOSED : n;
+}
+
+static void
+on_writable(struct spk_op *op, int result)
+{
+    struct bytes *b = SPK_OWNER(op, struct bytes, send_op);
+
+    if (b->closing) {
+        if (!spk_op_busy(&b->recv_op))
+            spk_pipe_closed(&b->pipe);
+        return;
+    }
+    (void)result; /* the next write will say what it was */
+    if (b->conn != NULL)
+        spk_conn_writable(b->conn);
+}
+
+static int
+bytes_close_write(struct spk_conn *c)
+{
+    struct bytes *b = carrier_of(c);
+    int rc = b->st->ops->shutdown(b->st, false);
+
+    return rc == SPOKE_ECONNRESET ? 0 : rc; /* it is as closed as can be */
+}
+
+static void
+bytes_close_read(struct spk_conn *c)
+{
+    struct bytes *b = carrier_of(c);
+
+    /* A unix socket tells its peer.  Others do not: what comes has to go somewhere. */
+    if (spk_stream_unix_fd(b->st) >= 0)
+        (void)b->st->ops->shutdown(b->st, true);
+    else
+        bytes_want_input(c, false);
+}
+
+static void
+bytes_abort(struct spk_conn *c, uint64_t code)
+{
+    struct bytes *b = carrier_of(c);
+
+    (void)code;
+    b->st->ops->reset(b->st);
+    spk_pipe_shut(&carrier_of(c)->pipe, SPOKE_EABORTED);
+}
+
+static void
+bytes_finish(struct spk_conn *c, spoke_ns deadline)
+{
+    (void)deadline; /* what was taken is the kernel's */
+    spk_pipe_shut(&carrier_of(c)->pipe, SPOKE_ECLOSED);
+}
+
+static int
+bytes_address(struct spk_conn *c, bool local, char *text, size_t size)
+{
+    struct bytes *b = carrier_of(c);
+
+    return b->st->ops->address(b->st, local, text, size);
+}
+
+static const struct spk_carrier bytes_carrier = {
+    .read = bytes_read,
+    .want_input = bytes_want_input,
+    .write = bytes_write,
+    .close_write = bytes_close_write,
+    .close_read = bytes_close_read,
+    .abort = bytes_abort,
+    .finish = bytes_finish,
+    .address = bytes_address,
+};
+
+void
+spk_bytes_open(struct spk_conn *c, struct spk_pipe *p)
+{
+    bytes_of(p)->conn = c;
+    spk_conn_opened(c, &bytes_carrier, bytes_of(p));
+}
+
+void
+spk_bytes_close(struct spk_pipe *p)
+{
+    bytes_of(p)->conn = NULL;
+}
+
+/* ---- the pipe's side ---- */
+
+static int
+send_nothing(struct spk_pipe *p, spoke_msg *m)
+{
+    (void)p, (void)m;
+    return SPOKE_ENOTSUP; /* nobody sends messages here */
+}
+
+static void
+start(struct spk_pipe *p)
+{
+    (void)p;
+}
+
+static void
+resume(struct spk_pipe *p, int most)
+{
+    (void)p, (void)most;
+}
+
+static void
+close_pipe(struct spk_pipe *p)
+{
+    struct bytes *b = bytes_of(p);
+
+    b->closing = true;
+    spk_op_cancel(b->st->e, &b->recv_op);
+    spk_op_cancel(b->st->e, &b->send_op);
+    if (!spk_op_busy(&b->recv_op) && !spk_op_busy(&b->send_op))
+        spk_pipe_closed(p);
+}
+
+static void
+free_pipe(struct spk_pipe *p)
+{
+    struct bytes *b = bytes_of(p);
+
+    b->st->ops->close(b->st);
+    spk_free(b);
+}
+
+static uint64_t
+pending(struct spk_pipe *p, uint64_t *bytes)
+{
+    (void)p;
+    *bytes = 0;
+    return 0;
+}
+
+static int
+address(struct spk_pipe *p, bool local, char *text, size_t size)
+{
+    return bytes_of(p)->st->ops->address(bytes_of(p)->st, local, text, size);
+}
+
+static int
+credentials(struct spk_pipe *p, struct spk_credentials *out)
+{
+    return bytes_of(p)->st->ops->credentials(bytes_of(p)->st, out);
+}
+
+const struct spk_pipe_ops spk_bytes_pipe_ops = {
+    .send = send_nothing,
+    .start = start,
+    .resume = resume,
+    .close = close_pipe,
+    .free = free_pipe,
+    .pending = pending,
+    .address = address,
+    .credentials = credentials,
+};
+
+int
+spk_bytes_start(struct spk_endpoint *ep, struct spk_stream *st)
+{
+    struct bytes *b = spk_zalloc(sizeof *b);
+    int rc = SPOKE_ENOMEM;
+
+    if (b == NULL)
+        goto close_stream;
+    b->st = st;
+    spk_op_init(&b->recv_op, on_received);
+    spk_op_init(&b->send_op, on_writable);
+    if ((rc = spk_pipe_init(&b->pipe, ep, &spk_bytes_pipe_ops)) != 0)
+        goto free_bytes;
+    if (ep->is_dialer)
+        ep->pipe = &b->pipe;
+    spk_pipe_shook_hands(&b->pipe);
+    return 0;
+free_bytes:
+    spk_free(b);
+close_stream:
+    st->ops->close(st);
+    return rc;
+}

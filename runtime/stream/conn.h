@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/* Streams from the inside: struct spk_conn is what a spoke_stream is.
+ *
+ *   stream.c   the calls: reading, writing, waiting, deadlines, the end
+ *   connect.c  how streams come about: listeners, dialing, the hidden socket whose pipes carry them
+ *   bytes.c    over a transport that carries bytes: they are moved by plain calls
+ *   frames.c   over pipes, which carry messages: with windows, and words for what TCP says with
+ * flags
+ *
+ * Everything runs with the engine entered. */
+#ifndef SPK_STREAM_CONN_H
+#define SPK_STREAM_CONN_H
+
+#include <spoke/stream.h>
+
+#include "runtime/core/core.h"
+
+struct spk_conn;
+
+/* What carries a stream's bytes.  None of these waits. */
+struct spk_carrier {
+    /* Straight into the reader's memory, while c->input is empty: bytes, SPOKE_EAGAIN, or another
+     * error, which is the end (SPOKE_EOF).  NULL: everything comes through spk_conn_input(). */
+    int64_t (*read)(struct spk_conn *c, void *buffer, size_t size);
+    /* There was nothing: see that spk_conn_input() or spk_conn_ends() is called when there is.
+     * `awaited`: a caller waits.  May be NULL, too. */
+    void (*want_input)(struct spk_conn *c, bool awaited);
+    /* So many bytes of c->input have been read, or thrown away.  May be NULL. */
+    void (*consumed)(struct spk_conn *c, size_t size);
+    /* Bytes that were taken, at least one; SPOKE_EAGAIN: spk_conn_writable() will be called; or
+     * another error, which is the end of writing. */
+    int64_t (*write)(struct spk_conn *c, const struct iovec *buffers, int count);
+    /* The same for a whole message: takes it and returns 0.  SPOKE_ENOTSUP: as it is not, or not
+     * now, its bytes are written instead.  May be NULL. */
+    int (*write_message)(struct spk_conn *c, spoke_msg *m);
+    int (*close_write)(struct spk_conn *c);
+    void (*close_read)(struct spk_conn *c);
+    void (*abort)(struct spk_conn *c, uint64_t code);
+    /* Nobody uses the stream any more; both halves are closed.  What was taken is handed over, at
+     * most until `deadline`, then spk_conn_gone() is called, perhaps at once. */
+    void (*finish)(struct spk_conn *c, spoke_ns deadline);
+    int (*address)(struct spk_conn *c, bool local, char *text, size_t size);
+    size_t (*unsent)(const struct spk_conn *c); /* bytes; may be NULL */
+};
+
+struct spk_half {
+    struct spk_link waiters;
+    spoke_ns deadline;
+    bool busy; /* a call is at it: others wait for their turn */
+    bool shut; /* by this end */
+    int end;   /* 0, or what its calls give, reads when c->input is empty */
+};
+
+struct spk_conn {
+    struct spk_link link;   /* in its listener's `pending` until it is accepted */
+    struct spk_link of_all; /* streams of the engine */
+    spoke_stream *handle;   /* NULL until somebody has it */
+    struct spk_engine *e;
+    struct spk_endpoint *dialer;       /* who is to bring it, or has; its own only */
+    const struct spk_carrier *carrier; /* NULL while it is dialing */
+    void *state;                       /* the carrier's */
+    struct spk_half read, write;
+    spoke_msg *input, **input_end; /* what has arrived */
+    size_t input_size;
+    size_t given_back; /* of it, by spoke_stream_unread(): the carrier knows nothing of them */
+    size_t window;
+    spoke_ns linger_ns, busy_poll_ns;
+    struct spk_link dial_waiters, close_waiters;
+    bool open; /* the carrier can be asked: not before spk_conn_opened(), nor after spk_conn_gone()
+                */
+    bool write_full;  /* the carrier took nothing, spk_conn_writable() follows */
+    bool closed;      /* the handle is gone */
+    bool lost;        /* not everything that was written has been handed over */
+    uint32_t callers; /* inside a call: the last one frees it */
+    struct spoke_stream_info info;
+
+    /* for those who do not wait */
+    spoke_stream_ready_f *on_ready;
+    void *on_ready_ctx;
+    unsigned awaited; /* SPOKE_STREAM_…: to be told */
+    struct spk_task ready_task;
+    int fds[2]; /* eventfds, readable and writable; -1: nobody asked */
+    bool fds_on[2];
+};
+
+/* ---- connect.c ---- */
+void spk_conn_stop_dialing(struct spk_conn *c);
+
+/* ---- stream.c ---- */
+struct spk_conn *spk_conn_new(struct spk_engine *e, struct spk_link *all,
+                              const spoke_stream_config *config, size_t window);
+void spk_set_ready_fd(int fd, bool *on, bool want);
+int spk_new_ready_fd(struct spk_engine *e, int *fd);
+int spk_conn_give_handle(struct spk_conn *c);
+void spk_conn_free_if_done(struct spk_conn *c);
+/* The first bytes of some buffers, into one place. */
+void spk_gather(uint8_t *to, size_t size, const struct iovec *buffers);
+/* The user has it no more, or never had it; it ends by itself.  Returns until when it may take. */
+spoke_ns spk_conn_let_go(struct spk_conn *c);
+/* Of carriers and connect.c: what has happened. */
+void spk_conn_opened(struct spk_conn *c, const struct spk_carrier *carrier, void *state);
+void spk_conn_input(struct spk_conn *c, spoke_msg *m); /* takes m */
+void spk_conn_ends(struct spk_conn *c, int reason);    /* nothing more comes */
+void spk_conn_stopped(struct spk_conn *c, int reason); /* nothing more can be written */
+void spk_conn_writable(struct spk_conn *c);
+void spk_conn_gone(struct spk_conn *c,
+                   int reason); /* the pipe is: both, unless it had ended already */
+
+/* ---- bytes.c and frames.c ---- */
+extern const struct spk_pipe_ops spk_bytes_pipe_ops;
+/* Let a pipe of these operations carry the stream. */
+void spk_bytes_open(struct spk_conn *c, struct spk_pipe *p);
+void spk_bytes_close(struct spk_pipe *p); /* the pipe ends */
+/* Let the messages of `p` carry it. */
+int spk_frames_open(struct spk_conn *c, struct spk_pipe *p);
+int spk_frames_close(struct spk_conn *c,
+                     int reason); /* the pipe ends, for this reason; gives the stream's */
+int spk_frames_received(struct spk_conn *c, spoke_msg *m); /* takes m */
+void spk_frames_writable(struct spk_conn *c);
+
+/* ---- pair.c ---- */
+void spk_pair_open(struct spk_conn *a, struct spk_conn *b);
+
+#endif

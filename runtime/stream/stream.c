@@ -1,0 +1,998 @@
+/* SPDX-License-Identifier: MIT */
+/* The calls on a stream: reading and writing with deadlines, the end, and the ways not to wait. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "runtime/stream/conn.h"
+
+#define CHUNK_BYTES ((size_t)64 * 1024) /* that spoke_stream_read_chunk() reads at a time */
+
+enum { READ, WRITE }; /* in fds */
+
+/* ---- life ---- */
+
+static void on_ready_task(struct spk_task *task);
+
+static void
+init_half(struct spk_half *h)
+{
+    spk_list_init(&h->waiters);
+    h->deadline = SPOKE_FOREVER;
+}
+
+struct spk_conn *
+spk_conn_new(struct spk_engine *e, struct spk_link *all, const spoke_stream_config *config,
+             size_t window)
+{
+    struct spk_conn *c = spk_zalloc(sizeof *c);
+
+    if (c == NULL)
+        return NULL;
+    c->e = e;
+    c->window = config->window > 0 ? config->window : window;
+    c->linger_ns = config->linger_ns;
+    c->busy_poll_ns = config->busy_poll_ns;
+    c->input_end = &c->input;
+    c->fds[READ] = c->fds[WRITE] = -1;
+    c->info.pid = c->info.uid = c->info.gid = -1;
+    init_half(&c->read);
+    init_half(&c->write);
+    spk_list_init(&c->link);
+    spk_list_append(all, &c->of_all);
+    spk_list_init(&c->dial_waiters);
+    spk_list_init(&c->close_waiters);
+    spk_task_init(&c->ready_task, on_ready_task);
+    return c;
+}
+
+int
+spk_conn_give_handle(struct spk_conn *c)
+{
+    void *handle;
+    int rc = spk_handle_new(SPK_HANDLE_STREAM, c, c->e, &handle);
+
+    if (rc == 0)
+        c->handle = handle;
+    return rc;
+}
+
+static void
+drop_input(struct spk_conn *c)
+{
+    size_t size = c->input_size - c->given_back;
+
+    while (c->input != NULL) {
+        spoke_msg *m = c->input;
+
+        c->input = m->next;
+        spoke_msg_free(m);
+    }
+    c->input_end = &c->input;
+    c->input_size = c->given_back = 0;
+    if (size > 0 && c->open && c->carrier->consumed != NULL)
+        c->carrier->consumed(c, size);
+}
+
+void
+spk_conn_free_if_done(struct spk_conn *c)
+{
+    if (!c->closed || c->callers > 0 || c->open || c->dialer != NULL)
+        return;
+    spk_task_cancel(&c->ready_task);
+    spk_list_remove(&c->link);
+    spk_list_remove(&c->of_all);
+    drop_input(c);
+    for (int i = 0; i < 2; i++) {
+        if (c->fds[i] >= 0)
+            close(c->fds[i]);
+    }
+    spk_free(c);
+}
+
+/* ---- who is to be told ---- */
+
+static unsigned
+ready(const struct spk_conn *c)
+{
+    unsigned what = 0;
+
+    if (c->input != NULL || c->read.end != 0 || c->read.shut)
+        what |= SPOKE_STREAM_READABLE;
+    if (c->write.end != 0 || c->write.shut || (c->carrier != NULL && !c->write_full))
+        what |= SPOKE_STREAM_WRITABLE;
+    return what;
+}
+
+void
+spk_set_ready_fd(int fd, bool *on, bool want)
+{
+    uint64_t value = 1;
+
+    if (fd < 0 || *on == want)
+        return;
+    *on = want;
+    /* Neither can fail on a non-blocking eventfd whose state we know. */
+    if ((want ? write(fd, &value, sizeof value) : read(fd, &value, sizeof value)) < 0)
+        *on = !want;
+}
+
+int
+spk_new_ready_fd(struct spk_engine *e, int *fd)
+{
+    if (e->backend->is_virtual)
+        return SPOKE_ENOTSUP;
+    if (*fd < 0 && (*fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) < 0)
+        return spk_error_from_errno(errno);
+    return 0;
+}
+
+static bool
+is_watched(const struct spk_conn *c)
+{
+    return c->on_ready != NULL || c->fds[READ] >= 0;
+}
+
+/* Callbacks and descriptors follow what has changed. */
+static void
+tell(struct spk_conn *c)
+{
+    unsigned what;
+
+    if (c->on_ready == NULL && c->fds[READ] < 0 && c->fds[WRITE] < 0)
+        return;
+    if (is_watched(c) && c->input == NULL && c->read.end == 0 && !c->read.shut && c->open &&
+        c->carrier->want_input != NULL)
+        c->carrier->want_input(c, false);
+    what = ready(c);
+    spk_set_ready_fd(c->fds[READ], &c->fds_on[READ], (what & SPOKE_STREAM_READABLE) != 0);
+    spk_set_ready_fd(c->fds[WRITE], &c->fds_on[WRITE], (what & SPOKE_STREAM_WRITABLE) != 0);
+    if (c->on_ready != NULL && (what & c->awaited) != 0)
+        spk_task_queue_callback(c->e, &c->ready_task);
+}
+
+static void
+on_ready_task(struct spk_task *task)
+{
+    struct spk_conn *c = SPK_OWNER(task, struct spk_conn, ready_task);
+    unsigned what = ready(c) & c->awaited;
+    spoke_stream_ready_f *fn = c->on_ready;
+
+    if (c->closed || fn == NULL || what == 0)
+        return;
+    c->awaited &= ~what;
+    c->callers++;
+    spk_engine_call_begin(c->e);
+    fn(c->handle, what, c->on_ready_ctx);
+    spk_engine_call_end(c->e);
+    c->callers--;
+    spk_conn_free_if_done(c);
+}
+
+static void
+wake(struct spk_conn *c, struct spk_half *h)
+{
+    spk_engine_wake_all(c->e, &h->waiters);
+    tell(c);
+}
+
+/* ---- what carriers say ---- */
+
+void
+spk_conn_opened(struct spk_conn *c, const struct spk_carrier *carrier, void *state)
+{
+    c->open = true;
+    c->carrier = carrier;
+    c->state = state;
+    spk_engine_wake_all(c->e, &c->dial_waiters);
+    spk_engine_wake_all(c->e, &c->read.waiters);
+    wake(c, &c->write);
+}
+
+void
+spk_conn_input(struct spk_conn *c, spoke_msg *m)
+{
+    size_t size = m->size;
+
+    if (c->read.shut || size == 0) {
+        spoke_msg_free(m);
+        if (size > 0 && c->carrier->consumed != NULL)
+            c->carrier->consumed(c, size);
+        return;
+    }
+    m->next = NULL;
+    *c->input_end = m;
+    c->input_end = &m->next;
+    c->input_size += size;
+    wake(c, &c->read);
+}
+
+void
+spk_conn_ends(struct spk_conn *c, int reason)
+{
+    if (c->read.end != 0)
+        return;
+    c->read.end = reason;
+    wake(c, &c->read);
+}
+
+void
+spk_conn_stopped(struct spk_conn *c, int reason)
+{
+    if (c->write.end != 0)
+        return;
+    c->write.end = reason;
+    wake(c, &c->write);
+}
+
+void
+spk_conn_writable(struct spk_conn *c)
+{
+    c->write_full = false;
+    wake(c, &c->write);
+}
+
+void
+spk_conn_gone(struct spk_conn *c, int reason)
+{
+    c->open = false;
+    spk_conn_ends(c, reason);
+    spk_conn_stopped(c, reason);
+    spk_engine_wake_all(c->e, &c->dial_waiters);
+    spk_engine_wake_all(c->e, &c->close_waiters);
+    spk_conn_free_if_done(c);
+}
+
+/* ---- calls ---- */
+
+static int
+enter(spoke_stream *handle, struct spk_conn **c)
+{
+    struct spk_engine *e;
+    void *object;
+    int rc = spk_handle_enter(handle, SPK_HANDLE_STREAM, &object, &e);
+
+    if (rc == 0)
+        *c = object;
+    return rc;
+}
+
+static void
+leave(struct spk_conn *c)
+{
+    struct spk_engine *e = c->e;
+
+    spk_conn_free_if_done(c);
+    spk_engine_leave(e);
+}
+
+static bool
+has_expired(struct spk_conn *c, const struct spk_half *h)
+{
+    return h->deadline != SPOKE_FOREVER && h->deadline != SPOKE_NOW &&
+           spk_engine_now(c->e) >= h->deadline;
+}
+
+/* What comes before anything that the carrier could say. */
+static int
+check(struct spk_conn *c, const struct spk_half *h)
+{
+    if (c->closed)
+        return SPOKE_ECLOSED;
+    if (h->shut)
+        return h == &c->read ? SPOKE_ERDCLOSED : SPOKE_EWRCLOSED;
+    return has_expired(c, h) ? SPOKE_ETIMEDOUT : 0;
+}
+
+/* 0: look again. */
+static int
+wait_for(struct spk_conn *c, struct spk_half *h)
+{
+    int rc;
+
+    if (h->deadline == SPOKE_NOW)
+        return SPOKE_EAGAIN;
+    rc = spk_engine_wait(c->e, &h->waiters, h->deadline, c->busy_poll_ns);
+    return rc == SPOKE_ETIMEDOUT ? 0 : rc;
+}
+
+/* Have one half to oneself, until end_io(). */
+static int
+begin_io(spoke_stream *handle, struct spk_conn **out, bool reads, struct spk_half **half)
+{
+    struct spk_conn *c;
+    struct spk_half *h;
+    int rc;
+
+    if ((rc = enter(handle, &c)) != 0)
+        return rc;
+    *out = c;
+    *half = h = reads ? &c->read : &c->write;
+    c->callers++;
+    while ((rc = check(c, h)) == 0 && h->busy && (rc = wait_for(c, h)) == 0) {
+    }
+    if (rc == 0) {
+        h->busy = true;
+        return 0;
+    }
+    if (rc == SPOKE_EAGAIN)
+        c->awaited |= reads ? SPOKE_STREAM_READABLE : SPOKE_STREAM_WRITABLE;
+    c->callers--;
+    leave(c);
+    return rc;
+}
+
+static void
+end_io(struct spk_conn *c, struct spk_half *h, int rc)
+{
+    h->busy = false;
+    spk_engine_wake_all(c->e, &h->waiters);
+    if (rc == SPOKE_EAGAIN)
+        c->awaited |= h == &c->read ? SPOKE_STREAM_READABLE : SPOKE_STREAM_WRITABLE;
+    if (!c->closed)
+        tell(c);
+    c->callers--;
+    leave(c);
+}
+
+/* ---- reading ---- */
+
+static spoke_msg *
+take_first(struct spk_conn *c)
+{
+    spoke_msg *m = c->input;
+
+    if ((c->input = m->next) == NULL)
+        c->input_end = &c->input;
+    c->input_size -= m->size;
+    return m;
+}
+
+static size_t
+copy_input(struct spk_conn *c, uint8_t *to, size_t size)
+{
+    size_t done = 0;
+
+    while (done < size && c->input != NULL) {
+        spoke_msg *m = c->input;
+        size_t n = m->size < size - done ? m->size : size - done;
+
+        memcpy(to + done, m->body, n);
+        done += n;
+        if (n == m->size) {
+            spoke_msg_free(take_first(c));
+        } else {
+            m->body += n;
+            m->size -= n;
+            c->input_size -= n;
+        }
+    }
+    return done;
+}
+
+static void
+has_read(struct spk_conn *c, size_t size, bool from_input)
+{
+    size_t again = from_input && c->given_back < size ? c->given_back : from_input ? size : 0;
+
+    c->info.bytes_read += size - again;
+    c->given_back -= again;
+    if (from_input && size > again && c->open && c->carrier->consumed != NULL)
+        c->carrier->consumed(c, size - again);
+}
+
+/* Without waiting: bytes, or an error. */
+static int64_t
+try_read(struct spk_conn *c, void *buffer, size_t size)
+{
+    int64_t n;
+
+    if ((n = check(c, &c->read)) != 0)
+        return n;
+    if (c->input != NULL) {
+        n = (int64_t)copy_input(c, buffer, size);
+        has_read(c, (size_t)n, true);
+        return n;
+    }
+    if (c->read.end != 0)
+        return c->read.end;
+    if (!c->open || c->carrier->read == NULL)
+        return SPOKE_EAGAIN;
+    if ((n = c->carrier->read(c, buffer, size)) > 0)
+        has_read(c, (size_t)n, false);
+    else if (n != SPOKE_EAGAIN)
+        spk_conn_ends(c, (int)n);
+    return n;
+}
+
+/* There was nothing to read. */
+static int
+await_input(struct spk_conn *c)
+{
+    bool waits = c->read.deadline != SPOKE_NOW;
+
+    if (waits && c->open && c->carrier->want_input != NULL)
+        c->carrier->want_input(c, true);
+    return wait_for(c, &c->read);
+}
+
+static int
+read_some(struct spk_conn *c, uint8_t *buffer, size_t size, size_t *done)
+{
+    int64_t n;
+    int rc;
+
+    while ((n = try_read(c, buffer, size)) == SPOKE_EAGAIN) {
+        if ((rc = await_input(c)) != 0)
+            return rc;
+    }
+    if (n < 0)
+        return (int)n;
+    *done += (size_t)n;
+    return 0;
+}
+
+int
+spoke_stream_readv(spoke_stream *s, const struct iovec *buffers, int count, size_t *done)
+{
+    struct spk_conn *c;
+    struct spk_half *h;
+    int rc, i;
+
+    if (done == NULL)
+        return SPOKE_EINVAL;
+    *done = 0;
+    if (buffers == NULL || count < 0)
+        return SPOKE_EINVAL;
+    for (i = 0; i < count && buffers[i].iov_len == 0; i++) {
+    }
+    if (i == count) /* nothing to do, whatever the stream can do */
+        return 0;
+    if ((rc = begin_io(s, &c, true, &h)) != 0)
+        return rc;
+    if ((rc = read_some(c, buffers[i].iov_base, buffers[i].iov_len, done)) == 0) {
+        /* What else is there. */
+        for (size_t got = *done; got == buffers[i].iov_len && ++i < count;) {
+            int64_t n = buffers[i].iov_len > 0
+                            ? try_read(c, buffers[i].iov_base, buffers[i].iov_len)
+                            : 0;
+
+            if (n < 0)
+                break;
+            got = (size_t)n;
+            *done += got;
+        }
+    }
+    end_io(c, h, rc);
+    return rc;
+}
+
+int
+spoke_stream_read(spoke_stream *s, void *buffer, size_t size, size_t *done)
+{
+    const struct iovec whole = {.iov_base = buffer, .iov_len = size};
+
+    return spoke_stream_readv(s, &whole, buffer != NULL || size == 0 ? 1 : -1, done);
+}
+
+int
+spoke_stream_read_full(spoke_stream *s, void *buffer, size_t size, size_t *done)
+{
+    struct spk_conn *c;
+    struct spk_half *h;
+    int rc;
+
+    if (done == NULL)
+        return SPOKE_EINVAL;
+    *done = 0;
+    if (buffer == NULL && size > 0)
+        return SPOKE_EINVAL;
+    if ((rc = begin_io(s, &c, true, &h)) != 0)
+        return rc;
+    while (rc == 0 && *done < size)
+        rc = read_some(c, (uint8_t *)buffer + *done, size - *done, done);
+    end_io(c, h, rc);
+    return rc;
+}
+
+/* The first piece that has arrived, in its own memory. */
+static int
+take_chunk(struct spk_conn *c, spoke_msg **out)
+{
+    int64_t n;
+
+    if (c->input == NULL) { /* only what a plain read says is the end, or brings */
+        spoke_msg *m;
+        int rc = spoke_msg_new(&m, CHUNK_BYTES);
+
+        if (rc != 0)
+            return rc;
+        if ((n = try_read(c, m->body, m->size)) <= 0) {
+            spoke_msg_free(m);
+            return (int)n;
+        }
+        m->size = (size_t)n;
+        *out = m;
+        return 0;
+    }
+    if ((n = check(c, &c->read)) != 0)
+        return (int)n;
+    *out = take_first(c);
+    (*out)->expires = (*out)->returns = false;
+    has_read(c, (*out)->size, true);
+    return 0;
+}
+
+int
+spoke_stream_read_chunk(spoke_stream *s, spoke_msg **out)
+{
+    struct spk_conn *c;
+    struct spk_half *h;
+    int rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    *out = NULL;
+    if ((rc = begin_io(s, &c, true, &h)) != 0)
+        return rc;
+    while ((rc = take_chunk(c, out)) == SPOKE_EAGAIN && (rc = await_input(c)) == 0) {
+    }
+    end_io(c, h, rc);
+    return rc;
+}
+
+int
+spoke_stream_unread(spoke_stream *s, spoke_msg *m)
+{
+    struct spk_conn *c;
+    spoke_msg *mine;
+    int rc;
+
+    if (m == NULL)
+        return SPOKE_EINVAL;
+    if ((rc = enter(s, &c)) != 0)
+        return rc;
+    if (c->read.shut) {
+        rc = SPOKE_ERDCLOSED;
+    } else if ((rc = spk_msg_clone(&mine, m)) ==
+               0) { /* others may hold a reference, and see its body move */
+        spoke_msg_free(m);
+        spk_msg_clear_header(mine);
+        c->given_back += mine->size;
+        if (mine->size == 0) {
+            spoke_msg_free(mine);
+        } else {
+            if ((mine->next = c->input) == NULL)
+                c->input_end = &mine->next;
+            c->input = mine;
+            c->input_size += mine->size;
+            wake(c, &c->read);
+        }
+    }
+    leave(c);
+    return rc;
+}
+
+/* ---- writing ---- */
+
+void
+spk_gather(uint8_t *to, size_t size, const struct iovec *buffers)
+{
+    for (size_t done = 0; done < size; buffers++) {
+        size_t n = buffers->iov_len < size - done ? buffers->iov_len : size - done;
+
+        memcpy(to + done, buffers->iov_base, n);
+        done += n;
+    }
+}
+
+/* What `n` says of the carrier: bytes, or an error. */
+static int64_t
+has_written(struct spk_conn *c, int64_t n)
+{
+    if (n >= 0) {
+        c->info.bytes_written += (uint64_t)n;
+    } else if (n == SPOKE_EAGAIN) {
+        c->write_full = true;
+    } else if (n != SPOKE_ENOTSUP && n != SPOKE_ENOMEM) {
+        spk_conn_stopped(c, (int)n);
+        return c->write.end;
+    }
+    return n;
+}
+
+/* Can anything be written now?  0, or why not. */
+static int
+check_write(struct spk_conn *c)
+{
+    int rc = check(c, &c->write);
+
+    if (rc == 0 && (rc = c->write.end) == 0 && (!c->open || c->write_full))
+        rc = SPOKE_EAGAIN;
+    return rc;
+}
+
+/* Without waiting: bytes, or an error. */
+static int64_t
+try_write(struct spk_conn *c, const struct iovec *buffers, int count)
+{
+    int rc = check_write(c);
+
+    return rc != 0 ? rc : has_written(c, c->carrier->write(c, buffers, count));
+}
+
+/* What is left of some buffers. */
+struct rest {
+    const struct iovec *buffers;
+    int count, at;
+    size_t offset;
+};
+
+#define BATCH 16
+
+static int
+rest_of(struct rest *r, struct iovec *out)
+{
+    int n = 0;
+    size_t offset = r->offset;
+
+    for (int i = r->at; i < r->count && n < BATCH; i++, offset = 0) {
+        if (r->buffers[i].iov_len > offset)
+            out[n++] = (struct iovec){(uint8_t *)r->buffers[i].iov_base + offset,
+                                      r->buffers[i].iov_len - offset};
+    }
+    return n;
+}
+
+static void
+advance(struct rest *r, size_t size)
+{
+    while (r->at < r->count && size >= r->buffers[r->at].iov_len - r->offset) {
+        size -= r->buffers[r->at++].iov_len - r->offset;
+        r->offset = 0;
+    }
+    r->offset += size;
+}
+
+static int
+write_all(struct spk_conn *c, struct rest *r, size_t *done)
+{
+    struct iovec batch[BATCH];
+    int n, rc;
+
+    while ((n = rest_of(r, batch)) > 0) {
+        int64_t got = try_write(c, batch, n);
+
+        if (got >= 0) {
+            *done += (size_t)got;
+            advance(r, (size_t)got);
+        } else if (got != SPOKE_EAGAIN) {
+            return (int)got;
+        } else if ((rc = wait_for(c, &c->write)) != 0) {
+            return rc == SPOKE_EAGAIN && *done > 0 ? 0 : rc;
+        }
+    }
+    return 0;
+}
+
+int
+spoke_stream_writev(spoke_stream *s, const struct iovec *buffers, int count, size_t *done)
+{
+    struct rest rest = {.buffers = buffers, .count = count};
+    struct iovec first[BATCH];
+    struct spk_conn *c;
+    struct spk_half *h;
+    int rc;
+
+    if (done == NULL)
+        return SPOKE_EINVAL;
+    *done = 0;
+    if (buffers == NULL || count < 0)
+        return SPOKE_EINVAL;
+    if (rest_of(&rest, first) == 0)
+        return 0;
+    if ((rc = begin_io(s, &c, false, &h)) != 0)
+        return rc;
+    rc = write_all(c, &rest, done);
+    end_io(c, h, rc);
+    return rc;
+}
+
+int
+spoke_stream_write(spoke_stream *s, const void *data, size_t size, size_t *done)
+{
+    const struct iovec whole = {.iov_base = (void *)(uintptr_t)data, .iov_len = size};
+
+    return spoke_stream_writev(s, &whole, data != NULL || size == 0 ? 1 : -1, done);
+}
+
+/* As it is, if the carrier takes it whole now. */
+static int
+try_write_message(struct spk_conn *c, spoke_msg *m)
+{
+    size_t size = m->size;
+    int rc;
+
+    if (c->carrier == NULL || c->carrier->write_message == NULL)
+        return SPOKE_ENOTSUP;
+    if ((rc = check_write(c)) != 0)
+        return rc;
+    if ((rc = c->carrier->write_message(c, m)) != 0)
+        return (int)has_written(c, rc);
+    has_written(c, (int64_t)size);
+    return 0;
+}
+
+int
+spoke_stream_write_chunk(spoke_stream *s, spoke_msg *m, size_t *done)
+{
+    struct spk_conn *c;
+    struct spk_half *h;
+    struct iovec whole;
+    int rc;
+
+    if (done == NULL)
+        return SPOKE_EINVAL;
+    *done = 0;
+    if (m == NULL)
+        return SPOKE_EINVAL;
+    if ((rc = begin_io(s, &c, false, &h)) != 0)
+        return rc;
+    whole = (struct iovec){.iov_base = m->body, .iov_len = m->size};
+    while ((rc = try_write_message(c, m)) == SPOKE_EAGAIN && (rc = wait_for(c, h)) == 0) {
+    }
+    if (rc == 0) {
+        *done = whole.iov_len;
+    } else if (rc == SPOKE_ENOTSUP) {
+        struct rest rest = {.buffers = &whole, .count = 1};
+
+        rc = whole.iov_len == 0 ? 0 : write_all(c, &rest, done);
+        if (rc == 0 && *done < whole.iov_len)
+            rc = SPOKE_EAGAIN;
+        if (rc == 0)
+            spoke_msg_free(m);
+    }
+    end_io(c, h, rc);
+    return rc;
+}
+
+/* ---- deadlines ---- */
+
+static int
+set_deadlines(spoke_stream *s, bool reads, bool writes, spoke_ns deadline)
+{
+    struct spk_conn *c;
+    int rc;
+
+    if (deadline < 0)
+        return SPOKE_EINVAL;
+    if ((rc = enter(s, &c)) != 0)
+        return rc;
+    if (reads) {
+        c->read.deadline = deadline;
+        spk_engine_wake_all(c->e, &c->read.waiters);
+    }
+    if (writes) {
+        c->write.deadline = deadline;
+        spk_engine_wake_all(c->e, &c->write.waiters);
+    }
+    leave(c);
+    return 0;
+}
+
+int
+spoke_stream_set_deadline(spoke_stream *s, spoke_ns deadline)
+{
+    return set_deadlines(s, true, true, deadline);
+}
+
+int
+spoke_stream_set_read_deadline(spoke_stream *s, spoke_ns deadline)
+{
+    return set_deadlines(s, true, false, deadline);
+}
+
+int
+spoke_stream_set_write_deadline(spoke_stream *s, spoke_ns deadline)
+{
+    return set_deadlines(s, false, true, deadline);
+}
+
+/* ---- the end ---- */
+
+static void
+shut_read(struct spk_conn *c)
+{
+    if (c->read.shut)
+        return;
+    c->read.shut = true;
+    drop_input(c);
+    if (c->open && c->read.end == 0)
+        c->carrier->close_read(c);
+    wake(c, &c->read);
+}
+
+static int
+shut_write(struct spk_conn *c)
+{
+    int rc = 0;
+
+    if (c->write.shut)
+        return 0;
+    c->write.shut = true;
+    if (c->open && c->write.end == 0)
+        rc = c->carrier->close_write(c);
+    wake(c, &c->write);
+    return rc;
+}
+
+int
+spoke_stream_close_read(spoke_stream *s)
+{
+    struct spk_conn *c;
+    int rc;
+
+    if ((rc = enter(s, &c)) != 0)
+        return rc;
+    shut_read(c);
+    leave(c);
+    return 0;
+}
+
+int
+spoke_stream_close_write(spoke_stream *s)
+{
+    struct spk_conn *c;
+    int rc;
+
+    if ((rc = enter(s, &c)) != 0)
+        return rc;
+    if (!c->open && c->write.end == 0) /* still dialing */
+        rc = SPOKE_ESTATE;
+    else
+        rc = shut_write(c);
+    leave(c);
+    return rc;
+}
+
+spoke_ns
+spk_conn_let_go(struct spk_conn *c)
+{
+    spoke_ns deadline = spk_later(spk_engine_now(c->e), c->linger_ns);
+
+    if (c->handle != NULL)
+        spk_handle_free(c->handle);
+    c->closed = true;
+    c->on_ready = NULL;
+    spk_list_remove(&c->link);
+    spk_conn_stop_dialing(c);
+    if (c->open) {
+        c->callers++;
+        (void)shut_write(c);
+        shut_read(c);
+        c->carrier->finish(c, deadline);
+        c->callers--;
+    }
+    spk_engine_wake_all(c->e, &c->read.waiters);
+    spk_engine_wake_all(c->e, &c->write.waiters);
+    spk_engine_wake_all(c->e, &c->dial_waiters);
+    return deadline;
+}
+
+int
+spoke_stream_close(spoke_stream *s)
+{
+    struct spk_conn *c;
+    int rc;
+
+    if ((rc = enter(s, &c)) != 0)
+        return rc == SPOKE_ECLOSED && s != NULL ? 0 : rc;
+    c->callers++;
+    spoke_ns deadline = spk_conn_let_go(c);
+    while (c->open && c->carrier->unsent != NULL && c->carrier->unsent(c) > 0 &&
+           (rc = spk_engine_wait(c->e, &c->close_waiters, deadline, c->busy_poll_ns)) == 0) {
+    }
+    rc = c->lost || rc == SPOKE_ETIMEDOUT ? SPOKE_ETIMEDOUT : 0;
+    c->callers--;
+    leave(c);
+    return rc;
+}
+
+int
+spoke_stream_abort(spoke_stream *s, uint64_t code)
+{
+    struct spk_conn *c;
+    int rc;
+
+    if ((rc = enter(s, &c)) != 0)
+        return rc;
+    drop_input(c);
+    if (c->open && (c->read.end == 0 || c->write.end == 0))
+        c->carrier->abort(c, code);
+    spk_conn_ends(c, SPOKE_EABORTED);
+    spk_conn_stopped(c, SPOKE_EABORTED);
+    leave(c);
+    return 0;
+}
+
+/* ---- what is known ---- */
+
+int
+spoke_stream_get_info(spoke_stream *s, struct spoke_stream_info *out)
+{
+    struct spk_conn *c;
+    int rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    memset(out, 0, sizeof *out);
+    if ((rc = enter(s, &c)) != 0)
+        return rc;
+    *out = c->info;
+    out->unread = c->input_size;
+    if (c->open && c->carrier->unsent != NULL)
+        out->unsent = c->carrier->unsent(c);
+    out->read_end = c->read.shut ? SPOKE_ERDCLOSED : c->read.end;
+    out->write_end = c->write.shut ? SPOKE_EWRCLOSED : c->write.end;
+    leave(c);
+    return 0;
+}
+
+int
+spoke_stream_address(spoke_stream *s, enum spoke_stream_end end, char *url, size_t size)
+{
+    char text[1024]; /* longer than any address of a transport but inproc, whose names have no limit
+                      */
+    struct spk_conn *c;
+    int rc;
+
+    if (url == NULL || size == 0 || (end != SPOKE_LOCAL && end != SPOKE_REMOTE))
+        return SPOKE_EINVAL;
+    *url = '\0';
+    if ((rc = enter(s, &c)) != 0)
+        return rc;
+    if (!c->open)
+        rc = c->read.end != 0 ? c->read.end : SPOKE_EAGAIN;
+    else if ((rc = c->carrier->address(c, end == SPOKE_LOCAL, text, sizeof text)) == 0)
+        rc = snprintf(url, size, "%s", text) < (int)size ? 0 : SPOKE_ERANGE;
+    leave(c);
+    return rc;
+}
+
+/* ---- without waiting ---- */
+
+int
+spoke_stream_fd(spoke_stream *s, unsigned what)
+{
+    struct spk_conn *c;
+    int half = what == SPOKE_STREAM_READABLE ? READ : WRITE, rc;
+
+    if (what != SPOKE_STREAM_READABLE && what != SPOKE_STREAM_WRITABLE)
+        return SPOKE_EINVAL;
+    if ((rc = enter(s, &c)) != 0)
+        return rc;
+    if ((rc = spk_new_ready_fd(c->e, &c->fds[half])) == 0) {
+        tell(c);
+        rc = c->fds[half];
+    }
+    leave(c);
+    return rc;
+}
+
+int
+spoke_stream_on_ready(spoke_stream *s, spoke_stream_ready_f *fn, void *ctx)
+{
+    struct spk_conn *c;
+    int rc;
+
+    if ((rc = enter(s, &c)) != 0)
+        return rc;
+    c->on_ready = fn;
+    c->on_ready_ctx = ctx;
+    c->awaited = SPOKE_STREAM_READABLE | SPOKE_STREAM_WRITABLE;
+    tell(c);
+    leave(c);
+    return 0;
+}
