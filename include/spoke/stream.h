@@ -147,6 +147,27 @@ SPOKE_API int spoke_stream_close(spoke_stream *s);
  */
 SPOKE_API int spoke_stream_abort(spoke_stream *s, uint64_t code);
 
+/* ---- two of them ---- */
+
+/* What became of each way: [0] from a to b, [1] from b to a. */
+struct spoke_stream_report {
+    uint64_t bytes[2]; /* that came from one and were written to the other */
+    int result[2]; /* 0: it ended, and the other stream's writing half with it; else what broke it
+                    */
+};
+/* Carry what comes from each of two streams of one engine over to the other, an end of a half to
+ * that half's counterpart; an error of one aborts the other.  `done(ctx, report)` is called once,
+ * on the engine's thread, when both ways are over, or one of the streams was closed.  Until then
+ * nothing else may read, write or set deadlines and callbacks; the streams stay the caller's to
+ * close, also in `done`, and to abort.  Does not wait.  Errors: SPOKE_EINVAL they are one, or on
+ * two engines; SPOKE_ENOMEM. */
+typedef void spoke_stream_done_f(void *ctx, const struct spoke_stream_report *report);
+SPOKE_API int spoke_stream_join(spoke_stream *a, spoke_stream *b, spoke_stream_done_f *done,
+                                void *ctx);
+/* The same, and wait for it. */
+SPOKE_API int spoke_stream_copy(spoke_stream *a, spoke_stream *b,
+                                struct spoke_stream_report *report);
+
 /* ---- what is known of it ---- */
 
 struct spoke_stream_info {

@@ -74,6 +74,8 @@ struct spk_conn {
     uint32_t callers; /* inside a call: the last one frees it */
     struct spoke_stream_info info;
 
+    struct spk_join *join; /* it is part of; NULL: of none */
+
     /* for those who do not wait */
     spoke_stream_ready_f *on_ready;
     void *on_ready_ctx;
@@ -89,6 +91,8 @@ void spk_conn_stop_dialing(struct spk_conn *c);
 /* ---- stream.c ---- */
 struct spk_conn *spk_conn_new(struct spk_engine *e, struct spk_link *all,
                               const spoke_stream_config *config, size_t window);
+/* As spoke_stream_on_ready(). */
+void spk_conn_watch(struct spk_conn *c, spoke_stream_ready_f *fn, void *ctx);
 void spk_set_ready_fd(int fd, bool *on, bool want);
 int spk_new_ready_fd(struct spk_engine *e, int *fd);
 int spk_conn_give_handle(struct spk_conn *c);
@@ -117,6 +121,10 @@ int spk_frames_close(struct spk_conn *c,
                      int reason); /* the pipe ends, for this reason; gives the stream's */
 int spk_frames_received(struct spk_conn *c, spoke_msg *m); /* takes m */
 void spk_frames_writable(struct spk_conn *c);
+
+/* ---- join.c ---- */
+struct spk_join;
+void spk_join_closed(struct spk_join *j, const struct spk_conn *c);
 
 /* ---- pair.c ---- */
 void spk_pair_open(struct spk_conn *a, struct spk_conn *b);

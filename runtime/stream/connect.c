@@ -748,7 +748,8 @@ spoke_stream_from_fd(spoke_stream **out, int fd, const spoke_stream_config *conf
     if (rc != 0 || (rc = read_config(&own, config, e)) != 0 || (rc = new_conn(&c, s, &own)) != 0)
         goto leave;
     /* What fails may have closed it, and it is still the caller's then. */
-    if ((own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0 || fcntl(own_fd, F_SETFL, fcntl(own_fd, F_GETFL) | O_NONBLOCK) != 0)
+    if ((own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0 ||
+        fcntl(own_fd, F_SETFL, fcntl(own_fd, F_GETFL) | O_NONBLOCK) != 0)
         rc = spk_error_from_errno(errno);
     else
         rc = adopt(c, s, &own, scheme, own_fd);

@@ -20,6 +20,7 @@ struct frames {
     struct spk_conn *conn;
     struct spk_pipe *pipe;
     uint64_t sent, may_send;     /* bytes, ever */
+    uint64_t window;             /* the peer's: the most that it has let us send at once */
     uint64_t received, consumed; /* … by the reader */
     uint64_t granted;            /* … that the peer may send */
     uint64_t code;               /* of RESET */
@@ -143,7 +144,7 @@ frames_write(struct spk_conn *c, const struct iovec *buffers, int count)
     return rc;
 }
 
-/* As it is, if so much may ever be sent at once. */
+/* As it is, if there will be room for it: the peer gives new credit at half of its window. */
 static int
 frames_write_message(struct spk_conn *c, spoke_msg *m)
 {
@@ -153,7 +154,7 @@ frames_write_message(struct spk_conn *c, spoke_msg *m)
     int rc;
 
     if (m->size == 0 || m->size > room(c))
-        return m->size == 0 || m->size > f->may_send / 4 ? SPOKE_ENOTSUP : SPOKE_EAGAIN;
+        return m->size == 0 || m->size > f->window / 2 ? SPOKE_ENOTSUP : SPOKE_EAGAIN;
     if ((rc = spk_msg_clone(&mine, m)) != 0) /* others may hold m, and its header is the user's */
         return rc;
     spk_msg_clear_header(mine);
@@ -210,6 +211,8 @@ on_credit(struct spk_conn *c, uint64_t limit)
     if (limit < f->may_send)
         return SPOKE_EPROTO;
     f->may_send = limit;
+    if (f->window < limit - f->sent)
+        f->window = limit - f->sent;
     if (room(c) > 0)
         spk_conn_writable(c);
     return 0;

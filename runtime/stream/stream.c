@@ -866,6 +866,8 @@ spk_conn_let_go(struct spk_conn *c)
         spk_handle_free(c->handle);
     c->closed = true;
     c->on_ready = NULL;
+    if (c->join != NULL)
+        spk_join_closed(c->join, c);
     spk_list_remove(&c->link);
     spk_conn_stop_dialing(c);
     if (c->open) {
@@ -981,6 +983,15 @@ spoke_stream_fd(spoke_stream *s, unsigned what)
     return rc;
 }
 
+void
+spk_conn_watch(struct spk_conn *c, spoke_stream_ready_f *fn, void *ctx)
+{
+    c->on_ready = fn;
+    c->on_ready_ctx = ctx;
+    c->awaited = SPOKE_STREAM_READABLE | SPOKE_STREAM_WRITABLE;
+    tell(c);
+}
+
 int
 spoke_stream_on_ready(spoke_stream *s, spoke_stream_ready_f *fn, void *ctx)
 {
@@ -989,10 +1000,7 @@ spoke_stream_on_ready(spoke_stream *s, spoke_stream_ready_f *fn, void *ctx)
 
     if ((rc = enter(s, &c)) != 0)
         return rc;
-    c->on_ready = fn;
-    c->on_ready_ctx = ctx;
-    c->awaited = SPOKE_STREAM_READABLE | SPOKE_STREAM_WRITABLE;
-    tell(c);
+    spk_conn_watch(c, fn, ctx);
     leave(c);
     return 0;
 }

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+/* Two streams made one: what comes from either goes to the other.  Made of the public calls, on
+ * callbacks. */
+#include <string.h>
+
+#include "runtime/stream/conn.h"
+
+#define CHUNKS_A_TURN 16 /* then others have theirs */
+
+struct way {
+    spoke_stream *from, *to;
+    spoke_msg *held; /* read, and not completely written */
+    bool over;
+};
+
+struct spk_join {
+    struct spk_engine *e;
+    struct spk_conn *conns[2]; /* NULL: closed */
+    struct way ways[2];
+    struct spk_task closed_task;
+    struct spoke_stream_report report;
+    spoke_stream_done_f *done;
+    void *ctx;
+};
+
+static void
+end_way(struct spk_join *j, int at, int result)
+{
+    struct way *w = &j->ways[at];
+
+    w->over = true;
+    j->report.result[at] = result;
+    spoke_msg_free(w->held);
+    w->held = NULL;
+    if (result == 0)
+        (void)spoke_stream_close_write(w->to);
+    else if (result == SPOKE_EPEERCLOSED) /* nobody wants more of this */
+        (void)spoke_stream_close_read(w->from);
+    else
+        (void)spoke_stream_abort(w->to, 0);
+}
+
+/* One chunk.  False: not now, or no more. */
+static bool
+carry(struct spk_join *j, int at)
+{
+    struct way *w = &j->ways[at];
+    size_t done;
+    int rc;
+
+    if (w->held == NULL && (rc = spoke_stream_read_chunk(w->from, &w->held)) != 0) {
+        if (rc != SPOKE_EAGAIN)
+            end_way(j, at, rc == SPOKE_EOF ? 0 : rc);
+        return false;
+    }
+    rc = spoke_stream_write_chunk(w->to, w->held, &done);
+    j->report.bytes[at] += done;
+    if (rc == 0) {
+        w->held = NULL;
+        return true;
+    }
+    if (rc == SPOKE_EAGAIN && done > 0 && spoke_msg_trim_front(w->held, done) != 0)
+        rc = SPOKE_ENOMEM;
+    if (rc != SPOKE_EAGAIN)
+        end_way(j, at, rc);
+    return false;
+}
+
+/* True: it may go on at once. */
+static bool
+carry_some(struct spk_join *j, int at)
+{
+    for (int i = 0; i < CHUNKS_A_TURN && !j->ways[at].over; i++) {
+        if (!carry(j, at))
+            return false;
+    }
+    return !j->ways[at].over;
+}
+
+/* On the engine's thread, without the lock. */
+static void
+finish(struct spk_join *j)
+{
+    (void)spk_engine_enter(j->e);
+    spk_task_cancel(&j->closed_task);
+    for (int i = 0; i < 2; i++) {
+        if (j->conns[i] != NULL) {
+            j->conns[i]->join = NULL;
+            j->conns[i]->on_ready = NULL;
+        }
+    }
+    spk_engine_leave(j->e);
+    j->done(j->ctx, &j->report);
+    spk_free(j);
+}
+
+static void
+on_closed_task(struct spk_task *task)
+{
+    struct spk_join *j = SPK_OWNER(task, struct spk_join, closed_task);
+    struct spk_engine *e = j->e;
+
+    spk_engine_call_begin(e);
+    for (int i = 0; i < 2; i++) {
+        if (!j->ways[i].over) {
+            j->report.result[i] = SPOKE_ECLOSED;
+            spoke_msg_free(j->ways[i].held);
+        }
+    }
+    finish(j);
+    spk_engine_call_end(e);
+}
+
+void
+spk_join_closed(struct spk_join *j, const struct spk_conn *c)
+{
+    j->conns[j->conns[1] == c] = NULL;
+    spk_task_queue_callback(j->e, &j->closed_task);
+}
+
+static void
+on_ready(spoke_stream *s, unsigned what, void *ctx)
+{
+    struct spk_join *j = ctx;
+    bool more = false;
+
+    for (int i = 0; i < 2; i++) {
+        if ((j->ways[i].from == s && (what & SPOKE_STREAM_READABLE) != 0) ||
+            (j->ways[i].to == s && (what & SPOKE_STREAM_WRITABLE) != 0))
+            more |= carry_some(j, i);
+    }
+    if (j->ways[0].over && j->ways[1].over)
+        finish(j);
+    else if (more) /* after the others */
+        (void)spoke_stream_on_ready(s, on_ready, j);
+}
+
+/* Both are the engine's, and free. */
+static int
+check(struct spk_conn *const *conns)
+{
+    if (conns[0] == conns[1] || conns[0]->e != conns[1]->e)
+        return SPOKE_EINVAL;
+    return conns[0]->join != NULL || conns[1]->join != NULL ? SPOKE_EBUSY : 0;
+}
+
+static int
+enter_both(spoke_stream *a, spoke_stream *b, struct spk_conn **conns)
+{
+    struct spk_engine *e;
+    void *objects[2];
+    int rc;
+
+    if ((rc = spk_handle_enter(a, SPK_HANDLE_STREAM, &objects[0], &e)) != 0)
+        return rc;
+    if ((objects[1] = spk_handle_peek(b, SPK_HANDLE_STREAM)) == NULL) {
+        spk_engine_leave(e);
+        return SPOKE_ECLOSED;
+    }
+    conns[0] = objects[0];
+    conns[1] = objects[1];
+    if ((rc = check(conns)) != 0)
+        spk_engine_leave(e);
+    return rc;
+}
+
+static int
+start(struct spk_conn *const *conns, spoke_stream_done_f *done, void *ctx)
+{
+    struct spk_join *j = spk_zalloc(sizeof *j);
+
+    if (j == NULL)
+        return SPOKE_ENOMEM;
+    *j = (struct spk_join){.e = conns[0]->e,
+                           .conns = {conns[0], conns[1]},
+                           .ways = {{.from = conns[0]->handle, .to = conns[1]->handle},
+                                    {.from = conns[1]->handle, .to = conns[0]->handle}},
+                           .done = done,
+                           .ctx = ctx};
+    spk_task_init(&j->closed_task, on_closed_task);
+    for (int i = 0; i < 2; i++) {
+        conns[i]->join = j;
+        conns[i]->read.deadline = conns[i]->write.deadline = SPOKE_NOW;
+        spk_conn_watch(conns[i], on_ready, j);
+    }
+    return 0;
+}
+
+int
+spoke_stream_join(spoke_stream *a, spoke_stream *b, spoke_stream_done_f *done, void *ctx)
+{
+    struct spk_conn *conns[2];
+    int rc;
+
+    if (done == NULL)
+        return SPOKE_EINVAL;
+    if ((rc = enter_both(a, b, conns)) != 0)
+        return rc;
+    struct spk_engine *e = conns[0]->e;
+    rc = start(conns, done, ctx);
+    spk_engine_leave(e);
+    return rc;
+}
+
+/* ---- and wait ---- */
+
+struct wait {
+    struct spk_engine *e;
+    struct spk_link waiters;
+    struct spoke_stream_report report;
+    bool done;
+};
+
+static void
+on_copied(void *ctx, const struct spoke_stream_report *report)
+{
+    struct wait *w = ctx;
+
+    (void)spk_engine_enter(w->e);
+    w->report = *report;
+    w->done = true;
+    spk_engine_wake_all(w->e, &w->waiters);
+    spk_engine_leave(w->e);
+}
+
+int
+spoke_stream_copy(spoke_stream *a, spoke_stream *b, struct spoke_stream_report *report)
+{
+    struct wait w = {.done = false};
+    struct spk_conn *conns[2];
+    int rc;
+
+    if (report == NULL)
+        return SPOKE_EINVAL;
+    memset(report, 0, sizeof *report);
+    spk_list_init(&w.waiters);
+    if ((rc = enter_both(a, b, conns)) != 0)
+        return rc;
+    w.e = conns[0]->e;
+    if (w.e->in_callback > 0 && pthread_equal(w.e->owner, pthread_self()))
+        rc = SPOKE_EDEADLK;
+    else if ((rc = start(conns, on_copied, &w)) == 0)
+        while (!w.done)
+            (void)spk_engine_wait(w.e, &w.waiters, SPOKE_FOREVER, SPOKE_WAIT_BLOCK);
+    spk_engine_leave(w.e);
+    *report = w.report;
+    return rc;
+}
