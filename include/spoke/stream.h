@@ -64,6 +64,12 @@ SPOKE_API void spoke_stream_config_init(spoke_stream_config *config);
 SPOKE_API int spoke_stream_listen(spoke_stream_listener **out, const char *url,
                                   const spoke_stream_config *config, spoke_engine *engine);
 
+/* The same on a socket that listens already, as systemd and other parents pass it on.  Takes `fd`
+ * on success; the file of a unix socket stays when the listener is closed.  Errors: SPOKE_ENOTSOCK;
+ * SPOKE_ENOTSUP it does not listen, another kind of socket, or a simulated engine. */
+SPOKE_API int spoke_stream_listen_fd(spoke_stream_listener **out, int fd,
+                                     const spoke_stream_config *config, spoke_engine *engine);
+
 /* Take the connection that has waited longest.  Errors: SPOKE_EAGAIN, SPOKE_ETIMEDOUT,
  * SPOKE_ECLOSED. */
 SPOKE_API int spoke_stream_accept(spoke_stream_listener *l, spoke_stream **out, spoke_ns deadline);

@@ -203,6 +203,7 @@ int spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char
                      bool is_dialer);
 int spk_dialer_start(struct spk_endpoint *d);
 int spk_listener_start(struct spk_endpoint *l);
+void spk_listener_started(struct spk_endpoint *l); /* it listens, however that came about */
 int spk_listen_patiently(struct spk_engine *e,
                          struct spk_endpoint *l); /* … and wait for a name, or for who is leaving */
 

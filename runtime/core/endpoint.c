@@ -263,6 +263,14 @@ spk_dialer_start(struct spk_endpoint *d)
 
 /* ---- listener ---- */
 
+void
+spk_listener_started(struct spk_endpoint *l)
+{
+    l->socket->started = true;
+    l->state = SPK_LISTENING;
+    l->refs++; /* until spk_listener_closed() */
+}
+
 int
 spk_listener_start(struct spk_endpoint *l)
 {
@@ -272,9 +280,7 @@ spk_listener_start(struct spk_endpoint *l)
         return SPOKE_ESTATE;
     if ((rc = l->transport->listen(l)) != 0)
         return rc;
-    l->socket->started = true;
-    l->state = SPK_LISTENING;
-    l->refs++; /* until spk_listener_closed() */
+    spk_listener_started(l);
     return 0;
 }
 

@@ -332,56 +332,99 @@ on_accept_task(struct spk_task *task)
     free_listener_if_done(l);
 }
 
-int
-spoke_stream_listen(spoke_stream_listener **out, const char *url, const spoke_stream_config *config,
-                    spoke_engine *engine)
+static int
+start_by_url(struct spk_endpoint *ep, int fd)
 {
-    struct spk_engine *e;
-    struct spk_socket *s;
-    struct listener *l;
+    (void)fd;
+    return spk_listen_patiently(ep->e, ep);
+}
+
+/* It has been bound by others. */
+static int
+start_on_fd(struct spk_endpoint *ep, int fd)
+{
+    socklen_t size = sizeof ep->address;
+    int rc;
+
+    if ((ep->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0)
+        return spk_error_from_errno(errno);
+    if (getsockname(fd, (struct sockaddr *)&ep->address, &size) != 0 ||
+        fcntl(ep->fd, F_SETFL, fcntl(ep->fd, F_GETFL) | O_NONBLOCK) != 0)
+        rc = spk_error_from_errno(errno);
+    else if ((rc = spk_fd_accept(ep)) == 0)
+        spk_listener_started(ep);
+    if (rc == 0)
+        close(fd);
+    else
+        spk_fd_unbind(ep);
+    return rc;
+}
+
+static int
+new_listener(struct listener **out, struct spk_socket *s, const char *url,
+             const spoke_stream_config *config)
+{
+    struct listener *l = spk_zalloc(sizeof *l);
     void *handle;
     int rc;
 
-    if (out == NULL)
-        return SPOKE_EINVAL;
-    *out = NULL;
-    if (url == NULL)
-        return SPOKE_EINVAL;
-    if ((rc = enter_engine(engine, &e, &s)) != 0)
-        return rc;
-    if ((l = spk_zalloc(sizeof *l)) == NULL) {
-        rc = SPOKE_ENOMEM;
-        goto leave;
-    }
-    l->e = e;
+    if (l == NULL)
+        return SPOKE_ENOMEM;
+    l->e = s->e;
     l->fd = -1;
     spk_list_init(&l->pending);
     spk_list_init(&l->waiters);
     spk_task_init(&l->ready_task, on_accept_task);
     spk_list_append(&streams_of(s)->listeners, &l->of_all);
-    if ((rc = read_config(&l->config, config, e)) != 0 ||
-        (rc = new_endpoint(&l->endpoint, s, url, false, &l->config, l)) != 0)
-        goto free_listener;
-    if ((rc = spk_handle_new(SPK_HANDLE_STREAM_LISTENER, l, e, &handle)) != 0)
-        goto close_endpoint;
-    l->handle = handle;
-    l->callers++;
-    rc = spk_listen_patiently(e, l->endpoint);
-    l->callers--;
-    if (rc == 0) {
-        *out = l->handle;
-        goto leave;
+    if ((rc = read_config(&l->config, config, s->e)) == 0 &&
+        (rc = new_endpoint(&l->endpoint, s, url, false, &l->config, l)) == 0 &&
+        (rc = spk_handle_new(SPK_HANDLE_STREAM_LISTENER, l, s->e, &handle)) == 0) {
+        l->handle = handle;
+        *out = l;
+        return 0;
     }
-    spk_handle_free(l->handle);
-close_endpoint:
-    if (rc != SPOKE_ECLOSED) /* else the engine has closed it */
+    if (l->endpoint != NULL)
         spk_endpoint_close(l->endpoint);
-free_listener:
     l->closed = true;
     free_listener_if_done(l);
-leave:
+    return rc;
+}
+
+static int
+listen_on(spoke_stream_listener **out, const char *url, int fd, const spoke_stream_config *config,
+          spoke_engine *engine, int (*start)(struct spk_endpoint *ep, int fd))
+{
+    struct spk_engine *e;
+    struct spk_socket *s;
+    struct listener *l;
+    int rc;
+
+    if ((rc = enter_engine(engine, &e, &s)) != 0)
+        return rc;
+    if (fd >= 0 && e->backend->is_virtual)
+        rc = SPOKE_ENOTSUP;
+    else if ((rc = new_listener(&l, s, url, config)) == 0) {
+        l->callers++;
+        rc = start(l->endpoint, fd);
+        l->callers--;
+        if (rc == 0)
+            *out = l->handle;
+        else
+            close_listener(l);
+        free_listener_if_done(l);
+    }
     spk_engine_leave(e);
     return rc;
+}
+
+int
+spoke_stream_listen(spoke_stream_listener **out, const char *url, const spoke_stream_config *config,
+                    spoke_engine *engine)
+{
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    *out = NULL;
+    return url == NULL ? SPOKE_EINVAL : listen_on(out, url, -1, config, engine, start_by_url);
 }
 
 static int
@@ -688,24 +731,45 @@ leave:
     return rc;
 }
 
-/* Is it a connected stream socket, and of a kind that has a name here? */
+/* Is it a stream socket of a kind that has a name here?  Gives that. */
 static int
-check_fd(int fd, const char **scheme)
+check_socket(int fd, const char **scheme)
 {
     int type = 0, family = 0;
     socklen_t size = sizeof type;
-    struct sockaddr_storage peer;
 
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0)
         return errno == EBADF || errno == ENOTSOCK ? SPOKE_ENOTSOCK : spk_error_from_errno(errno);
     size = sizeof family;
     if (type != SOCK_STREAM || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &size) != 0)
         return SPOKE_ENOTSUP;
-    size = sizeof peer;
-    if (getpeername(fd, (struct sockaddr *)&peer, &size) != 0)
-        return SPOKE_ENOTSUP;
     *scheme = family == AF_UNIX ? "ipc" : family == AF_INET || family == AF_INET6 ? "tcp" : NULL;
     return *scheme != NULL ? 0 : SPOKE_ENOTSUP;
+}
+
+/* An address for an endpoint that never uses it. */
+static const char *
+some_url(const char *scheme)
+{
+    return strcmp(scheme, "ipc") == 0 ? "ipc://@fd" : "tcp://[::1]:1";
+}
+
+int
+spoke_stream_listen_fd(spoke_stream_listener **out, int fd, const spoke_stream_config *config,
+                       spoke_engine *engine)
+{
+    const char *scheme;
+    int listens = 0, rc;
+    socklen_t size = sizeof listens;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    *out = NULL;
+    if ((rc = check_socket(fd, &scheme)) != 0)
+        return rc;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) != 0 || listens == 0)
+        return SPOKE_ENOTSUP;
+    return listen_on(out, some_url(scheme), fd, config, engine, start_on_fd);
 }
 
 /* As if it had been dialed.  Takes fd. */
@@ -713,11 +777,10 @@ static int
 adopt(struct spk_conn *c, struct spk_socket *s, const spoke_stream_config *config,
       const char *scheme, int fd)
 {
-    const char *url = strcmp(scheme, "ipc") == 0 ? "ipc://@fd" : "tcp://[::1]:1"; /* never dialed */
     struct spk_stream *st;
     int rc;
 
-    if ((rc = new_endpoint(&c->dialer, s, url, true, config, c)) == 0 &&
+    if ((rc = new_endpoint(&c->dialer, s, some_url(scheme), true, config, c)) == 0 &&
         (rc = spk_fd_stream(&st, s->e, scheme, fd)) == 0) {
         c->dialer->dialed = on_dialed;
         c->dialer->state = SPK_CONNECTED;
@@ -735,13 +798,19 @@ spoke_stream_from_fd(spoke_stream **out, int fd, const spoke_stream_config *conf
     struct spk_engine *e;
     struct spk_socket *s;
     struct spk_conn *c;
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof peer;
     const char *scheme;
     int own_fd, rc;
 
     if (out == NULL)
         return SPOKE_EINVAL;
     *out = NULL;
-    if ((rc = check_fd(fd, &scheme)) != 0 || (rc = enter_engine(engine, &e, &s)) != 0)
+    if ((rc = check_socket(fd, &scheme)) != 0)
+        return rc;
+    if (getpeername(fd, (struct sockaddr *)&peer, &size) != 0)
+        return SPOKE_ENOTSUP;
+    if ((rc = enter_engine(engine, &e, &s)) != 0)
         return rc;
     if (e->backend->is_virtual)
         rc = SPOKE_ENOTSUP;

@@ -21,6 +21,7 @@ static const struct command commands[] = {
     {"demo", demo_main, "see it work in less than two minutes"},
     {"device", device_main, "pass messages on between two addresses"},
     {"doctor", doctor_main, "say what this machine offers, and what to change"},
+    {"gateway", gateway_main, "carry byte streams from one address to another"},
     {"help", help_main, "explain one command: spoke help cat"},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)

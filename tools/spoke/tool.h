@@ -19,6 +19,7 @@ int cat_main(int argc, char **argv);
 int demo_main(int argc, char **argv);
 int device_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
+int gateway_main(int argc, char **argv);
 
 #define TOOL_FIRST_ID 256 /* below it are letters */
 
