@@ -38,6 +38,9 @@ extern "C" {
 /* Deadlines, besides SPOKE_FOREVER. */
 #define SPOKE_NOW ((spoke_ns)0)
 
+/* How a wait on a stream looks for work before it sleeps: as its engine does. */
+#define SPOKE_WAIT_AS_ENGINE ((spoke_ns)-2)
+
 typedef struct spoke_stream_config {
     /* Bytes that may be on their way to this end, or wait there to be read, and that this end has
      * taken and not handed over yet.  Over tcp:// and ipc:// the kernel has buffers besides.  0: 64
@@ -47,8 +50,8 @@ typedef struct spoke_stream_config {
                     fail with SPOKE_EBACKLOG).  0: 32 */
     spoke_ns linger_ns; /* spoke_stream_close() waits so long for what has been written to be handed
                            over.  Default 1 s */
-    spoke_ns busy_poll_ns; /* as in spoke_engine_config, for waits on this stream.  Default: the
-                              engine's */
+    spoke_ns busy_poll_ns; /* as in spoke_engine_config, for waits on this stream; default
+                              SPOKE_WAIT_AS_ENGINE */
     bool tcp_nodelay,
         tcp_keepalive; /* as the socket options of these names (option.h); defaults as there */
     int ipc_mode;      /* listener: mode of the socket file, -1: as the umask has it */

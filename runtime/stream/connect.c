@@ -46,7 +46,7 @@ void
 spoke_stream_config_init(spoke_stream_config *config)
 {
     *config = (spoke_stream_config){.linger_ns = SPOKE_SECOND,
-                                    .busy_poll_ns = SPOKE_WAIT_ADAPTIVE,
+                                    .busy_poll_ns = SPOKE_WAIT_AS_ENGINE,
                                     .tcp_nodelay = true,
                                     .tcp_keepalive = true,
                                     .ipc_mode = -1};
@@ -56,12 +56,12 @@ spoke_stream_config_init(spoke_stream_config *config)
 static int
 read_config(spoke_stream_config *out, const spoke_stream_config *config, const struct spk_engine *e)
 {
-    if (config == NULL) {
+    if (config == NULL)
         spoke_stream_config_init(out);
-        out->busy_poll_ns = e->busy_poll_ns;
-    } else {
+    else
         *out = *config;
-    }
+    if (out->busy_poll_ns == SPOKE_WAIT_AS_ENGINE)
+        out->busy_poll_ns = e->busy_poll_ns;
     if (out->linger_ns < 0 || out->backlog < 0 || out->busy_poll_ns < SPOKE_WAIT_ADAPTIVE ||
         out->ipc_mode < -1 || out->ipc_mode > 0777)
         return SPOKE_ERANGE;
