@@ -18,7 +18,7 @@ static const char *const transport_names[] = {"inproc", "ipc", "tcp", "shm", NUL
 static const char *const wait_names[] = {"block", "poll", "adaptive", NULL};
 static const char *const mode_names[] = {"owned", "shared", NULL};
 static const char *const touch_names[] = {"some", "all", NULL};
-static const char *const pattern_names[] = {"pair", "req", "bus", "star", NULL};
+static const char *const pattern_names[] = {"pair", "req", "bus", "star", "stream", "chunks", NULL};
 
 static const char help[] =
     "usage: bench-X --role server|client|both --transport inproc|ipc|tcp|shm --address URL "
@@ -36,6 +36,10 @@ static const char help[] =
     "in each (some)\n"
     "  --pattern pair|req            latency only (pair)\n"
     "  --pattern bus|star            fanout, spoke only: in place of PUB and SUB\n"
+    "  --pattern stream    latency and throughput, raw and spoke only: bytes in place of "
+    "messages,\n"
+    "                      as many as a body has in one call\n"
+    "  --pattern chunks    the same, spoke only, without copies\n"
     "  --batch N           spoke only: messages per call, 1 to 1024 (1)\n"
     "  --chunk BYTES       raw streams only: bytes per system call (65536)\n"
     "  --connections N     for connections and pipes; fanout and survey: receivers (1)\n"
@@ -203,6 +207,9 @@ bench_options_parse(struct bench_options *o, int argc, char **argv)
         refuse("subscriptions", "this: it is for fanout, with bodies that are not lent");
     if ((o->pattern == BENCH_BUS || o->pattern == BENCH_STAR) && o->work != BENCH_FANOUT)
         refuse("pattern", "this: bus and star are for fanout");
+    if ((o->pattern == BENCH_STREAM || o->pattern == BENCH_CHUNKS) && o->work != BENCH_LATENCY &&
+        o->work != BENCH_THROUGHPUT)
+        refuse("pattern", "this: stream and chunks are for latency and throughput");
     if (o->subscriptions > 0 && o->pattern != BENCH_PAIR)
         refuse("subscriptions", "this: only SUB has them");
     if (o->misses > 0 && o->subscriptions == 0)

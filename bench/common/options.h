@@ -21,7 +21,7 @@ enum bench_work {
 enum bench_transport { BENCH_INPROC, BENCH_IPC, BENCH_TCP, BENCH_SHM };
 enum bench_wait { BENCH_BLOCK, BENCH_POLL, BENCH_ADAPTIVE };
 enum bench_mode { BENCH_OWNED, BENCH_SHARED };
-enum bench_pattern { BENCH_PAIR, BENCH_REQ, BENCH_BUS, BENCH_STAR };
+enum bench_pattern { BENCH_PAIR, BENCH_REQ, BENCH_BUS, BENCH_STAR, BENCH_STREAM, BENCH_CHUNKS };
 
 struct bench_options {
     enum bench_role role;

@@ -132,3 +132,45 @@ bench_check_piece(struct bench_check *c, uint64_t number, const uint8_t *data, s
     }
     return number % BENCH_SCAN_EVERY == 0 ? scan(c, number, data, offset, len) : 0;
 }
+
+/* The part of a body that is here; returns its size, or 0 after an error. */
+static size_t
+check_part(struct bench_check *c, struct bench_cursor *k, const uint8_t *data, size_t len)
+{
+    size_t offset = k->at, n = len < c->size - offset ? len : c->size - offset;
+    uint64_t word0;
+
+    if (offset < sizeof k->head)
+        memcpy(k->head + offset, data, n < sizeof k->head - offset ? n : sizeof k->head - offset);
+    k->at += n;
+    if (c->touches_all)
+        bench_check_touch(c, data, n);
+    if (k->at < sizeof k->head)
+        return n;
+    memcpy(&word0, k->head, sizeof word0);
+    if (offset < sizeof k->head && bench_check_word0(c, word0) != 0)
+        return 0;
+    if (bench_check_is_sampled(bench_number(word0)) &&
+        bench_check_piece(c, bench_number(word0), data, offset, n) != 0)
+        return 0;
+    if (k->at == c->size)
+        k->at = 0;
+    return n;
+}
+
+int
+bench_check_bytes(struct bench_check *c, struct bench_cursor *k, const uint8_t *data, size_t len)
+{
+    size_t n = 0;
+
+    for (size_t done = 0; done < len; done += n) {
+        if (k->at == 0 && len - done >= c->size) {
+            n = c->size;
+            if (bench_check_message(c, data + done, n) != 0)
+                return -1;
+        } else if ((n = check_part(c, k, data + done, len - done)) == 0) {
+            return -1;
+        }
+    }
+    return 0;
+}

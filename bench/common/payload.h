@@ -163,6 +163,17 @@ bench_check_message(struct bench_check *c, const void *body, size_t len)
     return 0;
 }
 
+/* Where the next byte of a stream belongs, for bench_check_bytes(). */
+struct bench_cursor {
+    size_t at;       /* in a body */
+    uint8_t head[8]; /* its first bytes, as far as they have come */
+};
+
+/* Check the next bytes of a stream of bodies, wherever they were cut.  A mixed word that is cut in
+ * two is not checked.  0 or -1. */
+int bench_check_bytes(struct bench_check *c, struct bench_cursor *k, const uint8_t *data,
+                      size_t len);
+
 /* Expect one more message of the phase that has just been sent. */
 static inline void
 bench_check_expect(struct bench_check *c, uint64_t number, enum bench_phase phase)

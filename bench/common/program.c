@@ -363,6 +363,8 @@ bench_program_main(int argc, char **argv, const struct bench_adapter *a)
 
     bench_options_parse(&o, argc, argv);
     bench_watchdog_start(o.watchdog_s);
+    if (a->choose != NULL)
+        a = a->choose(&o);
     if (o.work == BENCH_CONNECTIONS || o.work == BENCH_PIPES || o.work == BENCH_LOAN) {
         if (a->other != NULL)
             return a->other(&o);

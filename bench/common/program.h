@@ -57,6 +57,9 @@ struct bench_adapter {
      * if its own threads do the work. */
     int (*wait_input)(struct bench_link *l, int fd, int ms);
 
+    /* The adapter for these options, which may be another one; NULL: this one for all. */
+    const struct bench_adapter *(*choose)(const struct bench_options *o);
+
     /* Does work that is not of this frame; returns the exit status.  NULL if there is none. */
     int (*other)(const struct bench_options *o);
 };

@@ -12,6 +12,9 @@
 
 #include "net.h"
 
+/* Who reads a byte stream does not know how it was written, and asks for as much as is worth it. */
+enum { READ_MIN = 64 * 1024 };
+
 int
 raw_stream_complain(const char *call)
 {
@@ -19,8 +22,8 @@ raw_stream_complain(const char *call)
     return -1;
 }
 
-static int
-connect_sides(struct raw_stream *s)
+int
+raw_stream_connect(struct raw_stream *s)
 {
     const struct bench_options *o = s->link.options;
     char actual[BENCH_ADDRESS_MAX];
@@ -57,6 +60,14 @@ new_frames(const struct raw_stream *s, size_t size)
 }
 
 static size_t
+size_of_header(const struct bench_options *o)
+{
+    if (o->pattern == BENCH_STREAM)
+        return 0;
+    return (o->transport == BENCH_IPC ? 9U : 8U) + (o->pattern == BENCH_REQ ? 4U : 0U);
+}
+
+static size_t
 whole_frames(size_t frame, size_t chunk)
 {
     return frame > chunk ? frame : chunk / frame * frame;
@@ -69,17 +80,18 @@ raw_stream_open(struct bench_link *l, const struct raw_io *io)
     const struct bench_options *o = l->options;
 
     s->io = io;
-    s->header_size = (o->transport == BENCH_IPC ? 9U : 8U) + (o->pattern == BENCH_REQ ? 4U : 0U);
+    s->fd = -1;
+    s->header_size = size_of_header(o);
     s->frame_size = s->header_size + l->size;
     s->chunk_size = o->chunk_size < 4 * s->header_size ? 4 * s->header_size : o->chunk_size;
     s->in_size = s->chunk_size;
-    if (o->work == BENCH_LATENCY)
+    if (o->work == BENCH_LATENCY || o->pattern == BENCH_STREAM)
         s->chunk_size = s->in_size = s->frame_size;
+    if (o->work != BENCH_LATENCY && o->pattern == BENCH_STREAM && s->in_size < READ_MIN)
+        s->in_size = READ_MIN;
     for (unsigned i = 0; i < 2; i++)
         s->out[i] = new_frames(s, whole_frames(s->frame_size, s->chunk_size));
     s->in = new_frames(s, s->in_size < s->frame_size ? s->frame_size : s->in_size);
-    if (connect_sides(s) != 0)
-        return -1;
     return io->open(s);
 }
 
@@ -89,7 +101,8 @@ raw_stream_close(struct bench_link *l)
     struct raw_stream *s = (struct raw_stream *)l;
 
     s->io->close(s);
-    close(s->fd);
+    if (s->fd >= 0)
+        close(s->fd);
     free(s->out[0]);
     free(s->out[1]);
     free(s->in);

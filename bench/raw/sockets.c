@@ -7,13 +7,6 @@
 
 #include "../common/stream.h"
 
-static int
-plain_open(struct raw_stream *s)
-{
-    (void)s;
-    return 0;
-}
-
 static void
 plain_close(struct raw_stream *s)
 {
@@ -63,7 +56,7 @@ plain_write_all(struct raw_stream *s, const void *data, size_t size)
 }
 
 static const struct raw_io plain_io = {
-    .open = plain_open,
+    .open = raw_stream_connect,
     .close = plain_close,
     .read_some = plain_read_some,
     .write_all = plain_write_all,

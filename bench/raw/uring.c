@@ -33,8 +33,11 @@ uring_io_open(struct raw_stream *s)
 {
     struct uring_stream *u = (struct uring_stream *)s;
     struct io_uring_params p = {.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
-    int rc = io_uring_queue_init_params(8, &u->ring, &p);
+    int rc;
 
+    if (raw_stream_connect(s) != 0)
+        return -1;
+    rc = io_uring_queue_init_params(8, &u->ring, &p);
     if (rc != 0)
         return uring_error("io_uring_setup", rc);
     io_uring_register_ring_fd(&u->ring); /* Saves a little; works without. */

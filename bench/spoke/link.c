@@ -22,8 +22,8 @@ spoke_bench_complain(const char *call, int rc)
     return -1;
 }
 
-static spoke_ns
-busy_poll_ns(const struct bench_options *o)
+spoke_ns
+spoke_bench_wait(const struct bench_options *o)
 {
     if (o->wait == BENCH_BLOCK)
         return SPOKE_WAIT_BLOCK;
@@ -67,7 +67,7 @@ set_options(spoke_socket *s, const struct bench_options *o)
     int rc = 0;
 
     if (o->mode == BENCH_SHARED)
-        rc = spoke_socket_set_duration(s, SPOKE_OPT_BUSY_POLL, busy_poll_ns(o));
+        rc = spoke_socket_set_duration(s, SPOKE_OPT_BUSY_POLL, spoke_bench_wait(o));
     if (rc == 0)
         rc = spoke_socket_set_int(s, SPOKE_OPT_SEND_QUEUE, queue_length(o));
     if (rc == 0)
@@ -82,19 +82,29 @@ set_options(spoke_socket *s, const struct bench_options *o)
 }
 
 int
+spoke_bench_engine(spoke_engine **engine, const struct bench_options *o)
+{
+    spoke_engine_config config;
+    int rc;
+
+    *engine = NULL;
+    if (o->mode == BENCH_SHARED)
+        return 0;
+    spoke_engine_config_init(&config);
+    config.busy_poll_ns = spoke_bench_wait(o);
+    rc = spoke_engine_open(engine, &config);
+    return rc == 0 ? 0 : spoke_bench_complain("spoke_engine_open", rc);
+}
+
+int
 spoke_bench_open(spoke_engine **engine, spoke_socket **socket, int pattern,
                  const struct bench_options *o)
 {
-    spoke_engine_config config;
     bool is_shared = *engine != NULL;
     int rc;
 
-    if (o->mode == BENCH_OWNED && !is_shared) {
-        spoke_engine_config_init(&config);
-        config.busy_poll_ns = busy_poll_ns(o);
-        if ((rc = spoke_engine_open(engine, &config)) != 0)
-            return spoke_bench_complain("spoke_engine_open", rc);
-    }
+    if (!is_shared && spoke_bench_engine(engine, o) != 0)
+        return -1;
     if ((rc = spoke_socket_open(socket, pattern, *engine)) != 0) {
         if (*engine != NULL && !is_shared)
             spoke_engine_close(*engine);

@@ -239,6 +239,16 @@ other_work(const struct bench_options *o)
     return o->work == BENCH_LOAN ? spoke_bench_loan(o) : spoke_bench_connections(o);
 }
 
+static const struct bench_adapter spoke_adapter;
+
+static const struct bench_adapter *
+choose_adapter(const struct bench_options *o)
+{
+    if (o->pattern == BENCH_STREAM)
+        return &spoke_bench_stream;
+    return o->pattern == BENCH_CHUNKS ? &spoke_bench_chunks : &spoke_adapter;
+}
+
 static const struct bench_adapter spoke_adapter = {
     .name = "spoke",
     .link_size = sizeof(struct spoke_link),
@@ -248,6 +258,7 @@ static const struct bench_adapter spoke_adapter = {
     .receive = spoke_link_receive,
     .echo = spoke_link_echo,
     .wait_input = spoke_link_wait_input,
+    .choose = choose_adapter,
     .other = other_work,
 };
 

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -135,7 +136,8 @@ static const char *const keys[] = {"bench",
                                    "cpu_us_per_msg",
                                    "ratio_raw",
                                    "ratio_best_peer",
-                                   "ratio_beside"};
+                                   "ratio_beside",
+                                   "cpu_us_per_mib"};
 enum {
     KEYS = sizeof keys / sizeof *keys,
     KEY_IMPL = 1,
@@ -487,6 +489,105 @@ Test(bench, the_page_shows_from_which_size_shared_memory_pays, .timeout = 60)
                  0);
     cr_assert_eq(count_words(output, "round trip, block: cost of a message"), 1, "%s", output);
     cr_assert_eq(count_words(output, "round trip, poll: cost of a message"), 1, "%s", output);
+    cr_assert_null(strstr(output, "nan"));
+}
+
+/* Over everything, by both kinds of engine; in memory also without copies. */
+Test(bench, byte_streams_are_measured, .timeout = 100)
+{
+    char dir[4096];
+    int raw, spoke;
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench stream --transport inproc,ipc,tcp,shm --wait block --size 64 "
+                     "--pairs 1 --seconds 0.05 --json -"),
+                 0, "%s", output);
+    cr_assert(read_rows(output, &raw, &spoke), "%s", output);
+    cr_assert_eq(raw, 8);
+    cr_assert_eq(spoke, 20);
+    cr_assert_eq(count_rows(output, "stream-trip"), 12, "%s", output);
+    cr_assert_eq(count_rows(output, "stream-rate"), 12, "%s", output);
+    cr_assert_eq(count_rows(output, "stream-rate-chunks"), 4, "%s", output);
+    cr_assert_eq(count_words(output, "\"cpu_us_per_mib\":null"), 12, "round trips: %s", output);
+    cr_assert_eq(count_words(output, "\"ratio_beside\":null"), 12 + 4, "and raw: %s", output);
+}
+
+/* The number before " x raw at its best" in the verdict on a mode; NAN if there is not just one. */
+static double
+verdict_on(const char *mode)
+{
+    char words[32], *p = output;
+    double value = NAN;
+
+    snprintf(words, sizeof words, ", %s, wait ", mode);
+    while ((p = strstr(p, "  S2   ")) != NULL) {
+        char *end = strchr(p, '\n'), *found = strstr(p, words);
+        if (found != NULL && found < end) {
+            if (!isnan(value))
+                return NAN;
+            value = strtod(strchr(found, ':') + 1, &found);
+            if (strncmp(found, " x raw at its best", strlen(" x raw at its best")) != 0)
+                return NAN;
+        }
+        p = end;
+    }
+    return value;
+}
+
+/* The largest ratio to raw of any row of a stream's rate in a mode. */
+static double
+best_ratio(const char *mode)
+{
+    static const char key[] = "\"ratio_raw\":";
+    char begin[64], *p = output;
+    double best = 0;
+
+    snprintf(begin, sizeof begin, "\"impl\":\"spoke\",\"transport\":\"ipc\",\"mode\":\"%s\"", mode);
+    while ((p = strstr(p, "{\"bench\":\"stream-rate")) != NULL) {
+        char *end = strchr(p, '}'), *row = strstr(p, begin);
+        if (row != NULL && row < end) {
+            double ratio = strtod(strstr(row, key) + strlen(key), NULL);
+            best = ratio > best ? ratio : best;
+        }
+        p = end;
+    }
+    return best;
+}
+
+/* One verdict for each mode, on its best size. */
+Test(bench, a_stream_is_judged_at_its_best_size, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench stream --transport ipc --wait adaptive --size 64,64K --pairs 1 "
+                     "--seconds 0.05 --json - 2>&1"),
+                 0, "%s", output);
+    cr_assert_eq(count_words(output, "  S1   "), 2, "only of 64 bytes: %s", output);
+    cr_assert_eq(count_words(output, "  S2   "), 2, "%s", output);
+    for (int i = 0; i < 2; i++) {
+        const char *mode = i == 0 ? "owned" : "shared";
+        double best = best_ratio(mode);
+        cr_assert_gt(best, 0);
+        cr_assert_lt(fabs(verdict_on(mode) - best), best / 100, "%s: %g: %s", mode, best, output);
+    }
+    cr_assert_eq(count_words(output, "  64 KiB    raw, "), 1, "the fastest of four: %s", output);
+}
+
+Test(bench, the_page_shows_streams_by_the_size_of_a_call, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench stream --transport shm --wait poll --mode owned --size 64,64K "
+                     "--pairs 1 --seconds 0.05 --html -"),
+                 0);
+    cr_assert_eq(count_words(output, "shm, poll: by size of what is written in a call"), 1, "%s",
+                 output);
+    cr_assert_eq(count_words(output, "cost of a message in shared memory"), 0, "%s", output);
     cr_assert_null(strstr(output, "nan"));
 }
 
@@ -901,27 +1002,35 @@ make_damaged(uint8_t body[64], size_t damage)
         body[damage] ^= 1;
 }
 
-/* Connect to a raw server and send one such message. */
+/* Connect to a server and send one such message, behind a header of zeros. */
 static void
-send_damaged(const char *path, size_t damage)
+send_damaged(const char *path, size_t header, size_t damage)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     uint8_t frame[9 + 64] = {0};
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
 
-    make_damaged(frame + 9, damage);
+    make_damaged(frame + header, damage);
     strncpy(a.sun_path, path, sizeof a.sun_path - 1);
     cr_assert_eq(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
-    cr_assert_eq(write(fd, frame, sizeof frame), (ssize_t)sizeof frame);
+    cr_assert_eq(write(fd, frame, header + 64), (ssize_t)header + 64);
     shutdown(fd, SHUT_WR);
     while (read(fd, frame, sizeof frame) > 0)
         continue;
     close(fd);
 }
 
-/* What a raw server says about such a message. */
+/* Who is sent a message, and what fails when there is no more. */
+struct served {
+    const char *program;
+    const char *arguments;
+    size_t header;
+    const char *call;
+};
+
+/* What a server says about such a message. */
 static void
-serve_damaged(const char *dir, size_t damage)
+serve_damaged(const char *dir, const struct served *s, size_t damage)
 {
     char command[6000], path[64] = "/tmp/spoke-damage-XXXXXX", line[256], url[128];
     FILE *f;
@@ -931,15 +1040,14 @@ serve_damaged(const char *dir, size_t damage)
     close(fd);
     unlink(path);
     snprintf(url, sizeof url, "READY ipc://%s\n", path);
-    snprintf(
-        command, sizeof command,
-        "%s/bench-raw-sockets --role server --transport ipc --address ipc://%s --watchdog 10 2>&1",
-        dir, path);
+    snprintf(command, sizeof command,
+             "%s/%s --role server --transport ipc --address ipc://%s %s --watchdog 30 2>&1", dir,
+             s->program, path, s->arguments);
     f = popen(command, "re");
     cr_assert_not_null(f);
     cr_assert_not_null(fgets(line, sizeof line, f));
     cr_assert_str_eq(line, url);
-    send_damaged(path, damage);
+    send_damaged(path, s->header, damage);
     cr_assert_not_null(fgets(line, sizeof line, f));
     unlink(path);
     /* The good message is answered; then the end of the connection is the complaint. */
@@ -947,17 +1055,33 @@ serve_damaged(const char *dir, size_t damage)
         cr_assert(strstr(line, "damaged") != NULL || strstr(line, "instead of") != NULL, "%s",
                   line);
     else
-        cr_assert_not_null(strstr(line, "recv"), "%s", line);
+        cr_assert_not_null(strstr(line, s->call), "%s", line);
     cr_assert_eq(WEXITSTATUS(pclose(f)), 1);
 }
 
 Test(bench, a_wrong_byte_fails_the_run, .timeout = 60)
 {
+    static const struct served raw = {"bench-raw-sockets", "", 9, "recv"};
     char dir[4096];
 
     need_programs(dir);
     for (size_t damage = 0; damage <= 64; damage += 8)
-        serve_damaged(dir, damage);
+        serve_damaged(dir, &raw, damage);
+}
+
+Test(bench, a_wrong_byte_in_a_stream_fails_the_run, .timeout = 100)
+{
+    static const struct served streams[] = {
+        {"bench-raw-sockets", "--pattern stream", 0, "recv"},
+        {"bench-spoke", "--pattern stream --mode owned", 0, "spoke_stream_read:"},
+        {"bench-spoke", "--pattern stream --mode shared", 0, "spoke_stream_read:"},
+        {"bench-spoke", "--pattern chunks --bench throughput", 0, "spoke_stream_read_chunk:"}};
+    char dir[4096];
+
+    need_programs(dir);
+    for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
+        for (size_t damage = 0; damage <= 64; damage += 16)
+            serve_damaged(dir, &streams[i], damage);
 }
 
 /* The ring to a server of bench-raw-shm, and its first slot, as bench/raw/shm.c lays them out. */

@@ -179,6 +179,66 @@ Test(bench_payload, sees_a_lost_a_repeated_and_a_short_message)
     free(pattern);
 }
 
+/* Check bodies that arrive as a stream, `cut` bytes at a time; in the last of messages 0 to `last`
+ * byte `damage` is flipped, unless it is SIZE_MAX.  Returns what the check gave at the end. */
+static int
+check_cut(size_t size, size_t cut, uint64_t last, size_t damage, struct bench_check *c)
+{
+    uint8_t *pattern = bench_pattern_new(size), *bytes = malloc(size * (last + 1));
+    struct bench_cursor k = {0};
+    size_t total = size * (last + 1);
+    int rc = 0;
+
+    bench_check_init(c, size, pattern, true);
+    c->touches_all = true;
+    for (uint64_t i = 0; i <= last; i++)
+        bench_fill(bytes + i * size, pattern, size, i, i == 0 ? BENCH_HELLO : BENCH_MEASURE);
+    if (damage != SIZE_MAX)
+        bytes[last * size + damage] ^= 0x10;
+    for (size_t at = 0; at < total && rc == 0; at += cut)
+        rc = bench_check_bytes(c, &k, bytes + at, cut < total - at ? cut : total - at);
+    if (rc == 0)
+        cr_assert_eq(k.at, 0);
+    free(bytes);
+    free(pattern);
+    return rc;
+}
+
+static const size_t cut_sizes[] = {8, 17, 64, 100}, cuts[] = {1, 3, 8, 13, 64, 65, 250, 4096};
+
+Test(bench_payload, accepts_a_stream_wherever_it_is_cut)
+{
+    struct bench_check c;
+
+    for (size_t i = 0; i < sizeof cut_sizes / sizeof *cut_sizes; i++)
+        for (size_t j = 0; j < sizeof cuts / sizeof *cuts; j++) {
+            cr_assert_eq(check_cut(cut_sizes[i], cuts[j], 600, SIZE_MAX, &c), 0,
+                         "%zu bytes, %zu at a time", cut_sizes[i], cuts[j]);
+            cr_assert_eq(c.measured, 600);
+            cr_assert_eq(c.verified, 601);
+            cr_assert_eq(c.errors, 0);
+        }
+}
+
+/* A mixed word that is cut in two is not looked at; cuts at words and at whole bodies show all. */
+Test(bench_payload, sees_every_flipped_byte_of_a_stream)
+{
+    static const size_t at_words[] = {8, 64, 4096};
+    struct bench_check c;
+
+    cr_assert_not_null(freopen("/dev/null", "w", stderr));
+    for (size_t j = 0; j < sizeof at_words / sizeof *at_words; j++)
+        for (size_t at = 0; at < 64; at++) {
+            cr_assert_eq(check_cut(64, at_words[j], 256, at, &c), -1, "byte %zu, %zu at a time", at,
+                         at_words[j]);
+            cr_assert_eq(c.errors, 1);
+        }
+    for (size_t j = 0; j < sizeof cuts / sizeof *cuts; j++)
+        for (size_t at = 0; at < 8; at++)
+            cr_assert_eq(check_cut(100, cuts[j], 7, at, &c), -1, "a number, %zu at a time",
+                         cuts[j]);
+}
+
 /* What is read in full has the same checks, and is read. */
 Test(bench_payload, reads_every_byte_if_asked)
 {

@@ -34,10 +34,10 @@ enum {
 static const struct tool_option options[] = {
     {NULL, 0, NULL, "What to measure", 0},
     {"transport", 't', "LIST", "inproc, ipc, tcp, shm (all)", ID_TRANSPORT},
-    {"size", 's', "LIST", "bytes, also 16K, 1M (64; throughput 1M too, patterns: see man)",
-     ID_SIZE},
+    {"size", 's', "LIST", "bytes, also 16K, 1M (64; throughput 1M too; others: see man)", ID_SIZE},
     {"mode", 'm', "LIST", "owned, shared (both)", ID_MODE},
-    {"wait", 'w', "LIST", "block, poll, adaptive (all; one-way: block, adaptive)", ID_WAIT},
+    {"wait", 'w', "LIST", "block, poll, adaptive (all; one-way messages: block, adaptive)",
+     ID_WAIT},
     {"batch", 0, "LIST", "one-way: messages per call (shared 1, owned 1 and 256)", ID_BATCH},
     {"connections", 0, "N", "how many idle ones (10000, in shared memory 1000)", ID_IDLE},
     {"subscribers", 0, "LIST", "fanout: how many: 1, 10, 100, 1000 (1,10,100)", ID_SUBSCRIBERS},
@@ -56,16 +56,17 @@ static const struct tool_option options[] = {
 
 static const struct tool_page page = {
     .usage = "[WHAT] [OPTION …]",
-    .about = "Measures spoke beside the smallest program that does the same work with no library "
-             "(raw: the\n"
-             "fastest of several kernel mechanisms) and beside other libraries.  All take turns, "
-             "so that\n"
-             "compared figures come from the same minutes; the ratios are what counts.  Every "
-             "message is\n"
-             "checked.\n\n"
-             "WHAT is latency, throughput, loan, pipeline, fanout, survey, bus, connections, "
-             "subscriptions or all;\n"
-             "latency and throughput if not given.",
+    .about =
+        "Measures spoke beside the smallest program that does the same work with no library "
+        "(raw: the\n"
+        "fastest of several kernel mechanisms) and beside other libraries.  All take turns, "
+        "so that\n"
+        "compared figures come from the same minutes; the ratios are what counts.  Every "
+        "message is\n"
+        "checked.\n\n"
+        "WHAT is latency, throughput, stream, loan, pipeline, fanout, survey, bus, connections,\n"
+        "subscriptions or all; "
+        "latency and throughput if not given.",
     .options = options,
     .notes =
         "Round trips: p50, p99, p99.9 in microseconds.  One-way: messages per second; fan-out: "
@@ -254,7 +255,8 @@ choose_work(struct bench_plan *p, const char *word)
                  {"bus", &p->bus},
                  {"connections", &p->connections},
                  {"subscriptions", &p->subscriptions},
-                 {"loan", &p->loan}};
+                 {"loan", &p->loan},
+                 {"stream", &p->stream}};
     bool is_all = strcmp(word, "all") == 0, found = is_all;
 
     for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
@@ -262,10 +264,9 @@ choose_work(struct bench_plan *p, const char *word)
         found |= *works[i].chosen;
     }
     if (!found)
-        tool_error(
-            "there is nothing called \"%s\" to measure: latency, throughput, loan, pipeline, "
-            "fanout, survey, bus, connections, subscriptions or all",
-            word);
+        tool_error("there is nothing called \"%s\" to measure: latency, throughput, stream, loan, "
+                   "pipeline, fanout, survey, bus, connections, subscriptions or all",
+                   word);
     return found;
 }
 

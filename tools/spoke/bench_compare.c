@@ -13,7 +13,8 @@ enum {
     CONTESTANTS_MAX = 96,
     TEXT_MAX = 24,
     LARGE_BODY = 64 * 1024, /* from here on a batch is one message */
-    RAW_KEPT = 3,           /* raw mechanisms that stay after a trial */
+    RAW_KEPT = 3,           /* raw mechanisms that stay after a trial … */
+    RAW_KEPT_OF_SIZE = 2,   /* … of each size, where a group has several */
     TRIALS = 2,
     SMALL_BODY = 64, /* what a large loan is beside */
 };
@@ -23,7 +24,7 @@ struct work {
     const char *word;        /* what the programs know it as */
     const char *title;       /* for the progress line */
     const char *bench;       /* the rows' name, one message a call */
-    const char *bench_batch; /* and in batches */
+    const char *bench_batch; /* and in batches, or of a stream in chunks */
     const char *receivers;   /* how many, as a number */
     bool is_latency;
     bool is_pattern; /* between two processes only, and the client receives; there is no raw program
@@ -33,7 +34,9 @@ struct work {
     bool is_ours;    /* other libraries have no part in it */
     bool
         is_loan; /* only in shared memory, and beside a small message; nor is there a raw program */
-    const char *pattern; /* sockets that are not the word's own, or NULL */
+    bool is_stream;      /* of bytes, all of which are written and read */
+    bool has_all_sizes;  /* in one group: the rate of a stream is that of its best size of a call */
+    const char *pattern; /* sockets that are not the word's own, or none, or NULL */
 };
 
 /* One result, in the unit of the row. */
@@ -50,6 +53,8 @@ struct contestant {
     const char *mode; /* "" if it has none */
     const char *wait; /* what it is told */
     const char *transport;
+    const char *bench;      /* its row's name */
+    const char *pattern;    /* as the work's, or another */
     const char *const *env; /* or NULL */
     size_t size;
     bool touches_all; /* every byte of a body is written and read: else it would come for nothing */
@@ -69,7 +74,7 @@ struct group {
     bool is_latency;
     const char *transport;
     const char *wait;
-    size_t size;
+    size_t size; /* of those who are being added */
     unsigned count;
     struct contestant contestants[CONTESTANTS_MAX];
 };
@@ -99,8 +104,10 @@ add(struct group *g, enum bench_kind kind, const char *program, const char *impl
     *c = (struct contestant){
         .kind = kind, .program = program, .impl = impl, .mode = "", .wait = wait};
     c->transport = g->transport;
+    c->bench = g->work->bench;
+    c->pattern = g->work->pattern;
     c->size = g->size;
-    c->touches_all = is_shm(g);
+    c->touches_all = is_shm(g) || g->work->is_stream;
     strcpy(c->batch, "1");
     strcpy(c->chunk, "65536");
     return c;
@@ -115,7 +122,7 @@ add_raw(struct group *g, const char *program, const char *detail, const char *ch
     if (c == NULL)
         return;
     snprintf(c->chunk, sizeof c->chunk, "%s", chunk);
-    if (g->is_latency || in_memory(g))
+    if (g->is_latency || in_memory(g) || g->work->is_stream)
         snprintf(c->detail, sizeof c->detail, "%s", detail);
     else
         snprintf(c->detail, sizeof c->detail, "%s %ldK", detail, strtol(chunk, NULL, 10) / 1024);
@@ -126,15 +133,18 @@ static void
 add_raws_waiting(struct group *g, const char *wait)
 {
     static const char *const chunks[] = {"16384", "65536", "262144"};
+    bool is_one;
 
     if (in_memory(g)) {
         add_raw(g, is_shm(g) ? "bench-raw-shm" : "bench-raw-inproc",
                 strcmp(wait, "block") == 0 ? "futex" : "spin", "65536", wait);
         return;
     }
-    for (unsigned i = 0; i < (g->is_latency ? 1 : sizeof chunks / sizeof *chunks); i++) {
+    /* Of a stream the chunk is the size. */
+    is_one = g->is_latency || g->work->is_stream;
+    for (unsigned i = 0; i < (is_one ? 1 : sizeof chunks / sizeof *chunks); i++) {
         add_raw(g, "bench-raw-sockets", "calls", chunks[i], wait);
-        if (g->is_latency || i > 0)
+        if (is_one || i > 0)
             add_raw(g, "bench-raw-uring", "uring", chunks[i], wait);
     }
 }
@@ -168,13 +178,13 @@ struct way {
 const char *const bench_plain_sockets[] = {"SPOKE_UPGRADE=off", NULL};
 static const char *const moves[] = {"SPOKE_UPGRADE=on", NULL};
 
-static void
+static struct contestant *
 add_spoke(struct group *g, const struct way *way, const char *mode, const char *batch)
 {
     struct contestant *c = add(g, way->kind, "bench-spoke", way->impl, g->wait);
 
     if (c == NULL)
-        return;
+        return NULL;
     c->mode = mode;
     c->transport = way->transport;
     c->env = way->env;
@@ -183,8 +193,24 @@ add_spoke(struct group *g, const struct way *way, const char *mode, const char *
     c->is_measure = way->is_measure;
     snprintf(c->batch, sizeof c->batch, "%s", batch);
     snprintf(c->detail, sizeof c->detail, "%s", way->detail);
-    if (strcmp(batch, "1") != 0)
+    if (strcmp(batch, "1") != 0) {
+        c->bench = g->work->bench_batch;
         snprintf(c->detail, sizeof c->detail, "batch %s", batch);
+    }
+    return c;
+}
+
+/* Where a message of a stream can go as it is, not copied at either end, that is another way. */
+static void
+add_chunks(struct group *g, const struct way *way, const char *mode)
+{
+    struct contestant *c = add_spoke(g, way, mode, "1");
+
+    if (c == NULL)
+        return;
+    c->bench = g->work->bench_batch;
+    c->pattern = "chunks";
+    strcpy(c->detail, "chunks");
 }
 
 static void
@@ -194,8 +220,10 @@ add_spokes_by(struct group *g, const struct way *way)
 
     for (unsigned i = 0; i < p->modes.count; i++) {
         const char *mode = p->modes.words[i];
-        if (g->is_latency || g->size >= LARGE_BODY) {
+        if (g->is_latency || g->work->is_stream || g->size >= LARGE_BODY) {
             add_spoke(g, way, mode, "1");
+            if (g->work->is_stream && !g->is_latency && in_memory(g))
+                add_chunks(g, way, mode);
         } else if (p->batches.count > 0) {
             for (unsigned j = 0; j < p->batches.count; j++)
                 add_spoke(g, way, mode, p->batches.words[j]);
@@ -218,6 +246,10 @@ add_spokes(struct group *g)
                         true};
     struct way small = {BENCH_BESIDE, "spoke", g->transport, NULL, SMALL_BODY, "64 B", true};
 
+    if (g->work->is_stream) {
+        add_spokes_by(g, &judged); /* over ipc it stays on its socket */
+        return;
+    }
     if (strcmp(g->transport, "ipc") == 0) {
         add_spokes_by(g, &moved);
         plain.kind = BENCH_SPOKE;
@@ -283,7 +315,7 @@ show_progress(const struct group *g, const struct contestant *c, const char *ste
     char size[32], text[160];
 
     snprintf(text, sizeof text, "%s %s %s, wait %s: %s, %s %s %s", g->work->title, g->transport,
-             bench_size_text(g->size, size), g->wait, step, c->impl, c->mode, c->detail);
+             bench_size_text(c->size, size), g->wait, step, c->impl, c->mode, c->detail);
     bench_progress(g->plan, text);
 }
 
@@ -297,7 +329,8 @@ read_result(const struct group *g, const struct bench_lines *lines)
     if (!g->is_latency) {
         const char *receiver = g->work->is_pattern ? lines->client : lines->server;
         double messages = bench_line_number(receiver, "messages");
-        return (struct result){.value = bench_line_number(receiver, "rate"),
+        const char *rate = g->work->is_stream ? "bytes_per_s" : "rate";
+        return (struct result){.value = bench_line_number(receiver, rate),
                                .p50 = NAN,
                                .p99 = NAN,
                                .p999 = NAN,
@@ -384,10 +417,10 @@ run_one(struct group *g, struct contestant *c, double seconds, const char *step)
         args[16] = "--mode";
         args[17] = c->mode;
     }
-    if (g->work->pattern != NULL) {
+    if (c->pattern != NULL) {
         const char **end = &args[c->mode[0] != '\0' ? 18 : 16];
         end[0] = "--pattern";
-        end[1] = g->work->pattern;
+        end[1] = c->pattern;
     }
     if (bench_runner_run(g->runner, c->program, c->transport, args,
                          c->kind == BENCH_STAND_IN ? stand_in_env(&env, g) : c->env,
@@ -407,48 +440,71 @@ is_better(const struct group *g, double a, double b)
     return g->is_latency ? a < b : a > b;
 }
 
-/* Returns how many are left. */
+/* The slowest of a size, unless there are few.  Returns how many are too many still. */
 static unsigned
-drop_slowest_raw(struct group *g)
+drop_slowest_raw(struct group *g, size_t size)
 {
+    unsigned kept = g->work->has_all_sizes ? RAW_KEPT_OF_SIZE : RAW_KEPT, left = 0;
     struct contestant *worst = NULL;
-    unsigned left = 0;
 
     for (unsigned i = 0; i < g->count; i++) {
         struct contestant *c = &g->contestants[i];
-        if (c->kind != BENCH_RAW || c->is_out)
+        if (c->kind != BENCH_RAW || c->is_out || c->size != size)
             continue;
         left++;
         if (worst == NULL || is_better(g, worst->trial, c->trial))
             worst = c;
     }
-    if (left <= RAW_KEPT)
-        return left;
+    if (left <= kept)
+        return 0;
     worst->is_out = true;
-    return left - 1;
+    return left - 1 - kept;
+}
+
+static bool
+is_first_raw_of_size(const struct group *g, unsigned index)
+{
+    const struct contestant *c = &g->contestants[index];
+
+    for (unsigned i = 0; i < index; i++)
+        if (g->contestants[i].kind == BENCH_RAW && g->contestants[i].size == c->size)
+            return false;
+    return c->kind == BENCH_RAW;
+}
+
+static void
+try_raws(struct group *g, bool is_first)
+{
+    double seconds = g->plan->seconds < 0.2 ? g->plan->seconds : 0.2;
+
+    for (unsigned i = 0; i < g->count && bench_goes_on(g->plan); i++) {
+        struct contestant *c = &g->contestants[i];
+        double value;
+        if (c->kind != BENCH_RAW || c->is_out)
+            continue;
+        value = run_one(g, c, seconds, "trial").value;
+        if (is_first || is_better(g, value, c->trial))
+            c->trial = value;
+    }
 }
 
 /* Many raw mechanisms: try all shortly, keep the fastest few. */
 static void
 choose_raws(struct group *g)
 {
-    unsigned raws = 0;
+    unsigned raws = 0, one_of_each = 0;
 
-    for (unsigned i = 0; i < g->count; i++)
+    for (unsigned i = 0; i < g->count; i++) {
         raws += g->contestants[i].kind == BENCH_RAW;
-    if (raws <= RAW_KEPT)
-        return;
-    for (unsigned n = 0; n < TRIALS * g->count && bench_goes_on(g->plan); n++) {
-        struct contestant *c = &g->contestants[n % g->count];
-        double value;
-        if (c->kind != BENCH_RAW || c->is_out)
-            continue;
-        value = run_one(g, c, g->plan->seconds < 0.2 ? g->plan->seconds : 0.2, "trial").value;
-        if (n < g->count || is_better(g, value, c->trial))
-            c->trial = value;
+        one_of_each += is_first_raw_of_size(g, i);
     }
-    while (drop_slowest_raw(g) > RAW_KEPT)
-        continue;
+    if (raws <= (g->work->has_all_sizes ? one_of_each * RAW_KEPT_OF_SIZE : RAW_KEPT))
+        return;
+    for (unsigned n = 0; n < TRIALS; n++)
+        try_raws(g, n == 0);
+    for (unsigned i = 0; i < g->count; i++)
+        while (drop_slowest_raw(g, g->contestants[i].size) > 0)
+            continue;
 }
 
 static void
@@ -493,15 +549,30 @@ ratio_to(const struct group *g, const struct contestant *c, const struct contest
     return bench_spread_of(values, g->plan->rounds);
 }
 
-/* The best of a kind by its median; `impl` NULL: any. */
+/* Who is meant; NULL or 0: any. */
+struct whom {
+    const char *impl;
+    const char *mode;
+    size_t size;
+};
+
+static bool
+is_meant(const struct whom *w, const struct contestant *c)
+{
+    return (w->impl == NULL || strcmp(w->impl, c->impl) == 0) &&
+           (w->mode == NULL || strcmp(w->mode, c->mode) == 0) &&
+           (w->size == 0 || w->size == c->size);
+}
+
+/* The best of a kind by its median, or NULL. */
 static const struct contestant *
-best_of(const struct group *g, enum bench_kind kind, const char *impl)
+best_among(const struct group *g, enum bench_kind kind, const struct whom *whom)
 {
     const struct contestant *best = NULL;
 
     for (unsigned i = 0; i < g->count; i++) {
         const struct contestant *c = &g->contestants[i];
-        if (c->kind != kind || c->is_out || (impl != NULL && strcmp(impl, c->impl) != 0))
+        if (c->kind != kind || c->is_out || !is_meant(whom, c))
             continue;
         if (best == NULL || is_better(g, MEDIAN_OF(g, c, value), MEDIAN_OF(g, best, value)))
             best = c;
@@ -509,10 +580,29 @@ best_of(const struct group *g, enum bench_kind kind, const char *impl)
     return best;
 }
 
-/* Beside spoke in the same mode and batch, by the other way. */
+static const struct contestant *
+best_of(const struct group *g, enum bench_kind kind, const char *impl)
+{
+    const struct whom whom = {.impl = impl};
+
+    return best_among(g, kind, &whom);
+}
+
+static const struct contestant *
+best_raw_of_size(const struct group *g, size_t size)
+{
+    const struct whom whom = {.size = size};
+
+    return best_among(g, BENCH_RAW, &whom);
+}
+
+/* Beside spoke in the same mode and batch, by the other way; or of all sizes beside raw of the
+ * same. */
 static struct bench_spread
 ratio_beside(const struct group *g, const struct contestant *c)
 {
+    if (g->work->has_all_sizes)
+        return ratio_to(g, c, c->kind == BENCH_SPOKE ? best_raw_of_size(g, c->size) : NULL);
     for (unsigned i = 0; i < g->count; i++) {
         const struct contestant *base = &g->contestants[i];
         if (base->is_measure && !base->is_out && !c->is_measure &&
@@ -536,6 +626,14 @@ best_peer_cpu(const struct group *g)
     return best;
 }
 
+static bool
+is_best_of_its_mode(const struct group *g, const struct contestant *c)
+{
+    const struct whom whom = {.mode = c->mode};
+
+    return best_among(g, c->kind, &whom) == c;
+}
+
 static void
 add_row(const struct group *g, const struct contestant *c, struct bench_rows *rows)
 {
@@ -543,7 +641,7 @@ add_row(const struct group *g, const struct contestant *c, struct bench_rows *ro
 
     if (row == NULL)
         return;
-    row->bench = strcmp(c->batch, "1") == 0 ? g->work->bench : g->work->bench_batch;
+    row->bench = c->bench;
     row->kind = c->kind;
     snprintf(row->impl, sizeof row->impl, "%s", c->impl);
     snprintf(row->detail, sizeof row->detail, "%s", c->detail);
@@ -553,7 +651,7 @@ add_row(const struct group *g, const struct contestant *c, struct bench_rows *ro
     snprintf(row->via, sizeof row->via, "%s", c->transport);
     row->size = c->size;
     row->metric = g->is_latency ? "round_trip" : "rate";
-    row->unit = g->is_latency ? "us" : "msg/s";
+    row->unit = g->is_latency ? "us" : g->work->is_stream ? "byte/s" : "msg/s";
     row->smaller_is_better = g->is_latency;
     row->value = median_field(g, c, offsetof(struct result, value));
     row->p50 = MEDIAN_OF(g, c, p50);
@@ -566,30 +664,32 @@ add_row(const struct group *g, const struct contestant *c, struct bench_rows *ro
     row->ratio_nanomsg = ratio_to(g, c, best_of(g, BENCH_PEER, "nanomsg"));
     row->ratio_iceoryx = ratio_to(g, c, best_of(g, BENCH_PEER, "iceoryx"));
     row->ratio_beside = ratio_beside(g, c);
+    row->is_best = g->work->has_all_sizes && is_best_of_its_mode(g, c);
     row->cpu_ratio_best_peer = row->cpu_us_per_msg / best_peer_cpu(g);
     row->group = rows->groups;
 }
 
-/* The fastest raw mechanism stands for all of them. */
+/* The fastest raw mechanism of a size stands for all of them. */
 static void
 add_rows(const struct group *g, struct bench_rows *rows)
 {
-    const struct contestant *raw = best_of(g, BENCH_RAW, NULL);
-
     for (unsigned i = 0; i < g->count; i++) {
         const struct contestant *c = &g->contestants[i];
-        if (!c->is_out && (c->kind != BENCH_RAW || c == raw))
+        if (!c->is_out && (c->kind != BENCH_RAW || c == best_raw_of_size(g, c->size)))
             add_row(g, c, rows);
     }
 }
 
 static void
-run_group(struct group *g, struct bench_rows *rows)
+run_group(struct group *g, const size_t *sizes, unsigned count, struct bench_rows *rows)
 {
-    add_raws(g);
-    add_spokes(g);
-    if (g->plan->with_peers && !g->work->is_ours)
-        add_peers(g);
+    for (unsigned i = 0; i < count; i++) {
+        g->size = sizes[i];
+        add_raws(g);
+        add_spokes(g);
+        if (g->plan->with_peers && !g->work->is_ours)
+            add_peers(g);
+    }
     choose_raws(g);
     run_rounds(g);
     bench_progress(g->plan, NULL);
@@ -614,6 +714,7 @@ static const size_t *
 sizes_of(const struct bench_plan *p, const struct work *work, unsigned *count)
 {
     static const size_t of_streams[] = {64, 1048576}, of_patterns[] = {64, 1024, 65536};
+    static const size_t of_calls[] = {64, 1024, 16384, 65536, 262144, 1048576};
 
     if (p->sizes > 0) {
         *count = p->sizes;
@@ -622,6 +723,10 @@ sizes_of(const struct bench_plan *p, const struct work *work, unsigned *count)
     if (work->is_pattern) {
         *count = p->with_peers && !work->is_ours ? 3 : 1;
         return of_patterns;
+    }
+    if (work->has_all_sizes) {
+        *count = sizeof of_calls / sizeof *of_calls;
+        return of_calls;
     }
     if (work->is_loan) {
         *count = 1;
@@ -637,17 +742,19 @@ compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
 {
     static const struct bench_list latency_waits = {3, {"block", "poll", "adaptive"}};
     static const struct bench_list throughput_waits = {2, {"block", "adaptive"}};
-    const struct bench_list *waits = p->waits.count > 0 ? &p->waits
-                                     : work->is_latency ? &latency_waits
-                                                        : &throughput_waits;
-    unsigned count;
+    const struct bench_list *waits = p->waits.count > 0                    ? &p->waits
+                                     : work->is_latency || work->is_stream ? &latency_waits
+                                                                           : &throughput_waits;
+    unsigned count, at_once;
     const size_t *sizes = sizes_of(p, work, &count);
     static struct group g;
+
+    at_once = work->has_all_sizes ? count : 1;
 
     for (unsigned t = 0; t < p->transports.count; t++) {
         if (!has_transport(work, p->transports.words[t]))
             continue;
-        for (unsigned s = 0; s < count; s++) {
+        for (unsigned s = 0; s < count; s += at_once) {
             for (unsigned w = 0; w < waits->count && bench_goes_on(p); w++) {
                 memset(&g, 0, sizeof g);
                 g.work = work;
@@ -656,8 +763,7 @@ compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
                 g.runner = r;
                 g.transport = p->transports.words[t];
                 g.wait = waits->words[w];
-                g.size = sizes[s];
-                run_group(&g, rows);
+                run_group(&g, &sizes[s], at_once, rows);
             }
         }
     }
@@ -728,6 +834,33 @@ compare_survey(struct bench_plan *p, struct bench_runner *r, struct bench_rows *
     compare_work(p, r, rows, &survey);
 }
 
+/* Bytes in place of messages: what raw does, too, but in memory, where its messages have the size
+ * of a call. */
+static void
+compare_stream(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
+{
+    static const struct work trip = {.word = "latency",
+                                     .title = "stream, round trip",
+                                     .bench = "stream-trip",
+                                     .receivers = "1",
+                                     .is_latency = true,
+                                     .is_ours = true,
+                                     .is_stream = true,
+                                     .pattern = "stream"};
+    static const struct work rate = {.word = "throughput",
+                                     .title = "stream",
+                                     .bench = "stream-rate",
+                                     .bench_batch = "stream-rate-chunks",
+                                     .receivers = "1",
+                                     .is_ours = true,
+                                     .is_stream = true,
+                                     .has_all_sizes = true,
+                                     .pattern = "stream"};
+
+    compare_work(p, r, rows, &trip);
+    compare_work(p, r, rows, &rate);
+}
+
 void
 bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
 {
@@ -770,4 +903,6 @@ bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *r
         compare_bus(p, r, rows);
     if (p->loan)
         compare_work(p, r, rows, &loan);
+    if (p->stream)
+        compare_stream(p, r, rows);
 }

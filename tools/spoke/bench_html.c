@@ -59,18 +59,11 @@ class_of(const struct bench_row *row)
 }
 
 static bool
-is_latency(const struct bench_row *row)
-{
-    return strcmp(row->bench, "latency") == 0 || strcmp(row->bench, "loan") == 0 ||
-           strncmp(row->bench, "survey", 6) == 0;
-}
-
-static bool
 is_throughput(const struct bench_row *row)
 {
     return strncmp(row->bench, "throughput", 10) == 0 || strncmp(row->bench, "pipeline", 8) == 0 ||
            strncmp(row->bench, "fanout", 6) == 0 || strncmp(row->bench, "bus", 3) == 0 ||
-           strncmp(row->bench, "star", 4) == 0;
+           strncmp(row->bench, "star", 4) == 0 || bench_is_stream_rate(row);
 }
 
 /* ---- the parts of a drawing ---- */
@@ -93,9 +86,11 @@ draw_text(FILE *f, double x, double y, const char *anchor, const char *class, co
 static void
 draw_name(FILE *f, int y, const struct bench_row *row, int room)
 {
-    char text[80];
+    char text[112], size[32];
 
-    snprintf(text, sizeof text, "%s%s%s%s%s", row->kind == BENCH_RAW ? "kernel" : row->impl,
+    bench_size_text(row->size, size);
+    snprintf(text, sizeof text, "%s%s%s%s%s%s%s", bench_is_stream_rate(row) ? size : "",
+             bench_is_stream_rate(row) ? " " : "", row->kind == BENCH_RAW ? "kernel" : row->impl,
              row->mode[0] != '\0' ? " " : "", row->mode, row->detail[0] != '\0' ? ", " : "",
              row->detail);
     draw_text(f, NAME_WIDTH - 8 - room, y + BAR_HEIGHT - 3, "end", "", text);
@@ -178,7 +173,7 @@ latency_scale(const struct bench_rows *rows)
     double low = INFINITY, high = 1e-3;
 
     for (unsigned i = 0; i < rows->count; i++) {
-        if (!is_latency(&rows->rows[i]))
+        if (!bench_is_latency(&rows->rows[i]))
             continue;
         low = fmin(low, rows->rows[i].p50);
         high = fmax(high, rows->rows[i].p999);
@@ -230,7 +225,9 @@ draw_heading(FILE *f, const struct bench_row *row)
     for (size_t i = 0; i < sizeof meanings / sizeof *meanings; i++)
         if (strcmp(meanings[i].wait, row->wait) == 0)
             meaning = meanings[i].meaning;
-    fprintf(f, "<h3>%s, %s, %s: %s</h3>\n", row->transport, bench_size_text(row->size, size),
+    fprintf(f, "<h3>%s, %s, %s: %s</h3>\n", row->transport,
+            bench_is_stream_rate(row) ? "bytes in calls of several sizes"
+                                      : bench_size_text(row->size, size),
             row->wait, meaning);
 }
 
@@ -243,7 +240,7 @@ draw_latency_group(FILE *f, const struct bench_rows *rows, unsigned group,
 
     for (unsigned i = 0; i < rows->count; i++) {
         const struct bench_row *row = &rows->rows[i];
-        if (row->group != group || !is_latency(row))
+        if (row->group != group || !bench_is_latency(row))
             continue;
         if (!is_open) {
             draw_heading(f, row);
@@ -280,7 +277,7 @@ draw_latency(FILE *f, const struct bench_rows *rows)
 static double
 bytes_per_s(const struct bench_row *row)
 {
-    return row->value.median * (double)row->size;
+    return bench_is_stream_rate(row) ? row->value.median : row->value.median * (double)row->size;
 }
 
 static void
@@ -300,13 +297,14 @@ draw_throughput_group(FILE *f, const struct bench_rows *rows, unsigned group)
             continue;
         if (!is_open) {
             draw_heading(f, row);
-            open_svg(f, bottom + 4, "messages per second, longer is better");
+            open_svg(f, bottom + 4, "how much per second, longer is better");
         }
         is_open = true;
         draw_name(f, y, row, 0);
         draw_bar(f, y, 0, row->value.median / best * (PLOT_WIDTH - 170), class_of(row), "");
-        snprintf(text, sizeof text, "%s msg/s, %sB/s", scaled_text(rate, row->value.median),
-                 scaled_text(bytes, bytes_per_s(row)));
+        snprintf(text, sizeof text, "%s %s/s, %sB/s",
+                 scaled_text(rate, bytes_per_s(row) / (double)row->size),
+                 bench_is_stream_rate(row) ? "call" : "msg", scaled_text(bytes, bytes_per_s(row)));
         draw_text(f, NAME_WIDTH + row->value.median / best * (PLOT_WIDTH - 170) + 8,
                   y + BAR_HEIGHT - 3, "start", "soft", text);
         y += BAR_STEP;
@@ -359,7 +357,8 @@ is_same_contestant(const struct bench_row *a, const struct bench_row *b)
     return is_same_work(a, b) && strcmp(a->impl, b->impl) == 0 && strcmp(a->mode, b->mode) == 0 &&
            strcmp(a->wait, b->wait) == 0 && strcmp(a->transport, b->transport) == 0 &&
            is_throughput(a) && is_throughput(b) &&
-           (a->kind != BENCH_SPOKE || a->size >= 65536 || b->size >= 65536 ||
+           (a->kind != BENCH_SPOKE ||
+            (!bench_is_stream_rate(a) && (a->size >= 65536 || b->size >= 65536)) ||
             strcmp(a->bench, b->bench) == 0);
 }
 
@@ -489,9 +488,10 @@ draw_curves(FILE *f, const struct bench_rows *rows)
         unsigned count = 0;
         if (!leads_drawing(rows, lead, is_same_drawing))
             continue;
-        fprintf(f, "<h3>%s, %s: by size of message, higher is better</h3>\n",
-                rows->rows[lead].transport, rows->rows[lead].wait);
-        open_svg(f, CURVE_HEIGHT + 36, "bytes per second by size of message");
+        fprintf(f, "<h3>%s, %s: by size of %s, higher is better</h3>\n", rows->rows[lead].transport,
+                rows->rows[lead].wait,
+                bench_is_stream_rate(&rows->rows[lead]) ? "what is written in a call" : "message");
+        open_svg(f, CURVE_HEIGHT + 36, "bytes per second by size");
         draw_curve_axes(f);
         for (unsigned i = lead; i < rows->count && count < CURVES_MAX; i++)
             if (is_same_drawing(&rows->rows[lead], &rows->rows[i]) && is_first_of_curve(rows, i))
@@ -514,7 +514,7 @@ cross_cost(const struct bench_row *row)
     double ratio = row->ratio_beside.median;
 
     if (row->kind != BENCH_SPOKE || strcmp(row->transport, "shm") != 0 ||
-        strcmp(row->bench, "loan") == 0 || !isfinite(ratio))
+        strcmp(row->bench, "loan") == 0 || bench_is_stream_rate(row) || !isfinite(ratio))
         return NAN;
     return row->smaller_is_better ? ratio : 1 / ratio;
 }
@@ -632,13 +632,23 @@ cost(const struct bench_row *row, double ratio, bool is_cost)
     return row->smaller_is_better == is_cost ? ratio : 1 / ratio;
 }
 
+static const char *
+short_title(const struct bench_row *row)
+{
+    if (bench_is_stream_rate(row))
+        return "stream";
+    if (strcmp(row->bench, "stream-trip") == 0)
+        return "stream trip";
+    return bench_is_latency(row) ? "round trip" : "one-way";
+}
+
 static void
 draw_ratio_row(FILE *f, const struct bench_row *row, double value, double full, int y)
 {
     char text[96], size[32];
 
-    snprintf(text, sizeof text, "%s %s %s %s", is_latency(row) ? "round trip" : "one-way",
-             row->transport, bench_size_text(row->size, size), row->wait);
+    snprintf(text, sizeof text, "%s %s %s %s", short_title(row), row->transport,
+             bench_size_text(row->size, size), row->wait);
     draw_text(f, NAME_WIDTH + 60, y + BAR_HEIGHT - 3, "end", "", text);
     fprintf(f,
             "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" rx=\"2\" class=\"bar spoke\"/>\n",
@@ -655,7 +665,7 @@ ratio_of(const struct bench_row *row, bool to_raw)
 {
     double ratio = to_raw ? row->ratio_raw.median : row->ratio_best_peer.median;
 
-    if (row->kind != BENCH_SPOKE || (!is_latency(row) && !is_throughput(row)))
+    if (row->kind != BENCH_SPOKE || (!bench_is_latency(row) && !is_throughput(row)))
         return NAN;
     return cost(row, ratio, to_raw);
 }
@@ -759,7 +769,7 @@ bench_print_html(FILE *f, const struct bench_rows *rows)
             "<p>%s. Everything was measured in turn on one machine; compare the lengths, not the "
             "clock.</p>\n",
             date);
-    if (has_work(rows, is_latency))
+    if (has_work(rows, bench_is_latency))
         draw_latency(f, rows);
     if (has_work(rows, is_throughput)) {
         draw_throughput(f, rows);

@@ -21,6 +21,7 @@ struct bench_plan {
     bool survey;
     bool bus;
     bool loan;
+    bool stream;
     bool connections;
     bool subscriptions;
     bool with_peers;
@@ -39,8 +40,9 @@ struct bench_plan {
     unsigned failed;  /* runs that went wrong */
 };
 
-/* Latency, throughput, pipeline, fanout, survey, bus and loan: raw (the first two), spoke and peers
- * in turn. Adds rows and prints each group when it is done. Stops early when a signal came. */
+/* Latency, throughput, pipeline, fanout, survey, bus, loan and stream: raw (the first two and the
+ * last), spoke and peers in turn. Adds rows and prints each group when it is done. Stops early when
+ * a signal came. */
 void bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
 
 /* Connections: how cost grows with their number. */

@@ -69,6 +69,10 @@ bench_title(const char *bench)
         return "round trip of a loan";
     if (strncmp(bench, "throughput", 10) == 0)
         return "one-way stream";
+    if (strcmp(bench, "stream-trip") == 0)
+        return "round trip of a byte stream";
+    if (strncmp(bench, "stream-rate", 11) == 0)
+        return "byte stream";
     if (strcmp(bench, "survey-10") == 0)
         return "survey of 10 RESPONDENT";
     if (strncmp(bench, "bus", 3) == 0)
@@ -90,6 +94,34 @@ bench_title(const char *bench)
     if (strcmp(bench, "connections") == 0)
         return "idle connections";
     return "busy connections";
+}
+
+bool
+bench_is_latency(const struct bench_row *row)
+{
+    return strcmp(row->bench, "latency") == 0 || strcmp(row->bench, "loan") == 0 ||
+           strcmp(row->bench, "stream-trip") == 0 || strncmp(row->bench, "survey", 6) == 0;
+}
+
+bool
+bench_is_growth(const struct bench_row *row)
+{
+    return strcmp(row->bench, "connections") == 0 || strncmp(row->bench, "pipes", 5) == 0 ||
+           strncmp(row->bench, "subscriptions", 13) == 0;
+}
+
+bool
+bench_is_stream_rate(const struct bench_row *row)
+{
+    return strncmp(row->bench, "stream-rate", 11) == 0;
+}
+
+double
+bench_cpu_us_per_mib(const struct bench_row *row)
+{
+    if (!bench_is_stream_rate(row))
+        return NAN;
+    return row->cpu_us_per_msg * (1 << 20) / (double)row->size;
 }
 
 /* ---- table ---- */
@@ -135,6 +167,8 @@ beside_title(const struct bench_row *row)
 {
     if (strcmp(row->bench, "loan") == 0)
         return "  x 64 B (spread)";
+    if (strncmp(row->bench, "stream", 6) == 0)
+        return "";
     return strcmp(row->transport, "ipc") == 0 || strcmp(row->transport, "shm") == 0
                ? "  x sockets (spread)"
                : "";
@@ -173,6 +207,20 @@ print_throughput_row(FILE *f, const struct bench_row *row)
     print_beside(f, row);
 }
 
+/* Ratios are to raw at its best, and with as much in a call. */
+static void
+print_stream_row(FILE *f, const struct bench_row *row)
+{
+    char size[32];
+
+    fprintf(f, "  %-8s", bench_size_text(row->size, size));
+    print_name(f, row);
+    print_number(f, 9, row->value.median / (1 << 20));
+    print_number(f, 12, bench_cpu_us_per_mib(row));
+    print_ratio(f, &row->ratio_raw);
+    print_beside(f, row);
+}
+
 static void
 print_growth_row(FILE *f, const struct bench_row *row)
 {
@@ -183,30 +231,22 @@ print_growth_row(FILE *f, const struct bench_row *row)
             row->metric, row->value.median, row->unit, text);
 }
 
-static bool
-is_latency(const struct bench_row *row)
-{
-    return strcmp(row->bench, "latency") == 0 || strcmp(row->bench, "loan") == 0 ||
-           strncmp(row->bench, "survey", 6) == 0;
-}
-
-static bool
-is_growth(const struct bench_row *row)
-{
-    return strcmp(row->bench, "connections") == 0 || strncmp(row->bench, "pipes", 5) == 0 ||
-           strncmp(row->bench, "subscriptions", 13) == 0;
-}
-
 static void
 print_heading(FILE *f, const struct bench_row *row)
 {
     char size[32];
 
+    if (bench_is_stream_rate(row)) {
+        fprintf(f, "\n%s, %s, wait %s\n  %-8s  %-30s%9s%12s  %-20s  %-20s\n",
+                bench_title(row->bench), row->transport, row->wait, "a call", "", "MiB/s",
+                "CPU us/MiB", "x best raw (spread)", "x raw, same call");
+        return;
+    }
     fprintf(f, "\n%s, %s, %s, wait %s\n", bench_title(row->bench), row->transport,
             bench_size_text(row->size, size), row->wait);
-    if (is_growth(row))
+    if (bench_is_growth(row))
         return;
-    if (is_latency(row))
+    if (bench_is_latency(row))
         fprintf(f, "  %-30s%9s%9s%9s%11s  %-20s  %-20s%s\n", "", "p50 us", "p99", "p99.9",
                 "CPU us/msg", "x raw (spread)", "x best peer (spread)", beside_title(row));
     else
@@ -226,10 +266,12 @@ bench_print_group(FILE *f, const struct bench_rows *rows, unsigned group)
         if (!has_heading)
             print_heading(f, row);
         has_heading = true;
-        if (is_growth(row))
+        if (bench_is_growth(row))
             print_growth_row(f, row);
-        else if (is_latency(row))
+        else if (bench_is_latency(row))
             print_latency_row(f, row);
+        else if (bench_is_stream_rate(row))
+            print_stream_row(f, row);
         else
             print_throughput_row(f, row);
     }
@@ -269,6 +311,7 @@ print_json_row(FILE *f, const struct bench_row *row)
     print_json_number(f, "ratio_raw", row->ratio_raw.median);
     print_json_number(f, "ratio_best_peer", row->ratio_best_peer.median);
     print_json_number(f, "ratio_beside", row->ratio_beside.median);
+    print_json_number(f, "cpu_us_per_mib", bench_cpu_us_per_mib(row));
     fputc('}', f);
 }
 

@@ -24,7 +24,8 @@ struct bench_spread {
 
 struct bench_row {
     const char *bench; /* latency, throughput, pipeline, fanout-N, bus-10, star-10 (these also
-                          …-batch), survey-10, loan,
+                          …-batch), survey-10, loan, stream-trip,
+                          stream-rate, stream-rate-chunks,
                           connections, pipes-N, pipes, subscriptions-N */
     enum bench_kind kind;
     char impl[16];     /* raw, spoke, zeromq … */
@@ -45,7 +46,9 @@ struct bench_row {
     struct bench_spread ratio_zeromq;
     struct bench_spread ratio_nanomsg;
     struct bench_spread ratio_iceoryx;
-    struct bench_spread ratio_beside; /* to the plain sockets, or to the small message */
+    struct bench_spread ratio_beside; /* to the plain sockets, to the small message, or of a stream
+                                         to raw with as much in a call */
+    bool is_best;                     /* of its mode in the group, which has several sizes */
     double cpu_ratio_best_peer;
     unsigned group; /* rows of one group were measured in one interleaved run */
 };
@@ -74,6 +77,16 @@ void bench_print_html(FILE *f, const struct bench_rows *rows);
 /* The project's performance targets that these rows decide, each met or missed.  Returns how many
  * were missed. */
 unsigned bench_print_targets(FILE *f, const struct bench_rows *rows);
+
+/* What a row is about: a time, a rate, or how something grows. */
+bool bench_is_latency(const struct bench_row *row);
+bool bench_is_growth(const struct bench_row *row);
+
+/* A rate of bytes, in groups that have all sizes of a call. */
+bool bench_is_stream_rate(const struct bench_row *row);
+
+/* CPU time of both sides in us; NAN where it is not of stream rates. */
+double bench_cpu_us_per_mib(const struct bench_row *row);
 
 /* "64 B", "1 MiB". */
 const char *bench_size_text(size_t size, char text[32]);
