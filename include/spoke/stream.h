@@ -161,19 +161,20 @@ SPOKE_API int spoke_stream_abort(spoke_stream *s, uint64_t code);
 /* What became of each way: [0] from a to b, [1] from b to a. */
 struct spoke_stream_report {
     uint64_t bytes[2]; /* that came from one and were written to the other */
-    int result[2]; /* 0: it ended, and the other stream's writing half with it; else what broke it
-                    */
+    int result[2];     /* 0: it ended, and the other stream's writing half with it;
+                          SPOKE_EPEERCLOSED: nobody reads there; else what broke both off */
 };
 /* Carry what comes from each of two streams of one engine over to the other, an end of a half to
- * that half's counterpart; an error of one aborts the other.  `done(ctx, report)` is called once,
- * on the engine's thread, when both ways are over, or one of the streams was closed.  Until then
- * nothing else may read, write or set deadlines and callbacks; the streams stay the caller's to
- * close, also in `done`, and to abort.  Does not wait.  Errors: SPOKE_EINVAL they are one, or on
- * two engines; SPOKE_ENOMEM. */
+ * that half's counterpart; an error of one aborts the other, so does closing one.  `done(ctx,
+ * report)` is called once, on the engine's thread, when both ways are over.  Until then nothing
+ * else may read, write or set deadlines and callbacks; the streams stay the caller's to close, also
+ * in `done`, and to abort.  Either may still be dialing.  Does not wait.  Errors:
+ * SPOKE_EINVAL they are one, or on two engines; SPOKE_EBUSY one is joined already; SPOKE_ENOMEM. */
 typedef void spoke_stream_done_f(void *ctx, const struct spoke_stream_report *report);
 SPOKE_API int spoke_stream_join(spoke_stream *a, spoke_stream *b, spoke_stream_done_f *done,
                                 void *ctx);
-/* The same, and wait for it. */
+/* The same, and wait for it; an error tells that it was not begun, or (SPOKE_EDEADLK) that under
+ * sim nothing is left that could go on. */
 SPOKE_API int spoke_stream_copy(spoke_stream *a, spoke_stream *b,
                                 struct spoke_stream_report *report);
 

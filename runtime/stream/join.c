@@ -10,6 +10,7 @@
 struct way {
     spoke_stream *from, *to;
     spoke_msg *held; /* read, and not completely written */
+    bool ended;      /* nothing follows; `to` has to be told yet */
     bool over;
 };
 
@@ -28,19 +29,66 @@ end_way(struct spk_join *j, int at, int result)
 {
     struct way *w = &j->ways[at];
 
+    if (w->over)
+        return;
     w->over = true;
     j->report.result[at] = result;
     spoke_msg_free(w->held);
     w->held = NULL;
-    if (result == 0)
-        (void)spoke_stream_close_write(w->to);
-    else if (result == SPOKE_EPEERCLOSED) /* nobody wants more of this */
-        (void)spoke_stream_close_read(w->from);
-    else
-        (void)spoke_stream_abort(w->to, 0);
 }
 
-/* One chunk.  False: not now, or no more. */
+/* An error of either is an error for both peers, never an end. */
+static void
+break_off(struct spk_join *j, int error)
+{
+    for (int i = 0; i < 2; i++) {
+        end_way(j, i, error);
+        (void)spoke_stream_abort(j->ways[i].to, 0);
+    }
+}
+
+/* What a read gave that is no chunk. */
+static void
+has_ended(struct spk_join *j, int at, int rc)
+{
+    if (rc == SPOKE_EOF)
+        j->ways[at].ended = true;
+    else if (rc != SPOKE_EAGAIN)
+        break_off(j, rc);
+}
+
+/* What a write gave: bytes, and an error. */
+static void
+has_written(struct spk_join *j, int at, size_t done, int rc)
+{
+    struct way *w = &j->ways[at];
+
+    j->report.bytes[at] += done;
+    if (rc == 0) {
+        w->held = NULL;
+    } else if (rc == SPOKE_EPEERCLOSED) { /* nobody wants more of this */
+        end_way(j, at, rc);
+        (void)spoke_stream_close_read(w->from);
+    } else if (rc != SPOKE_EAGAIN) {
+        break_off(j, rc);
+    } else if (done > 0 && (rc = spoke_msg_trim_front(w->held, done)) != 0) {
+        break_off(j, rc);
+    }
+}
+
+/* One that is still dialing cannot be ended: once it has its outcome it is writable. */
+static void
+pass_end(struct spk_join *j, int at)
+{
+    int rc = spoke_stream_close_write(j->ways[at].to);
+
+    if (rc == SPOKE_ECLOSED)
+        break_off(j, rc);
+    else if (rc != SPOKE_ESTATE)
+        end_way(j, at, 0);
+}
+
+/* One chunk, or the end.  False: not now, or no more. */
 static bool
 carry(struct spk_join *j, int at)
 {
@@ -48,21 +96,15 @@ carry(struct spk_join *j, int at)
     size_t done;
     int rc;
 
-    if (w->held == NULL && (rc = spoke_stream_read_chunk(w->from, &w->held)) != 0) {
-        if (rc != SPOKE_EAGAIN)
-            end_way(j, at, rc == SPOKE_EOF ? 0 : rc);
-        return false;
+    if (w->held == NULL && !w->ended && (rc = spoke_stream_read_chunk(w->from, &w->held)) != 0)
+        has_ended(j, at, rc);
+    if (w->held != NULL) {
+        rc = spoke_stream_write_chunk(w->to, w->held, &done);
+        has_written(j, at, done, rc);
+        return rc == 0;
     }
-    rc = spoke_stream_write_chunk(w->to, w->held, &done);
-    j->report.bytes[at] += done;
-    if (rc == 0) {
-        w->held = NULL;
-        return true;
-    }
-    if (rc == SPOKE_EAGAIN && done > 0 && spoke_msg_trim_front(w->held, done) != 0)
-        rc = SPOKE_ENOMEM;
-    if (rc != SPOKE_EAGAIN)
-        end_way(j, at, rc);
+    if (w->ended && !w->over)
+        pass_end(j, at);
     return false;
 }
 
@@ -77,11 +119,10 @@ carry_some(struct spk_join *j, int at)
     return !j->ways[at].over;
 }
 
-/* On the engine's thread, without the lock. */
+/* The streams are nobody's. */
 static void
-finish(struct spk_join *j)
+let_go(struct spk_join *j)
 {
-    (void)spk_engine_enter(j->e);
     spk_task_cancel(&j->closed_task);
     for (int i = 0; i < 2; i++) {
         if (j->conns[i] != NULL) {
@@ -89,6 +130,14 @@ finish(struct spk_join *j)
             j->conns[i]->on_ready = NULL;
         }
     }
+}
+
+/* On the engine's thread, without the lock. */
+static void
+finish(struct spk_join *j)
+{
+    (void)spk_engine_enter(j->e);
+    let_go(j);
     spk_engine_leave(j->e);
     j->done(j->ctx, &j->report);
     spk_free(j);
@@ -101,12 +150,7 @@ on_closed_task(struct spk_task *task)
     struct spk_engine *e = j->e;
 
     spk_engine_call_begin(e);
-    for (int i = 0; i < 2; i++) {
-        if (!j->ways[i].over) {
-            j->report.result[i] = SPOKE_ECLOSED;
-            spoke_msg_free(j->ways[i].held);
-        }
-    }
+    break_off(j, SPOKE_ECLOSED);
     finish(j);
     spk_engine_call_end(e);
 }
@@ -223,6 +267,24 @@ on_copied(void *ctx, const struct spoke_stream_report *report)
     spk_engine_leave(w->e);
 }
 
+/* SPOKE_EDEADLK: nothing is left that could ever happen (sim). */
+static int
+wait_done(struct wait *w, struct spk_join *j)
+{
+    int rc = 0;
+
+    while (rc == 0 && !w->done)
+        rc = spk_engine_wait(w->e, &w->waiters, SPOKE_FOREVER, SPOKE_WAIT_BLOCK);
+    if (w->done)
+        return 0;
+    w->report = j->report;
+    let_go(j);
+    spoke_msg_free(j->ways[0].held);
+    spoke_msg_free(j->ways[1].held);
+    spk_free(j);
+    return rc;
+}
+
 int
 spoke_stream_copy(spoke_stream *a, spoke_stream *b, struct spoke_stream_report *report)
 {
@@ -240,8 +302,7 @@ spoke_stream_copy(spoke_stream *a, spoke_stream *b, struct spoke_stream_report *
     if (w.e->in_callback > 0 && pthread_equal(w.e->owner, pthread_self()))
         rc = SPOKE_EDEADLK;
     else if ((rc = start(conns, on_copied, &w)) == 0)
-        while (!w.done)
-            (void)spk_engine_wait(w.e, &w.waiters, SPOKE_FOREVER, SPOKE_WAIT_BLOCK);
+        rc = wait_done(&w, conns[0]->join);
     spk_engine_leave(w.e);
     *report = w.report;
     return rc;
