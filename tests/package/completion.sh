@@ -22,6 +22,12 @@ offers cat c
 offers doctor ''
 offers device de
 offers --star device --st
+offers gateway g
+offers gateway help g
+offers --max-connections gateway --m
+offers shm:// gateway --listen s
+offers 660 gateway --mode 6
+offers owned bench --mode o
 offers --req cat --r
 offers --connect cat --req --con
 offers --transport bench --t

@@ -165,6 +165,7 @@ Test(manual, explains_every_option_of_the_tool)
     check_options("demo");
     check_options("device");
     check_options("doctor");
+    check_options("gateway");
 }
 
 Test(manual, first_example_compiles)

@@ -8,13 +8,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include "gateway_rules.h"
 #include "tool.h"
 
 #define LISTENERS_MOST 16
-#define IDS_MOST       32
 #define FIRST_PASSED   3 /* the first descriptor that systemd passes on */
+#define BACKLOG        64
+#define LINGER         (10 * SPOKE_SECOND)
+#define LINGER_LOOK    SPOKE_MS
 
 enum {
     OPT_LISTEN = TOOL_NEXT_ID,
@@ -39,24 +43,16 @@ static const struct tool_option options[] = {
     {"allow-uid", 0, "ID", "only this user, over ipc:// and shm://; may be repeated",
      OPT_ALLOW_UID},
     {"allow-gid", 0, "ID", "only this group; a peer needs one of all these", OPT_ALLOW_GID},
-    {"max-connections", 0, "N", "more wait or are turned away; 0, the default: no limit", OPT_MAX},
+    {"max-connections", 0, "N", "at a time, more wait; 0, the default: no limit", OPT_MAX},
     {"idle", 0, "SEC", "end a connection after so long without a byte; 0, the default: never",
      OPT_IDLE},
     {"rules", 0, "FILE",
-     "these four from FILE, one a line, \"allow-uid 1000\"; read again at SIGHUP", OPT_RULES},
+     "such rules from FILE, one a line, \"allow-uid 1000\"; read again at SIGHUP", OPT_RULES},
     {NULL, 0, NULL, "Other", 0},
     {"drain", 0, "SEC", "at SIGTERM wait so long for connections to end; 10", OPT_DRAIN},
     {"verbose", 'v', NULL, "say what happens to each connection", OPT_VERBOSE},
     {"silent", 'q', NULL, "print no errors and no counters at the end", OPT_SILENT},
     {0},
-};
-
-/* What may change while it runs. */
-struct rules {
-    int uids[IDS_MOST], gids[IDS_MOST];
-    int uid_count, gid_count;
-    uint64_t most;
-    spoke_ns idle_ns;
 };
 
 struct link {
@@ -66,24 +62,31 @@ struct link {
     spoke_stream *in, *out;
     uint64_t bytes_seen; /* at the last look */
     spoke_ns since;      /* … when there were as many */
+    bool cut;            /* by us */
+    bool ending;         /* both ways are over; at most until `since` what was written leaves */
 };
 
 struct gateway {
     const char *listen[LISTENERS_MOST], *connect, *rules_file;
     int listen_count, passed_count, verbosity, mode;
     spoke_ns drain_ns;
-    struct rules given, rules; /* on the command line; with what the file says */
+    struct gateway_rules given, rules; /* on the command line; with what the file says */
 
     spoke_engine *e;
+    spoke_stream_config config;
     spoke_stream_listener *listeners[LISTENERS_MOST];
     int listener_count;
     struct link *links;
-    uint64_t live, ever, refused, failed, broken, idle;
-    uint64_t there, back;   /* bytes, of those that are gone */
-    bool draining, waiting; /* waiting: there is no room for more */
+    uint64_t live, ever, refused, failed, broken, idle, cut;
+    uint64_t there, back; /* bytes, of those that are gone */
+    int told;             /* the last failure to connect that was printed, unless one succeeded */
+    bool waiting;         /* there is no room for more */
+    bool looking;         /* for idle ones, from time to time */
+    int signal;           /* that has told us to end, or 0 */
+    sigset_t signals;
 };
 
-/* ---- the command line and the file of rules ---- */
+/* ---- the command line ---- */
 
 static bool
 usage_error(const char *text)
@@ -92,78 +95,16 @@ usage_error(const char *text)
     return false;
 }
 
-static bool
-add_id(const char *name, const char *text, int *ids, int *count)
-{
-    uint64_t id;
-
-    if (!tool_number(name, text, INT32_MAX, &id))
-        return false;
-    if (*count == IDS_MOST)
-        return usage_error("there are too many users or groups");
-    ids[(*count)++] = (int)id;
-    return true;
-}
-
-/* One of those that a file may have, too. */
-static bool
-set_rule(struct rules *r, int id, const char *value)
-{
-    switch (id) {
-    case OPT_ALLOW_UID: return add_id("allow-uid", value, r->uids, &r->uid_count);
-    case OPT_ALLOW_GID: return add_id("allow-gid", value, r->gids, &r->gid_count);
-    case OPT_MAX: return tool_number("max-connections", value, 1000000, &r->most);
-    default: return tool_seconds("idle", value, &r->idle_ns);
-    }
-}
-
-/* "name value", or a comment. */
-static bool
-obey_line(struct rules *r, const char *file, int number, char *line)
-{
-    static const struct {
-        const char *name;
-        int id;
-    } known[] = {{"allow-uid", OPT_ALLOW_UID},
-                 {"allow-gid", OPT_ALLOW_GID},
-                 {"max-connections", OPT_MAX},
-                 {"idle", OPT_IDLE}};
-    char *rest = NULL, *name = strtok_r(line, " \t\r\n", &rest);
-    char *value = name != NULL ? strtok_r(NULL, " \t\r\n", &rest) : NULL;
-
-    if (name == NULL || name[0] == '#')
-        return true;
-    for (size_t i = 0; value != NULL && i < sizeof known / sizeof *known; i++) {
-        if (strcmp(known[i].name, name) == 0)
-            return set_rule(r, known[i].id, value);
-    }
-    tool_error("%s, line %d: \"%s\" is no rule: allow-uid, allow-gid, max-connections and idle "
-               "are, each with a value",
-               file, number, name);
-    return false;
-}
-
 /* The command line's rules, and those of the file.  False: they stay as they were. */
 static bool
 read_rules(struct gateway *g)
 {
-    struct rules all = g->given;
-    char line[256];
-    bool fine = true;
-    FILE *file;
+    struct gateway_rules all = g->given;
 
-    if (g->rules_file != NULL) {
-        if ((file = fopen(g->rules_file, "re")) == NULL) {
-            tool_error("cannot read the rules in %s: %s", g->rules_file, strerror(errno));
-            return false;
-        }
-        for (int number = 1; fine && fgets(line, sizeof line, file) != NULL; number++)
-            fine = obey_line(&all, g->rules_file, number, line);
-        fclose(file);
-    }
-    if (fine)
-        g->rules = all;
-    return fine;
+    if (g->rules_file != NULL && !gateway_rules_read(&all, g->rules_file))
+        return false;
+    g->rules = all;
+    return true;
 }
 
 static bool
@@ -200,24 +141,54 @@ set_option(void *request, int id, const char *value)
     case OPT_MODE: return set_mode(g, value);
     case OPT_VERBOSE: g->verbosity++; return true;
     case OPT_SILENT: g->verbosity--; return true;
-    case OPT_ALLOW_UID:
-    case OPT_ALLOW_GID:
-    case OPT_MAX:
-    case OPT_IDLE: return set_rule(&g->given, id, value);
+    case OPT_ALLOW_UID: return gateway_rule_set(&g->given, "allow-uid", value);
+    case OPT_ALLOW_GID: return gateway_rule_set(&g->given, "allow-gid", value);
+    case OPT_MAX: return gateway_rule_set(&g->given, "max-connections", value);
+    case OPT_IDLE: return gateway_rule_set(&g->given, "idle", value);
     default: return usage_error("this option is not for a gateway");
     }
 }
 
 /* How many listening sockets our parent has passed on, as sd_listen_fds(3) says. */
-static int
-count_passed(void)
+static bool
+count_passed(struct gateway *g)
 {
     const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+    char *end;
+    long n;
 
     if (pid == NULL || count == NULL || strtol(pid, NULL, 10) != getpid())
-        return 0;
-    long n = strtol(count, NULL, 10);
-    return n > 0 && n <= LISTENERS_MOST ? (int)n : 0;
+        return true;
+    n = strtol(count, &end, 10);
+    if (*count == '\0' || *end != '\0' || n < 0)
+        return usage_error("$LISTEN_FDS is no number of sockets");
+    if (n > LISTENERS_MOST)
+        return usage_error("these are too many sockets to listen on");
+    g->passed_count = (int)n;
+    return true;
+}
+
+static bool
+is_inproc(const char *url)
+{
+    return strncmp(url, "inproc://", 9) == 0;
+}
+
+static bool
+check_addresses(const struct gateway *g)
+{
+    if (g->connect == NULL || g->listen_count + g->passed_count == 0)
+        return usage_error("give two addresses, where to listen and where to connect to");
+    if (g->listen_count + g->passed_count > LISTENERS_MOST)
+        return usage_error("these are too many addresses to listen on");
+    for (int i = 0; i < g->listen_count; i++) {
+        if (strcmp(g->listen[i], g->connect) == 0)
+            return usage_error("it would connect to itself");
+        if (is_inproc(g->listen[i]))
+            return usage_error("inproc:// reaches nobody outside of this program");
+    }
+    return !is_inproc(g->connect) ||
+           usage_error("inproc:// reaches nobody outside of this program");
 }
 
 static bool
@@ -231,18 +202,8 @@ parse(struct gateway *g, struct tool_args *args)
         else if (!add_listen(g, args->argv[i]))
             return false;
     }
-    g->passed_count = count_passed();
-    if (g->connect == NULL || g->listen_count + g->passed_count == 0)
-        return usage_error("give two addresses, where to listen and where to connect to");
-    if (g->listen_count + g->passed_count > LISTENERS_MOST)
-        return usage_error("these are too many addresses to listen on");
-    for (int i = 0; i < g->listen_count; i++) {
-        if (strcmp(g->listen[i], g->connect) == 0)
-            return usage_error("it would connect to itself");
-        if (strncmp(g->listen[i], "inproc://", 9) == 0)
-            return usage_error("inproc:// reaches nobody outside of this program");
-    }
-    return read_rules(g);
+    tool_quiet = g->verbosity < 0;
+    return count_passed(g) && check_addresses(g) && read_rules(g);
 }
 
 /* ---- counters ---- */
@@ -254,17 +215,19 @@ print_counters(const struct gateway *g)
     struct spoke_stream_info info;
 
     for (const struct link *k = g->links; k != NULL; k = k->next) {
-        if (spoke_stream_get_info(k->out, &info) == 0) {
+        if (k->ending) /* they are counted */
+            continue;
+        if (spoke_stream_get_info(k->out, &info) == 0)
             there += info.bytes_written;
-            back += info.bytes_read;
-        }
+        if (spoke_stream_get_info(k->in, &info) == 0)
+            back += info.bytes_written;
     }
     printf("%llu connections, %llu ever, to %s: %llu bytes there, %llu back",
            (unsigned long long)g->live, (unsigned long long)g->ever, g->connect,
            (unsigned long long)there, (unsigned long long)back);
-    printf("; refused %llu, could not connect %llu, broken %llu, idle %llu\n",
+    printf("; refused %llu, could not connect %llu, broken %llu, idle %llu, cut %llu\n",
            (unsigned long long)g->refused, (unsigned long long)g->failed,
-           (unsigned long long)g->broken, (unsigned long long)g->idle);
+           (unsigned long long)g->broken, (unsigned long long)g->idle, (unsigned long long)g->cut);
     fflush(stdout);
 }
 
@@ -299,10 +262,50 @@ remove_link(struct link *k)
     (void)spoke_stream_close(k->out);
     free(k);
     g->live--;
-    if (g->draining && g->live == 0)
+    if (g->signal != 0 && g->live == 0)
         (void)spoke_engine_stop(g->e);
     else if (g->waiting)
         take_waiting(g);
+}
+
+static bool
+has_unsent(spoke_stream *s)
+{
+    struct spoke_stream_info info;
+
+    return spoke_stream_get_info(s, &info) == 0 && info.unsent > 0;
+}
+
+/* Once what was written has left: the engine's end would lose it. */
+static void
+end_link(void *ctx)
+{
+    struct link *k = ctx;
+    struct gateway *g = k->g;
+
+    if ((!has_unsent(k->in) && !has_unsent(k->out)) || spoke_engine_now(g->e) >= k->since ||
+        spoke_engine_after(g->e, LINGER_LOOK, end_link, k, NULL) != 0)
+        remove_link(k);
+}
+
+/* Both ends see an error, and the link is done soon. */
+static void
+cut(struct link *k)
+{
+    k->cut = true;
+    (void)spoke_stream_abort(k->in, 0);
+    (void)spoke_stream_abort(k->out, 0);
+}
+
+/* The error that there was.  Another end's wish to hear no more is a way to end. */
+static int
+worst_of(const struct spoke_stream_report *report)
+{
+    for (int i = 0; i < 2; i++) {
+        if (report->result[i] != 0 && report->result[i] != SPOKE_EPEERCLOSED)
+            return report->result[i];
+    }
+    return 0;
 }
 
 static void
@@ -310,87 +313,114 @@ on_done(void *ctx, const struct spoke_stream_report *report)
 {
     struct link *k = ctx;
     struct gateway *g = k->g;
-    int wrong = report->result[0] != 0 ? report->result[0] : report->result[1];
+    int error = worst_of(report);
 
     g->there += report->bytes[0];
     g->back += report->bytes[1];
-    /* The other end's wish to hear no more is a way to end, not a fault. */
-    if (wrong == 0 || wrong == SPOKE_EPEERCLOSED) {
+    k->ending = true;
+    k->since = spoke_engine_now(g->e) + (error == 0 ? LINGER : 0);
+    if (error == 0) {
         say(g, k->number, "has ended", NULL);
-    } else if (report->bytes[0] + report->bytes[1] == 0 && report->result[1] != SPOKE_ECONNRESET) {
-        g->failed++;
-        if (g->verbosity > 0 || g->failed == 1)
-            (void)tool_api_error("connect to", g->connect, wrong);
-    } else {
+    } else if (!k->cut) {
         g->broken++;
-        say(g, k->number, "broke", spoke_strerror(wrong));
+        say(g, k->number, "broke", spoke_strerror(error));
     }
-    remove_link(k);
+    end_link(k);
 }
 
-static bool
-is_listed(int id, const int *ids, int count)
+/* Once, until there is another reason, or it had been possible. */
+static void
+count_failed(struct gateway *g, int error)
 {
-    for (int i = 0; i < count; i++) {
-        if (ids[i] == id)
-            return true;
-    }
-    return false;
+    g->failed++;
+    if (g->verbosity > 0 || error != g->told)
+        (void)tool_api_error("connect to", g->connect, error);
+    g->told = error;
 }
 
+/* These are a peer's doing, or ours, after it was there. */
 static bool
-is_allowed(const struct rules *r, spoke_stream *s)
+is_failed_dial(int error)
 {
-    struct spoke_stream_info info;
-
-    if (r->uid_count + r->gid_count == 0)
-        return true;
-    return spoke_stream_get_info(s, &info) == 0 && (is_listed(info.uid, r->uids, r->uid_count) ||
-                                                    is_listed(info.gid, r->gids, r->gid_count));
+    return error != 0 && error != SPOKE_EPEERCLOSED && error != SPOKE_EABORTED;
 }
 
 static void
-refuse(struct gateway *g, spoke_stream *s, const char *why)
+on_dialed(spoke_stream *out, unsigned what, void *ctx)
 {
-    g->refused++;
-    say(g, g->ever, "refused", why);
+    struct link *k = ctx;
+    struct gateway *g = k->g;
+    struct spoke_stream_info info;
+    int rc;
+
+    if ((what & SPOKE_STREAM_WRITABLE) == 0 || spoke_stream_get_info(out, &info) != 0)
+        return;
+    if (is_failed_dial(info.write_end)) {
+        count_failed(g, info.write_end);
+    } else {
+        g->told = 0;
+        if ((rc = spoke_stream_join(k->in, out, on_done, k)) == 0)
+            return;
+        g->broken++;
+        say(g, k->number, "broke", spoke_strerror(rc));
+    }
+    (void)spoke_stream_abort(k->in, 0);
+    remove_link(k);
+}
+
+static void
+turn_away(struct gateway *g, spoke_stream *s, const char *why)
+{
+    say(g, g->ever, "is turned away", why);
     (void)spoke_stream_abort(s, 0);
     (void)spoke_stream_close(s);
+}
+
+static struct link *
+new_link(struct gateway *g, spoke_stream *in, spoke_stream *out)
+{
+    struct link *k = malloc(sizeof *k);
+
+    if (k == NULL)
+        return NULL;
+    *k = (struct link){.next = g->links,
+                       .place = &g->links,
+                       .g = g,
+                       .number = g->ever,
+                       .in = in,
+                       .out = out,
+                       .since = spoke_engine_now(g->e)};
+    if (k->next != NULL)
+        k->next->place = &k->next;
+    g->links = k;
+    g->live++;
+    return k;
 }
 
 static void
 carry(struct gateway *g, spoke_stream *in)
 {
+    struct spoke_stream_info info;
+    spoke_stream *out;
     struct link *k;
     int rc;
 
     g->ever++;
-    if (!is_allowed(&g->rules, in)) {
-        refuse(g, in, "its user may not");
-        return;
+    if (spoke_stream_get_info(in, &info) != 0 ||
+        !gateway_rules_allow(&g->rules, info.uid, info.gid)) {
+        g->refused++;
+        turn_away(g, in, "its user may not");
+    } else if ((rc = spoke_stream_dial(&out, g->connect, &g->config, g->e, SPOKE_NOW)) != 0) {
+        count_failed(g, rc);
+        turn_away(g, in, spoke_strerror(rc));
+    } else if ((k = new_link(g, in, out)) == NULL) {
+        g->broken++;
+        (void)spoke_stream_close(out);
+        turn_away(g, in, "out of memory");
+    } else {
+        say(g, k->number, "has come", NULL);
+        (void)spoke_stream_on_ready(out, on_dialed, k);
     }
-    if ((k = calloc(1, sizeof *k)) == NULL) {
-        refuse(g, in, "out of memory");
-        return;
-    }
-    *k = (struct link){.g = g, .number = g->ever, .in = in};
-    if ((rc = spoke_stream_dial(&k->out, g->connect, NULL, g->e, SPOKE_NOW)) != 0 ||
-        (rc = spoke_stream_join(in, k->out, on_done, k)) != 0) {
-        g->failed++;
-        (void)tool_api_error("connect to", g->connect, rc);
-        (void)spoke_stream_abort(in, 0);
-        (void)spoke_stream_close(in);
-        if (k->out != NULL)
-            (void)spoke_stream_close(k->out);
-        free(k);
-        return;
-    }
-    if ((k->next = g->links) != NULL)
-        k->next->place = &k->next;
-    k->place = &g->links;
-    g->links = k;
-    g->live++;
-    say(g, k->number, "has come", NULL);
 }
 
 /* Above the limit the rest waits where it is, in the listener and the kernel. */
@@ -400,7 +430,7 @@ on_waiting(spoke_stream_listener *l, void *ctx)
     struct gateway *g = ctx;
     spoke_stream *s;
 
-    while (!g->draining) {
+    while (g->signal == 0) {
         if (g->rules.most > 0 && g->live >= g->rules.most) {
             g->waiting = true;
             return;
@@ -413,46 +443,50 @@ on_waiting(spoke_stream_listener *l, void *ctx)
 
 /* ---- time ---- */
 
-/* Both streams end, and with them the link, soon. */
 static void
-end_if_idle(struct link *k, spoke_ns now)
+cut_if_idle(struct link *k, spoke_ns now)
 {
     struct spoke_stream_info in, out;
 
-    if (spoke_stream_get_info(k->in, &in) != 0 || spoke_stream_get_info(k->out, &out) != 0)
+    if (k->cut || k->ending || spoke_stream_get_info(k->in, &in) != 0 ||
+        spoke_stream_get_info(k->out, &out) != 0)
         return;
-    if (in.bytes_read + out.bytes_read != k->bytes_seen || k->since == 0) {
+    if (in.bytes_read + out.bytes_read != k->bytes_seen) {
         k->bytes_seen = in.bytes_read + out.bytes_read;
         k->since = now;
     } else if (now - k->since >= k->g->rules.idle_ns) {
         k->g->idle++;
         say(k->g, k->number, "was idle", NULL);
-        (void)spoke_stream_abort(k->in, 0);
-        (void)spoke_stream_abort(k->out, 0);
+        cut(k);
     }
 }
 
+static void look_for_idle(struct gateway *g);
+
 static void
-look_for_idle(void *ctx)
+on_idle_time(void *ctx)
 {
     struct gateway *g = ctx;
-    spoke_ns now = spoke_engine_now(g->e), again = g->rules.idle_ns / 4;
+    spoke_ns now = spoke_engine_now(g->e);
 
-    for (struct link *k = g->links, *next; k != NULL && g->rules.idle_ns > 0; k = next) {
-        next = k->next;
-        end_if_idle(k, now);
-    }
-    if (again == 0 || again > SPOKE_SECOND)
+    g->looking = false;
+    for (struct link *k = g->links; k != NULL && g->rules.idle_ns > 0; k = k->next)
+        cut_if_idle(k, now);
+    look_for_idle(g);
+}
+
+/* Four times in as long as one may be. */
+static void
+look_for_idle(struct gateway *g)
+{
+    spoke_ns again = g->rules.idle_ns / 4;
+
+    if (g->rules.idle_ns == 0 || g->looking)
+        return;
+    if (again > SPOKE_SECOND)
         again = SPOKE_SECOND;
-    (void)spoke_engine_after(g->e, again > SPOKE_MS ? again : SPOKE_MS, look_for_idle, g, NULL);
-}
-
-static void
-give_up(void *ctx)
-{
-    struct gateway *g = ctx;
-
-    (void)spoke_engine_stop(g->e);
+    g->looking = spoke_engine_after(g->e, again > SPOKE_MS ? again : SPOKE_MS, on_idle_time, g,
+                                    NULL) == 0;
 }
 
 /* ---- signals ---- */
@@ -465,19 +499,50 @@ stop_listening(struct gateway *g)
     g->listener_count = 0;
 }
 
+/* The time to drain is over. */
+static void
+give_up(void *ctx)
+{
+    struct gateway *g = ctx;
+
+    for (struct link *k = g->links; k != NULL; k = k->next) {
+        if (k->ending) {
+            k->since = 0;
+        } else if (!k->cut) {
+            g->cut++;
+            say(g, k->number, "is cut", NULL);
+            cut(k);
+        }
+    }
+}
+
 /* Once: no more connections, and wait for those that there are.  Twice: at once. */
 static void
-drain(struct gateway *g)
+drain(struct gateway *g, int signal)
 {
-    bool again = g->draining;
+    bool again = g->signal != 0;
 
-    g->draining = true;
+    g->signal = signal;
     stop_listening(g);
-    if (again || g->live == 0 || spoke_engine_after(g->e, g->drain_ns, give_up, g, NULL) != 0)
+    if (g->live == 0)
         (void)spoke_engine_stop(g->e);
+    else if (again || spoke_engine_after(g->e, g->drain_ns, give_up, g, NULL) != 0)
+        give_up(g);
     else if (g->verbosity > 0)
         fprintf(stderr, "%s: waiting for %llu connections to end\n", tool_name,
                 (unsigned long long)g->live);
+}
+
+static void
+reload(struct gateway *g)
+{
+    if (g->rules_file == NULL || !read_rules(g))
+        return;
+    if (g->verbosity > 0)
+        fprintf(stderr, "%s: the rules are read\n", tool_name);
+    look_for_idle(g);
+    if (g->waiting)
+        take_waiting(g);
 }
 
 /* What the signal thread hands over. */
@@ -490,17 +555,11 @@ static void
 on_signal(void *ctx)
 {
     struct news *news = ctx;
-    struct gateway *g = news->g;
 
     switch (news->signal) {
-    case SIGUSR1: print_counters(g); break;
-    case SIGHUP:
-        if (read_rules(g) && g->verbosity > 0)
-            fprintf(stderr, "%s: the rules are read\n", tool_name);
-        if (g->waiting)
-            take_waiting(g);
-        break;
-    default: drain(g); break;
+    case SIGUSR1: print_counters(news->g); break;
+    case SIGHUP: reload(news->g); break;
+    default: drain(news->g, news->signal); break;
     }
     free(news);
 }
@@ -509,21 +568,13 @@ static void *
 wait_for_signals(void *ctx)
 {
     struct gateway *g = ctx;
-    sigset_t set;
     int signal;
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGUSR1);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
     for (;;) {
-        struct news *news = malloc(sizeof *news);
+        struct news *news;
 
-        if (news == NULL || sigwait(&set, &signal) != 0) {
-            free(news);
+        if (sigwait(&g->signals, &signal) != 0 || (news = malloc(sizeof *news)) == NULL)
             continue;
-        }
         *news = (struct news){.g = g, .signal = signal};
         if (spoke_engine_post(g->e, on_signal, news) != 0) {
             free(news);
@@ -546,21 +597,69 @@ start_signal_thread(struct gateway *g)
     return error == 0 ? TOOL_OK : TOOL_API;
 }
 
+/* Before there are threads.  An interrupt that whoever started us ignores (a shell's background)
+ * stays ignored. */
 static void
-block_signals(void)
+block_signals(struct gateway *g)
 {
-    sigset_t set;
+    struct sigaction inherited;
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGUSR1);
-    sigaddset(&set, SIGHUP);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    sigemptyset(&g->signals);
+    sigaddset(&g->signals, SIGUSR1);
+    sigaddset(&g->signals, SIGHUP);
+    sigaddset(&g->signals, SIGTERM);
+    if (sigaction(SIGINT, NULL, &inherited) == 0 && inherited.sa_handler != SIG_IGN)
+        sigaddset(&g->signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &g->signals, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* Connections were cut: whoever started us sees it. */
+static void
+die_of(const struct gateway *g)
+{
+    signal(g->signal, SIG_DFL);
+    raise(g->signal);
+    pthread_sigmask(SIG_UNBLOCK, &g->signals, NULL);
+}
+
 /* ---- running ---- */
+
+/* Each connection has two descriptors. */
+static void
+raise_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static void
+on_log(void *ctx, enum spoke_log_level level, const char *text)
+{
+    (void)ctx;
+    (void)level;
+    tool_error("%s", text);
+}
+
+/* An address that can never work is an error now, not at the first connection: a dialer knows. */
+static int
+check_target(struct gateway *g)
+{
+    spoke_socket *s;
+    spoke_dialer *d;
+    int rc = spoke_socket_open(&s, SPOKE_PAIR, g->e);
+
+    if (rc != 0)
+        return tool_api_error("start", NULL, rc);
+    if ((rc = spoke_dialer_create(&d, s, g->connect)) != 0)
+        (void)tool_api_error("connect to", g->connect, rc);
+    (void)spoke_socket_close(s);
+    return rc == 0 ? TOOL_OK : TOOL_API;
+}
 
 static int
 add_listener(struct gateway *g, spoke_stream_listener *l)
@@ -572,29 +671,51 @@ add_listener(struct gateway *g, spoke_stream_listener *l)
     if (g->verbosity > 0 && spoke_stream_listener_address(l, url, sizeof url) == 0)
         fprintf(stderr, "%s: listening on %s\n", tool_name, url);
     rc = spoke_stream_listener_on_ready(l, on_waiting, g);
-    return rc == 0 ? TOOL_OK : tool_api_error("listen on", NULL, rc);
+    return rc == 0 ? TOOL_OK : tool_api_error("listen", NULL, rc);
+}
+
+static int
+listen_on_passed(struct gateway *g, int fd)
+{
+    spoke_stream_listener *l;
+    int rc = spoke_stream_listen_fd(&l, fd, &g->config, g->e);
+
+    if (rc == 0)
+        return add_listener(g, l);
+    tool_error("cannot listen on descriptor %d, which $LISTEN_FDS counts: %s: pass on a stream "
+               "socket that listens",
+               fd, spoke_strerror(rc));
+    return TOOL_API;
 }
 
 static int
 start_listening(struct gateway *g)
 {
-    spoke_stream_config config;
     spoke_stream_listener *l;
     int rc, status = TOOL_OK;
 
-    spoke_stream_config_init(&config);
-    config.ipc_mode = g->mode;
-    config.backlog = 256;
+    for (int i = 0; i < g->passed_count && status == TOOL_OK; i++)
+        status = listen_on_passed(g, FIRST_PASSED + i);
     for (int i = 0; i < g->listen_count && status == TOOL_OK; i++) {
-        rc = spoke_stream_listen(&l, g->listen[i], &config, g->e);
+        rc = spoke_stream_listen(&l, g->listen[i], &g->config, g->e);
         status = rc == 0 ? add_listener(g, l) : tool_api_error("listen on", g->listen[i], rc);
     }
-    for (int i = 0; i < g->passed_count && status == TOOL_OK; i++) {
-        rc = spoke_stream_listen_fd(&l, FIRST_PASSED + i, &config, g->e);
-        status = rc == 0 ? add_listener(g, l)
-                         : tool_api_error("use a socket that was passed on to", NULL, rc);
-    }
     return status;
+}
+
+static int
+run_engine(struct gateway *g)
+{
+    int status;
+
+    if ((status = check_target(g)) != TOOL_OK || (status = start_listening(g)) != TOOL_OK ||
+        (status = start_signal_thread(g)) != TOOL_OK)
+        return status;
+    look_for_idle(g);
+    (void)spoke_engine_run(g->e);
+    if (g->verbosity >= 0)
+        print_counters(g);
+    return tool_finish_output();
 }
 
 static int
@@ -602,19 +723,21 @@ run(struct gateway *g)
 {
     int rc, status;
 
-    tool_quiet = g->verbosity < 0;
-    block_signals();
+    spoke_stream_config_init(&g->config);
+    g->config.ipc_mode = g->mode;
+    g->config.backlog = BACKLOG;
+    g->config.linger_ns = LINGER;
+    raise_limit();
+    block_signals(g);
+    if (g->verbosity > 0)
+        spoke_set_log(on_log, NULL, SPOKE_LOG_WARNING);
     if ((rc = spoke_engine_open(&g->e, NULL)) != 0)
         return tool_api_error("start", NULL, rc);
-    if ((status = start_listening(g)) == TOOL_OK && (status = start_signal_thread(g)) == TOOL_OK) {
-        look_for_idle(g);
-        (void)spoke_engine_run(g->e);
-        if (g->verbosity >= 0)
-            print_counters(g);
-    }
-    g->draining = true;
+    status = run_engine(g);
     (void)spoke_engine_close(g->e);
-    return status != TOOL_OK ? status : tool_finish_output();
+    if (g->cut > 0)
+        die_of(g);
+    return status;
 }
 
 int
@@ -623,13 +746,12 @@ gateway_main(int argc, char **argv)
     static const struct tool_page page = {
         .usage = "LISTEN CONNECT [OPTION …]",
         .about = "Take connections at LISTEN and carry them to CONNECT, byte by byte: tcp:// and "
-                 "ipc:// are any "
-                 "program's,\nshm:// is another gateway's, or a spoke_stream's.",
+                 "ipc:// are any\nprogram's, shm:// is another gateway's, or a spoke_stream's.",
         .options = options,
-        .notes = "SIGTERM ends it when its connections have, SIGHUP reads the rules again, SIGUSR1 "
-                 "prints counters, "
-                 "which\nare also printed at the end.  Sockets that systemd passes on are listened "
-                 "on, too.\n\n"
+        .notes = "SIGTERM ends it when its connections have, a second one at once; SIGHUP reads "
+                 "the rules again;\nSIGUSR1 prints counters, which are also printed at the end.  "
+                 "Sockets that systemd passes on\nare listened on, too; then CONNECT is "
+                 "enough.\n\n"
                  "Examples:\n"
                  "  spoke gateway tcp://127.0.0.1:6379 ipc:///run/redis/redis.sock\n"
                  "  spoke gateway shm:///run/redis.shm tcp://127.0.0.1:6379\n"

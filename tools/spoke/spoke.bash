@@ -11,21 +11,23 @@ _spoke()
     done
 
     case $previous in
-    --file | -F | --json | --html | --bind-ipc | -X | --connect-ipc | -x)
+    --file | -F | --json | --html | --rules | --bind-ipc | -X | --connect-ipc | -x)
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         return ;;
     --bind | --listen | --connect | --dial)
         compopt -o nospace
-        words="ipc:// tcp://" ;;
+        words="ipc:// tcp:// shm://" ;;
     --format) words="ascii quoted hex msgpack raw no" ;;
     --transport | -t) words="inproc ipc tcp shm" ;;
-    --mode | -m) words="owned shared" ;;
+    --mode | -m)
+        words="owned shared"
+        [[ $command != gateway ]] || words="600 660 666" ;;
     --wait | -w) words="block poll adaptive" ;;
     *)
         if [[ -z $command ]]; then
-            words="bench cat demo device doctor help --help --version"
+            words="bench cat demo device doctor gateway help --help --version"
         elif [[ $command == help ]]; then
-            words="bench cat demo device doctor"
+            words="bench cat demo device doctor gateway"
         else
             words=$("${COMP_WORDS[0]}" "$command" --help 2>/dev/null </dev/null |
                 grep -oE -- '(^|[ ,])--[a-z][a-z-]*' | tr -d ' ,')
