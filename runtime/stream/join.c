@@ -64,14 +64,14 @@ has_written(struct spk_join *j, int at, size_t done, int rc)
     struct way *w = &j->ways[at];
 
     j->report.bytes[at] += done;
+    if (rc == SPOKE_EAGAIN && done > 0 && spoke_msg_trim_front(w->held, done) != 0)
+        rc = SPOKE_ENOMEM;
     if (rc == 0) {
         w->held = NULL;
     } else if (rc == SPOKE_EPEERCLOSED) { /* nobody wants more of this */
         end_way(j, at, rc);
         (void)spoke_stream_close_read(w->from);
     } else if (rc != SPOKE_EAGAIN) {
-        break_off(j, rc);
-    } else if (done > 0 && (rc = spoke_msg_trim_front(w->held, done)) != 0) {
         break_off(j, rc);
     }
 }

@@ -32,27 +32,29 @@ enum scheme { TCP, IPC, SHM };
 /* ---- sockets ---- */
 
 struct address {
-    struct sockaddr_storage any;
+    union {
+        struct sockaddr any;
+        struct sockaddr_in in;
+        struct sockaddr_un un;
+    };
     socklen_t size;
 };
 
 static struct address
 address_of(const char *url)
 {
-    struct address a = {.size = sizeof(struct sockaddr_un)};
+    struct address a;
 
+    memset(&a, 0, sizeof a);
     if (strncmp(url, "tcp://", 6) == 0) {
-        struct sockaddr_in *in = (void *)&a.any;
-
-        in->sin_family = AF_INET;
-        in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        in->sin_port = htons((uint16_t)atoi(strrchr(url, ':') + 1));
-        a.size = sizeof *in;
+        a.in.sin_family = AF_INET;
+        a.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        a.in.sin_port = htons((uint16_t)atoi(strrchr(url, ':') + 1));
+        a.size = sizeof a.in;
     } else {
-        struct sockaddr_un *un = (void *)&a.any;
-
-        un->sun_family = AF_UNIX;
-        snprintf(un->sun_path, sizeof un->sun_path, "%s", url + 6);
+        a.un.sun_family = AF_UNIX;
+        snprintf(a.un.sun_path, sizeof a.un.sun_path, "%s", url + 6);
+        a.size = sizeof a.un;
     }
     return a;
 }
@@ -74,9 +76,9 @@ static int
 try_connect(const char *url)
 {
     struct address a = address_of(url);
-    int fd = new_socket(a.any.ss_family);
+    int fd = new_socket(a.any.sa_family);
 
-    if (connect(fd, (struct sockaddr *)&a.any, a.size) == 0)
+    if (connect(fd, &a.any, a.size) == 0)
         return fd;
     int error = errno;
     close(fd);
@@ -102,7 +104,7 @@ connect_to(const char *url)
 static int
 target_open(enum scheme scheme, char url[128])
 {
-    struct sockaddr_in in;
+    struct sockaddr_in in = {.sin_port = 0};
     socklen_t size = sizeof in;
     struct address a;
     int fd;
@@ -112,8 +114,8 @@ target_open(enum scheme scheme, char url[128])
     else
         snprintf(url, 128, "ipc://%s/target", test_directory);
     a = address_of(url);
-    fd = new_socket(a.any.ss_family);
-    cr_assert_eq(bind(fd, (struct sockaddr *)&a.any, a.size), 0);
+    fd = new_socket(a.any.sa_family);
+    cr_assert_eq(bind(fd, &a.any, a.size), 0);
     cr_assert_eq(listen(fd, 4096), 0);
     if (scheme == TCP) {
         cr_assert_eq(getsockname(fd, (struct sockaddr *)&in, &size), 0);
@@ -216,16 +218,21 @@ wait_counters(struct program *p, const char *text)
     cr_assert_fail("no \"%s\" in: %s%s", text, p->out, p->err);
 }
 
-/* Where it listens, into `url`. */
+/* Where it listens, into `url`: a whole line. */
 static void
 wait_listening(struct program *p, char url[128])
 {
-    const char *at;
+    const char *at = NULL, *end = NULL;
 
-    wait_error(p, "listening on ");
-    at = strstr(p->err, "listening on ") + 13;
-    wait_error(p, "\n");
-    snprintf(url, 128, "%.*s", (int)strcspn(at, "\n"), at);
+    for (int i = 0; i < PATIENCE_MS && end == NULL; i++) {
+        usleep(1000);
+        program_look(p);
+        at = strstr(p->err, "listening on ");
+        end = at != NULL ? strchr(at, '\n') : NULL;
+    }
+    cr_assert_not_null(end, "it does not listen: %s", p->err);
+    at += strlen("listening on ");
+    snprintf(url, 128, "%.*s", (int)(end - at), at);
 }
 
 static void
@@ -237,12 +244,11 @@ any_url(enum scheme scheme, const char *name, char url[128])
         snprintf(url, 128, "%s://%s/%s", scheme == IPC ? "ipc" : "shm", test_directory, name);
 }
 
-/* One that says what happens, with some more options. */
-#define gateway_start(P, Scheme, Name, Url, Target, ...)                                           \
+/* One that says what happens; the rest is its target, and perhaps options. */
+#define gateway_start(P, Scheme, Name, Url, ...)                                                   \
     do {                                                                                           \
         any_url(Scheme, Name, Url);                                                                \
-        program_start_argv(P, false,                                                               \
-                           PROGRAM_ARGV(SPOKE_TOOL, "gateway", "-v", Url, Target, ##__VA_ARGS__)); \
+        program_start_argv(P, false, PROGRAM_ARGV(SPOKE_TOOL, "gateway", "-v", Url, __VA_ARGS__)); \
         wait_listening(P, Url);                                                                    \
     } while (0)
 
