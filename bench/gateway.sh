@@ -8,7 +8,8 @@
 #   socat     client --tcp-- socat --unix socket-- socat --tcp-- service
 #
 # Everything is on 127.0.0.1.  Prints the medians of ROUNDS (5) rounds as ratios to direct; REQUESTS (100000) is how many redis-benchmark
-# makes at a time, wrk takes 5 s.  Run it on a machine that does nothing else.  Packages: scripts/install-deps bench.
+# makes at a time, wrk takes 5 s.  Run it on a machine that does nothing else.  It needs Debian's redis-tools, wrk, socat and nginx-light
+# (which starts a server of its own when it is installed).
 set -euo pipefail
 export LC_ALL=C
 spoke=${1:-build/bin/spoke} rounds=${2:-5} requests=${3:-100000}
@@ -16,7 +17,7 @@ seconds=${WRK_SECONDS:-5}
 PATH=$PATH:/usr/sbin
 redis_program=$(type -P redis-server || type -P redis-check-rdb || true) # the server, if it is called so
 for program in "$spoke" "${redis_program:-redis-server}" redis-cli redis-benchmark nginx wrk socat; do
-    [ -n "$(type -P "$program")" ] || { echo "bench/gateway.sh: $program is missing: scripts/install-deps bench" >&2; exit 1; }
+    [ -n "$(type -P "$program")" ] || { echo "bench/gateway.sh: $program is missing: see the head of this file" >&2; exit 1; }
 done
 work=$(mktemp -d)
 cleanup() {
