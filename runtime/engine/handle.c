@@ -107,6 +107,22 @@ spk_handle_try_enter(const void *handle, enum spk_handle_kind kind, void **objec
     return enter_by(spk_engine_try_enter, handle, kind, object, e);
 }
 
+int
+spk_handle_join(const void *handle, enum spk_handle_kind kind, const struct spk_engine *e,
+                void **object)
+{
+    struct slot *slot = find(handle, kind);
+
+    if (slot == NULL)
+        return SPOKE_ECLOSED;
+    if (atomic_load_explicit(&slot->engine, memory_order_relaxed) != e)
+        return SPOKE_EINVAL;
+    if (find(handle, kind) == NULL) /* it was the slot of another by then */
+        return SPOKE_ECLOSED;
+    *object = atomic_load_explicit(&slot->object, memory_order_relaxed);
+    return 0;
+}
+
 void
 spk_handle_set_front(void *handle, void *front)
 {

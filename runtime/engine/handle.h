@@ -34,6 +34,11 @@ int spk_handle_enter(const void *handle, enum spk_handle_kind kind, void **objec
 int spk_handle_try_enter(const void *handle, enum spk_handle_kind kind, void **object,
                          struct spk_engine **e);
 
+/* A second object for a call that has entered `e`.  SPOKE_EINVAL: it lives on another engine, whose
+ * lock the caller does not have. */
+int spk_handle_join(const void *handle, enum spk_handle_kind kind, const struct spk_engine *e,
+                    void **object);
+
 /* What calls without the engine may use, in memory that is never given back: NULL until it is set,
  * and for handles that are closed. */
 void spk_handle_set_front(void *handle, void *front);

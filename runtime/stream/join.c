@@ -179,11 +179,11 @@ on_ready(spoke_stream *s, unsigned what, void *ctx)
         (void)spoke_stream_on_ready(s, on_ready, j);
 }
 
-/* Both are the engine's, and free. */
+/* Both are free. */
 static int
 check(struct spk_conn *const *conns)
 {
-    if (conns[0] == conns[1] || conns[0]->e != conns[1]->e)
+    if (conns[0] == conns[1])
         return SPOKE_EINVAL;
     return conns[0]->join != NULL || conns[1]->join != NULL ? SPOKE_EBUSY : 0;
 }
@@ -197,13 +197,12 @@ enter_both(spoke_stream *a, spoke_stream *b, struct spk_conn **conns)
 
     if ((rc = spk_handle_enter(a, SPK_HANDLE_STREAM, &objects[0], &e)) != 0)
         return rc;
-    if ((objects[1] = spk_handle_peek(b, SPK_HANDLE_STREAM)) == NULL) {
-        spk_engine_leave(e);
-        return SPOKE_ECLOSED;
+    if ((rc = spk_handle_join(b, SPK_HANDLE_STREAM, e, &objects[1])) == 0) {
+        conns[0] = objects[0];
+        conns[1] = objects[1];
+        rc = check(conns);
     }
-    conns[0] = objects[0];
-    conns[1] = objects[1];
-    if ((rc = check(conns)) != 0)
+    if (rc != 0)
         spk_engine_leave(e);
     return rc;
 }
