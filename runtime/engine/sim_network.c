@@ -603,7 +603,8 @@ spk_sim_read(struct sim_handle *h, void *buffer, size_t size)
 static bool
 is_cut_off(const struct sim_handle *h)
 {
-    return h->in.ended == SIM_RESET || (h->in.ended == SIM_EOF && h->peer == NULL);
+    return h->in.ended == SIM_RESET || (h->in.ended == SIM_EOF && h->peer == NULL) ||
+           (h->peer != NULL && h->peer->deaf);
 }
 
 static size_t
@@ -737,7 +738,13 @@ spk_sim_shutdown(struct sim_handle *h, bool reading)
     struct sim_flow *flow;
     spoke_ns when;
 
-    if (h->state != SIM_CONNECTED || reading || h->peer == NULL || h->peer->in.end != SIM_OPEN)
+    if (h->state != SIM_CONNECTED || h->peer == NULL)
+        return 0;
+    if (reading && h->family == AF_UNIX) { /* others tell nobody */
+        h->deaf = true;
+        spk_sim_wake(h->peer, SPK_OP_SEND);
+    }
+    if (reading || h->peer->in.end != SIM_OPEN)
         return 0;
     flow = &h->peer->in;
     when = soon(h->node->world);

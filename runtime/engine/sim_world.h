@@ -85,7 +85,7 @@ struct sim_handle {
     enum sim_state state;
     struct sim_node *node;
     int family;
-    bool bound, v6only, resets;
+    bool bound, v6only, resets, deaf;
     bool spared[4]; /* by kind of operation: the last one failed by chance, the next one will not */
     struct sockaddr_storage local, remote;
     socklen_t local_size, remote_size;

@@ -124,7 +124,7 @@ bytes_close_read(struct spk_conn *c)
     struct bytes *b = carrier_of(c);
 
     /* A unix socket tells its peer.  Others do not: what comes has to go somewhere. */
-    if (spk_stream_unix_fd(b->st) >= 0)
+    if (b->pipe.endpoint->transport->shared_memory != SPK_SHM_NEVER)
         (void)b->st->ops->shutdown(b->st, true);
     else
         bytes_want_input(c, false);

@@ -550,12 +550,21 @@ close_listener(struct listener *l)
 int
 spoke_stream_listener_close(spoke_stream_listener *handle)
 {
+    struct spk_endpoint *ep;
     struct listener *l;
     int rc;
 
     if ((rc = enter_listener(handle, &l)) != 0)
         return rc == SPOKE_ECLOSED && handle != NULL ? 0 : rc;
+    l->callers++;
+    ep = l->endpoint;
+    ep->refs++;
     close_listener(l);
+    /* Until the address is free again; a callback cannot wait for that. */
+    while (!ep->stopped && rc == 0)
+        rc = spk_engine_wait(l->e, &ep->waiters, SPOKE_FOREVER, SPOKE_WAIT_BLOCK);
+    spk_endpoint_unref(ep);
+    l->callers--;
     leave_listener(l);
     return 0;
 }

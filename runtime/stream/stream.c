@@ -487,7 +487,9 @@ spoke_stream_read_full(spoke_stream *s, void *buffer, size_t size, size_t *done)
     if (done == NULL)
         return SPOKE_EINVAL;
     *done = 0;
-    if (buffer == NULL && size > 0)
+    if (size == 0)
+        return 0;
+    if (buffer == NULL)
         return SPOKE_EINVAL;
     if ((rc = begin_io(s, &c, true, &h)) != 0)
         return rc;

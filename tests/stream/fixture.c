@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/stream/fixture.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+/* ---- places ---- */
+
+#define BIT(n) (1u << (n))
+
+static struct criterion_test_params
+list_places(unsigned overs, unsigned ways)
+{
+    static struct place list[24];
+    const char *backend = getenv("SPOKE_BACKEND");
+    size_t count = 0;
+
+    /* Simulated worlds do not depend on the backend: they run once. */
+    if ((backend != NULL && strcmp(backend, "poll") == 0) || getenv("SPOKE_MASK_FEATURES") != NULL)
+        ways &= ~BIT(SIM);
+    for (int over = OVER_INPROC; over <= OVER_FD; over++) {
+        for (int way = ONE; way <= TWO; way++) {
+            if (((over == OVER_SHM || over == OVER_FD) && way == SIM) ||
+                (over == OVER_PAIR && way == TWO))
+                continue;
+            if ((overs & BIT(over)) != 0 && (ways & BIT(way)) != 0)
+                list[count++] = (struct place){(enum over)over, (enum way)way};
+        }
+    }
+    return (struct criterion_test_params){.size = sizeof list[0], .params = list, .length = count};
+}
+
+#define ALL       (BIT(OVER_FD + 1) - 1)
+#define ADDRESSES (BIT(OVER_INPROC) | BIT(OVER_IPC) | BIT(OVER_TCP) | BIT(OVER_SHM))
+
+struct criterion_test_params
+places(void)
+{
+    return list_places(ALL, BIT(ONE) | BIT(SHARED) | BIT(SIM));
+}
+
+struct criterion_test_params
+places_real(void)
+{
+    return list_places(ALL, BIT(ONE) | BIT(SHARED));
+}
+
+struct criterion_test_params
+places_listening(void)
+{
+    return list_places(ADDRESSES, BIT(ONE) | BIT(SHARED) | BIT(SIM));
+}
+
+struct criterion_test_params
+places_listening_real(void)
+{
+    return list_places(ADDRESSES, BIT(ONE) | BIT(SHARED));
+}
+
+struct criterion_test_params
+places_shared(void)
+{
+    return list_places(ALL, BIT(SHARED));
+}
+
+struct criterion_test_params
+places_tasks(void)
+{
+    return list_places(ALL, BIT(SHARED) | BIT(TWO));
+}
+
+const char *
+name_of(int rc)
+{
+    return rc == 0 ? "0" : spoke_error_name(rc);
+}
+
+/* ---- the stage ---- */
+
+/* What the shared engine makes once and keeps. */
+static void
+warm_up(enum over over)
+{
+    spoke_stream *end[2];
+    struct stage st = {.p = {over, SHARED}};
+    struct spoke_engine_info info;
+
+    expect_rc(spoke_engine_get_info(NULL, &info), 0);
+    connect_ends(&st, NULL, end);
+    for (int i = 0; i < 2; i++) { /* the engine's own memory to receive into */
+        cr_assert_geq(spoke_stream_fd(end[i], SPOKE_STREAM_READABLE), 0);
+        stage_pass(&st, SPOKE_MS);
+        write_text(end[!i], "to the engine");
+        stage_pass(&st, SPOKE_MS);
+        expect_text(end[i], "to the engine");
+    }
+    for (int i = 0; i < 4; i++) {
+        write_bytes(end[i % 2], 0, 10000);
+        read_bytes(end[(i + 1) % 2], 0, 10000);
+    }
+    expect_rc(spoke_stream_close(end[0]), 0);
+    expect_rc(spoke_stream_close(end[1]), 0);
+}
+
+void
+stage_open(struct stage *st, const struct place *p)
+{
+    memset(st, 0, sizeof *st);
+    st->p = *p;
+    scratch_dir();
+    if (p->way == SHARED)
+        warm_up(p->over);
+    resources_take(&st->before);
+    st->before.chunks += p->way == SHARED; /* the engine has memory to receive into, or not */
+    switch (p->way) {
+    case ONE:
+        expect_rc(spoke_engine_open(&st->e[0], NULL), 0);
+        st->e[1] = st->e[0];
+        break;
+    case SIM:
+        expect_rc(spoke_sim_open(&st->sim, NULL), 0);
+        expect_rc(spoke_sim_engine(st->sim, &st->e[0]), 0);
+        if (p->over == OVER_PAIR)
+            st->e[1] = st->e[0];
+        else
+            expect_rc(spoke_sim_engine(st->sim, &st->e[1]), 0);
+        stage_pass(st, SPOKE_MS); /* so that there is a past */
+        break;
+    case SHARED:
+    case TWO: break;
+    }
+}
+
+void
+stage_close(struct stage *st)
+{
+    if (st->p.way == ONE)
+        expect_rc(spoke_engine_close(st->e[0]), 0);
+    if (st->p.way == SIM) {
+        struct spoke_sim_report report;
+
+        expect_rc(spoke_sim_close(st->sim, &report), 0);
+        cr_expect_eq(report.ops_left, 0);
+        cr_expect_eq(report.handles_left, 0);
+        cr_expect_eq(report.double_completions, 0);
+    }
+    resources_settle(&st->before);
+}
+
+spoke_ns
+stage_now(const struct stage *st)
+{
+    struct timespec time;
+
+    if (st->p.way == SIM)
+        return spoke_engine_now(st->e[0]);
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (spoke_ns)time.tv_sec * SPOKE_SECOND + time.tv_nsec;
+}
+
+spoke_ns
+stage_in(const struct stage *st, spoke_ns duration)
+{
+    return stage_now(st) + duration;
+}
+
+static bool
+until(struct stage *st, bool (*done)(void *ctx), void *ctx, spoke_ns limit)
+{
+    const struct timespec pause = {.tv_nsec = 200 * 1000};
+    spoke_ns end;
+
+    if (st->p.way == SIM)
+        return spoke_sim_run(st->sim, done, ctx, limit) == 1;
+    end = stage_in(st, limit);
+    while (done == NULL || !done(ctx)) {
+        if (stage_now(st) >= end)
+            return false;
+        if (st->p.way == ONE)
+            cr_assert_geq(spoke_engine_poll(st->e[0], SPOKE_MS), 0);
+        else
+            nanosleep(&pause, NULL);
+    }
+    return true;
+}
+
+bool
+stage_until(struct stage *st, bool (*done)(void *ctx), void *ctx)
+{
+    return until(st, done, ctx, PATIENCE);
+}
+
+void
+stage_pass(struct stage *st, spoke_ns duration)
+{
+    (void)until(st, NULL, NULL, duration);
+}
+
+struct later {
+    pthread_t thread;
+    bool threaded;
+    spoke_ns duration;
+    void (*fn)(void *ctx);
+    void *ctx;
+};
+
+static void *
+later_main(void *argument)
+{
+    struct later *later = argument;
+    const struct timespec pause = {.tv_sec = later->duration / SPOKE_SECOND,
+                                   .tv_nsec = later->duration % SPOKE_SECOND};
+
+    nanosleep(&pause, NULL);
+    later->fn(later->ctx);
+    return NULL;
+}
+
+struct later *
+stage_after(struct stage *st, spoke_ns duration, void (*fn)(void *ctx), void *ctx)
+{
+    struct later *later = calloc(1, sizeof *later);
+
+    cr_assert_not_null(later);
+    *later = (struct later){
+        .threaded = st->p.way == SHARED, .duration = duration, .fn = fn, .ctx = ctx};
+    if (later->threaded)
+        cr_assert_eq(pthread_create(&later->thread, NULL, later_main, later), 0);
+    else
+        expect_rc(spoke_engine_after(st->e[0], duration, fn, ctx, NULL), 0);
+    return later;
+}
+
+void
+stage_joined(struct later *later)
+{
+    if (later->threaded)
+        pthread_join(later->thread, NULL);
+    free(later);
+}
+
+/* ---- streams ---- */
+
+void
+fresh_url(const struct stage *st, char url[ENDPOINT_MAX])
+{
+    endpoint_fresh(url, (enum transport)st->p.over);
+}
+
+void
+connect_ends(struct stage *st, const spoke_stream_config *config, spoke_stream *end[2])
+{
+    spoke_stream_listener *l;
+    char url[ENDPOINT_MAX];
+    int fds[2];
+
+    if (st->p.over == OVER_PAIR) {
+        expect_rc(spoke_stream_pair(&end[0], &end[1], config, st->e[0]), 0);
+        return;
+    }
+    if (st->p.over == OVER_FD) {
+        cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        for (int i = 0; i < 2; i++)
+            expect_rc(spoke_stream_from_fd(&end[i], fds[i], config, st->e[i]), 0);
+        return;
+    }
+    fresh_url(st, url);
+    expect_rc(spoke_stream_listen(&l, url, config, st->e[1]), 0);
+    expect_rc(spoke_stream_dial(&end[0], url, config, st->e[0], stage_in(st, PATIENCE)), 0);
+    expect_rc(spoke_stream_accept(l, &end[1], stage_in(st, PATIENCE)), 0);
+    expect_rc(spoke_stream_listener_close(l), 0);
+}
+
+void
+ends_open(struct ends *d, const struct place *p, const spoke_stream_config *config)
+{
+    stage_open(&d->st, p);
+    connect_ends(&d->st, config, d->end);
+}
+
+void
+ends_close(struct ends *d)
+{
+    for (int i = 0; i < 2; i++)
+        cr_expect_eq(spoke_stream_close(d->end[i]), 0);
+    stage_close(&d->st);
+}
+
+/* ---- bytes ---- */
+
+static uint8_t
+byte_at(uint64_t place)
+{
+    return (uint8_t)(place * 7 + place / 251 + place / 65521);
+}
+
+void
+bytes_fill(void *to, size_t size, uint64_t place)
+{
+    for (size_t i = 0; i < size; i++)
+        ((uint8_t *)to)[i] = byte_at(place + i);
+}
+
+bool
+bytes_hold(const void *bytes, size_t size, uint64_t place)
+{
+    for (size_t i = 0; i < size; i++) {
+        if (((const uint8_t *)bytes)[i] != byte_at(place + i))
+            return false;
+    }
+    return true;
+}
+
+void
+write_bytes(spoke_stream *s, uint64_t place, size_t size)
+{
+    uint8_t *bytes = malloc(size + 1);
+    size_t done;
+
+    cr_assert_not_null(bytes);
+    bytes_fill(bytes, size, place);
+    expect_rc(spoke_stream_write(s, bytes, size, &done), 0);
+    cr_assert_eq(done, size);
+    free(bytes);
+}
+
+void
+read_bytes(spoke_stream *s, uint64_t place, size_t size)
+{
+    uint8_t *bytes = malloc(size + 1);
+    size_t done;
+
+    cr_assert_not_null(bytes);
+    expect_rc(spoke_stream_read_full(s, bytes, size, &done), 0);
+    cr_assert_eq(done, size);
+    cr_assert(bytes_hold(bytes, size, place), "other bytes");
+    free(bytes);
+}
+
+void
+write_text(spoke_stream *s, const char *text)
+{
+    size_t done;
+
+    expect_rc(spoke_stream_write(s, text, strlen(text), &done), 0);
+    cr_assert_eq(done, strlen(text));
+}
+
+void
+expect_text(spoke_stream *s, const char *text)
+{
+    char got[256];
+    size_t done;
+
+    cr_assert_lt(strlen(text), sizeof got);
+    expect_rc(spoke_stream_read_full(s, got, strlen(text), &done), 0);
+    cr_assert_eq(memcmp(got, text, strlen(text)), 0);
+}
+
+int
+read_one(spoke_stream *s)
+{
+    char byte;
+    size_t done = 99;
+    int rc = spoke_stream_read(s, &byte, 1, &done);
+
+    cr_assert_eq(done, rc == 0 ? 1 : 0, "%s, %zu bytes", name_of(rc), done);
+    return rc;
+}
+
+int
+write_one(spoke_stream *s)
+{
+    size_t done = 99;
+    int rc = spoke_stream_write(s, "1", 1, &done);
+
+    cr_assert_eq(done, rc == 0 ? 1 : 0, "%s, %zu bytes", name_of(rc), done);
+    return rc;
+}
+
+int
+read_now(spoke_stream *s)
+{
+    int rc;
+
+    expect_rc(spoke_stream_set_read_deadline(s, SPOKE_NOW), 0);
+    rc = read_one(s);
+    expect_rc(spoke_stream_set_read_deadline(s, SPOKE_FOREVER), 0);
+    return rc;
+}
+
+spoke_msg *
+message_of(const void *data, size_t size)
+{
+    spoke_msg *m;
+
+    expect_rc(spoke_msg_from(&m, data, size), 0);
+    return m;
+}
+
+uint64_t
+fill_up(struct stage *st, spoke_stream *s)
+{
+    static uint8_t bytes[64 * 1024];
+    uint64_t total = 0;
+    size_t done;
+
+    expect_rc(spoke_stream_set_write_deadline(s, SPOKE_NOW), 0);
+    for (int quiet = 0; quiet < 5;) {
+        bytes_fill(bytes, sizeof bytes, total);
+        int rc = spoke_stream_write(s, bytes, sizeof bytes, &done);
+
+        total += done;
+        if (rc == 0) {
+            quiet = 0;
+            continue;
+        }
+        cr_assert_eq(rc, SPOKE_EAGAIN, "%s", name_of(rc));
+        quiet++;
+        stage_pass(st, 3 * SPOKE_MS);
+    }
+    expect_rc(spoke_stream_set_write_deadline(s, SPOKE_FOREVER), 0);
+    return total;
+}
+
+/* ---- tasks ---- */
+
+struct tasks {
+    struct place p;
+    const spoke_stream_config *config;
+    task_f *fn[2];
+    void *ctx;
+    char url[ENDPOINT_MAX];
+    int fds[2];
+    spoke_stream *pair[2];
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    int listening; /* 1, or it failed */
+};
+
+struct task_thread {
+    struct tasks *all;
+    int side;
+    pthread_t thread;
+    const char *wrong;
+};
+
+static void
+say_listening(struct tasks *all, int what)
+{
+    pthread_mutex_lock(&all->lock);
+    all->listening = what;
+    pthread_cond_broadcast(&all->changed);
+    pthread_mutex_unlock(&all->lock);
+}
+
+static int
+await_listening(struct tasks *all)
+{
+    int what;
+
+    pthread_mutex_lock(&all->lock);
+    while (all->listening == 0)
+        pthread_cond_wait(&all->changed, &all->lock);
+    what = all->listening;
+    pthread_mutex_unlock(&all->lock);
+    return what;
+}
+
+static int
+have_stream(struct tasks *all, struct task_end *t)
+{
+    spoke_ns limit = spoke_engine_now(t->e) + PATIENCE;
+    spoke_stream_listener *l = NULL;
+    int rc;
+
+    if (all->p.over == OVER_PAIR) {
+        t->s = all->pair[t->side];
+        return 0;
+    }
+    if (all->p.over == OVER_FD)
+        return spoke_stream_from_fd(&t->s, all->fds[t->side], all->config, t->e);
+    if (t->side == 0) {
+        if ((rc = await_listening(all)) != 1)
+            return rc;
+        return spoke_stream_dial(&t->s, all->url, all->config, t->e, limit);
+    }
+    rc = spoke_stream_listen(&l, all->url, all->config, t->e);
+    say_listening(all, rc == 0 ? 1 : rc);
+    if (rc == 0)
+        rc = spoke_stream_accept(l, &t->s, limit);
+    if (l != NULL)
+        spoke_stream_listener_close(l);
+    return rc;
+}
+
+static const char *
+task_with_engine(struct tasks *all, struct task_end *t)
+{
+    const char *wrong;
+    int rc = have_stream(all, t);
+
+    if (rc != 0)
+        return spoke_error_name(rc);
+    wrong = all->fn[t->side](t);
+    rc = spoke_stream_close(t->s);
+    return wrong != NULL ? wrong : rc != 0 ? "close" : NULL;
+}
+
+static void *
+task_main(void *argument)
+{
+    struct task_thread *own = argument;
+    struct task_end t = {.side = own->side, .ctx = own->all->ctx};
+
+    if (own->all->p.way == TWO && spoke_engine_open(&t.e, NULL) != 0) {
+        say_listening(own->all, SPOKE_ENOMEM);
+        own->wrong = "no engine";
+        return NULL;
+    }
+    own->wrong = task_with_engine(own->all, &t);
+    if (t.e != NULL && spoke_engine_close(t.e) != 0)
+        own->wrong = "engine close";
+    return NULL;
+}
+
+void
+run_tasks(const struct place *p, const spoke_stream_config *config, task_f *dialer,
+          task_f *listener, void *ctx)
+{
+    struct tasks all = {.p = *p, .config = config, .fn = {dialer, listener}, .ctx = ctx};
+    struct task_thread threads[2];
+    struct stage st;
+
+    stage_open(&st, p);
+    pthread_mutex_init(&all.lock, NULL);
+    pthread_cond_init(&all.changed, NULL);
+    if (p->over == OVER_PAIR)
+        expect_rc(spoke_stream_pair(&all.pair[0], &all.pair[1], config, NULL), 0);
+    else if (p->over == OVER_FD)
+        cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, all.fds), 0);
+    else
+        fresh_url(&st, all.url);
+    for (int i = 0; i < 2; i++) {
+        threads[i] = (struct task_thread){.all = &all, .side = i};
+        cr_assert_eq(pthread_create(&threads[i].thread, NULL, task_main, &threads[i]), 0);
+    }
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i].thread, NULL);
+    for (int i = 0; i < 2; i++)
+        cr_assert(threads[i].wrong == NULL, "side %d: %s", i, threads[i].wrong);
+    pthread_cond_destroy(&all.changed);
+    pthread_mutex_destroy(&all.lock);
+    stage_close(&st);
+}
