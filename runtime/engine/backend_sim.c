@@ -478,7 +478,7 @@ sim_set_option(struct spk_engine *e, int handle, enum spk_socket_option option, 
     if (option == SPK_V6ONLY)
         h->v6only = value != 0;
     else if (option == SPK_RESET_ON_CLOSE)
-        h->resets = value != 0;
+        h->resets = value != 0 && h->family != AF_UNIX; /* which cannot */
     return 0;
 }
 

@@ -4,6 +4,8 @@
  * memory of the engine's. */
 #include "runtime/stream/conn.h"
 
+#define DROP_MOST ((size_t)4 * 1024 * 1024) /* of what a closed stream has not read */
+
 struct bytes {
     struct spk_pipe pipe;
     struct spk_stream *st;
@@ -118,16 +120,31 @@ bytes_close_write(struct spk_conn *c)
     return rc == SPOKE_ECONNRESET ? 0 : rc; /* it is as closed as can be */
 }
 
+/* What is left unread would keep a writer waiting that could be told, and make the kernel reset
+ * the connection when it is closed, so that what was written is lost. */
+static void
+drop_unread(struct bytes *b)
+{
+    uint8_t scrap[8192];
+
+    for (size_t left = DROP_MOST; left > 0; left -= sizeof scrap) {
+        if (b->st->ops->recv_now(b->st, scrap, sizeof scrap) <= 0)
+            return;
+    }
+}
+
 static void
 bytes_close_read(struct spk_conn *c)
 {
     struct bytes *b = carrier_of(c);
 
     /* A unix socket tells its peer.  Others do not: what comes has to go somewhere. */
-    if (b->pipe.endpoint->transport->shared_memory != SPK_SHM_NEVER)
-        (void)b->st->ops->shutdown(b->st, true);
-    else
+    if (b->pipe.endpoint->transport->shared_memory == SPK_SHM_NEVER) {
         bytes_want_input(c, false);
+    } else {
+        (void)b->st->ops->shutdown(b->st, true);
+        drop_unread(b);
+    }
 }
 
 static void
@@ -144,6 +161,7 @@ static void
 bytes_finish(struct spk_conn *c, spoke_ns deadline)
 {
     (void)deadline; /* what was taken is the kernel's */
+    drop_unread(carrier_of(c));
     spk_pipe_shut(&carrier_of(c)->pipe, SPOKE_ECLOSED);
 }
 

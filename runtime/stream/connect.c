@@ -208,15 +208,35 @@ streams_pipe_added(struct spk_socket *s, struct spk_pipe *p)
     return c != NULL && !c->closed ? bind_pipe(c, p) : SPOKE_ECLOSED;
 }
 
+/* Its dialer has given up before anybody accepted it, without a word. */
+static void
+forget(struct listener *l, struct spk_conn *c)
+{
+    spk_list_remove(&c->link);
+    l->count--;
+    pause_if_full(l);
+    spk_set_ready_fd(l->fd, &l->fd_on, l->count > 0);
+    c->closed = true;
+    spk_conn_free_if_done(c);
+}
+
+static bool
+says_nothing(const struct spk_conn *c)
+{
+    return c->input == NULL && c->read.end != SPOKE_EOF && c->read.end != SPOKE_EABORTED;
+}
+
 static void
 streams_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
 {
     struct spk_conn *c = *conn_at(p);
     int reason = p->reason;
+    bool is_pending;
 
     (void)s;
     if (c == NULL)
         return;
+    is_pending = c->handle == NULL && !c->closed;
     *conn_at(p) = NULL;
     if (p->ops == &spk_bytes_pipe_ops)
         spk_bytes_close(p);
@@ -225,6 +245,8 @@ streams_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
     c->open = false;
     spk_conn_stop_dialing(c);
     spk_conn_gone(c, reason);
+    if (is_pending && says_nothing(c))
+        forget(p->endpoint->owner, c);
 }
 
 static int
@@ -448,8 +470,7 @@ leave_listener(struct listener *l)
     spk_engine_leave(e);
 }
 
-/* The oldest that still has something to say: those that ended before anybody looked, unread, go.
- */
+/* The oldest. */
 static struct spk_conn *
 take_pending(struct listener *l)
 {
@@ -464,11 +485,30 @@ take_pending(struct listener *l)
     return c;
 }
 
+static bool
+has_passed(struct spk_engine *e, spoke_ns deadline)
+{
+    return deadline != SPOKE_NOW && deadline != SPOKE_FOREVER && spk_engine_now(e) >= deadline;
+}
+
+/* 0: look again. */
+static int
+wait_pending(struct listener *l, spoke_ns deadline)
+{
+    int rc;
+
+    if (deadline == SPOKE_NOW)
+        return SPOKE_EAGAIN;
+    rc = spk_engine_wait(l->e, &l->waiters, deadline, l->config.busy_poll_ns);
+    return rc == SPOKE_ETIMEDOUT ? 0 : rc;
+}
+
 int
 spoke_stream_accept(spoke_stream_listener *handle, spoke_stream **out, spoke_ns deadline)
 {
     struct spk_conn *c = NULL;
     struct listener *l;
+    bool is_over = false;
     int rc;
 
     if (out == NULL)
@@ -479,22 +519,20 @@ spoke_stream_accept(spoke_stream_listener *handle, spoke_stream **out, spoke_ns 
     if ((rc = enter_listener(handle, &l)) != 0)
         return rc;
     l->callers++;
-    while (rc == 0 && !l->closed && l->count == 0) {
-        if (deadline == SPOKE_NOW)
-            rc = SPOKE_EAGAIN;
-        else if (deadline != SPOKE_FOREVER && spk_engine_now(l->e) >= deadline)
-            rc = SPOKE_ETIMEDOUT;
-        else if ((rc = spk_engine_wait(l->e, &l->waiters, deadline, l->config.busy_poll_ns)) ==
-                 SPOKE_ETIMEDOUT)
-            rc = 0;
+    while (!l->closed && !(is_over = has_passed(l->e, deadline)) && l->count == 0 &&
+           (rc = wait_pending(l, deadline)) == 0) {
     }
     l->callers--;
     if (l->closed)
         rc = SPOKE_ECLOSED;
+    else if (is_over)
+        rc = SPOKE_ETIMEDOUT;
     else if (rc == SPOKE_EAGAIN)
         l->awaited = true;
     else if (rc == 0 && (c = take_pending(l)) != NULL && (rc = spk_conn_give_handle(c)) == 0)
         *out = c->handle;
+    if (rc == SPOKE_ETIMEDOUT && l->count > 0) /* it may have been woken for one: another's turn */
+        tell(l);
     if (rc == SPOKE_ELIMIT && c != NULL) { /* no handles: the stream cannot be had */
         (void)spk_conn_let_go(c);
         spk_conn_free_if_done(c);
@@ -506,8 +544,7 @@ spoke_stream_accept(spoke_stream_listener *handle, spoke_stream **out, spoke_ns 
 int
 spoke_stream_listener_address(spoke_stream_listener *handle, char *url, size_t size)
 {
-    char text[1024]; /* longer than any address of a transport but inproc, whose names have no limit
-                      */
+    char text[SPK_URL_MAX + 1];
     struct listener *l;
     int rc;
 
@@ -662,6 +699,9 @@ spoke_stream_dial(spoke_stream **out, const char *url, const spoke_stream_config
         return rc;
     if ((rc = read_config(&own, config, e)) != 0)
         goto leave;
+    rc = SPOKE_ETIMEDOUT;
+    if (has_passed(e, deadline))
+        goto leave;
     rc = SPOKE_ENOMEM;
     if ((c = spk_conn_new(e, &streams_of(s)->conns, &own, WINDOW)) == NULL)
         goto leave;
@@ -672,8 +712,9 @@ spoke_stream_dial(spoke_stream **out, const char *url, const spoke_stream_config
     c->dialer->dialed = on_dialed;
     /* The caller's deadline is the time limit of the attempt; without one it has the usual. */
     if (deadline != SPOKE_NOW && deadline != SPOKE_FOREVER)
-        c->dialer->options.handshake_ns = spk_later(
-            0, deadline > spk_engine_now(e) ? deadline - spk_engine_now(e) : 1);
+        c->dialer->options.handshake_ns = deadline - spk_engine_now(e) > 0
+                                              ? deadline - spk_engine_now(e)
+                                              : 1;
     if ((rc = spk_conn_give_handle(c)) != 0 || (rc = spk_dialer_start(c->dialer)) != 0)
         goto close_stream;
     if (deadline != SPOKE_NOW && (rc = wait_dialed(c, deadline)) != 0)
@@ -826,11 +867,13 @@ spoke_stream_from_fd(spoke_stream **out, int fd, const spoke_stream_config *conf
     if (rc != 0 || (rc = read_config(&own, config, e)) != 0 || (rc = new_conn(&c, s, &own)) != 0)
         goto leave;
     /* What fails may have closed it, and it is still the caller's then. */
-    if ((own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0 ||
-        fcntl(own_fd, F_SETFL, fcntl(own_fd, F_GETFL) | O_NONBLOCK) != 0)
+    if ((own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0) {
         rc = spk_error_from_errno(errno);
-    else
+    } else {
+        /* Cannot fail on a socket. */
+        (void)fcntl(own_fd, F_SETFL, fcntl(own_fd, F_GETFL) | O_NONBLOCK);
         rc = adopt(c, s, &own, scheme, own_fd);
+    }
     if (rc == 0)
         close(fd);
     if (rc == 0) {

@@ -370,7 +370,7 @@ spk_frames_close(struct spk_conn *c, int reason)
     spk_timer_cancel(c->e, &f->timer);
     c->state = NULL;
     spk_free(f);
-    if (peer_ended)
-        return SPOKE_EPEERCLOSED;
-    return reason == SPOKE_EOF ? SPOKE_ECONNRESET : reason;
+    if (reason != SPOKE_EOF)
+        return reason;
+    return peer_ended ? SPOKE_EPEERCLOSED : SPOKE_ECONNRESET;
 }

@@ -186,6 +186,11 @@ spk_conn_opened(struct spk_conn *c, const struct spk_carrier *carrier, void *sta
     c->open = true;
     c->carrier = carrier;
     c->state = state;
+    /* What was closed while it was dialing. */
+    if (c->read.shut)
+        carrier->close_read(c);
+    if (c->write.shut)
+        (void)carrier->close_write(c);
     spk_engine_wake_all(c->e, &c->dial_waiters);
     spk_engine_wake_all(c->e, &c->read.waiters);
     wake(c, &c->write);
@@ -851,10 +856,7 @@ spoke_stream_close_write(spoke_stream *s)
 
     if ((rc = enter(s, &c)) != 0)
         return rc;
-    if (!c->open && c->write.end == 0) /* still dialing */
-        rc = SPOKE_ESTATE;
-    else
-        rc = shut_write(c);
+    rc = shut_write(c);
     leave(c);
     return rc;
 }
@@ -915,6 +917,7 @@ spoke_stream_abort(spoke_stream *s, uint64_t code)
     drop_input(c);
     if (c->open && (c->read.end == 0 || c->write.end == 0))
         c->carrier->abort(c, code);
+    spk_conn_stop_dialing(c);
     spk_conn_ends(c, SPOKE_EABORTED);
     spk_conn_stopped(c, SPOKE_EABORTED);
     leave(c);
@@ -947,8 +950,7 @@ spoke_stream_get_info(spoke_stream *s, struct spoke_stream_info *out)
 int
 spoke_stream_address(spoke_stream *s, enum spoke_stream_end end, char *url, size_t size)
 {
-    char text[1024]; /* longer than any address of a transport but inproc, whose names have no limit
-                      */
+    char text[SPK_URL_MAX + 1];
     struct spk_conn *c;
     int rc;
 
