@@ -25,8 +25,8 @@ struct frames {
     uint64_t granted;            /* … that the peer may send */
     uint64_t code;               /* of RESET */
     unsigned due;                /* a bit for each kind that is still to be sent */
-    bool peer_ended;
-    struct spk_timer timer; /* while what was taken is handed over */
+    bool peer_ended, finishing;
+    struct spk_timer timer; /* while what was taken is handed over, or memory was short */
     spoke_ns deadline;
 };
 
@@ -55,6 +55,19 @@ new_frame(spoke_msg **m, enum kind kind, size_t size)
     return rc;
 }
 
+/* There was no memory: nobody else would come back to what is due. */
+static void
+send_due_later(struct spk_conn *c)
+{
+    struct frames *f = frames_of(c);
+
+    if (spk_timer_is_set(&f->timer) ||
+        spk_timer_set(c->e, &f->timer, spk_engine_now(c->e) + LINGER_LOOK) == 0)
+        return;
+    f->pipe->want_writable = true; /* nor for the timer */
+    spk_task_queue(c->e, &f->pipe->writable_task);
+}
+
 /* One that is due.  False: not now. */
 static bool
 send_word(struct spk_conn *c, enum kind kind)
@@ -67,12 +80,15 @@ send_word(struct spk_conn *c, enum kind kind)
         pipe_of(c)->want_writable = true;
         return false;
     }
-    if (new_frame(&m, kind, has_number ? sizeof(uint64_t) : 0) != 0)
+    if (new_frame(&m, kind, has_number ? sizeof(uint64_t) : 0) != 0) {
+        send_due_later(c);
         return false;
+    }
     if (has_number)
         spk_put64(m->body, kind == CREDIT ? f->granted : f->code);
     if (spk_pipe_send(pipe_of(c), m) != 0) {
         spoke_msg_free(m);
+        send_due_later(c);
         return false;
     }
     f->due &= ~(1u << kind);
@@ -316,12 +332,14 @@ on_time(struct spk_timer *timer)
     struct spk_conn *c = SPK_OWNER(timer, struct frames, timer)->conn;
 
     send_due(c);
-    advance(c);
+    if (frames_of(c)->finishing)
+        advance(c);
 }
 
 static void
 frames_finish(struct spk_conn *c, spoke_ns deadline)
 {
+    frames_of(c)->finishing = true;
     frames_of(c)->deadline = deadline;
     advance(c);
 }
