@@ -257,14 +257,15 @@ Test(stream_frames, a_peer_in_shared_memory, .timeout = 60)
                  {"\x04\0\0\0\0\0\0\0\x09", 9, SPOKE_EABORTED},
                  {"", 0, SPOKE_EPROTO}};
     static struct resources before;
-    struct stage st = {.p = {OVER_SHM, SHARED}};
+    const struct place over_shm = {OVER_SHM, SHARED};
+    struct stage st;
     struct spoke_stream_info info;
     struct shm_peer peer;
     spoke_stream_listener *l;
     spoke_stream *s;
     char url[ENDPOINT_MAX];
 
-    stage_open(&st, &st.p);
+    stage_open(&st, &over_shm);
     fresh_url(&st, url);
     expect_rc(spoke_stream_listen(&l, url, NULL, NULL), 0);
     resources_take(&before);

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/* The peer's process is killed, at whatever it is just then: what had arrived is read, in order,
+ * and then the stream ends. */
+#include "tests/stream/fixture.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "tests/support/process.h"
+
+struct child {
+    const char *url;
+    bool writes;
+};
+
+static int
+live(void *ctx)
+{
+    const struct child *child = ctx;
+    static uint8_t bytes[30000];
+    spoke_engine *e;
+    spoke_stream *s;
+    size_t done;
+
+    child_is_confined(); /* it is killed, or its parent has gone */
+    CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
+    CHILD_CHECK(spoke_stream_dial(&s, child->url, NULL, e, spoke_engine_now(e) + PATIENCE) == 0);
+    for (uint64_t place = 0;;) {
+        if (child->writes) {
+            size_t size = 1 + (size_t)(place * 31 % sizeof bytes);
+
+            bytes_fill(bytes, size, place);
+            if (spoke_stream_write(s, bytes, size, &done) != 0)
+                return 0;
+            place += size;
+        } else if (spoke_stream_read(s, bytes, 1 + (size_t)(place % 5000), &done) != 0) {
+            return 0;
+        } else {
+            place += done;
+        }
+    }
+}
+
+static struct criterion_test_params
+between_processes(void)
+{
+    static struct place list[] = {{OVER_IPC, ONE},    {OVER_TCP, ONE},    {OVER_SHM, ONE},
+                                  {OVER_IPC, SHARED}, {OVER_TCP, SHARED}, {OVER_SHM, SHARED}};
+
+    return (struct criterion_test_params){
+        .size = sizeof list[0], .params = list, .length = sizeof list / sizeof list[0]};
+}
+
+static bool
+is_end(int rc)
+{
+    return rc == SPOKE_EOF || rc == SPOKE_ECONNRESET || rc == SPOKE_EPEERCLOSED;
+}
+
+PLACE_TEST(stream_killed, a_writer, between_processes, .timeout = 60)
+{
+    static uint8_t bytes[50000];
+    struct stage st;
+    spoke_stream_listener *l;
+    spoke_stream *s;
+    char url[ENDPOINT_MAX];
+    struct child child = {.url = url, .writes = true};
+    size_t done;
+    int rc;
+
+    stage_open(&st, p);
+    fresh_url(&st, url);
+    expect_rc(spoke_stream_listen(&l, url, NULL, st.e[1]), 0);
+    for (int round = 0; round < 6; round++) {
+        pid_t pid = child_start(live, &child);
+        uint64_t place = 0, limit = (uint64_t)(round * round) * 40000;
+
+        expect_rc(spoke_stream_accept(l, &s, stage_in(&st, PATIENCE)), 0);
+        expect_rc(spoke_stream_set_read_deadline(s, stage_in(&st, PATIENCE)), 0);
+        while (place < limit) {
+            expect_rc(spoke_stream_read(s, bytes, sizeof bytes, &done), 0);
+            cr_assert(bytes_hold(bytes, done, place));
+            place += done;
+        }
+        if (round % 2 == 1)
+            stage_pass(&st, 2 * SPOKE_MS); /* it fills the window */
+        child_kill(pid);
+        while ((rc = spoke_stream_read(s, bytes, sizeof bytes, &done)) == 0) {
+            cr_assert(bytes_hold(bytes, done, place));
+            place += done;
+        }
+        cr_assert(is_end(rc), "%s", name_of(rc));
+        expect_rc(read_one(s), rc);
+        (void)spoke_stream_close(s);
+    }
+    expect_rc(spoke_stream_listener_close(l), 0);
+    stage_close(&st);
+}
+
+PLACE_TEST(stream_killed, a_reader, between_processes, .timeout = 60)
+{
+    static uint8_t bytes[50000];
+    struct stage st;
+    spoke_stream_listener *l;
+    spoke_stream *s;
+    char url[ENDPOINT_MAX];
+    struct child child = {.url = url, .writes = false};
+    size_t done;
+    int rc;
+
+    stage_open(&st, p);
+    fresh_url(&st, url);
+    expect_rc(spoke_stream_listen(
+                  &l, url, &(spoke_stream_config){.linger_ns = SPOKE_MS, .ipc_mode = -1}, st.e[1]),
+              0);
+    for (int round = 0; round < 4; round++) {
+        pid_t pid = child_start(live, &child);
+
+        expect_rc(spoke_stream_accept(l, &s, stage_in(&st, PATIENCE)), 0);
+        expect_rc(spoke_stream_set_deadline(s, stage_in(&st, PATIENCE)), 0);
+        for (int i = 0; i < round * 20; i++)
+            expect_rc(spoke_stream_write(s, bytes, sizeof bytes, &done), 0);
+        child_kill(pid);
+        while ((rc = spoke_stream_write(s, bytes, sizeof bytes, &done)) == 0) {
+        }
+        cr_assert(is_end(rc) && rc != SPOKE_EOF, "%s", name_of(rc));
+        rc = read_one(s);
+        cr_assert(is_end(rc), "%s", name_of(rc));
+        (void)spoke_stream_close(s);
+    }
+    expect_rc(spoke_stream_listener_close(l), 0);
+    stage_close(&st);
+}
