@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "tests/support/raw_peer.h"
@@ -199,4 +200,49 @@ Test(stream_sockets, what_is_no_connected_stream_socket, .timeout = 20)
     close(fds[1]);
     expect_rc(spoke_engine_close(e), 0);
     resources_settle(&before);
+}
+
+/* ---- a socket that listens already ---- */
+
+Test(stream_sockets, a_listener_of_a_descriptor, .timeout = 20)
+{
+    const struct place p = {OVER_IPC, ONE};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct stage st;
+    spoke_stream_listener *l;
+    spoke_stream *a, *b;
+    char url[ENDPOINT_MAX], got[ENDPOINT_MAX];
+    int fd, fds[2];
+
+    stage_open(&st, &p);
+    fresh_url(&st, url);
+    strncpy(address.sun_path, endpoint_path(url), sizeof address.sun_path - 1);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    expect_rc(spoke_stream_listen_fd(&l, fd, NULL, st.e[0]), SPOKE_ENOTSUP); /* not yet */
+    cr_assert_null(l);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    cr_assert_eq(listen(fd, 5), 0);
+    expect_rc(spoke_stream_listen_fd(&l, fd, NULL, st.e[0]), 0);
+    expect_rc(spoke_stream_listener_address(l, got, sizeof got), 0);
+    cr_assert_str_eq(got, url);
+    expect_rc(spoke_stream_dial(&a, url, NULL, st.e[0], stage_in(&st, PATIENCE)), 0);
+    expect_rc(spoke_stream_accept(l, &b, stage_in(&st, PATIENCE)), 0);
+    write_text(a, "x");
+    expect_text(b, "x");
+    expect_rc(spoke_stream_close(a), 0);
+    expect_rc(spoke_stream_close(b), 0);
+    expect_rc(spoke_stream_listener_close(l), 0);
+    cr_assert_eq(access(address.sun_path, F_OK), 0, "the file is not ours");
+    cr_assert_eq(unlink(address.sun_path), 0);
+    expect_rc(spoke_stream_listen_fd(NULL, 0, NULL, st.e[0]), SPOKE_EINVAL);
+    expect_rc(spoke_stream_listen_fd(&l, -1, NULL, st.e[0]), SPOKE_ENOTSOCK);
+    cr_assert_eq(pipe(fds), 0);
+    expect_rc(spoke_stream_listen_fd(&l, fds[0], NULL, st.e[0]), SPOKE_ENOTSOCK);
+    close(fds[0]);
+    close(fds[1]);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    expect_rc(spoke_stream_listen_fd(&l, fds[0], NULL, st.e[0]), SPOKE_ENOTSUP);
+    close(fds[0]);
+    close(fds[1]);
+    stage_close(&st);
 }
