@@ -196,6 +196,19 @@ spk_conn_opened(struct spk_conn *c, const struct spk_carrier *carrier, void *sta
     wake(c, &c->write);
 }
 
+/* Small pieces become one: else a window of single bytes would take as many messages. */
+static bool
+joins_last(struct spk_conn *c, const spoke_msg *m)
+{
+    spoke_msg *last;
+
+    if (c->input == NULL || m->chunk != NULL)
+        return false;
+    last = SPK_OWNER(c->input_end, spoke_msg, next);
+    return last->chunk == NULL && last->size + m->size <= SPK_BODY_INLINE &&
+           spoke_msg_append(last, m->body, m->size) == 0;
+}
+
 void
 spk_conn_input(struct spk_conn *c, spoke_msg *m)
 {
@@ -207,9 +220,13 @@ spk_conn_input(struct spk_conn *c, spoke_msg *m)
             c->carrier->consumed(c, size);
         return;
     }
-    m->next = NULL;
-    *c->input_end = m;
-    c->input_end = &m->next;
+    if (joins_last(c, m)) {
+        spoke_msg_free(m);
+    } else {
+        m->next = NULL;
+        *c->input_end = m;
+        c->input_end = &m->next;
+    }
     c->input_size += size;
     wake(c, &c->read);
 }

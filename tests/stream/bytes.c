@@ -247,6 +247,32 @@ PLACE_TEST(stream_bytes, a_window_is_bytes_and_holds, places, .timeout = 20)
     ends_close(&d);
 }
 
+/* Nor does a window of single bytes take much more memory than their number (S2). */
+PLACE_TEST(stream_bytes, small_pieces_take_little, places, .timeout = 60)
+{
+    struct spoke_memory_stats before, after;
+    struct ends d;
+    uint64_t count = 20000 / SPOKE_TEST_SLOWDOWN;
+    uint8_t byte;
+    size_t done;
+
+    if (p->over != OVER_PAIR && p->over != OVER_INPROC && p->over != OVER_SHM)
+        return;
+    ends_open(&d, p, NULL);
+    spoke_memory_stats(&before);
+    for (uint64_t i = 0; i < count; i++) {
+        bytes_fill(&byte, 1, i);
+        expect_rc(spoke_stream_write(d.end[0], &byte, 1, &done), 0);
+        if (i % 50 == 49)
+            stage_pass(&d.st, 0);
+    }
+    stage_pass(&d.st, 10 * SPOKE_MS);
+    spoke_memory_stats(&after);
+    cr_assert_lt(after.messages - before.messages, count / 10);
+    read_bytes(d.end[1], 0, count);
+    ends_close(&d);
+}
+
 #define LARGE ((size_t)16 << 20)
 
 static const char *

@@ -3,6 +3,7 @@
  * and then the stream ends. */
 #include "tests/stream/fixture.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -128,6 +129,64 @@ PLACE_TEST(stream_killed, a_reader, between_processes, .timeout = 60)
         cr_assert(is_end(rc), "%s", name_of(rc));
         (void)spoke_stream_close(s);
     }
+    expect_rc(spoke_stream_listener_close(l), 0);
+    stage_close(&st);
+}
+
+/* ---- not killed, but stopped ---- */
+
+static bool
+write_now(spoke_stream *s)
+{
+    size_t done;
+
+    return spoke_stream_write(s, "!", 1, &done) == 0;
+}
+
+static int
+stop(void *ctx)
+{
+    const char *url = ctx;
+    spoke_stream_config config;
+    spoke_engine *e;
+    spoke_stream *s;
+
+    child_is_confined();
+    spoke_stream_config_init(&config);
+    config.window = 64 << 20;
+    CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
+    CHILD_CHECK(spoke_stream_dial(&s, url, &config, e, spoke_engine_now(e) + PATIENCE) == 0);
+    CHILD_CHECK(write_now(s));
+    raise(SIGSTOP);
+    return 0;
+}
+
+/* A close ends in time, and tells that not everything was taken. */
+PLACE_TEST(stream_killed, a_peer_that_stands_still, between_processes, .timeout = 60)
+{
+    spoke_stream_config config;
+    struct stage st;
+    spoke_stream_listener *l;
+    spoke_stream *s;
+    char url[ENDPOINT_MAX];
+    spoke_ns begin;
+    int rc;
+
+    spoke_stream_config_init(&config);
+    config.linger_ns = 50 * SPOKE_MS;
+    stage_open(&st, p);
+    fresh_url(&st, url);
+    expect_rc(spoke_stream_listen(&l, url, &config, st.e[1]), 0);
+    pid_t pid = child_start(stop, url);
+    expect_rc(spoke_stream_accept(l, &s, stage_in(&st, PATIENCE)), 0);
+    expect_text(s, "!");
+    stage_pass(&st, 20 * SPOKE_MS);
+    (void)fill_up(&st, s);
+    begin = stage_now(&st);
+    rc = spoke_stream_close(s);
+    cr_assert_lt(stage_now(&st) - begin, PATIENCE / 2);
+    expect_rc(rc, p->over == OVER_SHM ? SPOKE_ETIMEDOUT : 0); /* elsewhere the kernel has it */
+    child_kill(pid);
     expect_rc(spoke_stream_listener_close(l), 0);
     stage_close(&st);
 }
