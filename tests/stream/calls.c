@@ -278,7 +278,7 @@ Test(stream_calls, nonsense_is_refused, .timeout = 20)
         else if (i == 1)
             config.backlog = -1;
         else if (i == 2)
-            config.busy_poll_ns = -2;
+            config.busy_poll_ns = -3;
         else if (i == 3)
             config.ipc_mode = -2;
         else

@@ -139,10 +139,11 @@ PLACE_TEST(stream_waiting, a_descriptor_of_a_listener, places_listening, .timeou
 
 struct listens {
     spoke_stream *s;
-    int calls, readable, writable, rc;
+    atomic_int calls, readable, writable, rc;
     char text[64];
-    size_t size;
-    bool closes, ended;
+    atomic_size_t size; /* of the text, written before */
+    bool closes;
+    atomic_bool ended;
 };
 
 static void
@@ -150,7 +151,7 @@ read_all(spoke_stream *s, unsigned what, void *ctx)
 {
     struct listens *x = ctx;
     size_t done;
-    int rc;
+    int rc = SPOKE_EAGAIN;
 
     x->calls++;
     x->writable += (what & SPOKE_STREAM_WRITABLE) != 0;
@@ -164,8 +165,8 @@ read_all(spoke_stream *s, unsigned what, void *ctx)
     }
     while ((rc = spoke_stream_read(s, x->text + x->size, sizeof x->text - x->size, &done)) == 0)
         x->size += done;
-    x->ended = rc != SPOKE_EAGAIN;
     x->rc = rc;
+    x->ended = rc != SPOKE_EAGAIN;
 }
 
 static bool
@@ -299,8 +300,8 @@ struct accepts {
     spoke_stream_listener *l;
     spoke_stream *got[8];
     atomic_int count;
-    bool closes;
-    int calls;
+    atomic_bool closes;
+    atomic_int calls;
 };
 
 static void
