@@ -73,7 +73,7 @@ on_received(struct spk_op *op, int result)
         spk_chunk_ref(op->chunk);
         if (spk_msg_slice(&m, op->chunk, op->data, (size_t)result) == 0) {
             spk_conn_input(b->conn, m);
-            if (b->conn != NULL && b->conn->read.shut) /* what comes is thrown away */
+            if (b->conn->read.shut) /* what comes is thrown away */
                 bytes_want_input(b->conn, false);
         } else { /* they are lost, and so is the stream */
             spk_chunk_unref(op->chunk);
