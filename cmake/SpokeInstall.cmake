@@ -26,10 +26,9 @@ install(FILES "${PROJECT_BINARY_DIR}/spokeConfig.cmake"
 file(RELATIVE_PATH SPOKE_PC_TO_PREFIX
     "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
 string(REGEX REPLACE "/$" "" SPOKE_PC_TO_PREFIX "${SPOKE_PC_TO_PREFIX}")
+set(SPOKE_PC_REQUIRES_PRIVATE "liburing, libcbor, libmd")
 if(SPOKE_USE_ALLOCATOR STREQUAL "jemalloc")
-    set(SPOKE_PC_REQUIRES_PRIVATE "liburing, jemalloc")
-else()
-    set(SPOKE_PC_REQUIRES_PRIVATE "liburing")
+    string(APPEND SPOKE_PC_REQUIRES_PRIVATE ", jemalloc")
 endif()
 configure_file("${PROJECT_SOURCE_DIR}/cmake/spoke.pc.in" "${PROJECT_BINARY_DIR}/spoke.pc" @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/spoke.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")

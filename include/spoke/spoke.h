@@ -14,5 +14,6 @@
 #include <spoke/socket.h>
 #include <spoke/stats.h>
 #include <spoke/stream.h>
+#include <spoke/type.h>
 
 #endif
