@@ -441,11 +441,11 @@ decode_items(const spoke_value_type *type, struct decoder *d, uint8_t *out, spok
 
     if (type->needs_memory && (rc = get_memory(d, type, d, memory)) != 0)
         return rc;
-    if ((rc = get_type(d, type, out)) != 0 || (rc = check_end(d)) != 0) {
-        spoke_msg_free(*memory);
-        *memory = NULL;
-    }
-    return rc;
+    if (get_type(d, type, out) == 0 && check_end(d) == 0)
+        return 0;
+    spoke_msg_free(*memory);
+    *memory = NULL;
+    return SPOKE_EDECODE; /* also when it wants more memory than it was seen to need */
 }
 
 static int
