@@ -146,8 +146,9 @@ typedef struct spoke_value_type {
     size_t size; /* of the C type */
     spoke_field *fields;
     size_t count;
-    size_t
-        memory_max; /* bytes for the lists and optionals of one decoded value; 0: SPOKE_MSG_MAX */
+    /* Bytes for the lists and optionals of one decoded value; 0: SPOKE_MSG_MAX.  May be set at any
+     * time while nobody decodes. */
+    size_t memory_max;
 
     /* The library's, filled in by spoke_type_check(). */
     uint8_t fingerprint[SPOKE_FINGERPRINT]; /* SHA-256 of "spoke-type/1\n" and the descriptor */

@@ -39,6 +39,7 @@ planted transports/tcp.c '"protocols/sp/req.h"' refused
 planted protocols/sp/req.c '<spoke/protocol.h>' accepted
 planted protocols/sp/req.c '"runtime/engine/engine.h"' refused
 planted protocols/sp/req.c '"../../transports/tcp.h"' refused
+planted protocols/sp/req.c '<cbor.h>' refused
 planted tools/spoke/cat.c '<spoke/spoke.h>' accepted
 planted tools/spoke/cat.c '"runtime/engine/engine.h"' refused
 echo "includes: planted lines are judged right"

@@ -398,7 +398,7 @@ Test(tables, a_descriptor_longer_than_its_limit_is_refused_at_once)
                 fields[i][k].size = types[i - 1].size;
             }
         }
-        types[i] = (spoke_value_type){.size = 4 << i, .fields = fields[i], .count = 2};
+        types[i] = (spoke_value_type){.size = (size_t)4 << i, .fields = fields[i], .count = 2};
     }
     cr_expect_eq(spoke_type_check(&types[SPOKE_TYPE_DEPTH_MAX - 1]), SPOKE_EINVAL);
     cr_expect_eq(spoke_type_check(&types[5]), 0);

@@ -645,7 +645,7 @@ Test(values, many_items)
 
     cr_assert_eq(spoke_type_check(&type), 0);
     for (size_t i = 0; i < MANY; i++)
-        texts[i] = text_of("0123456789" + i % 10, 10 - i % 10);
+        texts[i] = text_of(&"0123456789"[i % 10], 10 - i % 10);
     cr_assert_eq(spoke_value_encode(&type, SPOKE_FORM_EXACT, &in, NULL, 0, &m), 0);
     cr_assert_eq(spoke_value_decode(&type, SPOKE_FORM_EXACT, m, NULL, 0, &out, &backing), 0);
     cr_assert_eq(out.count, MANY);
