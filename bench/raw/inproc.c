@@ -47,6 +47,10 @@ futex(_Atomic uint32_t *word, int op, uint32_t value)
 static void
 publish(struct index *i, uint32_t value, bool spins)
 {
+    /* News or nothing: who is woken by the same value has no reason to stay awake, but would have
+     * lost its mark in has_sleeper. */
+    if (value == atomic_load_explicit(&i->value, memory_order_relaxed))
+        return;
     if (spins) {
         /* P1: the slots before the index.  Pairs with C1 in await(). */
         atomic_store_explicit(&i->value, value, memory_order_release);
