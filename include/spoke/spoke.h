@@ -10,6 +10,7 @@
 #include <spoke/engine.h>
 #include <spoke/error.h>
 #include <spoke/message.h>
+#include <spoke/mux.h>
 #include <spoke/option.h>
 #include <spoke/socket.h>
 #include <spoke/stats.h>

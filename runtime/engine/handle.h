@@ -15,7 +15,8 @@ enum spk_handle_kind {
     SPK_HANDLE_DEVICE,
     SPK_HANDLE_CONTEXT,
     SPK_HANDLE_STREAM,
-    SPK_HANDLE_STREAM_LISTENER
+    SPK_HANDLE_STREAM_LISTENER,
+    SPK_HANDLE_MUX
 };
 
 /* Give a handle for `object`, which lives on `e`.  SPOKE_ELIMIT when all 65 535 are in use. */

@@ -6,6 +6,8 @@
  *   bytes.c    over a transport that carries bytes: they are moved by plain calls
  *   frames.c   over pipes, which carry messages: with windows, and words for what TCP says with
  * flags
+ *   pair.c     both ends on one engine
+ *   mux/       many over one
  *
  * Everything runs with the engine entered. */
 #ifndef SPK_STREAM_CONN_H
@@ -56,7 +58,11 @@ struct spk_conn {
     struct spk_link of_all; /* streams of the engine */
     spoke_stream *handle;   /* NULL until somebody has it */
     struct spk_engine *e;
-    struct spk_endpoint *dialer;       /* who is to bring it, or has; its own only */
+    struct spk_endpoint *dialer;        /* who is to bring it, or has; its own only */
+    void (*undial)(struct spk_conn *c); /* the same of a mux: nobody wants it any more.  NULL: no
+                                           mux dials */
+    struct spk_task *taker; /* of what has taken it over from its user: queued when anything has
+                               changed */
     const struct spk_carrier *carrier; /* NULL while it is dialing */
     void *state;                       /* the carrier's */
     struct spk_half read, write;
@@ -87,6 +93,16 @@ struct spk_conn {
 
 /* ---- connect.c ---- */
 void spk_conn_stop_dialing(struct spk_conn *c);
+int spk_conn_wait_dialed(struct spk_conn *c, spoke_ns deadline);
+
+/* Something that is made of streams, and closes before them when their engine does. */
+struct spk_layer {
+    struct spk_link link;
+    void (*closing)(struct spk_layer *l);
+};
+void spk_layer_add(struct spk_engine *e, struct spk_layer *l);
+/* The list of the engine's streams, for spk_conn_new(). */
+struct spk_link *spk_streams_of(struct spk_engine *e);
 
 /* ---- stream.c ---- */
 struct spk_conn *spk_conn_new(struct spk_engine *e, struct spk_link *all,
@@ -109,6 +125,28 @@ void spk_conn_stopped(struct spk_conn *c, int reason); /* nothing more can be wr
 void spk_conn_writable(struct spk_conn *c);
 void spk_conn_gone(struct spk_conn *c,
                    int reason); /* the pipe is: both, unless it had ended already */
+
+/* The same for small pieces, which are copied together.  SPOKE_ENOMEM: they are lost. */
+int spk_conn_input_bytes(struct spk_conn *c, const uint8_t *data, size_t size);
+
+/* ---- stream.c, for what takes a stream over ---- */
+
+/* Find the stream of a handle and enter its engine; the caller leaves it. */
+int spk_conn_enter(spoke_stream *handle, struct spk_conn **c);
+/* May it be taken?  SPOKE_EBUSY: some call waits on it; SPOKE_ESTATE; why it has ended. */
+int spk_conn_check_take(const struct spk_conn *c);
+/* Take it: the handle is closed.  From now on `taker` is queued when there is something to read or
+ * room to write, or when either has ended. */
+void spk_conn_take(struct spk_conn *c, struct spk_task *taker);
+/* Without waiting: the next piece of what has arrived, NULL if there is none now: c->read.end, if
+ * not 0, is the end.  `awaited`: as in want_input. */
+spoke_msg *spk_conn_take_input(struct spk_conn *c, bool awaited);
+void spk_conn_want_input(struct spk_conn *c, bool awaited);
+/* Bytes that were taken, SPOKE_EAGAIN, or another error, which is the end of writing. */
+int64_t spk_conn_try_write(struct spk_conn *c, const struct iovec *buffers, int count);
+void spk_conn_shut_write(struct spk_conn *c);
+/* Close it.  What was written still leaves, at most for its linger_ns. */
+void spk_conn_give_up(struct spk_conn *c);
 
 /* ---- bytes.c and frames.c ---- */
 extern const struct spk_pipe_ops spk_bytes_pipe_ops;

@@ -37,7 +37,7 @@ struct listener {
 
 /* Of the socket that nobody sees. */
 struct streams {
-    struct spk_link conns, listeners;
+    struct spk_link conns, listeners, layers;
 };
 
 /* ---- configuration ---- */
@@ -95,6 +95,7 @@ streams_open(struct spk_socket *s)
 {
     spk_list_init(&streams_of(s)->conns);
     spk_list_init(&streams_of(s)->listeners);
+    spk_list_init(&streams_of(s)->layers);
     return 0;
 }
 
@@ -119,6 +120,11 @@ streams_closing(struct spk_socket *s)
     struct streams *all = streams_of(s);
     struct spk_link *link, *next;
 
+    while (!spk_list_empty(&all->layers)) {
+        struct spk_layer *l = SPK_OWNER(spk_list_take(&all->layers), struct spk_layer, link);
+
+        l->closing(l);
+    }
     s->e->streams = NULL;
     for (link = all->listeners.next; link != &all->listeners; link = next) {
         struct listener *l = SPK_OWNER(link, struct listener, of_all);
@@ -316,6 +322,18 @@ enter_engine(spoke_engine *handle, struct spk_engine **e, struct spk_socket **s)
     else
         *s = (*e)->streams;
     return rc;
+}
+
+void
+spk_layer_add(struct spk_engine *e, struct spk_layer *l)
+{
+    spk_list_append(&streams_of(e->streams)->layers, &l->link);
+}
+
+struct spk_link *
+spk_streams_of(struct spk_engine *e)
+{
+    return &streams_of(e->streams)->conns;
 }
 
 static int
@@ -666,8 +684,8 @@ spk_conn_stop_dialing(struct spk_conn *c)
 }
 
 /* Wait for the outcome. */
-static int
-wait_dialed(struct spk_conn *c, spoke_ns deadline)
+int
+spk_conn_wait_dialed(struct spk_conn *c, spoke_ns deadline)
 {
     int rc = 0;
 
@@ -717,7 +735,7 @@ spoke_stream_dial(spoke_stream **out, const char *url, const spoke_stream_config
                                               : 1;
     if ((rc = spk_conn_give_handle(c)) != 0 || (rc = spk_dialer_start(c->dialer)) != 0)
         goto close_stream;
-    if (deadline != SPOKE_NOW && (rc = wait_dialed(c, deadline)) != 0)
+    if (deadline != SPOKE_NOW && (rc = spk_conn_wait_dialed(c, deadline)) != 0)
         goto close_stream;
     *out = c->handle;
     goto leave;

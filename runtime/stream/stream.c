@@ -10,6 +10,8 @@
 
 #define CHUNK_BYTES ((size_t)64 * 1024) /* that spoke_stream_read_chunk() reads at a time */
 
+#define GATHER_BYTES ((size_t)4096) /* of small pieces that arrive, in one */
+
 enum { READ, WRITE }; /* in fds */
 
 /* ---- life ---- */
@@ -79,7 +81,7 @@ drop_input(struct spk_conn *c)
 void
 spk_conn_free_if_done(struct spk_conn *c)
 {
-    if (!c->closed || c->callers > 0 || c->open || c->dialer != NULL)
+    if (!c->closed || c->callers > 0 || c->open || c->dialer != NULL || c->undial != NULL)
         return;
     spk_task_cancel(&c->ready_task);
     spk_list_remove(&c->link);
@@ -141,6 +143,10 @@ tell(struct spk_conn *c)
 {
     unsigned what;
 
+    if (c->taker != NULL) {
+        spk_task_queue(c->e, c->taker);
+        return;
+    }
     if (c->on_ready == NULL && c->fds[READ] < 0 && c->fds[WRITE] < 0)
         return;
     if (is_watched(c) && c->input == NULL && c->read.end == 0 && !c->read.shut && c->open &&
@@ -231,6 +237,42 @@ spk_conn_input(struct spk_conn *c, spoke_msg *m)
     wake(c, &c->read);
 }
 
+/* Whose last piece has room in memory that nobody else sees? */
+static bool
+append_input(struct spk_conn *c, const uint8_t *data, size_t size)
+{
+    spoke_msg *m = c->input == NULL ? NULL : SPK_OWNER(c->input_end, spoke_msg, next);
+
+    if (m == NULL || m->chunk == NULL || !spoke_msg_is_unique(m) || !spk_chunk_is_ours(m->chunk) ||
+        size > (size_t)(m->chunk->data + m->chunk->size - (m->body + m->size)))
+        return false;
+    memcpy(m->body + m->size, data, size);
+    m->size += size;
+    c->input_size += size;
+    wake(c, &c->read);
+    return true;
+}
+
+int
+spk_conn_input_bytes(struct spk_conn *c, const uint8_t *data, size_t size)
+{
+    spoke_msg *m;
+    int rc;
+
+    if (append_input(c, data, size))
+        return 0;
+    if ((c->input == NULL && size <= SPK_BODY_INLINE) || size >= GATHER_BYTES) {
+        rc = spoke_msg_from(&m, data, size);
+    } else if ((rc = spoke_msg_new(&m, 0)) == 0) { /* others will follow */
+        if ((rc = spk_msg_reserve(m, GATHER_BYTES)) != 0 ||
+            (rc = spoke_msg_append(m, data, size)) != 0)
+            spoke_msg_free(m);
+    }
+    if (rc == 0)
+        spk_conn_input(c, m);
+    return rc;
+}
+
 void
 spk_conn_ends(struct spk_conn *c, int reason)
 {
@@ -269,8 +311,8 @@ spk_conn_gone(struct spk_conn *c, int reason)
 
 /* ---- calls ---- */
 
-static int
-enter(spoke_stream *handle, struct spk_conn **c)
+int
+spk_conn_enter(spoke_stream *handle, struct spk_conn **c)
 {
     struct spk_engine *e;
     void *object;
@@ -328,7 +370,7 @@ begin_io(spoke_stream *handle, struct spk_conn **out, bool reads, struct spk_hal
     struct spk_half *h;
     int rc;
 
-    if ((rc = enter(handle, &c)) != 0)
+    if ((rc = spk_conn_enter(handle, &c)) != 0)
         return rc;
     *out = c;
     *half = h = reads ? &c->read : &c->write;
@@ -576,7 +618,7 @@ spoke_stream_unread(spoke_stream *s, spoke_msg *m)
 
     if (m == NULL)
         return SPOKE_EINVAL;
-    if ((rc = enter(s, &c)) != 0)
+    if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
     if (c->read.shut) {
         rc = SPOKE_ERDCLOSED;
@@ -792,7 +834,7 @@ set_deadlines(spoke_stream *s, bool reads, bool writes, spoke_ns deadline)
 
     if (deadline < 0)
         return SPOKE_EINVAL;
-    if ((rc = enter(s, &c)) != 0)
+    if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
     if (reads) {
         c->read.deadline = deadline;
@@ -858,7 +900,7 @@ spoke_stream_close_read(spoke_stream *s)
     struct spk_conn *c;
     int rc;
 
-    if ((rc = enter(s, &c)) != 0)
+    if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
     shut_read(c);
     leave(c);
@@ -871,7 +913,7 @@ spoke_stream_close_write(spoke_stream *s)
     struct spk_conn *c;
     int rc;
 
-    if ((rc = enter(s, &c)) != 0)
+    if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
     rc = shut_write(c);
     leave(c);
@@ -891,6 +933,12 @@ spk_conn_let_go(struct spk_conn *c)
         spk_join_closed(c->join, c);
     spk_list_remove(&c->link);
     spk_conn_stop_dialing(c);
+    if (c->undial != NULL) {
+        void (*undial)(struct spk_conn * conn) = c->undial;
+
+        c->undial = NULL;
+        undial(c);
+    }
     if (c->open) {
         c->callers++;
         (void)shut_write(c);
@@ -910,7 +958,7 @@ spoke_stream_close(spoke_stream *s)
     struct spk_conn *c;
     int rc;
 
-    if ((rc = enter(s, &c)) != 0)
+    if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc == SPOKE_ECLOSED && s != NULL ? 0 : rc;
     c->callers++;
     spoke_ns deadline = spk_conn_let_go(c);
@@ -929,7 +977,7 @@ spoke_stream_abort(spoke_stream *s, uint64_t code)
     struct spk_conn *c;
     int rc;
 
-    if ((rc = enter(s, &c)) != 0)
+    if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
     drop_input(c);
     if (c->open && (c->read.end == 0 || c->write.end == 0))
@@ -939,6 +987,74 @@ spoke_stream_abort(spoke_stream *s, uint64_t code)
     spk_conn_stopped(c, SPOKE_EABORTED);
     leave(c);
     return 0;
+}
+
+/* ---- for what takes a stream over ---- */
+
+int
+spk_conn_check_take(const struct spk_conn *c)
+{
+    if (c->callers > 0 || c->read.busy || c->write.busy)
+        return SPOKE_EBUSY;
+    if (c->read.shut || c->write.shut)
+        return SPOKE_ESTATE;
+    if (c->read.end != 0 && c->input == NULL)
+        return c->read.end == SPOKE_EOF ? SPOKE_EPEERCLOSED : c->read.end;
+    if (c->write.end != 0)
+        return c->write.end;
+    return c->open ? 0 : SPOKE_ESTATE;
+}
+
+void
+spk_conn_take(struct spk_conn *c, struct spk_task *taker)
+{
+    spk_handle_free(c->handle);
+    c->handle = NULL;
+    c->on_ready = NULL;
+    c->read.deadline = c->write.deadline = SPOKE_FOREVER;
+    c->taker = taker;
+    tell(c);
+}
+
+void
+spk_conn_want_input(struct spk_conn *c, bool awaited)
+{
+    if (c->open && c->input == NULL && c->read.end == 0 && c->carrier->want_input != NULL)
+        c->carrier->want_input(c, awaited);
+}
+
+spoke_msg *
+spk_conn_take_input(struct spk_conn *c, bool awaited)
+{
+    spoke_msg *m;
+
+    if (c->input == NULL) {
+        spk_conn_want_input(c, awaited);
+        return NULL;
+    }
+    m = take_first(c);
+    has_read(c, m->size, true);
+    return m;
+}
+
+int64_t
+spk_conn_try_write(struct spk_conn *c, const struct iovec *buffers, int count)
+{
+    return try_write(c, buffers, count);
+}
+
+void
+spk_conn_shut_write(struct spk_conn *c)
+{
+    (void)shut_write(c);
+}
+
+void
+spk_conn_give_up(struct spk_conn *c)
+{
+    c->taker = NULL;
+    (void)spk_conn_let_go(c);
+    spk_conn_free_if_done(c);
 }
 
 /* ---- what is known ---- */
@@ -952,7 +1068,7 @@ spoke_stream_get_info(spoke_stream *s, struct spoke_stream_info *out)
     if (out == NULL)
         return SPOKE_EINVAL;
     memset(out, 0, sizeof *out);
-    if ((rc = enter(s, &c)) != 0)
+    if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
     *out = c->info;
     out->unread = c->input_size;
@@ -974,7 +1090,7 @@ spoke_stream_address(spoke_stream *s, enum spoke_stream_end end, char *url, size
     if (url == NULL || size == 0 || (end != SPOKE_LOCAL && end != SPOKE_REMOTE))
         return SPOKE_EINVAL;
     *url = '\0';
-    if ((rc = enter(s, &c)) != 0)
+    if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
     if (!c->open)
         rc = c->read.end != 0 ? c->read.end : SPOKE_EAGAIN;
@@ -994,7 +1110,7 @@ spoke_stream_fd(spoke_stream *s, unsigned what)
 
     if (what != SPOKE_STREAM_READABLE && what != SPOKE_STREAM_WRITABLE)
         return SPOKE_EINVAL;
-    if ((rc = enter(s, &c)) != 0)
+    if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
     if ((rc = spk_new_ready_fd(c->e, &c->fds[half])) == 0) {
         tell(c);
@@ -1019,7 +1135,7 @@ spoke_stream_on_ready(spoke_stream *s, spoke_stream_ready_f *fn, void *ctx)
     struct spk_conn *c;
     int rc;
 
-    if ((rc = enter(s, &c)) != 0)
+    if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
     spk_conn_watch(c, fn, ctx);
     leave(c);

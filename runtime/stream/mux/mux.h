@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+/* Multiplexers from the inside.
+ *
+ *   wire.c     the bytes, without I/O          in.c       what each message of the peer does
+ *   out.c      what leaves next                streams.c  the streams' side: they are spk_conns
+ *   window.c   windows, budgets, limits        mux.c      life, time, and the calls
+ *
+ * Everything runs with the engine entered.  A mux's work is one task: read what the carrier has,
+ * and write what may leave.  Whatever changes something queues it (spk_mux_kick()), so that what is
+ * done together leaves together, and nothing is nested.  Reading waits for nobody: what the peer
+ * sends has room in its stream, by its window, or the peer has broken the protocol; what has to be
+ * answered is state, not a queue. */
+#ifndef SPK_STREAM_MUX_MUX_H
+#define SPK_STREAM_MUX_MUX_H
+
+#include <spoke/mux.h>
+
+#include "runtime/stream/conn.h"
+#include "runtime/stream/mux/wire.h"
+
+#define SPK_MUX_PRIORITIES        8
+#define SPK_MUX_LEAST_WINDOW      ((size_t)4096)
+#define SPK_MUX_LEAST_SHARE       ((size_t)4096) /* of the send queue, for each that writes */
+#define SPK_MUX_COMPATIBLE_WINDOW ((size_t)65535)
+#define SPK_MUX_PINGS             4 /* of the peer, not answered yet */
+
+/* What a stream still has to say, in this order. */
+enum spk_mux_due {
+    SPK_MUX_DUE_OPEN = 1,
+    SPK_MUX_DUE_ACCEPT = 2,
+    SPK_MUX_DUE_CREDIT = 4,
+    SPK_MUX_DUE_STOP = 8,
+    /* … and these after its bytes */
+    SPK_MUX_DUE_CLOSE_WRITE = 16,
+    SPK_MUX_DUE_CLOSE = 32,
+    SPK_MUX_DUE_RESET = 64,
+    SPK_MUX_DUE_LAST = SPK_MUX_DUE_CLOSE_WRITE | SPK_MUX_DUE_CLOSE | SPK_MUX_DUE_RESET
+};
+
+/* Registered: messages with its id are for it.  It ends its registration when its user has closed
+ * it, or either end has reset it, and lives on until what it has to say has left. */
+struct spk_mux_stream {
+    struct spk_mux *mux;
+    struct spk_conn *conn; /* NULL: nobody has accepted it, or has it any more */
+    uint64_t id;
+    struct spk_link of_all;  /* in mux->streams */
+    struct spk_link pending; /* in mux->undecided or mux->pending */
+    struct spk_link control; /* in mux->control, while something of `due` may leave */
+    struct spk_link turn;    /* in mux->turns[priority], while it has bytes */
+    struct spk_link room;    /* in mux->room: there was no room for its writer */
+    unsigned due;
+    uint8_t priority;
+    bool is_ours, registered, established;
+    bool peer_ended, peer_closed, peer_stopped; /* it sends no more; is away; reads no more */
+    bool write_ended;                           /* CLOSE_WRITE has left */
+    bool data_lost;                             /* closed with something unread */
+    bool finishing; /* closed by its user, who may wait until its bytes have left */
+    bool writes;    /* counted in mux->writers */
+    spoke_msg *meta;
+
+    /* in: window = in_room + what is unread + owed */
+    size_t window;
+    uint64_t in_room; /* that the peer may send */
+    size_t owed;      /* read, and not given back to the peer yet */
+    size_t read;      /* … since `read_since`, to see whether the window should grow */
+    spoke_ns read_since;
+
+    /* out */
+    uint64_t credit; /* for bytes that are not in `out` yet */
+    spoke_msg *out, **out_end;
+    size_t out_size;
+    uint64_t code; /* of RESET and STOP */
+
+    uint64_t data_in, data_out, turns;
+};
+
+/* Streams by id: open addressing, half full at most. */
+struct spk_mux_ids {
+    struct spk_mux_stream **slots;
+    size_t mask, count;
+};
+
+/* What is being written: pieces of memory, and whose they are. */
+#define SPK_MUX_PIECES  64
+#define SPK_MUX_SCRATCH ((size_t)16 * 1024)
+struct spk_mux_batch {
+    struct iovec pieces[SPK_MUX_PIECES];
+    spoke_msg *owners[SPK_MUX_PIECES]; /* NULL: `scratch` */
+    int count, at;
+    size_t size, used;
+    uint8_t scratch[SPK_MUX_SCRATCH];
+};
+
+struct spk_mux {
+    spoke_mux *handle;
+    struct spk_engine *e;
+    struct spk_layer layer;
+    struct spk_conn *carrier; /* NULL: it has ended */
+    struct spk_task task, callback;
+    struct spk_timer timer;
+    spoke_mux_config config; /* without zeros */
+    int depth;
+    uint32_t callers;
+    bool closed;  /* the handle is */
+    bool awaited; /* callers have waited for what the carrier brings */
+
+    /* the wire */
+    bool known; /* which it is */
+    bool native;
+    bool preface_due, preface_heard;
+    struct spk_mux_preface peer;
+    struct spk_mux_decoder decoder;
+    struct spk_mux_stream *into;    /* who gets the pieces that come now; NULL: nobody */
+    struct spk_mux_stream *opening; /* … if they are its metadata */
+    char *text;                     /* … or a goodbye's: in end.text */
+    size_t text_size;
+
+    /* streams */
+    struct spk_mux_ids ids;
+    struct spk_link streams, undecided, pending, control, room;
+    struct spk_link turns[SPK_MUX_PRIORITIES];
+    unsigned passed[SPK_MUX_PRIORITIES]; /* turns that went to others in front */
+    uint64_t next_id, peer_last_id, accepted_id;
+    bool exhausted;
+    uint32_t waiting;      /* in undecided, pending, or opening */
+    uint32_t ours, theirs; /* registered */
+    uint32_t objects;      /* in `streams`: those that are over and have something to say, too */
+    uint32_t writers;
+    size_t unsent;
+    size_t windows;
+
+    /* what the peer may do in 10 s, and what it has done in these */
+    spoke_ns counted_since;
+    uint64_t abandoned, control_bytes, data_bytes;
+    uint32_t refused_in_a_row;
+
+    /* the end */
+    bool ended;
+    bool leaves, peer_leaves; /* a goodbye was said: by this end, by the peer */
+    bool go_away_due;
+    bool shut; /* this end has ended the carrier's half */
+    bool cut;  /* the linger was not enough */
+    bool write_failed;
+    uint64_t leave_code;
+    char leave_text[256];
+    spoke_ns linger_until; /* SPOKE_FOREVER: no limit */
+    struct spoke_mux_end end;
+
+    /* time */
+    spoke_ns opened_ns, heard_ns, sent_ns, heartbeat_ns;
+    spoke_ns failed_ns; /* when writing has */
+    spoke_ns retry_ns;  /* to write, when there was no memory */
+    spoke_ns stuck_ns;  /* since when the carrier takes nothing; 0: it does */
+    bool heartbeat_due;
+    uint8_t pongs[SPK_MUX_PINGS][8];
+    int pong_count;
+    bool ping_due, ping_out;
+    bool ping_again;        /* somebody asked while one was out */
+    uint64_t pings, ponged; /* numbers of the last ones */
+    uint64_t pinged_data;   /* info.data_in then */
+    spoke_ns pinged_ns, rtt_ns, last_rtt_ns;
+
+    struct spk_link accept_waiters, end_waiters, ping_waiters;
+    spoke_mux_open_f *on_open;
+    spoke_mux_ready_f *on_ready;
+    spoke_mux_closed_f *on_closed;
+    void *on_open_ctx, *on_ready_ctx, *on_closed_ctx;
+    bool ready_awaited;
+    int fd;
+    bool fd_on;
+    struct spoke_mux_info info;
+    struct spk_mux_batch batch;
+};
+
+/* ---- mux.c ---- */
+static inline void
+spk_mux_kick(struct spk_mux *m)
+{
+    if (!m->ended)
+        spk_task_queue(m->e, &m->task);
+}
+/* It is over; the first reason wins.  `code` 0: in order.  Streams end, the carrier is closed. */
+void spk_mux_end(struct spk_mux *m, int code, enum spoke_mux_origin origin, uint64_t wire_code,
+                 const char *text);
+/* The same, after telling a native peer why, if that can be done at once. */
+void spk_mux_end_peer(struct spk_mux *m, int code, uint64_t wire_code, const char *text);
+void spk_mux_tell_ready(struct spk_mux *m); /* a stream waits to be accepted */
+void spk_mux_set_timer(struct spk_mux *m);
+
+/* ---- in.c ---- */
+void spk_mux_read(struct spk_mux *m);
+
+/* ---- out.c ---- */
+void spk_mux_write(struct spk_mux *m);
+bool spk_mux_batch_empty(const struct spk_mux_batch *b);
+void spk_mux_batch_drop(struct spk_mux_batch *b);
+/* Its `due` or `out` has changed. */
+void spk_mux_schedule(struct spk_mux_stream *st);
+/* Bytes that its writer may queue now. */
+size_t spk_mux_room(struct spk_mux_stream *st);
+void spk_mux_wait_for_room(struct spk_mux_stream *st);
+void spk_mux_queue(struct spk_mux_stream *st, spoke_msg *m); /* takes m, within the room */
+int spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *buffers);
+void spk_mux_drop_out(struct spk_mux_stream *st);
+
+/* ---- streams.c ---- */
+struct spk_mux_stream *spk_mux_stream_new(struct spk_mux *m, uint64_t id, bool is_ours);
+void spk_mux_unregister(struct spk_mux_stream *st);
+void spk_mux_stream_free_if_done(struct spk_mux_stream *st);
+/* Its user has it no more, or never will. */
+void spk_mux_detach(struct spk_mux_stream *st, int reason);
+/* End it from this end: Close on the compatible wire, else Reset. */
+void spk_mux_reset(struct spk_mux_stream *st, uint64_t code);
+void spk_mux_stream_opened(struct spk_mux_stream *st);
+void spk_mux_undial(struct spk_conn *c);
+struct spk_mux_stream *spk_mux_stream_of(const struct spk_conn *c); /* NULL: none of a mux */
+bool spk_mux_stream_is_finished(const struct spk_mux_stream *st);
+struct spk_mux_stream *spk_mux_find(const struct spk_mux *m, uint64_t id);
+void spk_mux_ids_fini(struct spk_mux_ids *ids);
+
+/* ---- window.c ---- */
+int spk_mux_window_open(struct spk_mux_stream *st); /* SPOKE_ELIMIT */
+void spk_mux_window_close(struct spk_mux_stream *st);
+void spk_mux_consumed(struct spk_mux_stream *st, size_t size);
+/* The peer's budgets: false, and the mux has ended. */
+bool spk_mux_count_refused(struct spk_mux *m);
+bool spk_mux_count_abandoned(struct spk_mux *m);
+bool spk_mux_count_control(struct spk_mux *m, size_t size);
+
+#endif

@@ -1,0 +1,544 @@
+/* SPDX-License-Identifier: MIT */
+/* What leaves next.  A batch is made of what may leave now, and given to the carrier in one write;
+ * when it has taken all of it, there is a next one.  In a batch what is short goes first, then
+ * streams with bytes have their turns. */
+#include "runtime/stream/mux/mux.h"
+
+#include <string.h>
+
+#define TURN_BYTES  ((size_t)16 * 1024)
+#define BATCH_BYTES ((size_t)64 * 1024)
+#define COPY_BYTES  ((size_t)1024) /* smaller pieces are copied together */
+#define JOIN_BYTES  ((size_t)4096) /* small writes of a stream wait in one piece of memory */
+#define RETRY       SPOKE_MS       /* after there was no memory */
+#define PASSED_MOST 7u             /* turns that may go in front of a lower priority's */
+
+/* ---- the batch ---- */
+
+bool
+spk_mux_batch_empty(const struct spk_mux_batch *b)
+{
+    return b->at == b->count;
+}
+
+static void
+reset(struct spk_mux_batch *b)
+{
+    b->count = b->at = 0;
+    b->size = b->used = 0;
+}
+
+void
+spk_mux_batch_drop(struct spk_mux_batch *b)
+{
+    for (int i = b->at; i < b->count; i++) {
+        if (b->owners[i] != NULL)
+            spoke_msg_free(b->owners[i]);
+    }
+    reset(b);
+}
+
+static uint8_t *
+scratch(struct spk_mux_batch *b)
+{
+    return b->scratch + b->used;
+}
+
+static size_t
+scratch_left(const struct spk_mux_batch *b)
+{
+    return sizeof b->scratch - b->used;
+}
+
+static void
+add_piece(struct spk_mux_batch *b, void *data, size_t size, spoke_msg *owner)
+{
+    b->pieces[b->count] = (struct iovec){data, size};
+    b->owners[b->count++] = owner;
+    b->size += size;
+}
+
+/* `size` bytes were put at scratch(). */
+static void
+add_scratch(struct spk_mux_batch *b, size_t size)
+{
+    uint8_t *data = scratch(b);
+
+    b->used += size;
+    if (b->count > b->at &&
+        b->owners[b->count - 1] == NULL) { /* goes on where the last one ended */
+        b->pieces[b->count - 1].iov_len += size;
+        b->size += size;
+    } else {
+        add_piece(b, data, size, NULL);
+    }
+}
+
+/* Is there room for any short message and a piece? */
+static bool
+has_room(const struct spk_mux_batch *b)
+{
+    return b->count + 2 < SPK_MUX_PIECES && b->size < BATCH_BYTES &&
+           scratch_left(b) >= 2 * SPK_MUX_HEAD_MOST + 256;
+}
+
+static void
+advance(struct spk_mux_batch *b, size_t size)
+{
+    while (size > 0) {
+        struct iovec *piece = &b->pieces[b->at];
+        size_t n = size < piece->iov_len ? size : piece->iov_len;
+
+        piece->iov_base = (uint8_t *)piece->iov_base + n;
+        piece->iov_len -= n;
+        size -= n;
+        if (piece->iov_len == 0) {
+            if (b->owners[b->at] != NULL)
+                spoke_msg_free(b->owners[b->at]);
+            b->at++;
+        }
+    }
+    if (spk_mux_batch_empty(b))
+        reset(b);
+}
+
+/* ---- what is short ---- */
+
+static void
+say(struct spk_mux *m, enum spk_mux_kind kind, uint64_t id, uint64_t number, uint32_t length)
+{
+    add_scratch(&m->batch, spk_mux_encode(scratch(&m->batch), kind, id, number, length));
+    m->info.messages_out++;
+}
+
+static void
+say_echo(struct spk_mux *m, enum spk_mux_kind kind, const uint8_t bytes[8])
+{
+    add_scratch(&m->batch, spk_mux_encode_echo(scratch(&m->batch), kind, bytes));
+    m->info.messages_out++;
+}
+
+static void
+say_text(struct spk_mux *m, const char *text, size_t size)
+{
+    memcpy(scratch(&m->batch), text, size);
+    add_scratch(&m->batch, size);
+}
+
+static void
+say_preface(struct spk_mux *m)
+{
+    const struct spk_mux_preface mine = {.even = m->config.even,
+                                         .data_most = SPK_MUX_DATA_MOST,
+                                         .max_streams = (uint32_t)m->config.max_streams};
+
+    spk_mux_write_preface(scratch(&m->batch), &mine);
+    add_scratch(&m->batch, SPK_MUX_PREFACE_BYTES);
+    m->preface_due = false;
+}
+
+static void
+say_ping(struct spk_mux *m)
+{
+    uint8_t number[8];
+
+    spk_put64(number, ++m->pings);
+    say_echo(m, SPK_MUX_PING, number);
+    m->pinged_ns = spk_engine_now(m->e);
+    m->ping_due = false;
+    m->ping_out = true;
+}
+
+/* One message of the mux itself.  False: there is none. */
+static bool
+say_own(struct spk_mux *m)
+{
+    if (m->preface_due) {
+        say_preface(m);
+    } else if (m->pong_count > 0) {
+        say_echo(m, SPK_MUX_PONG, m->pongs[0]);
+        memmove(m->pongs[0], m->pongs[1], sizeof m->pongs[0] * (size_t)--m->pong_count);
+    } else if (m->ping_due) {
+        say_ping(m);
+    } else if (m->go_away_due) {
+        size_t size = strlen(m->leave_text);
+
+        say(m, SPK_MUX_GO_AWAY, m->accepted_id, m->leave_code, (uint32_t)size);
+        say_text(m, m->leave_text, size);
+        m->go_away_due = false;
+    } else if (m->heartbeat_due) {
+        say(m, SPK_MUX_HEARTBEAT, 0, 0, 0);
+        m->heartbeat_due = false;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void
+say_open(struct spk_mux_stream *st)
+{
+    struct spk_mux *m = st->mux;
+    spoke_msg *meta = st->meta;
+
+    st->meta = NULL;
+    if (meta == NULL) {
+        say(m, SPK_MUX_OPEN, st->id, st->window, 0);
+        return;
+    }
+    say(m, SPK_MUX_OPEN_META, st->id, st->window, (uint32_t)meta->size);
+    if (meta->size > 0)
+        add_piece(&m->batch, meta->body, meta->size, meta);
+    else
+        spoke_msg_free(meta);
+}
+
+static void
+say_credit(struct spk_mux_stream *st)
+{
+    if (st->owed > 0)
+        say(st->mux, SPK_MUX_CREDIT, st->id, st->owed, 0);
+    st->in_room += st->owed;
+    st->owed = 0;
+}
+
+/* What may leave: the end waits for the bytes before it. */
+static unsigned
+may_leave(const struct spk_mux_stream *st)
+{
+    return st->out_size > 0 ? st->due & ~(unsigned)SPK_MUX_DUE_LAST : st->due;
+}
+
+/* The first thing that it has to say. */
+static void
+say_due(struct spk_mux_stream *st)
+{
+    struct spk_mux *m = st->mux;
+    unsigned due = may_leave(st), first = due & -due;
+
+    st->due &= ~first;
+    switch (first) {
+    case SPK_MUX_DUE_OPEN: say_open(st); break;
+    case SPK_MUX_DUE_ACCEPT:
+        say(m, SPK_MUX_ACCEPT, st->id, st->window, 0);
+        m->refused_in_a_row = 0;
+        break;
+    case SPK_MUX_DUE_CREDIT: say_credit(st); break;
+    case SPK_MUX_DUE_STOP: say(m, SPK_MUX_STOP_READING, st->id, SPOKE_MUX_NONE, 0); break;
+    case SPK_MUX_DUE_CLOSE_WRITE:
+        say(m, SPK_MUX_CLOSE_WRITE, st->id, 0, 0);
+        st->write_ended = true;
+        break;
+    case SPK_MUX_DUE_CLOSE: say(m, SPK_MUX_CLOSE, st->id, 0, 0); break;
+    case SPK_MUX_DUE_RESET: say(m, SPK_MUX_RESET, st->id, st->code, 0); break;
+    default: break;
+    }
+}
+
+static bool
+say_next(struct spk_mux *m)
+{
+    struct spk_mux_stream *st;
+
+    if (say_own(m))
+        return true;
+    if (spk_list_empty(&m->control))
+        return false;
+    st = SPK_OWNER(m->control.next, struct spk_mux_stream, control);
+    say_due(st);
+    if (may_leave(st) == 0)
+        spk_list_remove(&st->control);
+    spk_mux_stream_free_if_done(st);
+    return true;
+}
+
+/* ---- turns ---- */
+
+/* Whose turn it is: the highest priority's, but a lower one has not been passed too often. */
+static struct spk_mux_stream *
+next_turn(struct spk_mux *m)
+{
+    int chosen = -1;
+
+    for (int p = 0; p < SPK_MUX_PRIORITIES; p++) {
+        if (spk_list_empty(&m->turns[p])) {
+            m->passed[p] = 0;
+            continue;
+        }
+        chosen = p;
+        if (m->passed[p] >= PASSED_MOST)
+            break;
+    }
+    if (chosen < 0)
+        return NULL;
+    for (int p = 0; p < chosen; p++)
+        m->passed[p] += !spk_list_empty(&m->turns[p]);
+    m->passed[chosen] = 0;
+    return SPK_OWNER(m->turns[chosen].next, struct spk_mux_stream, turn);
+}
+
+/* How many of its bytes fit into one message now. */
+static size_t
+turn_size(const struct spk_mux *m, const struct spk_mux_stream *st)
+{
+    size_t most = m->peer.data_most < TURN_BYTES ? m->peer.data_most : TURN_BYTES, size = 0;
+    int pieces = m->batch.count + 1;
+
+    for (spoke_msg *part = st->out; part != NULL && size < most && pieces < SPK_MUX_PIECES;
+         part = part->next, pieces++)
+        size += part->size;
+    return size < most ? size : most;
+}
+
+/* The first `size` bytes of its first part, at most. */
+static size_t
+add_part(struct spk_mux *m, struct spk_mux_stream *st, size_t size)
+{
+    struct spk_mux_batch *b = &m->batch;
+    spoke_msg *part = st->out;
+    size_t n = size < part->size ? size : part->size;
+    bool copies = n <= COPY_BYTES && n + SPK_MUX_HEAD_MOST <= scratch_left(b);
+    bool whole = n == part->size;
+
+    if (copies) {
+        memcpy(scratch(b), part->body, n);
+        add_scratch(b, n);
+    } else {
+        add_piece(b, part->body, n, whole ? part : spoke_msg_dup(part));
+    }
+    if (!whole) {
+        part->body += n;
+        part->size -= n;
+        return n;
+    }
+    if ((st->out = part->next) == NULL)
+        st->out_end = &st->out;
+    if (copies)
+        spoke_msg_free(part);
+    return n;
+}
+
+static void
+count_writer(struct spk_mux_stream *st)
+{
+    bool writes = st->out_size > 0 || !spk_list_empty(&st->room);
+
+    if (writes != st->writes)
+        st->mux->writers += writes ? 1 : (uint32_t)-1;
+    st->writes = writes;
+}
+
+static bool
+take_turn(struct spk_mux *m)
+{
+    struct spk_mux_stream *st = next_turn(m);
+    size_t size;
+
+    if (st == NULL)
+        return false;
+    size = turn_size(m, st);
+    say(m, SPK_MUX_DATA, st->id, 0, (uint32_t)size);
+    st->out_size -= size;
+    m->unsent -= size;
+    m->info.data_out += size;
+    m->data_bytes += size;
+    st->data_out += size;
+    st->turns++;
+    while (size > 0)
+        size -= add_part(m, st, size);
+    spk_list_remove(&st->turn);
+    count_writer(st);
+    spk_mux_schedule(st); /* at the end of its line, if it has more */
+    spk_mux_stream_free_if_done(st);
+    return true;
+}
+
+/* ---- writing ---- */
+
+static bool
+fill(struct spk_mux *m)
+{
+    while (m->known && has_room(&m->batch) && (say_next(m) || take_turn(m))) {
+    }
+    return !spk_mux_batch_empty(&m->batch);
+}
+
+/* Those whose writers have found no room and have some now; and those that waited to be closed. */
+static void
+tell_writers(struct spk_mux *m)
+{
+    struct spk_link *link, *next;
+
+    for (link = m->room.next; link != &m->room; link = next) {
+        struct spk_mux_stream *st = SPK_OWNER(link, struct spk_mux_stream, room);
+
+        size_t room = spk_mux_room(st);
+
+        next = link->next;
+        if (room < SPK_MUX_LEAST_SHARE / 2 && room < st->credit)
+            continue;
+        spk_list_remove(&st->room);
+        count_writer(st);
+        if (st->conn != NULL)
+            spk_conn_writable(st->conn);
+    }
+}
+
+static void
+write_failed(struct spk_mux *m)
+{
+    m->write_failed = true; /* what has arrived is still read */
+    m->failed_ns = spk_engine_now(m->e);
+    m->stuck_ns = 0;
+    spk_mux_batch_drop(&m->batch);
+    spk_mux_set_timer(m);
+}
+
+void
+spk_mux_write(struct spk_mux *m)
+{
+    struct spk_mux_batch *b = &m->batch;
+
+    while (!m->write_failed && !m->shut && (!spk_mux_batch_empty(b) || fill(m))) {
+        int64_t n = spk_conn_try_write(m->carrier, b->pieces + b->at, b->count - b->at);
+
+        if (n == SPOKE_EAGAIN || n == SPOKE_ENOMEM) {
+            if (m->stuck_ns == 0)
+                m->stuck_ns = spk_engine_now(m->e);
+            if (n == SPOKE_ENOMEM) {
+                m->retry_ns = spk_engine_now(m->e) + RETRY;
+                spk_mux_set_timer(m);
+            }
+            break;
+        }
+        if (n < 0) {
+            write_failed(m);
+            break;
+        }
+        m->stuck_ns = 0;
+        m->sent_ns = spk_engine_now(m->e);
+        m->info.writes++;
+        m->info.bytes_out += (uint64_t)n;
+        advance(b, (size_t)n);
+    }
+    tell_writers(m);
+}
+
+/* ---- what streams have ---- */
+
+void
+spk_mux_schedule(struct spk_mux_stream *st)
+{
+    struct spk_mux *m = st->mux;
+
+    if (may_leave(st) != 0 && spk_list_empty(&st->control))
+        spk_list_append(&m->control, &st->control);
+    if (st->out_size > 0 && spk_list_empty(&st->turn))
+        spk_list_append(&m->turns[st->priority], &st->turn);
+    spk_mux_kick(m);
+    if (st->finishing && st->out_size == 0)
+        spk_mux_detach(st, SPOKE_ECLOSED);
+}
+
+/* Its share of the send queue, which all that write have in equal parts. */
+size_t
+spk_mux_room(struct spk_mux_stream *st)
+{
+    const struct spk_mux *m = st->mux;
+    size_t queue = m->config.send_queue_bytes, share = queue / (m->writers + !st->writes);
+    size_t left = m->unsent < queue ? queue - m->unsent : 0, room;
+
+    if (share > st->out_size + left)
+        share = st->out_size + left;
+    if (share < SPK_MUX_LEAST_SHARE)
+        share = SPK_MUX_LEAST_SHARE;
+    room = st->out_size < share ? share - st->out_size : 0;
+    return st->credit < room ? (size_t)st->credit : room;
+}
+
+void
+spk_mux_wait_for_room(struct spk_mux_stream *st)
+{
+    if (st->credit == 0) /* it is told when there is some */
+        return;
+    if (spk_list_empty(&st->room))
+        spk_list_append(&st->mux->room, &st->room);
+    count_writer(st);
+}
+
+static void
+queued(struct spk_mux_stream *st, size_t size)
+{
+    st->out_size += size;
+    st->credit -= size;
+    st->mux->unsent += size;
+    count_writer(st);
+    spk_mux_schedule(st);
+}
+
+void
+spk_mux_queue(struct spk_mux_stream *st, spoke_msg *m)
+{
+    m->next = NULL;
+    *st->out_end = m;
+    st->out_end = &m->next;
+    queued(st, m->size);
+}
+
+/* Room behind the last piece, which nobody else sees? */
+static uint8_t *
+room_behind(const struct spk_mux_stream *st, size_t size, spoke_msg **last)
+{
+    spoke_msg *m = st->out == NULL ? NULL : SPK_OWNER(st->out_end, spoke_msg, next);
+
+    *last = m;
+    if (m == NULL || m->chunk == NULL || !spoke_msg_is_unique(m) || !spk_chunk_is_ours(m->chunk) ||
+        size > (size_t)(m->chunk->data + m->chunk->size - (m->body + m->size)))
+        return NULL;
+    return m->body + m->size;
+}
+
+int
+spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *buffers)
+{
+    spoke_msg *m;
+    uint8_t *to = room_behind(st, size, &m);
+    int rc;
+
+    if (to != NULL) {
+        spk_gather(to, size, buffers);
+        m->size += size;
+        queued(st, size);
+        return 0;
+    }
+    /* What comes on top of something is small writes that others will follow. */
+    if ((rc = spoke_msg_new(&m, st->out == NULL || size >= JOIN_BYTES ? size : 0)) != 0)
+        return rc;
+    if (m->size == 0) {
+        if ((rc = spk_msg_reserve(m, JOIN_BYTES)) != 0 ||
+            (rc = spoke_msg_append(m, NULL, size)) != 0) {
+            spoke_msg_free(m);
+            return rc;
+        }
+    }
+    spk_gather(m->body, size, buffers);
+    spk_mux_queue(st, m);
+    return 0;
+}
+
+void
+spk_mux_drop_out(struct spk_mux_stream *st)
+{
+    while (st->out != NULL) {
+        spoke_msg *m = st->out;
+
+        st->out = m->next;
+        spoke_msg_free(m);
+    }
+    st->out_end = &st->out;
+    st->mux->unsent -= st->out_size;
+    st->out_size = 0;
+    spk_list_remove(&st->turn);
+    spk_list_remove(&st->room);
+    count_writer(st);
+}

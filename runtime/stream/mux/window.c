@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: MIT */
+/* Windows: how much a peer may make this end hold, for each stream, each mux, and all of them
+ * together; and how often it may do what costs us something and is of no use. */
+#include "runtime/stream/mux/mux.h"
+
+#include <stdatomic.h>
+
+#define PERIOD        (10 * SPOKE_SECOND)
+#define REFUSED_MOST  1000u               /* openings in a row, none of them accepted */
+#define ABANDON_TIMES 4u                  /* max_streams may be opened for nothing in a period */
+#define CONTROL_FREE  ((uint64_t)1 << 20) /* bytes of it in a period, then … */
+#define CONTROL_TIMES 64u                 /* … so many for each of data */
+#define WINDOW_TRIPS  2                   /* a window read in so few round trips is too small */
+
+static atomic_size_t held, limit = (size_t)1 << 30;
+
+void
+spoke_mux_set_memory_limit(size_t bytes)
+{
+    atomic_store(&limit, bytes);
+}
+
+/* ---- memory ---- */
+
+static bool
+reserve(struct spk_mux *m, size_t size)
+{
+    size_t now = atomic_load(&held), most = atomic_load(&limit);
+
+    if (size > m->config.session_budget - m->windows)
+        return false;
+    do {
+        if (now > most || size > most - now)
+            return false;
+    } while (!atomic_compare_exchange_weak(&held, &now, now + size));
+    m->windows += size;
+    return true;
+}
+
+/* What streams that are still to come must be able to have. */
+static size_t
+kept_back(const struct spk_mux *m)
+{
+    size_t most = 2 * (size_t)m->config.max_streams, now = m->ours + m->theirs;
+
+    return now < most ? (most - now) * SPK_MUX_LEAST_WINDOW : 0;
+}
+
+/* Without taking it from those. */
+static bool
+reserve_more(struct spk_mux *m, size_t size)
+{
+    size_t kept = kept_back(m), budget = m->config.session_budget;
+
+    return m->windows + kept <= budget && size <= budget - m->windows - kept && reserve(m, size);
+}
+
+int
+spk_mux_window_open(struct spk_mux_stream *st)
+{
+    size_t window = st->mux->config.window;
+
+    if (window <= SPK_MUX_LEAST_WINDOW || !reserve_more(st->mux, window)) {
+        if (window > SPK_MUX_LEAST_WINDOW)
+            window = SPK_MUX_LEAST_WINDOW;
+        if (!reserve(st->mux, window))
+            return SPOKE_ELIMIT;
+    }
+    st->window = window;
+    st->in_room = window;
+    st->read_since = spk_engine_now(st->mux->e);
+    return 0;
+}
+
+void
+spk_mux_window_close(struct spk_mux_stream *st)
+{
+    atomic_fetch_sub(&held, st->window);
+    st->mux->windows -= st->window;
+    st->window = 0;
+    st->in_room = 0;
+    st->owed = 0;
+}
+
+/* Double it, if the reader takes more than it lets through. */
+static void
+grow(struct spk_mux_stream *st)
+{
+    struct spk_mux *m = st->mux;
+    spoke_ns now;
+    size_t more = st->window;
+
+    if (!m->native || m->rtt_ns == 0 || st->read < st->window)
+        return;
+    now = spk_engine_now(m->e);
+    st->read = 0;
+    if (now - st->read_since <= WINDOW_TRIPS * m->rtt_ns &&
+        st->window <= m->config.max_window / 2 && reserve_more(m, more)) {
+        st->window += more;
+        st->owed += more;
+    }
+    st->read_since = now;
+}
+
+/* ---- credit ---- */
+
+static bool
+is_time(const struct spk_mux_stream *st)
+{
+    if (st->mux->config.eager_credit || st->owed >= st->window - st->owed)
+        return true;
+    /* The peer can send nothing: it may wait. */
+    return st->in_room == 0 && (st->owed >= st->window / 8 || st->conn->input_size == 0);
+}
+
+void
+spk_mux_consumed(struct spk_mux_stream *st, size_t size)
+{
+    if (!st->registered || st->peer_ended || st->peer_closed)
+        return;
+    st->owed += size;
+    st->read += size;
+    grow(st);
+    if (!is_time(st))
+        return;
+    st->due |= SPK_MUX_DUE_CREDIT;
+    spk_mux_schedule(st);
+}
+
+/* ---- what a peer may do ---- */
+
+static void
+count_anew(struct spk_mux *m)
+{
+    spoke_ns now = spk_engine_now(m->e);
+
+    if (now - m->counted_since < PERIOD)
+        return;
+    m->counted_since = now;
+    m->abandoned = m->control_bytes = 0;
+    m->data_bytes = 0;
+}
+
+bool
+spk_mux_count_refused(struct spk_mux *m)
+{
+    m->info.refused++;
+    if (++m->refused_in_a_row <= REFUSED_MOST)
+        return true;
+    spk_mux_end_peer(m, SPOKE_ELIMIT, SPOKE_MUX_LIMIT, "the peer opens streams that are refused");
+    return false;
+}
+
+bool
+spk_mux_count_abandoned(struct spk_mux *m)
+{
+    count_anew(m);
+    if (++m->abandoned <= ABANDON_TIMES * (uint64_t)m->config.max_streams)
+        return true;
+    spk_mux_end_peer(m, SPOKE_ELIMIT, SPOKE_MUX_LIMIT, "the peer opens streams for nothing");
+    return false;
+}
+
+bool
+spk_mux_count_control(struct spk_mux *m, size_t size)
+{
+    m->control_bytes += size;
+    if (m->control_bytes <= CONTROL_FREE)
+        return true;
+    count_anew(m);
+    if (m->control_bytes <= CONTROL_FREE || m->control_bytes / CONTROL_TIMES <= m->data_bytes)
+        return true;
+    spk_mux_end_peer(m, SPOKE_ELIMIT, SPOKE_MUX_LIMIT, "the peer sends nothing but control");
+    return false;
+}
