@@ -106,7 +106,7 @@ on_open(struct spk_mux *m, const struct spk_mux_word *w)
     if (m->peer_leaves)
         return violation(m, "a stream was opened after its goodbye");
     m->peer_last_id = w->id;
-    if (m->stuck_ns != 0 && m->objects - m->ours - m->theirs > answers_most(m)) {
+    if (m->stuck_ns != SPOKE_FOREVER && m->objects - m->ours - m->theirs > answers_most(m)) {
         spk_mux_end_peer(m, SPOKE_ELIMIT, SPOKE_MUX_LIMIT, "the peer does not read the answers");
         return SPOKE_ELIMIT;
     }

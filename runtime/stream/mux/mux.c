@@ -200,7 +200,7 @@ heartbeat_at(const struct spk_mux *m)
 static spoke_ns
 dead_at(const struct spk_mux *m)
 {
-    spoke_ns since = m->stuck_ns != 0 && m->stuck_ns < m->heard_ns ? m->stuck_ns : m->heard_ns;
+    spoke_ns since = m->stuck_ns < m->heard_ns ? m->stuck_ns : m->heard_ns;
 
     return m->config.peer_timeout_ns > 0 ? spk_later(since, m->config.peer_timeout_ns)
                                          : SPOKE_FOREVER;
@@ -404,7 +404,7 @@ init(struct spk_mux *m, struct spk_conn *carrier, const spoke_mux_config *config
     m->peer.data_most = SPK_MUX_DATA_MOST;
     m->peer.max_streams = UINT32_MAX;
     m->next_id = config->even ? 2 : 1;
-    m->linger_until = m->retry_ns = SPOKE_FOREVER;
+    m->linger_until = m->retry_ns = m->stuck_ns = SPOKE_FOREVER;
     m->fd = -1;
     m->opened_ns = m->heard_ns = m->sent_ns = m->heartbeat_ns = m->counted_since = spk_engine_now(
         m->e);

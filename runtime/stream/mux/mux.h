@@ -150,7 +150,7 @@ struct spk_mux {
     spoke_ns opened_ns, heard_ns, sent_ns, heartbeat_ns;
     spoke_ns failed_ns; /* when writing has */
     spoke_ns retry_ns;  /* to write, when there was no memory */
-    spoke_ns stuck_ns;  /* since when the carrier takes nothing; 0: it does */
+    spoke_ns stuck_ns;  /* since when the carrier takes nothing; SPOKE_FOREVER: it does */
     bool heartbeat_due;
     uint8_t pongs[SPK_MUX_PINGS][8];
     int pong_count;

@@ -389,7 +389,7 @@ write_failed(struct spk_mux *m)
 {
     m->write_failed = true; /* what has arrived is still read */
     m->failed_ns = spk_engine_now(m->e);
-    m->stuck_ns = 0;
+    m->stuck_ns = SPOKE_FOREVER;
     spk_mux_batch_drop(&m->batch);
     spk_mux_set_timer(m);
 }
@@ -403,7 +403,7 @@ spk_mux_write(struct spk_mux *m)
         int64_t n = spk_conn_try_write(m->carrier, b->pieces + b->at, b->count - b->at);
 
         if (n == SPOKE_EAGAIN || n == SPOKE_ENOMEM) {
-            if (m->stuck_ns == 0)
+            if (m->stuck_ns == SPOKE_FOREVER)
                 m->stuck_ns = spk_engine_now(m->e);
             if (n == SPOKE_ENOMEM) {
                 m->retry_ns = spk_engine_now(m->e) + RETRY;
@@ -415,7 +415,7 @@ spk_mux_write(struct spk_mux *m)
             write_failed(m);
             break;
         }
-        m->stuck_ns = 0;
+        m->stuck_ns = SPOKE_FOREVER;
         m->sent_ns = spk_engine_now(m->e);
         m->info.writes++;
         m->info.bytes_out += (uint64_t)n;
