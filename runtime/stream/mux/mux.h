@@ -122,10 +122,10 @@ struct spk_mux {
     unsigned passed[SPK_MUX_PRIORITIES]; /* turns that went to others in front */
     uint64_t next_id, peer_last_id, accepted_id;
     bool exhausted;
-    uint32_t waiting;      /* in undecided, pending, or opening */
-    uint32_t ours, theirs; /* registered */
-    uint32_t objects;      /* in `streams`: those that are over and have something to say, too */
-    uint32_t writers;
+    uint32_t waiting;       /* in undecided, pending, or opening */
+    uint32_t ours, theirs;  /* registered */
+    uint32_t objects;       /* in `streams`: those that are over and have something to say, too */
+    uint32_t writers, busy; /* now; of late */
     size_t unsent;
     size_t windows;
 

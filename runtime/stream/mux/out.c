@@ -355,9 +355,20 @@ take_turn(struct spk_mux *m)
 
 /* ---- writing ---- */
 
+/* How many write, for their shares: those that have just been told that there is room again are
+ * still of them, and are forgotten slowly. */
+static void
+count_busy(struct spk_mux *m)
+{
+    m->busy -= (m->busy + 7) / 8;
+    if (m->busy < m->writers)
+        m->busy = m->writers;
+}
+
 static bool
 fill(struct spk_mux *m)
 {
+    count_busy(m);
     while (m->known && has_room(&m->batch) && (say_next(m) || take_turn(m))) {
     }
     return !spk_mux_batch_empty(&m->batch);
@@ -445,7 +456,9 @@ size_t
 spk_mux_room(struct spk_mux_stream *st)
 {
     const struct spk_mux *m = st->mux;
-    size_t queue = m->config.send_queue_bytes, share = queue / (m->writers + !st->writes);
+    uint32_t writers = m->writers + !st->writes;
+    size_t queue = m->config.send_queue_bytes;
+    size_t share = queue / (m->busy > writers ? m->busy : writers);
     size_t left = m->unsent < queue ? queue - m->unsent : 0, room;
 
     if (share > st->out_size + left)
