@@ -199,6 +199,7 @@ void spk_mux_schedule(struct spk_mux_stream *st);
 /* Bytes that its writer may queue now. */
 size_t spk_mux_room(struct spk_mux_stream *st);
 void spk_mux_wait_for_room(struct spk_mux_stream *st);
+void spk_mux_wait_no_more(struct spk_mux_stream *st);
 void spk_mux_queue(struct spk_mux_stream *st, spoke_msg *m); /* takes m, within the room */
 int spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *buffers);
 void spk_mux_drop_out(struct spk_mux_stream *st);

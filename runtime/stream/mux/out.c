@@ -388,8 +388,7 @@ tell_writers(struct spk_mux *m)
         next = link->next;
         if (room < SPK_MUX_LEAST_SHARE / 2 && room < st->credit)
             continue;
-        spk_list_remove(&st->room);
-        count_writer(st);
+        spk_mux_wait_no_more(st);
         if (st->conn != NULL)
             spk_conn_writable(st->conn);
     }
@@ -476,6 +475,13 @@ spk_mux_wait_for_room(struct spk_mux_stream *st)
         return;
     if (spk_list_empty(&st->room))
         spk_list_append(&st->mux->room, &st->room);
+    count_writer(st);
+}
+
+void
+spk_mux_wait_no_more(struct spk_mux_stream *st)
+{
+    spk_list_remove(&st->room);
     count_writer(st);
 }
 

@@ -126,6 +126,7 @@ spk_mux_unregister(struct spk_mux_stream *st)
     m->ours -= st->is_ours;
     m->theirs -= !st->is_ours;
     spk_mux_window_close(st);
+    spk_mux_wait_no_more(st);
     st->due &= ~(unsigned)(SPK_MUX_DUE_CREDIT | SPK_MUX_DUE_STOP);
     if (!st->is_ours && !st->established) {
         m->waiting--;
