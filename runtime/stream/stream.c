@@ -994,7 +994,7 @@ spoke_stream_abort(spoke_stream *s, uint64_t code)
 int
 spk_conn_check_take(const struct spk_conn *c)
 {
-    if (c->callers > 0 || c->read.busy || c->write.busy)
+    if (c->callers > 0 || c->read.busy || c->write.busy || c->join != NULL)
         return SPOKE_EBUSY;
     if (c->read.shut || c->write.shut)
         return SPOKE_ESTATE;
