@@ -34,7 +34,7 @@ typedef struct spoke_context
 
 typedef struct spoke_stream spoke_stream; /* a connection that carries bytes: stream.h */
 typedef struct spoke_stream_listener spoke_stream_listener; /* accepts streams on one address */
-typedef struct spoke_mux spoke_mux; /* many streams over one: mux.h */
+typedef struct spoke_mux spoke_mux;                         /* many streams over one: mux.h */
 
 /* A message is memory, not a handle: whoever owns it frees it exactly once.  message.h */
 typedef struct spoke_msg spoke_msg;
