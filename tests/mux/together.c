@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/mux/fixture.h"
 #include "tests/support/world.h"
@@ -904,6 +905,21 @@ transfer(spoke_mux *from)
     cr_assert_eq(spoke_stream_close(source.s), 0);
 }
 
+/* Who is at the other end of the carrier is at the other end of its streams. */
+static void
+same_peer(spoke_mux *from, spoke_mux *to, bool is_known)
+{
+    struct spoke_stream_info info;
+    spoke_stream *a, *b;
+
+    cr_assert_eq(spoke_mux_dial(from, &a, NULL, 0, NULL, SPOKE_NOW), 0);
+    cr_assert_eq(spoke_mux_accept(to, &b, NULL, SPOKE_FOREVER), 0);
+    cr_assert_eq(spoke_stream_get_info(b, &info), 0);
+    if (is_known)
+        cr_assert_eq(info.pid, getpid());
+    close_both(a, b);
+}
+
 static void
 over(const char *url, bool native, bool dialer_opens)
 {
@@ -923,6 +939,7 @@ over(const char *url, bool native, bool dialer_opens)
     cr_assert_eq(spoke_mux_open(&dialed, ends[0], &config), 0);
     config.even = true;
     cr_assert_eq(spoke_mux_open(&accepted, ends[1], &config), 0);
+    same_peer(dialed, accepted, strncmp(url, "ipc", 3) == 0);
     cr_assert_eq(pthread_create(&thread, NULL, echo_streams, dialer_opens ? accepted : dialed), 0);
     transfer(dialer_opens ? dialed : accepted);
     cr_assert_eq(spoke_mux_close(dialed, 10 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN), 0);

@@ -653,6 +653,9 @@ new_conn(struct spk_mux *m, struct spk_mux_stream *st)
         spk_conn_free_if_done(c);
         return rc;
     }
+    c->info.pid = m->carrier->info.pid;
+    c->info.uid = m->carrier->info.uid;
+    c->info.gid = m->carrier->info.gid;
     st->conn = c;
     c->state = st;
     return 0;
