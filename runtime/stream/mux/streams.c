@@ -6,6 +6,8 @@
 
 #include "runtime/stream/mux/mux.h"
 
+#define PIECE ((size_t)64 * 1024) /* of what is written, in one message */
+
 /* ---- by id ---- */
 
 #define IDS_LEAST 16u
@@ -230,6 +232,8 @@ write_bytes(struct spk_conn *c, const struct iovec *buffers, int count)
 
     for (int i = 0; i < count; i++)
         size += buffers[i].iov_len;
+    if (size > PIECE)
+        size = PIECE;
     if (size > most)
         size = most;
     if (size == 0) {
