@@ -31,6 +31,7 @@ struct model {
     spoke_sim *w;
     spoke_engine *engines[2];
     spoke_mux *muxes[2];
+    spoke_mux *outer[2]; /* that carry them; NULL: tcp does */
     struct stream streams[STREAMS];
     int count;
     uint64_t seed, random;
@@ -234,6 +235,32 @@ check_windows(void)
 
 /* ---- a run ---- */
 
+static bool
+is_connected(void *s)
+{
+    struct spoke_mux_stream_info info;
+
+    return spoke_mux_get_stream_info(s, &info) != 0 || info.credit > 0;
+}
+
+/* The carrier is itself a stream of a mux. */
+static void
+put_on_mux(spoke_stream *ends[2])
+{
+    spoke_mux_config config;
+
+    spoke_mux_config_init(&config);
+    config.peer_timeout_ns = 0;
+    config.window = 1 + chance(60000);
+    for (int i = 0; i < 2; i++) {
+        config.even = i == 1;
+        cr_assert_eq(spoke_mux_open(&x.outer[i], ends[i], &config), 0);
+    }
+    cr_assert_eq(spoke_mux_dial(x.outer[1], &ends[1], NULL, 0, NULL, SPOKE_NOW), 0);
+    cr_assert_eq(spoke_mux_accept(x.outer[0], &ends[0], NULL, SPOKE_FOREVER), 0);
+    (void)spoke_sim_run(x.w, is_connected, ends[1], SPOKE_FOREVER);
+}
+
 static void
 open_all(bool native)
 {
@@ -257,6 +284,8 @@ open_all(bool native)
         spoke_stream_dial(&ends[0], "tcp://127.0.0.1:4000", NULL, x.engines[0], SPOKE_FOREVER), 0);
     cr_assert_eq(spoke_stream_accept(l, &ends[1], SPOKE_FOREVER), 0);
     cr_assert_eq(spoke_stream_listener_close(l), 0);
+    if (x.seed % 3 == 0)
+        put_on_mux(ends);
     spoke_mux_config_init(&own);
     own.wire = native ? SPOKE_MUX_NATIVE : SPOKE_MUX_COMPATIBLE;
     own.window = 1 + chance(60000);
@@ -347,6 +376,8 @@ run(uint64_t seed)
     cr_assert_eq(spoke_mux_close(x.muxes[0], SPOKE_SECOND), 0);
     (void)spoke_sim_run(x.w, NULL, NULL, SPOKE_MS);
     cr_assert_eq(spoke_mux_close(x.muxes[1], 0), 0);
+    for (int side = 0; side < 2 && x.outer[side] != NULL; side++)
+        cr_assert_eq(spoke_mux_close(x.outer[side], 0), 0);
     cr_assert_eq(spoke_sim_close(x.w, NULL), 0);
     spoke_memory_stats(&after);
     cr_assert_eq(after.messages, before.messages, "seed %d", (int)seed);
