@@ -126,6 +126,9 @@ void spk_conn_writable(struct spk_conn *c);
 void spk_conn_gone(struct spk_conn *c,
                    int reason); /* the pipe is: both, unless it had ended already */
 
+/* Where `size` bytes can be added to a message, in memory of ours that nobody else sees; NULL: not.
+ */
+uint8_t *spk_room_behind(const spoke_msg *m, size_t size);
 /* The same for small pieces, which are copied together.  SPOKE_ENOMEM: they are lost. */
 int spk_conn_input_bytes(struct spk_conn *c, const uint8_t *data, size_t size);
 

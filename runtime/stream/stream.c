@@ -237,16 +237,25 @@ spk_conn_input(struct spk_conn *c, spoke_msg *m)
     wake(c, &c->read);
 }
 
-/* Whose last piece has room in memory that nobody else sees? */
+uint8_t *
+spk_room_behind(const spoke_msg *m, size_t size)
+{
+    if (m == NULL || m->chunk == NULL || m->chunk->outside != NULL || !spoke_msg_is_unique(m) ||
+        !spk_chunk_is_ours(m->chunk) ||
+        size > (size_t)(m->chunk->data + m->chunk->size - (m->body + m->size)))
+        return NULL;
+    return m->body + m->size;
+}
+
 static bool
 append_input(struct spk_conn *c, const uint8_t *data, size_t size)
 {
     spoke_msg *m = c->input == NULL ? NULL : SPK_OWNER(c->input_end, spoke_msg, next);
+    uint8_t *to = spk_room_behind(m, size);
 
-    if (m == NULL || m->chunk == NULL || !spoke_msg_is_unique(m) || !spk_chunk_is_ours(m->chunk) ||
-        size > (size_t)(m->chunk->data + m->chunk->size - (m->body + m->size)))
+    if (to == NULL)
         return false;
-    memcpy(m->body + m->size, data, size);
+    memcpy(to, data, size);
     m->size += size;
     c->input_size += size;
     wake(c, &c->read);

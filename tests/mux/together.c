@@ -412,6 +412,47 @@ Test(mux, messages_go_and_come_without_a_copy)
     two_close(&t);
 }
 
+/* Goal: what is written next is not put behind the user's own memory.  Method: a carrier that is
+ * full, so that both wait. */
+Test(mux, the_users_own_memory_is_only_read)
+{
+    static uint8_t memory[2000], bytes[100000], heard[200000];
+    spoke_stream_config narrow;
+    spoke_mux_config config;
+    spoke_stream *carrier, *s;
+    struct bench x = {.native = false};
+    spoke_msg *m;
+    size_t done;
+
+    memset(memory, 'm', sizeof memory);
+    spoke_stream_config_init(&narrow);
+    narrow.window = 1000;
+    spoke_mux_config_init(&config);
+    config.wire = SPOKE_MUX_COMPATIBLE;
+    config.even = true;
+    spoke_memory_stats(&x.before);
+    cr_assert_eq(spoke_sim_open(&x.w, NULL), 0);
+    cr_assert_eq(spoke_sim_engine(x.w, &x.e), 0);
+    cr_assert_eq(spoke_stream_pair(&carrier, &x.raw, &narrow, x.e), 0);
+    cr_assert_eq(spoke_stream_set_deadline(x.raw, SPOKE_NOW), 0);
+    cr_assert_eq(spoke_mux_open(&x.m, carrier, &config), 0);
+    s = bench_accept(&x, "01 01 ffffff7f");
+    cr_assert_eq(spoke_stream_write(s, bytes, sizeof bytes, &done), 0);
+    cr_assert_eq(done, sizeof bytes);
+    cr_assert_eq(spoke_msg_wrap(&m, memory, sizeof memory, NULL, NULL), 0);
+    cr_assert_eq(spoke_msg_trim_back(m, 500), 0);
+    cr_assert_eq(spoke_stream_write_chunk(s, m, &done), 0);
+    cr_assert_eq(done, 1500);
+    write_text(s, "behind it");
+    for (size_t i = 0; i < sizeof memory; i++)
+        cr_assert_eq(memory[i], 'm');
+    done = bench_hear(&x, heard, sizeof heard);
+    cr_assert_gt(done, 101509);
+    cr_assert_eq(memcmp(heard + done - 9 - 1, "mbehind it", 10), 0);
+    cr_assert_eq(spoke_stream_close(s), 0);
+    bench_close(&x);
+}
+
 /* Bytes that were read too far are the mux's first. */
 Test(mux, what_was_given_back_to_the_carrier_is_read_first)
 {

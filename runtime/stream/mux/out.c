@@ -504,24 +504,11 @@ spk_mux_queue(struct spk_mux_stream *st, spoke_msg *m)
     queued(st, m->size);
 }
 
-/* Room behind the last piece, which nobody else sees? */
-static uint8_t *
-room_behind(const struct spk_mux_stream *st, size_t size, spoke_msg **last)
-{
-    spoke_msg *m = st->out == NULL ? NULL : SPK_OWNER(st->out_end, spoke_msg, next);
-
-    *last = m;
-    if (m == NULL || m->chunk == NULL || !spoke_msg_is_unique(m) || !spk_chunk_is_ours(m->chunk) ||
-        size > (size_t)(m->chunk->data + m->chunk->size - (m->body + m->size)))
-        return NULL;
-    return m->body + m->size;
-}
-
 int
 spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *buffers)
 {
-    spoke_msg *m;
-    uint8_t *to = room_behind(st, size, &m);
+    spoke_msg *m = st->out == NULL ? NULL : SPK_OWNER(st->out_end, spoke_msg, next);
+    uint8_t *to = spk_room_behind(m, size);
     int rc;
 
     if (to != NULL) {
