@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The traps that the Go multiplexer has, M1 to M12: that we have none of them. */
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "runtime/engine/handle.h"
 #include "runtime/stream/mux/mux.h"
@@ -372,6 +374,34 @@ Test(traps, M7_a_compatible_peer_gets_every_heartbeat)
     bench_hears(&x, "00");
     cr_assert_eq(spoke_stream_close(s), 0);
     bench_close(&x);
+}
+
+/* Who did not look for a while has not heard: what has come meanwhile is life, too. */
+Test(traps, M7_an_engine_that_was_not_driven_does_not_take_its_peer_for_dead)
+{
+    spoke_mux_config config = usual();
+    spoke_stream *ends[2];
+    spoke_mux *mine, *other;
+    struct spoke_mux_end why;
+    spoke_engine *e;
+    int fds[2];
+
+    config.heartbeat_ns = 20 * SPOKE_MS;
+    config.peer_timeout_ns = 0;
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    cr_assert_eq(spoke_stream_from_fd(&ends[0], fds[0], NULL, e), 0);
+    cr_assert_eq(spoke_stream_from_fd(&ends[1], fds[1], NULL, NULL), 0);
+    cr_assert_eq(spoke_mux_open(&other, ends[1], &config), 0);
+    config.even = true;
+    config.peer_timeout_ns = 60 * SPOKE_MS;
+    cr_assert_eq(spoke_mux_open(&mine, ends[0], &config), 0);
+    usleep(200000);
+    for (int i = 0; i < 10; i++)
+        cr_assert_geq(spoke_engine_poll(e, 0), 0);
+    cr_assert_eq(spoke_mux_status(mine, &why), SPOKE_EAGAIN, "%s", why.text);
+    cr_assert_eq(spoke_engine_close(e), 0);
+    cr_assert_eq(spoke_mux_close(other, 0), 0);
 }
 
 Test(traps, M8_an_abort_is_not_an_end)

@@ -16,6 +16,7 @@
 #define HEARTBEAT      (5 * SPOKE_SECOND)
 #define PEER_TIMEOUT   (15 * SPOKE_SECOND)
 #define HANDSHAKE      (5 * SPOKE_SECOND)
+#define DOUBT          (50 * SPOKE_MS)
 #define LAST_WORDS     SPOKE_SECOND /* to read what is left, when writing has failed */
 
 /* ---- configuration ---- */
@@ -198,12 +199,32 @@ heartbeat_at(const struct spk_mux *m)
 }
 
 static spoke_ns
-dead_at(const struct spk_mux *m)
+silent_until(const struct spk_mux *m)
 {
     spoke_ns since = m->stuck_ns < m->heard_ns ? m->stuck_ns : m->heard_ns;
 
     return m->config.peer_timeout_ns > 0 ? spk_later(since, m->config.peer_timeout_ns)
                                          : SPOKE_FOREVER;
+}
+
+static spoke_ns
+dead_at(const struct spk_mux *m)
+{
+    return m->doubt_ns != SPOKE_FOREVER ? m->doubt_ns : silent_until(m);
+}
+
+/* What has come may not have been read yet, if nobody drove the engine for so long: it has a last
+ * chance. */
+static bool
+is_dead(struct spk_mux *m, spoke_ns now)
+{
+    if (silent_until(m) > now)
+        m->doubt_ns = SPOKE_FOREVER;
+    else if (m->doubt_ns == SPOKE_FOREVER)
+        m->doubt_ns = spk_later(now, DOUBT);
+    else
+        return m->doubt_ns <= now;
+    return false;
 }
 
 static spoke_ns
@@ -213,7 +234,6 @@ handshake_until(const struct spk_mux *m)
                                          : SPOKE_FOREVER;
 }
 
-/* What was there to be read may not have been yet, when the engine was busy or asleep. */
 static spoke_ns
 last_words_until(const struct spk_mux *m)
 {
@@ -249,7 +269,7 @@ on_time(struct spk_timer *timer)
         spk_mux_end(m, SPOKE_EMUXCLOSED, SPOKE_MUX_LOCAL, m->leave_code, "it was closed here");
     } else if (handshake_until(m) <= now) {
         spk_mux_end_peer(m, SPOKE_EPROTO, SPOKE_MUX_PROTOCOL, "the peer has not introduced itself");
-    } else if (dead_at(m) <= now) {
+    } else if (is_dead(m, now)) {
         spk_mux_end(m, SPOKE_EPEERDEAD, SPOKE_MUX_PEER, SPOKE_MUX_PEER_GONE,
                     "nothing was heard from the peer");
     } else if (last_words_until(m) <= now) {
@@ -404,7 +424,7 @@ init(struct spk_mux *m, struct spk_conn *carrier, const spoke_mux_config *config
     m->peer.data_most = SPK_MUX_DATA_MOST;
     m->peer.max_streams = UINT32_MAX;
     m->next_id = config->even ? 2 : 1;
-    m->linger_until = m->retry_ns = m->stuck_ns = SPOKE_FOREVER;
+    m->linger_until = m->retry_ns = m->stuck_ns = m->doubt_ns = SPOKE_FOREVER;
     m->fd = -1;
     m->opened_ns = m->heard_ns = m->sent_ns = m->heartbeat_ns = m->counted_since = spk_engine_now(
         m->e);

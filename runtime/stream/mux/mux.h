@@ -148,6 +148,7 @@ struct spk_mux {
 
     /* time */
     spoke_ns opened_ns, heard_ns, sent_ns, heartbeat_ns;
+    spoke_ns doubt_ns;  /* the peer seems dead, and is from then on; SPOKE_FOREVER: it does not */
     spoke_ns failed_ns; /* when writing has */
     spoke_ns retry_ns;  /* to write, when there was no memory */
     spoke_ns stuck_ns;  /* since when the carrier takes nothing; SPOKE_FOREVER: it does */
