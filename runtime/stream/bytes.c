@@ -127,6 +127,8 @@ drop_unread(struct bytes *b)
 {
     uint8_t scrap[8192];
 
+    if (b->recv_op.state == SPK_OP_IN_FLIGHT) /* it has taken what there was */
+        return;
     for (size_t left = DROP_MOST; left > 0; left -= sizeof scrap) {
         if (b->st->ops->recv_now(b->st, scrap, sizeof scrap) <= 0)
             return;
