@@ -929,6 +929,17 @@ spoke_stream_close_write(spoke_stream *s)
     return rc;
 }
 
+static void
+stop_dialing(struct spk_conn *c)
+{
+    void (*undial)(struct spk_conn * conn) = c->undial;
+
+    spk_conn_stop_dialing(c);
+    c->undial = NULL;
+    if (undial != NULL)
+        undial(c);
+}
+
 spoke_ns
 spk_conn_let_go(struct spk_conn *c)
 {
@@ -941,13 +952,7 @@ spk_conn_let_go(struct spk_conn *c)
     if (c->join != NULL)
         spk_join_closed(c->join, c);
     spk_list_remove(&c->link);
-    spk_conn_stop_dialing(c);
-    if (c->undial != NULL) {
-        void (*undial)(struct spk_conn * conn) = c->undial;
-
-        c->undial = NULL;
-        undial(c);
-    }
+    stop_dialing(c);
     if (c->open) {
         c->callers++;
         (void)shut_write(c);
@@ -991,7 +996,7 @@ spoke_stream_abort(spoke_stream *s, uint64_t code)
     drop_input(c);
     if (c->open && (c->read.end == 0 || c->write.end == 0))
         c->carrier->abort(c, code);
-    spk_conn_stop_dialing(c);
+    stop_dialing(c);
     spk_conn_ends(c, SPOKE_EABORTED);
     spk_conn_stopped(c, SPOKE_EABORTED);
     leave(c);

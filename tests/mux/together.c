@@ -205,7 +205,6 @@ Test(mux, a_stream_that_is_not_accepted_yet_waits)
         cr_assert_eq(spoke_mux_dial(t.odd, &a, NULL, 0, NULL, SPOKE_NOW), 0);
         cr_assert_eq(write_end(a), SPOKE_EAGAIN);
         cr_assert_eq(read_end(a), SPOKE_EAGAIN);
-        cr_assert_eq(spoke_stream_close_write(a), SPOKE_ESTATE);
         cr_assert_eq(spoke_stream_set_write_deadline(a, spoke_engine_now(t.e) + SPOKE_MS), 0);
         cr_assert_eq(spoke_stream_write(a, "x", 1, &done), SPOKE_ETIMEDOUT);
         cr_assert_eq(spoke_mux_accept(t.even, &b, NULL, SPOKE_NOW), 0);
@@ -216,6 +215,18 @@ Test(mux, a_stream_that_is_not_accepted_yet_waits)
         turn(&t);
         expect_text(b, "now");
         close_both(a, b);
+        cr_assert_eq(spoke_mux_dial(t.odd, &a, NULL, 0, NULL, SPOKE_NOW), 0);
+        cr_assert_eq(spoke_stream_close_write(a), 0);
+        cr_assert_eq(spoke_mux_accept(t.even, &b, NULL, SPOKE_FOREVER), 0);
+        turn(&t);
+        cr_assert_eq(read_end(b), SPOKE_EOF, "it was closed before it was accepted");
+        close_both(a, b);
+        cr_assert_eq(spoke_mux_dial(t.odd, &a, NULL, 0, NULL, SPOKE_NOW), 0);
+        cr_assert_eq(spoke_stream_abort(a, 7), 0);
+        cr_assert_eq(read_end(a), SPOKE_EABORTED);
+        turn(&t);
+        cr_assert_eq(spoke_mux_accept(t.even, &b, NULL, SPOKE_NOW), SPOKE_EAGAIN);
+        cr_assert_eq(spoke_stream_close(a), 0);
         cr_assert_eq(spoke_mux_dial(t.odd, &a, NULL, 0, NULL, SPOKE_NOW), 0);
         cr_assert_eq(spoke_stream_close(a), 0, "before it was accepted");
         turn(&t);

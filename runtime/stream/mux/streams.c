@@ -366,10 +366,6 @@ spk_mux_stream_opened(struct spk_mux_stream *st)
         spk_conn_ends(c, SPOKE_EOF);
     if (st->peer_stopped)
         spk_conn_stopped(c, SPOKE_EPEERCLOSED);
-    if (c->read.end == SPOKE_EABORTED) /* its user had given it up */
-        spk_mux_reset(st, SPOKE_MUX_CANCELED);
-    else if (c->read.shut)
-        close_read(c);
 }
 
 struct spk_mux_stream *
