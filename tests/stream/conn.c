@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What programs that use connections take for granted: the eleven tests of a connection, over
- * everything that carries a stream. */
+ * everything that carries a stream, and on a mux over each. */
 #include "tests/stream/fixture.h"
 
 #include <pthread.h>
@@ -45,7 +45,7 @@ read_total(struct task_end *t)
     return NULL;
 }
 
-PLACE_TEST(stream_conn, basic_io, places_tasks, .timeout = 20)
+PLACE_TEST(stream_conn, basic_io, conns_tasks, .timeout = 20)
 {
     run_tasks(p, NULL, write_total, read_total, NULL);
     run_tasks(p, NULL, read_total, write_total, NULL);
@@ -71,7 +71,7 @@ play(struct task_end *t)
     return NULL;
 }
 
-PLACE_TEST(stream_conn, ping_pong, places_tasks, .timeout = 20)
+PLACE_TEST(stream_conn, ping_pong, conns_tasks, .timeout = 20)
 {
     run_tasks(p, NULL, play, play, NULL);
 }
@@ -176,19 +176,19 @@ race(const struct place *p, void *(*racer)(void *ctx), void *(*other)(void *ctx)
     ends_close(&d);
 }
 
-PLACE_TEST(stream_conn, racy_read, places_shared, .timeout = 20)
+PLACE_TEST(stream_conn, racy_read, conns_shared, .timeout = 20)
 {
     race(p, race_to_read, write_on);
 }
 
-PLACE_TEST(stream_conn, racy_write, places_shared, .timeout = 20)
+PLACE_TEST(stream_conn, racy_write, conns_shared, .timeout = 20)
 {
     race(p, race_to_write, read_on);
 }
 
 /* ---- ReadTimeout, WriteTimeout ---- */
 
-PLACE_TEST(stream_conn, a_read_deadline_is_none_of_writes, places, .timeout = 20)
+PLACE_TEST(stream_conn, a_read_deadline_is_none_of_writes, conns, .timeout = 20)
 {
     struct ends d;
 
@@ -202,7 +202,7 @@ PLACE_TEST(stream_conn, a_read_deadline_is_none_of_writes, places, .timeout = 20
     ends_close(&d);
 }
 
-PLACE_TEST(stream_conn, a_write_deadline_is_none_of_reads, places, .timeout = 20)
+PLACE_TEST(stream_conn, a_write_deadline_is_none_of_reads, conns, .timeout = 20)
 {
     struct ends d;
 
@@ -218,7 +218,7 @@ PLACE_TEST(stream_conn, a_write_deadline_is_none_of_reads, places, .timeout = 20
 
 /* ---- PastTimeout ---- */
 
-PLACE_TEST(stream_conn, a_deadline_in_the_past_and_none_again, places, .timeout = 20)
+PLACE_TEST(stream_conn, a_deadline_in_the_past_and_none_again, conns, .timeout = 20)
 {
     struct ends d;
     spoke_msg *m;
@@ -265,7 +265,7 @@ write_big(spoke_stream *s, size_t *done)
     return rc;
 }
 
-PLACE_TEST(stream_conn, a_deadline_that_is_set_while_calls_wait, places, .timeout = 20)
+PLACE_TEST(stream_conn, a_deadline_that_is_set_while_calls_wait, conns, .timeout = 20)
 {
     struct later *later;
     struct ends d;
@@ -306,7 +306,7 @@ write_a_byte(void *ctx)
 }
 
 /* A deadline that is near is taken away, while a read waits for it. */
-PLACE_TEST(stream_conn, a_deadline_that_is_taken_away_while_a_call_waits, places, .timeout = 20)
+PLACE_TEST(stream_conn, a_deadline_that_is_taken_away_while_a_call_waits, conns, .timeout = 20)
 {
     struct later *one, *other;
     struct ends d;
@@ -321,7 +321,7 @@ PLACE_TEST(stream_conn, a_deadline_that_is_taken_away_while_a_call_waits, places
     ends_close(&d);
 }
 
-PLACE_TEST(stream_conn, a_deadline_in_the_future, places, .timeout = 20)
+PLACE_TEST(stream_conn, a_deadline_in_the_future, conns, .timeout = 20)
 {
     struct ends d;
     spoke_ns end;
@@ -349,7 +349,7 @@ PLACE_TEST(stream_conn, a_deadline_in_the_future, places, .timeout = 20)
     ends_close(&d);
 }
 
-PLACE_TEST(stream_conn, a_close_ends_who_waits, places, .timeout = 20)
+PLACE_TEST(stream_conn, a_close_ends_who_waits, conns, .timeout = 20)
 {
     struct later *later;
     struct ends d;
@@ -421,7 +421,7 @@ bounce(void *ctx)
     return NULL;
 }
 
-PLACE_TEST(stream_conn, all_calls_at_once, places_shared, .timeout = 20)
+PLACE_TEST(stream_conn, all_calls_at_once, conns_shared, .timeout = 20)
 {
     enum { CALLERS = 50 };
     pthread_t callers[CALLERS], echo;

@@ -13,9 +13,9 @@
 #define BIT(n) (1u << (n))
 
 static struct criterion_test_params
-list_places(unsigned overs, unsigned ways)
+list_places(unsigned overs, unsigned ways, unsigned ons)
 {
-    static struct place list[24];
+    static struct place list[72];
     const char *backend = getenv("SPOKE_BACKEND");
     size_t count = 0;
 
@@ -27,8 +27,10 @@ list_places(unsigned overs, unsigned ways)
             if (((over == OVER_SHM || over == OVER_FD) && way == SIM) ||
                 (over == OVER_PAIR && way == TWO))
                 continue;
-            if ((overs & BIT(over)) != 0 && (ways & BIT(way)) != 0)
-                list[count++] = (struct place){(enum over)over, (enum way)way};
+            for (int on = PLAIN; on <= ON_MUX_BACK; on++) {
+                if ((overs & BIT(over)) != 0 && (ways & BIT(way)) != 0 && (ons & BIT(on)) != 0)
+                    list[count++] = (struct place){(enum over)over, (enum way)way, (enum on)on};
+            }
         }
     }
     return (struct criterion_test_params){.size = sizeof list[0], .params = list, .length = count};
@@ -40,37 +42,57 @@ list_places(unsigned overs, unsigned ways)
 struct criterion_test_params
 places(void)
 {
-    return list_places(ALL, BIT(ONE) | BIT(SHARED) | BIT(SIM));
+    return list_places(ALL, BIT(ONE) | BIT(SHARED) | BIT(SIM), BIT(PLAIN));
 }
 
 struct criterion_test_params
 places_real(void)
 {
-    return list_places(ALL, BIT(ONE) | BIT(SHARED));
+    return list_places(ALL, BIT(ONE) | BIT(SHARED), BIT(PLAIN));
 }
 
 struct criterion_test_params
 places_listening(void)
 {
-    return list_places(ADDRESSES, BIT(ONE) | BIT(SHARED) | BIT(SIM));
+    return list_places(ADDRESSES, BIT(ONE) | BIT(SHARED) | BIT(SIM), BIT(PLAIN));
 }
 
 struct criterion_test_params
 places_listening_real(void)
 {
-    return list_places(ADDRESSES, BIT(ONE) | BIT(SHARED));
+    return list_places(ADDRESSES, BIT(ONE) | BIT(SHARED), BIT(PLAIN));
 }
 
 struct criterion_test_params
 places_shared(void)
 {
-    return list_places(ALL, BIT(SHARED));
+    return list_places(ALL, BIT(SHARED), BIT(PLAIN));
 }
 
 struct criterion_test_params
 places_tasks(void)
 {
-    return list_places(ALL, BIT(SHARED) | BIT(TWO));
+    return list_places(ALL, BIT(SHARED) | BIT(TWO), BIT(PLAIN));
+}
+
+#define ANY_ON (BIT(PLAIN) | BIT(ON_MUX) | BIT(ON_MUX_BACK))
+
+struct criterion_test_params
+conns(void)
+{
+    return list_places(ALL, BIT(ONE) | BIT(SHARED) | BIT(SIM), ANY_ON);
+}
+
+struct criterion_test_params
+conns_shared(void)
+{
+    return list_places(ALL, BIT(SHARED), ANY_ON);
+}
+
+struct criterion_test_params
+conns_tasks(void)
+{
+    return list_places(ALL, BIT(SHARED) | BIT(TWO), ANY_ON);
 }
 
 const char *
@@ -81,12 +103,68 @@ name_of(int rc)
 
 /* ---- the stage ---- */
 
+/* ---- muxes ---- */
+
+static spoke_mux *muxes[8];
+static int mux_count;
+static pthread_mutex_t mux_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Put a mux on the carrier of one end. */
+static int
+mux_on(spoke_mux **m, enum on on, spoke_stream *carrier, const spoke_stream_config *config,
+       int side)
+{
+    spoke_mux_config own;
+    int rc;
+
+    spoke_mux_config_init(&own);
+    own.wire = on == ON_MUX ? SPOKE_MUX_NATIVE : SPOKE_MUX_COMPATIBLE;
+    own.even = side == 1;
+    own.window = config != NULL ? config->window : 0;
+    own.peer_timeout_ns = 0;
+    if ((rc = spoke_mux_open(m, carrier, &own)) != 0)
+        return rc;
+    pthread_mutex_lock(&mux_lock);
+    muxes[mux_count++] = *m;
+    pthread_mutex_unlock(&mux_lock);
+    return 0;
+}
+
+static void
+close_muxes(void)
+{
+    while (mux_count > 0)
+        cr_expect_eq(spoke_mux_close(muxes[--mux_count], 0), 0);
+}
+
+static bool
+is_opened(void *s)
+{
+    struct spoke_mux_stream_info info;
+
+    return spoke_mux_get_stream_info(s, &info) == 0 && info.credit > 0;
+}
+
+/* From two carriers the ends of a stream. */
+static void
+connect_on_mux(struct stage *st, const spoke_stream_config *config, spoke_stream *end[2])
+{
+    int opener = st->p.on == ON_MUX ? 0 : 1;
+    spoke_mux *m[2];
+
+    for (int i = 0; i < 2; i++)
+        expect_rc(mux_on(&m[i], st->p.on, end[i], config, i), 0);
+    expect_rc(spoke_mux_dial(m[opener], &end[opener], NULL, 0, NULL, SPOKE_NOW), 0);
+    expect_rc(spoke_mux_accept(m[!opener], &end[!opener], NULL, stage_in(st, PATIENCE)), 0);
+    cr_assert(stage_until(st, is_opened, end[opener]));
+}
+
 /* What the shared engine makes once and keeps. */
 static void
-warm_up(enum over over)
+warm_up(const struct place *p)
 {
     spoke_stream *end[2];
-    struct stage st = {.p = {over, SHARED}};
+    struct stage st = {.p = *p};
     struct spoke_engine_info info;
 
     expect_rc(spoke_engine_get_info(NULL, &info), 0);
@@ -104,6 +182,7 @@ warm_up(enum over over)
     }
     expect_rc(spoke_stream_close(end[0]), 0);
     expect_rc(spoke_stream_close(end[1]), 0);
+    close_muxes();
 }
 
 void
@@ -113,7 +192,7 @@ stage_open(struct stage *st, const struct place *p)
     st->p = *p;
     scratch_dir();
     if (p->way == SHARED)
-        warm_up(p->over);
+        warm_up(p);
     resources_take(&st->before);
     st->before.chunks += p->way == SHARED; /* the engine has memory to receive into, or not */
     switch (p->way) {
@@ -138,6 +217,7 @@ stage_open(struct stage *st, const struct place *p)
 void
 stage_close(struct stage *st)
 {
+    close_muxes();
     if (st->p.way == ONE)
         expect_rc(spoke_engine_close(st->e[0]), 0);
     if (st->p.way == SIM) {
@@ -251,8 +331,8 @@ fresh_url(const struct stage *st, char url[ENDPOINT_MAX])
     endpoint_fresh(url, (enum transport)st->p.over);
 }
 
-void
-connect_ends(struct stage *st, const spoke_stream_config *config, spoke_stream *end[2])
+static void
+connect_carriers(struct stage *st, const spoke_stream_config *config, spoke_stream *end[2])
 {
     spoke_stream_listener *l;
     char url[ENDPOINT_MAX];
@@ -273,6 +353,14 @@ connect_ends(struct stage *st, const spoke_stream_config *config, spoke_stream *
     expect_rc(spoke_stream_dial(&end[0], url, config, st->e[0], stage_in(st, PATIENCE)), 0);
     expect_rc(spoke_stream_accept(l, &end[1], stage_in(st, PATIENCE)), 0);
     expect_rc(spoke_stream_listener_close(l), 0);
+}
+
+void
+connect_ends(struct stage *st, const spoke_stream_config *config, spoke_stream *end[2])
+{
+    connect_carriers(st, st->p.on == PLAIN ? config : NULL, end);
+    if (st->p.on != PLAIN)
+        connect_on_mux(st, config, end);
 }
 
 void
@@ -498,16 +586,35 @@ have_stream(struct tasks *all, struct task_end *t)
     return rc;
 }
 
+/* Of the carrier that it has, a stream of a mux. */
+static int
+put_on_mux(struct tasks *all, struct task_end *t, spoke_mux **m)
+{
+    spoke_ns limit = spoke_engine_now(t->e) + PATIENCE;
+    int rc = mux_on(m, all->p.on, t->s, all->config, t->side);
+
+    if (rc != 0)
+        return rc;
+    if (t->side == (all->p.on == ON_MUX ? 0 : 1))
+        return spoke_mux_dial(*m, &t->s, NULL, 0, NULL, limit);
+    return spoke_mux_accept(*m, &t->s, NULL, limit);
+}
+
 static const char *
 task_with_engine(struct tasks *all, struct task_end *t)
 {
     const char *wrong;
+    spoke_mux *m = NULL;
     int rc = have_stream(all, t);
 
+    if (rc == 0 && all->p.on != PLAIN)
+        rc = put_on_mux(all, t, &m);
     if (rc != 0)
         return spoke_error_name(rc);
     wrong = all->fn[t->side](t);
     rc = spoke_stream_close(t->s);
+    if (m != NULL && rc == 0) /* until the other end has everything */
+        rc = spoke_mux_close(m, PATIENCE);
     return wrong != NULL ? wrong : rc != 0 ? "close" : NULL;
 }
 

@@ -28,9 +28,14 @@ enum way {
     TWO     /* each on an engine and thread of its own: tasks only */
 };
 
+/* Itself, or a stream of a mux that it carries: opened by the end that dialed, on the native wire,
+ * or by the one that was accepted, on the compatible one. */
+enum on { PLAIN, ON_MUX, ON_MUX_BACK };
+
 struct place {
     enum over over;
     enum way way;
+    enum on on;
 };
 
 /* Lists for ParameterizedTestParameters. */
@@ -41,6 +46,11 @@ struct criterion_test_params places_listening(
 struct criterion_test_params places_listening_real(void);
 struct criterion_test_params places_shared(void);
 struct criterion_test_params places_tasks(void); /* SHARED, TWO */
+
+/* The same and, for each, on a mux. */
+struct criterion_test_params conns(void);
+struct criterion_test_params conns_shared(void);
+struct criterion_test_params conns_tasks(void);
 
 /* The body follows and finds its place in `p`. */
 #define PLACE_TEST(Suite, Name, List, ...)                                                         \

@@ -257,7 +257,7 @@ Test(stream_frames, a_peer_in_shared_memory, .timeout = 60)
                  {"\x04\0\0\0\0\0\0\0\x09", 9, SPOKE_EABORTED},
                  {"", 0, SPOKE_EPROTO}};
     static struct resources before;
-    const struct place over_shm = {OVER_SHM, SHARED};
+    const struct place over_shm = {OVER_SHM, SHARED, PLAIN};
     struct stage st;
     struct spoke_stream_info info;
     struct shm_peer peer;

@@ -45,8 +45,9 @@ live(void *ctx)
 static struct criterion_test_params
 between_processes(void)
 {
-    static struct place list[] = {{OVER_IPC, ONE},    {OVER_TCP, ONE},    {OVER_SHM, ONE},
-                                  {OVER_IPC, SHARED}, {OVER_TCP, SHARED}, {OVER_SHM, SHARED}};
+    static struct place list[] = {{OVER_IPC, ONE, PLAIN},    {OVER_TCP, ONE, PLAIN},
+                                  {OVER_SHM, ONE, PLAIN},    {OVER_IPC, SHARED, PLAIN},
+                                  {OVER_TCP, SHARED, PLAIN}, {OVER_SHM, SHARED, PLAIN}};
 
     return (struct criterion_test_params){
         .size = sizeof list[0], .params = list, .length = sizeof list / sizeof list[0]};

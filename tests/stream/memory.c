@@ -43,8 +43,9 @@ disarm(void)
 static struct criterion_test_params
 owned(void)
 {
-    static struct place list[] = {{OVER_INPROC, ONE}, {OVER_IPC, ONE},  {OVER_TCP, ONE},
-                                  {OVER_SHM, ONE},    {OVER_PAIR, ONE}, {OVER_FD, ONE}};
+    static struct place list[] = {{OVER_INPROC, ONE, PLAIN}, {OVER_IPC, ONE, PLAIN},
+                                  {OVER_TCP, ONE, PLAIN},    {OVER_SHM, ONE, PLAIN},
+                                  {OVER_PAIR, ONE, PLAIN},   {OVER_FD, ONE, PLAIN}};
 
     return (struct criterion_test_params){
         .size = sizeof list[0], .params = list, .length = sizeof list / sizeof list[0]};

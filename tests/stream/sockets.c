@@ -15,7 +15,7 @@
 static struct criterion_test_params
 with_sockets(void)
 {
-    static struct place list[] = {{OVER_IPC, SHARED}, {OVER_TCP, SHARED}};
+    static struct place list[] = {{OVER_IPC, SHARED, PLAIN}, {OVER_TCP, SHARED, PLAIN}};
 
     return (struct criterion_test_params){
         .size = sizeof list[0], .params = list, .length = sizeof list / sizeof list[0]};
@@ -141,7 +141,7 @@ tcp_pair(int fds[2])
 
 Test(stream_sockets, a_stream_of_a_tcp_socket, .timeout = 20)
 {
-    const struct place p = {OVER_TCP, SHARED};
+    const struct place p = {OVER_TCP, SHARED, PLAIN};
     struct stage st;
     spoke_stream *s[2];
     char url[ENDPOINT_MAX];
@@ -206,7 +206,7 @@ Test(stream_sockets, what_is_no_connected_stream_socket, .timeout = 20)
 
 Test(stream_sockets, a_listener_of_a_descriptor, .timeout = 20)
 {
-    const struct place p = {OVER_IPC, ONE};
+    const struct place p = {OVER_IPC, ONE, PLAIN};
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct stage st;
     spoke_stream_listener *l;

@@ -281,8 +281,10 @@ run_once(const struct place *p, uint64_t seed)
 static struct criterion_test_params
 simulated(void)
 {
-    static struct place list[] = {
-        {OVER_INPROC, SIM}, {OVER_IPC, SIM}, {OVER_TCP, SIM}, {OVER_PAIR, SIM}};
+    static struct place list[] = {{OVER_INPROC, SIM, PLAIN},
+                                  {OVER_IPC, SIM, PLAIN},
+                                  {OVER_TCP, SIM, PLAIN},
+                                  {OVER_PAIR, SIM, PLAIN}};
     const char *backend = getenv("SPOKE_BACKEND");
     bool elsewhere = (backend != NULL && strcmp(backend, "poll") == 0) ||
                      getenv("SPOKE_MASK_FEATURES") != NULL;
