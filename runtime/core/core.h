@@ -194,7 +194,7 @@ int spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st);
 
 /* ---- ../stream/bytes.c ---- */
 /* The same for a stream, whose bytes are the user's from the first one. */
-int spk_bytes_start(struct spk_endpoint *endpoint, struct spk_stream *st);
+int spk_bytes_start(struct spk_endpoint *ep, struct spk_stream *st);
 
 /* ---- endpoint.c ---- */
 void spk_endpoint_pipe_gone(struct spk_endpoint *ep, int reason, bool was_attached);

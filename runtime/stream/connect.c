@@ -819,14 +819,14 @@ check_socket(int fd, const char **scheme)
 static const char *
 some_url(const char *scheme)
 {
-    return strcmp(scheme, "ipc") == 0 ? "ipc://@fd" : "tcp://[::1]:1";
+    return scheme != NULL && strcmp(scheme, "ipc") == 0 ? "ipc://@fd" : "tcp://[::1]:1";
 }
 
 int
 spoke_stream_listen_fd(spoke_stream_listener **out, int fd, const spoke_stream_config *config,
                        spoke_engine *engine)
 {
-    const char *scheme;
+    const char *scheme = NULL;
     int listens = 0, rc;
     socklen_t size = sizeof listens;
 
@@ -868,7 +868,7 @@ spoke_stream_from_fd(spoke_stream **out, int fd, const spoke_stream_config *conf
     struct spk_conn *c;
     struct sockaddr_storage peer;
     socklen_t size = sizeof peer;
-    const char *scheme;
+    const char *scheme = NULL;
     int own_fd, rc;
 
     if (out == NULL)

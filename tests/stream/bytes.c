@@ -332,7 +332,10 @@ both_ways(struct task_end *t)
     size_t done;
 
     TASK_CHECK(bytes != NULL);
-    TASK_CHECK(pthread_create(&writer, NULL, write_aside, t) == 0);
+    if (pthread_create(&writer, NULL, write_aside, t) != 0) {
+        free(bytes);
+        return "no thread";
+    }
     int rc = spoke_stream_read_full(t->s, bytes, *(size_t *)t->ctx, &done);
     wrong = rc == 0 && bytes_hold(bytes, done, 0) ? NULL : "other bytes";
     pthread_join(writer, &other);

@@ -150,7 +150,7 @@ read_somehow(struct run *x, spoke_stream *s, uint8_t *bytes, size_t size, size_t
     if ((rc = spoke_stream_read_chunk(s, &m)) != 0)
         return rc;
     if (below(x, 3) == 0) { /* changes its mind */
-        if ((rc = spoke_stream_unread(s, m)) == 0)
+        if (spoke_stream_unread(s, m) == 0)
             return SPOKE_EAGAIN;
     }
     if (spoke_msg_size(m) > 1 << 20)
