@@ -49,7 +49,8 @@ Test(hostile, a_number_of_eleven_bytes)
 {
     BOTH_WIRES(native)
     {
-        for (uint8_t kind = 1; kind <= (native ? 0x0a : 6); kind++) {
+        for (int number = 1; number <= (native ? 0x0a : 6); number++) {
+            uint8_t kind = (uint8_t)number;
             struct bench x;
 
             bench_open(&x, native, true, NULL);

@@ -508,7 +508,7 @@ int
 spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *buffers)
 {
     spoke_msg *m = st->out == NULL ? NULL : SPK_OWNER(st->out_end, spoke_msg, next);
-    uint8_t *to = spk_room_behind(m, size);
+    uint8_t *to = m != NULL ? spk_room_behind(m, size) : NULL;
     int rc;
 
     if (to != NULL) {
