@@ -507,15 +507,18 @@ spk_mux_queue(struct spk_mux_stream *st, spoke_msg *m)
 int
 spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *buffers)
 {
-    spoke_msg *m = st->out == NULL ? NULL : SPK_OWNER(st->out_end, spoke_msg, next);
-    uint8_t *to = m != NULL ? spk_room_behind(m, size) : NULL;
+    spoke_msg *m;
+    uint8_t *to;
     int rc;
 
-    if (to != NULL) {
-        spk_gather(to, size, buffers);
-        m->size += size;
-        queued(st, size);
-        return 0;
+    if (st->out != NULL) {
+        m = SPK_OWNER(st->out_end, spoke_msg, next);
+        if ((to = spk_room_behind(m, size)) != NULL) {
+            spk_gather(to, size, buffers);
+            m->size += size;
+            queued(st, size);
+            return 0;
+        }
     }
     /* What comes on top of something is small writes that others will follow. */
     if ((rc = spoke_msg_new(&m, st->out == NULL || size >= JOIN_BYTES ? size : 0)) != 0)
