@@ -214,7 +214,7 @@ on_readable(struct spk_op *op, int result)
 {
     struct spk_upgrade *u = SPK_OWNER(op, struct spk_upgrade, op);
     int fds[SPK_SHM_FDS], count = 0, rc;
-    struct packet packet;
+    struct packet packet = {.magic = 0};
     int64_t n;
 
     if (result < 0) {
