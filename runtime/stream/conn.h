@@ -113,8 +113,12 @@ void spk_set_ready_fd(int fd, bool *on, bool want);
 int spk_new_ready_fd(struct spk_engine *e, int *fd);
 int spk_conn_give_handle(struct spk_conn *c);
 void spk_conn_free_if_done(struct spk_conn *c);
-/* The first bytes of some buffers, into one place. */
+/* How much of some buffers goes at once, if so much is allowed.  And its bytes, into one place. */
+size_t spk_piece(const struct iovec *buffers, int count, uint64_t most);
 void spk_gather(uint8_t *to, size_t size, const struct iovec *buffers);
+/* The body of a message that others may hold, and whose header is the user's, as one that may be
+ * queued. */
+int spk_own_message(spoke_msg **mine, const spoke_msg *m);
 /* The user has it no more, or never had it; it ends by itself.  Returns until when it may take. */
 spoke_ns spk_conn_let_go(struct spk_conn *c);
 /* Of carriers and connect.c: what has happened. */

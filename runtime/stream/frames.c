@@ -13,7 +13,6 @@
 
 enum kind { DATA, CREDIT, FIN, STOP, RESET, KINDS };
 
-#define PIECE       ((size_t)64 * 1024) /* of what is written, in one message */
 #define LINGER_LOOK SPOKE_MS
 
 struct frames {
@@ -138,17 +137,10 @@ send_data(struct spk_conn *c, spoke_msg *m)
 static int64_t
 frames_write(struct spk_conn *c, const struct iovec *buffers, int count)
 {
-    uint64_t most = room(c);
-    size_t size = 0;
+    size_t size = spk_piece(buffers, count, room(c));
     spoke_msg *m;
     int rc;
 
-    for (int i = 0; i < count; i++)
-        size += buffers[i].iov_len;
-    if (size > PIECE)
-        size = PIECE;
-    if (size > most)
-        size = (size_t)most;
     if (size == 0)
         return SPOKE_EAGAIN;
     if ((rc = new_frame(&m, DATA, size)) != 0)
@@ -171,10 +163,8 @@ frames_write_message(struct spk_conn *c, spoke_msg *m)
 
     if (m->size == 0 || m->size > room(c))
         return m->size == 0 || m->size > f->window / 2 ? SPOKE_ENOTSUP : SPOKE_EAGAIN;
-    if ((rc = spk_msg_clone(&mine, m)) != 0) /* others may hold m, and its header is the user's */
+    if ((rc = spk_own_message(&mine, m)) != 0)
         return rc;
-    spk_msg_clear_header(mine);
-    mine->expires = mine->returns = false;
     if ((rc = spoke_msg_header_append(mine, &byte, 1)) != 0 || (rc = send_data(c, mine)) != 0) {
         spoke_msg_free(mine);
         return rc;

@@ -6,8 +6,6 @@
 
 #include "runtime/stream/conn.h"
 
-#define PIECE ((size_t)64 * 1024) /* of what is written, in one message */
-
 /* The other end; NULL: it is gone. */
 static struct spk_conn *
 peer_of(const struct spk_conn *c)
@@ -26,16 +24,10 @@ room(const struct spk_conn *peer)
 static int64_t
 pair_write(struct spk_conn *c, const struct iovec *buffers, int count)
 {
-    size_t most = room(peer_of(c)), size = 0;
+    size_t size = spk_piece(buffers, count, room(peer_of(c)));
     spoke_msg *m;
     int rc;
 
-    for (int i = 0; i < count; i++)
-        size += buffers[i].iov_len;
-    if (size > PIECE)
-        size = PIECE;
-    if (size > most)
-        size = most;
     if (size == 0)
         return SPOKE_EAGAIN;
     if ((rc = spoke_msg_new(&m, size)) != 0)
@@ -56,9 +48,8 @@ pair_write_message(struct spk_conn *c, spoke_msg *m)
         return SPOKE_ENOTSUP;
     if (m->size > room(peer))
         return SPOKE_EAGAIN;
-    if ((rc = spk_msg_clone(&mine, m)) != 0) /* others may hold m */
+    if ((rc = spk_own_message(&mine, m)) != 0)
         return rc;
-    spk_msg_clear_header(mine);
     spk_conn_input(peer, mine);
     spoke_msg_free(m);
     return 0;

@@ -8,6 +8,7 @@
 
 #include "runtime/stream/conn.h"
 
+#define PIECE       ((size_t)64 * 1024) /* of what is written, in one message */
 #define CHUNK_BYTES ((size_t)64 * 1024) /* that spoke_stream_read_chunk() reads at a time */
 
 #define GATHER_BYTES ((size_t)4096) /* of small pieces that arrive, in one */
@@ -651,6 +652,30 @@ spoke_stream_unread(spoke_stream *s, spoke_msg *m)
 }
 
 /* ---- writing ---- */
+
+size_t
+spk_piece(const struct iovec *buffers, int count, uint64_t most)
+{
+    uint64_t size = 0;
+
+    if (most > PIECE)
+        most = PIECE;
+    for (int i = 0; i < count && size < most; i++)
+        size += buffers[i].iov_len;
+    return (size_t)(size < most ? size : most);
+}
+
+int
+spk_own_message(spoke_msg **mine, const spoke_msg *m)
+{
+    int rc = spk_msg_clone(mine, m);
+
+    if (rc != 0)
+        return rc;
+    spk_msg_clear_header(*mine);
+    (*mine)->expires = (*mine)->returns = false;
+    return 0;
+}
 
 void
 spk_gather(uint8_t *to, size_t size, const struct iovec *buffers)

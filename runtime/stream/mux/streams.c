@@ -6,8 +6,6 @@
 
 #include "runtime/stream/mux/mux.h"
 
-#define PIECE ((size_t)64 * 1024) /* of what is written, in one message */
-
 /* ---- by id ---- */
 
 #define IDS_LEAST 16u
@@ -227,15 +225,9 @@ static int64_t
 write_bytes(struct spk_conn *c, const struct iovec *buffers, int count)
 {
     struct spk_mux_stream *st = state_of(c);
-    size_t most = spk_mux_room(st), size = 0;
+    size_t size = spk_piece(buffers, count, spk_mux_room(st));
     int rc;
 
-    for (int i = 0; i < count; i++)
-        size += buffers[i].iov_len;
-    if (size > PIECE)
-        size = PIECE;
-    if (size > most)
-        size = most;
     if (size == 0) {
         spk_mux_wait_for_room(st);
         return SPOKE_EAGAIN;
@@ -254,9 +246,8 @@ write_message(struct spk_conn *c, spoke_msg *m)
 
     if (m->size == 0 || m->size > spk_mux_room(st))
         return SPOKE_ENOTSUP;
-    if ((rc = spk_msg_clone(&mine, m)) != 0) /* others may hold m */
+    if ((rc = spk_own_message(&mine, m)) != 0)
         return rc;
-    spk_msg_clear_header(mine);
     spk_mux_queue(st, mine);
     spoke_msg_free(m);
     return 0;
