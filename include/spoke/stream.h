@@ -82,8 +82,8 @@ SPOKE_API int spoke_stream_accept(spoke_stream_listener *l, spoke_stream **out, 
 SPOKE_API int spoke_stream_listener_address(spoke_stream_listener *l, char *url, size_t size);
 
 /* Stop listening: the address is free, who waits in accept gets SPOKE_ECLOSED, connections that
- * nobody has accepted end.  Streams that were accepted live on.  Closing it once more does nothing
- * and returns 0. */
+ * nobody has accepted end.  Streams that were accepted live on.  Waits until the address is free,
+ * but not in a callback.  Closing it once more does nothing and returns 0. */
 SPOKE_API int spoke_stream_listener_close(spoke_stream_listener *l);
 
 /* ---- making streams ---- */
