@@ -92,6 +92,9 @@ typedef struct spoke_mux_config {
                                  dead.  At least 3 heartbeats, if there are any; 0: never.  Default
                                  15 s */
     spoke_ns handshake_ns;    /* native: for the peer's first 16 bytes.  Default 5 s */
+    bool pass_fds; /* native: let descriptors come with the bytes of its streams, if the peer does,
+                      for channels.  The carrier must be able to: unix sockets, shm, inproc and
+                      pairs are; others are used without.  Default: no */
     bool eager_credit; /* give a window back at each read, as the Go program does.  Default: when
                           half of it is read, or the peer may be waiting for it */
 } spoke_mux_config;
@@ -202,6 +205,9 @@ struct spoke_mux_info {
     uint64_t messages_in, messages_out; /* of the mux */
     uint64_t writes;                    /* to the carrier */
     uint64_t dropped;                   /* bytes that came for streams that were closed */
+    bool passes_fds;                    /* both ends have said so: pass_fds */
+    uint64_t fds_in, fds_out;           /* descriptors */
+    uint32_t fds_unread;                /* … of fds_in, that are here and nobody has taken */
     size_t windows;                     /* bytes that the peer may make this end hold */
     size_t unsent;                      /* bytes that wait for the carrier */
     spoke_ns rtt_ns;                    /* the shortest of late; 0: not known */

@@ -16,6 +16,7 @@
 #include <spoke/stream.h>
 
 #include "runtime/core/core.h"
+#include "runtime/engine/fds.h"
 
 struct spk_conn;
 
@@ -43,6 +44,14 @@ struct spk_carrier {
     void (*finish)(struct spk_conn *c, spoke_ns deadline);
     int (*address)(struct spk_conn *c, bool local, char *text, size_t size);
     size_t (*unsent)(const struct spk_conn *c); /* bytes; may be NULL */
+
+    /* Descriptors.  NULL: it passes none.  See spk_conn_passes_fds() and spk_conn_try_write_fds();
+     * all that came with a byte are given to spk_conn_input_fds() before the byte. */
+    bool (*passes_fds)(struct spk_conn *c);
+    int64_t (*write_fds)(struct spk_conn *c, const struct iovec *buffers, int count, const int *fds,
+                         int n);
+    /* So many that came have been taken, or closed.  May be NULL. */
+    void (*consumed_fds)(struct spk_conn *c, int n);
 };
 
 struct spk_half {
@@ -69,12 +78,14 @@ struct spk_conn {
     spoke_msg *input, **input_end; /* what has arrived */
     size_t input_size;
     size_t given_back; /* of it, by spoke_stream_unread(): the carrier knows nothing of them */
+    struct spk_fds *fds, **fds_end; /* sets that have come, too */
     size_t window;
     spoke_ns linger_ns, busy_poll_ns;
     struct spk_link dial_waiters, close_waiters;
     bool open; /* the carrier can be asked: not before spk_conn_opened(), nor after spk_conn_gone()
                 */
     bool write_full;  /* the carrier took nothing, spk_conn_writable() follows */
+    bool fds_due;     /* descriptors would still be lost: spk_conn_writable() follows */
     bool closed;      /* the handle is gone */
     bool lost;        /* not everything that was written has been handed over */
     uint32_t callers; /* inside a call: the last one frees it */
@@ -124,6 +135,8 @@ spoke_ns spk_conn_let_go(struct spk_conn *c);
 /* Of carriers and connect.c: what has happened. */
 void spk_conn_opened(struct spk_conn *c, const struct spk_carrier *carrier, void *state);
 void spk_conn_input(struct spk_conn *c, spoke_msg *m); /* takes m */
+/* A set that came with the byte that is given next.  Takes it. */
+void spk_conn_input_fds(struct spk_conn *c, struct spk_fds *set);
 void spk_conn_ends(struct spk_conn *c, int reason);    /* nothing more comes */
 void spk_conn_stopped(struct spk_conn *c, int reason); /* nothing more can be written */
 void spk_conn_writable(struct spk_conn *c);
@@ -152,6 +165,31 @@ void spk_conn_want_input(struct spk_conn *c, bool awaited);
 /* Bytes that were taken, SPOKE_EAGAIN, or another error, which is the end of writing. */
 int64_t spk_conn_try_write(struct spk_conn *c, const struct iovec *buffers, int count);
 void spk_conn_shut_write(struct spk_conn *c);
+
+/* Descriptors go along with the bytes of some streams: those of a mux that has agreed on it with
+ * its peer (pass_fds in its configuration), and those that can carry such a mux: over unix sockets,
+ * shm, inproc and pairs, but not in a simulated world.  A set of them belongs to one byte.
+ *
+ * Does this one pass any?  A stream that is none of a mux lets them in from the first such call on,
+ * and no sooner than c->fds_due is false: what reads it otherwise takes the bytes and closes what
+ * came with them. */
+bool spk_conn_passes_fds(struct spk_conn *c);
+/* As spk_conn_try_write(), with n (1 … SPK_FDS_MOST) descriptors at the first byte.  Takes them if
+ * it takes any bytes, be it fewer than there are; the rest is written by spk_conn_try_write().
+ * SPOKE_EAGAIN also while too many are on their way: spk_conn_writable() follows.
+ * SPOKE_ELIMIT: of this user's, in the whole system; for a while.  SPOKE_EINVAL: one is none, or
+ * one of io_uring, which cannot be passed.  After both the stream goes on.  SPOKE_ENOTSUP. */
+int64_t spk_conn_try_write_fds(struct spk_conn *c, const struct iovec *buffers, int count,
+                               const int *fds, int n);
+/* The set that came with what spk_conn_take_input() has given, the oldest one; NULL: there is none
+ * (any more).  The caller's.
+ *
+ * The byte that a set came with begins a piece, so that after each piece this gives the set of its
+ * first byte, or none.  (Only over unix sockets it may lie further back in the piece, by what the
+ * reader has left of the one before: see docs/wire.md.)  What is not taken by the end of the stream
+ * is closed. */
+struct spk_fds *spk_conn_take_fds(struct spk_conn *c);
+
 /* Close it.  What was written still leaves, at most for its linger_ns. */
 void spk_conn_give_up(struct spk_conn *c);
 
