@@ -242,7 +242,7 @@ streams_pipe_removed(struct spk_socket *s, struct spk_pipe *p)
     (void)s;
     if (c == NULL)
         return;
-    is_pending = c->handle == NULL && !c->closed;
+    is_pending = !spk_list_empty(&c->link); /* a mux's has no handle either */
     *conn_at(p) = NULL;
     if (p->ops == &spk_bytes_pipe_ops)
         spk_bytes_close(p);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "tests/mux/fixture.h"
+#include "tests/support/process.h"
 #include "tests/support/world.h"
 
 #define BOTH_WIRES(Native) for (int Native = 0; (Native) < 2; (Native)++)
@@ -1009,4 +1010,46 @@ Test(mux, carries_over_every_transport)
         for (int way = 0; way < 4; way++)
             over(urls[i], way & 1, way & 2);
     }
+}
+
+/* Dial, and stay until killed. */
+static int
+stay(void *url)
+{
+    spoke_stream *s;
+    spoke_engine *e;
+
+    child_is_confined();
+    CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
+    CHILD_CHECK(spoke_stream_dial(&s, url, NULL, e, SPOKE_FOREVER) == 0);
+    return spoke_engine_run(e);
+}
+
+/* Goal: a carrier that was accepted and is lost without a word is not taken for one that nobody has
+ * accepted yet, for it has no handle either.  Method: the listener still counts right. */
+Test(mux, ends_with_a_carrier_whose_peer_is_killed)
+{
+    spoke_stream_listener *l;
+    spoke_engine *e;
+    char url[ENDPOINT_MAX];
+
+    endpoint_fresh(url, SHM);
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    cr_assert_eq(spoke_stream_listen(&l, url, NULL, e), 0);
+    for (int round = 0; round < 3; round++) {
+        pid_t pid = child_start(stay, url);
+        struct spoke_mux_end why;
+        spoke_stream *carrier;
+        spoke_mux *m;
+
+        cr_assert_eq(spoke_stream_accept(l, &carrier, SPOKE_FOREVER), 0);
+        cr_assert_eq(spoke_mux_open(&m, carrier, NULL), 0);
+        child_kill(pid);
+        cr_assert_eq(spoke_mux_wait(m, SPOKE_FOREVER), 0);
+        cr_assert_eq(spoke_mux_status(m, &why), 0);
+        cr_assert_eq(why.code, SPOKE_ECONNRESET);
+        cr_assert_eq(spoke_mux_close(m, 0), 0);
+    }
+    cr_assert_eq(spoke_stream_listener_close(l), 0);
+    cr_assert_eq(spoke_engine_close(e), 0);
 }
