@@ -272,17 +272,91 @@ spk_framing_move_in(struct spk_framing *f, size_t rest)
     spk_shm_start_receiving(f->shm);
 }
 
+/* ---- descriptors, through the socket of a pipe whose messages go elsewhere ---- */
+
+/* A set, if one has come: 1; SPOKE_EAGAIN, SPOKE_EOF or another error, SPOKE_EPROTO: a byte without
+ * one, or nobody lets them in, or there are too many. */
+static int
+receive_fds(struct spk_framing *f)
+{
+    struct spk_fds_in in;
+    struct spk_fds *set;
+    uint8_t byte;
+    int64_t n;
+
+    if (!f->lets_fds) { /* not even for a moment */
+        n = recv(f->unix_fd, &byte, 1, MSG_DONTWAIT);
+        return n > 0 ? SPOKE_EPROTO : n == 0 ? SPOKE_EOF : spk_error_from_errno(errno);
+    }
+    if ((n = spk_fds_recv(f->unix_fd, &byte, 1, &in)) <= 0)
+        return n == 0 ? SPOKE_EOF : (int)n;
+    if (in.count == 0)
+        return SPOKE_EPROTO;
+    if ((set = spk_fds_new(in.numbers, in.count)) == NULL) {
+        spk_fds_in_close(&in);
+        return SPOKE_ENOMEM;
+    }
+    set->next = NULL;
+    *f->fds_end = set;
+    f->fds_end = &set->next;
+    f->fds_count += set->count;
+    return f->fds_count <= SPK_FDS_WAITING ? 1 : SPOKE_EPROTO;
+}
+
+static int
+framing_lets_fds(struct spk_pipe *p)
+{
+    struct spk_framing *f = spk_framing_of(p);
+
+    if (f->shm == NULL)
+        return SPOKE_ENOTSUP;
+    if (!f->moved_in) /* the last byte that is none of them may be on its way */
+        return SPOKE_EAGAIN;
+    f->lets_fds = true;
+    return 0;
+}
+
+static int
+framing_send_fds(struct spk_pipe *p, const int *fds, int n)
+{
+    struct spk_framing *f = spk_framing_of(p);
+    uint8_t byte = 0;
+    const struct iovec iov = {&byte, 1};
+    int64_t sent = f->out != NULL ? SPOKE_EAGAIN : spk_fds_send(f->unix_fd, &iov, 1, fds, n);
+
+    return sent == 1 ? 0 : (int)sent;
+}
+
+static int
+framing_take_fds(struct spk_pipe *p, struct spk_fds **out)
+{
+    struct spk_framing *f = spk_framing_of(p);
+    struct spk_fds *set;
+    int rc;
+
+    *out = NULL;
+    if (f->fds == NULL && (rc = receive_fds(f)) <= 0)
+        return rc == SPOKE_EOF || rc == SPOKE_EAGAIN ? SPOKE_EPROTO : rc;
+    set = f->fds;
+    if ((f->fds = set->next) == NULL)
+        f->fds_end = &f->fds;
+    f->fds_count -= set->count;
+    *out = set;
+    return 0;
+}
+
 /* Whatever bells a peer has passed, and to whom: the end of its stream is its end. */
 void
 spk_framing_on_end(struct spk_framing *f)
 {
-    char byte;
-    ssize_t n = recv(f->unix_fd, &byte, 1, MSG_DONTWAIT);
+    int rc;
 
-    if (n > 0)
-        spk_pipe_shut(&f->pipe, SPOKE_EPROTO);
-    else if (n < 0 && (errno == EAGAIN || errno == EINTR))
+    while ((rc = receive_fds(f)) > 0) {
+    }
+    if (rc == SPOKE_EAGAIN)
         await_end(f);
+    else if (rc == SPOKE_EPROTO || rc == SPOKE_ELIMIT || rc == SPOKE_ENOMEM)
+        spk_pipe_shut(&f->pipe, rc);
     else
         spk_shm_peer_gone(f->shm);
 }
@@ -366,6 +440,7 @@ framing_free(struct spk_pipe *p)
     spk_framing_drop_in(f);
     if (f->shm != NULL)
         spk_shm_free(f->shm);
+    spk_fds_close_queue(&f->fds);
     spk_free(f);
 }
 
@@ -411,6 +486,9 @@ static const struct spk_pipe_ops framing_ops = {
     .address = framing_address,
     .credentials = framing_credentials,
     .shared_memory = framing_shared_memory,
+    .lets_fds = framing_lets_fds,
+    .send_fds = framing_send_fds,
+    .take_fds = framing_take_fds,
 };
 
 int
@@ -423,6 +501,7 @@ spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
     if (f == NULL)
         goto close_stream;
     f->st = st;
+    f->fds_end = &f->fds;
     f->type_byte = endpoint->transport->message_type_byte;
     f->unix_fd = may_upgrade(endpoint) ? spk_stream_unix_fd(st) : -1;
     spk_upgrade_init(&f->upgrade, &f->pipe, &f->shm, !endpoint->is_dialer, on_upgraded);

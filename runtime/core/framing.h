@@ -30,7 +30,10 @@ struct spk_framing {
     bool moved_out, moved_in; /* messages go, come through there */
     bool may_move, same_user; /* the first: nobody has offered it yet, and we may */
     bool shm_closed;
-    int not_shm; /* why there is none, 0: there is, or it has not been decided yet */
+    int not_shm;   /* why there is none, 0: there is, or it has not been decided yet */
+    bool lets_fds; /* sets of descriptors may come through the socket */
+    struct spk_fds *fds, **fds_end;
+    int fds_count;
 
     /* framing_out.c */
     struct spk_op send_op;

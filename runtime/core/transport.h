@@ -15,6 +15,7 @@
 #include "runtime/core/url.h"
 #include "runtime/engine/backend.h"
 #include "runtime/engine/engine.h"
+#include "runtime/engine/fds.h"
 #include "runtime/memory/message.h"
 #include "runtime/memory/pool.h"
 #include "runtime/memory/queue.h"
@@ -197,6 +198,15 @@ struct spk_pipe_ops {
     int (*credentials)(struct spk_pipe *p, struct spk_credentials *out);
     int (*shared_memory)(struct spk_pipe *p); /* SPOKE_OPT_SHARED_MEMORY.  NULL: there is no such
                                                  question */
+    /* Descriptors beside the messages, in sets, in the order in which they were sent; which message
+     * a set is for is the protocol's matter.  NULL, all three: messages pass as they are, with all
+     * that they hold.
+     * lets_fds: may sets come from now on?  0; SPOKE_EAGAIN: ask again; or never.  send_fds: copies
+     * of them, before the message, or SPOKE_EAGAIN.  take_fds: the next set, which came before the
+     * message did, or there is none and the peer has broken the protocol: SPOKE_EPROTO. */
+    int (*lets_fds)(struct spk_pipe *p);
+    int (*send_fds)(struct spk_pipe *p, const int *fds, int n);
+    int (*take_fds)(struct spk_pipe *p, struct spk_fds **out);
 };
 
 /* STARTING (handshake) ─▶ ATTACHING (the user is asked) ─▶ ATTACHED ─▶ CLOSING ─▶ CLOSED (freed).

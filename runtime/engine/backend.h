@@ -94,6 +94,7 @@ int spk_posix_peer_address(struct spk_engine *e, int handle, struct sockaddr_sto
                            socklen_t *size);
 int spk_posix_credentials(struct spk_engine *e, int handle, struct spk_credentials *out);
 int64_t spk_posix_recv_now(struct spk_engine *e, int handle, void *buffer, size_t size);
+int64_t spk_posix_receive(const struct spk_op *op, void *buffer, size_t size);
 int64_t spk_posix_send_now(struct spk_engine *e, int handle, const struct iovec *iov, int count);
 spoke_ns spk_posix_now(struct spk_engine *e);
 

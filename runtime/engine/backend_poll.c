@@ -155,7 +155,7 @@ receive(struct spk_engine *e, struct spk_op *op)
     if (room == NULL && (room = spk_scratch_room(e, &size)) == NULL)
         n = SPOKE_ENOMEM;
     else
-        n = spk_posix_recv_now(e, op->handle, room, size);
+        n = spk_posix_receive(op, room, size);
     if (n == SPOKE_EAGAIN)
         return 0;
     leave_table(e->backend_state, op);

@@ -2,8 +2,9 @@
 /* What the backends on real descriptors share: making sockets, asking about them, and sending and
  * receiving at once.  Nothing here keeps state, so any thread may run it.
  *
- * Plain recv() is used throughout: it gives the kernel no room for control messages, so descriptors
- * that a peer attaches to its bytes are dropped and never open here. */
+ * Plain recv() is used but for receives that are told to bring descriptors (fds.h): it gives the
+ * kernel no room for control messages, so descriptors that a peer attaches to its bytes are dropped
+ * and never open here. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "runtime/engine/backend.h"
+#include "runtime/engine/fds.h"
 
 /* A call's 0 or -1 as 0 or SPOKE_E…. */
 static int
@@ -139,6 +141,14 @@ spk_posix_recv_now(struct spk_engine *e, int handle, void *buffer, size_t size)
 
     (void)e;
     return n >= 0 ? n : spk_error_from_errno(errno);
+}
+
+int64_t
+spk_posix_receive(const struct spk_op *op, void *buffer, size_t size)
+{
+    if (op->u.recv.fds != NULL)
+        return spk_fds_recv(op->handle, buffer, size, op->u.recv.fds);
+    return spk_posix_recv_now(NULL, op->handle, buffer, size);
 }
 
 int64_t

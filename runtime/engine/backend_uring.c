@@ -16,8 +16,9 @@
  *
  * A receive without memory of its own takes a provided buffer, a chunk of ours.  The chunk goes
  * back to the kernel right after the callback if nobody kept a slice of it, otherwise a new one
- * takes its place.  When the buffers are used up, or there are none, the kernel only tells when
- * there is something to read, and a plain call receives it.  docs/architecture.md, "Operations". */
+ * takes its place.  When the buffers are used up, or there are none, and when descriptors may come
+ * along, the kernel only tells when there is something to read, and a plain call receives it.
+ * docs/architecture.md, "Operations". */
 #include <errno.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -239,7 +240,8 @@ fill_receive(struct spk_engine *e, struct io_uring_sqe *entry, struct spk_op *op
 
     if (op->u.recv.buffer != NULL) {
         io_uring_prep_recv(entry, op->handle, op->u.recv.buffer, size, 0);
-    } else if (op->backend[1] == BY_BUFFER && u->missing < u->chunk_count) {
+    } else if (op->backend[1] == BY_BUFFER && u->missing < u->chunk_count &&
+               op->u.recv.fds == NULL) {
         io_uring_prep_recv(entry, op->handle, NULL, CHUNK_SIZE, 0);
         entry->flags |= IOSQE_BUFFER_SELECT;
         entry->buf_group = BUFFER_GROUP;
@@ -367,7 +369,7 @@ receive_now(struct spk_engine *e, struct spk_op *op)
     int64_t n = SPOKE_ENOMEM;
 
     if (room != NULL)
-        n = spk_posix_recv_now(e, op->handle, room, size);
+        n = spk_posix_receive(op, room, size);
     if (n == SPOKE_EAGAIN)
         return try_again(e, op, BY_READINESS);
     if (n <= 0)

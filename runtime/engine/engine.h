@@ -27,6 +27,7 @@
 
 struct spk_engine;
 struct spk_backend;
+struct spk_fds_in;
 
 /* ---- operations ---- */
 
@@ -63,6 +64,7 @@ struct spk_op {
         struct {
             void *buffer; /* lives until completion; NULL: any memory of the engine's */
             size_t size;
+            struct spk_fds_in *fds; /* spk_op_recv_fds() */
         } recv;
         struct {
             struct msghdr *msg; /* lives until completion, with its iovec; NULL: nothing is sent */
@@ -87,6 +89,14 @@ void spk_op_accept(struct spk_engine *e, struct spk_op *op, int handle);
 void spk_op_connect(struct spk_engine *e, struct spk_op *op, int handle,
                     const struct sockaddr *address, socklen_t size);
 void spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, size_t size);
+/* A receive without a buffer, from a unix socket of the kernel's, that has been submitted, is to
+ * bring descriptors as well (engine/fds.h).  If it was in flight already it may miss some until it
+ * has completed or been cancelled. */
+static inline void
+spk_op_recv_fds(struct spk_op *op, struct spk_fds_in *in)
+{
+    op->u.recv.fds = in;
+}
 void spk_op_send(struct spk_engine *e, struct spk_op *op, int handle, struct msghdr *msg);
 /* Wait until there is room to send. */
 void spk_op_writable(struct spk_engine *e, struct spk_op *op, int handle);

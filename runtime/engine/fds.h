@@ -7,7 +7,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#define SPK_FDS_MOST 253 /* in one set: what the kernel passes at a time */
+#define SPK_FDS_MOST    253 /* in one set: what the kernel passes at a time */
+#define SPK_FDS_WAITING 512 /* that came through one connection and were not taken */
 
 /* Some that go together, and whoever has the set has them: what is still in it is closed with it.
  * Who takes one out puts -1 there. */
@@ -23,6 +24,8 @@ struct spk_fds *spk_fds_new(const int *fds, int count);
 void spk_fds_close(struct spk_fds *set); /* what is in it, and the set; NULL: nothing */
 void spk_fds_free(struct spk_fds *set);  /* the set alone: its descriptors are somebody else's */
 void spk_fds_close_queue(struct spk_fds **first);
+/* Can they be passed?  SPOKE_EINVAL: one is not open, or is an io_uring. */
+int spk_fds_check(const int *fds, int count);
 
 /* On a unix socket, at once. */
 
@@ -30,9 +33,9 @@ void spk_fds_close_queue(struct spk_fds **first);
  * SPOKE_ELIMIT: too many of this user's are on their way; SPOKE_EINVAL: some cannot be passed. */
 int64_t spk_fds_send(int socket, const struct iovec *iov, int count, const int *fds, int n);
 
-/* Receive bytes, and what came with their first one, or with a later one that is the first of its
- * kind: bytes, 0 = the end, or SPOKE_E….  SPOKE_ELIMIT: there are no descriptors to be had for all
- * that came, SPOKE_EPROTO: or something else did not let them in; none is left then. */
+/* Receive bytes, and the descriptors that came with one of them, if there are any: bytes, 0 = the
+ * end, or SPOKE_E….  SPOKE_ELIMIT: this process may not have all that came, SPOKE_EPROTO: or
+ * something else did not let them in; none is left then. */
 struct spk_fds_in {
     int count;
     int numbers[SPK_FDS_MOST];

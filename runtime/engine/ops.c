@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/engine/backend.h"
+#include "runtime/engine/fds.h"
 #include "runtime/engine/loop.h"
 #include "runtime/engine/probe.h"
 
@@ -149,6 +150,7 @@ spk_op_recv(struct spk_engine *e, struct spk_op *op, int handle, void *buffer, s
 {
     op->u.recv.buffer = buffer;
     op->u.recv.size = size;
+    op->u.recv.fds = NULL;
     queue_op(e, op, SPK_OP_RECV, handle);
     if (can_be_hot(e))
         make_hot(e, op);
@@ -286,7 +288,8 @@ spk_try_recv(struct spk_engine *e, struct spk_op *op)
             arm_op(e, op);
         return false;
     }
-    n = e->backend->recv_now(e, op->handle, room, size);
+    n = op->u.recv.fds != NULL ? spk_fds_recv(op->handle, room, size, op->u.recv.fds)
+                               : e->backend->recv_now(e, op->handle, room, size);
     if (n == SPOKE_EAGAIN)
         return false;
     e->info.direct++;

@@ -55,6 +55,14 @@ spk_chunk_wrap(void *data, size_t size, spoke_msg_done_f *done, void *ctx)
     return c;
 }
 
+bool
+spk_chunk_wraps(const struct spk_chunk *c, spoke_msg_done_f *done)
+{
+    const struct outside *outside = c->outside;
+
+    return outside != NULL && outside->done == done;
+}
+
 void
 spk_chunk_free_last(struct spk_chunk *c)
 {

@@ -31,6 +31,9 @@ struct spk_chunk *spk_chunk_new(size_t size);
 /* Give a chunk around the caller's memory. */
 struct spk_chunk *spk_chunk_wrap(void *data, size_t size, spoke_msg_done_f *done, void *ctx);
 
+/* Is it one of those that `done` gives back? */
+bool spk_chunk_wraps(const struct spk_chunk *c, spoke_msg_done_f *done);
+
 void spk_chunk_free_last(struct spk_chunk *c); /* the last reference is gone */
 
 static inline struct spk_chunk *

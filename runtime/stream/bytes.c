@@ -2,6 +2,8 @@
 /* Streams over transports that carry bytes.  What can be read or written now is, by plain calls
  * between the user's memory and the kernel; only who finds nothing has a receive started, into
  * memory of the engine's. */
+#include <unistd.h>
+
 #include "runtime/stream/conn.h"
 
 #define DROP_MOST ((size_t)4 * 1024 * 1024) /* of what a closed stream has not read */
@@ -12,6 +14,8 @@ struct bytes {
     struct spk_conn *conn; /* NULL: it is gone */
     struct spk_op recv_op, send_op;
     bool closing;
+    struct spk_fds_in *fds; /* where receives put descriptors; NULL: nobody wants any */
+    int unix_fd;            /* if not NULL */
 };
 
 static struct bytes *
@@ -46,14 +50,44 @@ bytes_want_input(struct spk_conn *c, bool awaited)
     struct bytes *b = carrier_of(c);
 
     b->recv_op.awaited = awaited;
-    if (!spk_op_busy(&b->recv_op))
-        b->st->ops->recv(b->st, &b->recv_op, NULL, 0);
+    if (spk_op_busy(&b->recv_op))
+        return;
+    b->st->ops->recv(b->st, &b->recv_op, NULL, 0);
+    if (b->fds != NULL)
+        spk_op_recv_fds(&b->recv_op, b->fds);
+}
+
+/* With a receive, or not.  False: they are lost. */
+static bool
+take_fds(struct bytes *b)
+{
+    struct spk_fds *set;
+
+    if (b->fds == NULL || b->fds->count == 0)
+        return true;
+    set = b->conn != NULL && !b->closing ? spk_fds_new(b->fds->numbers, b->fds->count) : NULL;
+    if (set == NULL) {
+        spk_fds_in_close(b->fds);
+        return false;
+    }
+    b->fds->count = 0;
+    spk_conn_input_fds(b->conn, set);
+    return true;
+}
+
+/* The receive that would have lost them is over. */
+static void
+begin_fds(struct spk_conn *c)
+{
+    c->fds_due = false;
+    spk_conn_writable(c);
 }
 
 static void
 on_received(struct spk_op *op, int result)
 {
     struct bytes *b = SPK_OWNER(op, struct bytes, recv_op);
+    bool complete = take_fds(b);
     spoke_msg *m;
 
     if (b->closing) {
@@ -61,9 +95,13 @@ on_received(struct spk_op *op, int result)
             spk_pipe_closed(&b->pipe);
         return;
     }
+    if (b->conn != NULL && b->conn->fds_due)
+        begin_fds(b->conn);
     if (b->conn == NULL || result == SPOKE_ECANCELED)
         return;
-    if (result == 0) {
+    if (!complete) {
+        spk_conn_ends(b->conn, SPOKE_ENOMEM);
+    } else if (result == 0) {
         spk_conn_ends(b->conn, SPOKE_EOF);
     } else if (result == SPOKE_ENOBUFS || result == SPOKE_EAGAIN) {
         bytes_want_input(b->conn, op->awaited);
@@ -83,17 +121,52 @@ on_received(struct spk_op *op, int result)
 }
 
 static int64_t
+cannot_write(struct bytes *b, int64_t reason)
+{
+    if (reason == SPOKE_EAGAIN || reason == SPOKE_ENOBUFS) {
+        if (!spk_op_busy(&b->send_op))
+            b->st->ops->writable(b->st, &b->send_op);
+        return SPOKE_EAGAIN;
+    }
+    return reason == SPOKE_ECONNRESET ? SPOKE_EPEERCLOSED : reason;
+}
+
+static int64_t
 bytes_write(struct spk_conn *c, const struct iovec *buffers, int count)
 {
     struct bytes *b = carrier_of(c);
     int64_t n = b->st->ops->send_now(b->st, (struct iovec *)(uintptr_t)buffers, count);
 
-    if (n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS) {
-        if (!spk_op_busy(&b->send_op))
-            b->st->ops->writable(b->st, &b->send_op);
-        return SPOKE_EAGAIN;
-    }
-    return n == SPOKE_ECONNRESET ? SPOKE_EPEERCLOSED : n;
+    return n > 0 ? n : cannot_write(b, n);
+}
+
+static bool
+bytes_passes_fds(struct spk_conn *c)
+{
+    struct bytes *b = carrier_of(c);
+
+    if ((b->unix_fd = spk_stream_unix_fd(b->st)) < 0 ||
+        (b->fds = spk_zalloc(sizeof *b->fds)) == NULL)
+        return false;
+    if (!spk_op_busy(&b->recv_op))
+        return true;
+    spk_op_recv_fds(&b->recv_op, b->fds);
+    c->fds_due = b->recv_op.state == SPK_OP_IN_FLIGHT;
+    if (c->fds_due)
+        spk_op_cancel(b->st->e, &b->recv_op);
+    return true;
+}
+
+/* The kernel has copies of them then. */
+static int64_t
+bytes_write_fds(struct spk_conn *c, const struct iovec *buffers, int count, const int *fds, int n)
+{
+    struct bytes *b = carrier_of(c);
+    int64_t sent = spk_fds_send(b->unix_fd, buffers, count, fds, n);
+
+    for (int i = 0; sent > 0 && i < n; i++)
+        close(fds[i]);
+    return sent > 0 ? sent : cannot_write(b, sent);
 }
 
 static void
@@ -184,6 +257,8 @@ static const struct spk_carrier bytes_carrier = {
     .abort = bytes_abort,
     .finish = bytes_finish,
     .address = bytes_address,
+    .passes_fds = bytes_passes_fds,
+    .write_fds = bytes_write_fds,
 };
 
 void
@@ -238,6 +313,7 @@ free_pipe(struct spk_pipe *p)
     struct bytes *b = bytes_of(p);
 
     b->st->ops->close(b->st);
+    spk_free(b->fds);
     spk_free(b);
 }
 

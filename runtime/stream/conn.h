@@ -78,13 +78,14 @@ struct spk_conn {
     spoke_msg *input, **input_end; /* what has arrived */
     size_t input_size;
     size_t given_back; /* of it, by spoke_stream_unread(): the carrier knows nothing of them */
-    struct spk_fds *fds, **fds_end; /* sets that have come, too */
+    struct spk_fds *sets, **sets_end; /* of descriptors that have come, too */
     size_t window;
     spoke_ns linger_ns, busy_poll_ns;
     struct spk_link dial_waiters, close_waiters;
     bool open; /* the carrier can be asked: not before spk_conn_opened(), nor after spk_conn_gone()
                 */
     bool write_full;  /* the carrier took nothing, spk_conn_writable() follows */
+    bool lets_fds;    /* … come: spk_conn_passes_fds() was true */
     bool fds_due;     /* descriptors would still be lost: spk_conn_writable() follows */
     bool closed;      /* the handle is gone */
     bool lost;        /* not everything that was written has been handed over */
@@ -189,6 +190,7 @@ int64_t spk_conn_try_write_fds(struct spk_conn *c, const struct iovec *buffers, 
  * reader has left of the one before: see docs/wire.md.)  What is not taken by the end of the stream
  * is closed. */
 struct spk_fds *spk_conn_take_fds(struct spk_conn *c);
+int spk_conn_count_fds(const struct spk_conn *c); /* sets that it would give now */
 
 /* Close it.  What was written still leaves, at most for its linger_ns. */
 void spk_conn_give_up(struct spk_conn *c);

@@ -6,12 +6,16 @@
  *   DATA     the bytes                  RESET    u64 code: both halves have ended
  *   CREDIT   u64: so many bytes may be sent, all in all
  *   FIN      no more bytes follow       STOP     the sender of this reads no more
+ *   DATA_FDS u8 n, the bytes: n descriptors come with the first one, beside the pipe (shm), or in
+ *            the message's memory (inproc)
  *
  * Credit is why messages never wait in a pipe for a reader: whatever comes has room, so that FIN,
  * STOP and RESET are not stuck behind bytes that nobody reads.  docs/wire.md */
+#include <unistd.h>
+
 #include "runtime/stream/conn.h"
 
-enum kind { DATA, CREDIT, FIN, STOP, RESET, KINDS };
+enum kind { DATA, CREDIT, FIN, STOP, RESET, DATA_FDS, KINDS };
 
 #define LINGER_LOOK SPOKE_MS
 
@@ -25,6 +29,7 @@ struct frames {
     uint64_t code;               /* of RESET */
     unsigned due;                /* a bit for each kind that is still to be sent */
     bool peer_ended, finishing;
+    bool fds_full;          /* there was no room for descriptors: the timer looks again */
     struct spk_timer timer; /* while what was taken is handed over, or memory was short */
     spoke_ns deadline;
 };
@@ -99,7 +104,7 @@ send_due(struct spk_conn *c)
 {
     struct frames *f = frames_of(c);
 
-    for (int kind = CREDIT; kind < KINDS; kind++) {
+    for (int kind = CREDIT; kind < DATA_FDS; kind++) {
         if ((f->due & 1u << kind) != 0 && !send_word(c, (enum kind)kind))
             return;
     }
@@ -125,9 +130,8 @@ room(struct spk_conn *c)
 }
 
 static int
-send_data(struct spk_conn *c, spoke_msg *m)
+send_data(struct spk_conn *c, spoke_msg *m, size_t size)
 {
-    size_t size = m->size;
     int rc = spk_pipe_send(pipe_of(c), m);
 
     frames_of(c)->sent += rc == 0 ? size : 0;
@@ -146,7 +150,7 @@ frames_write(struct spk_conn *c, const struct iovec *buffers, int count)
     if ((rc = new_frame(&m, DATA, size)) != 0)
         return rc;
     spk_gather(m->body, size, buffers);
-    if ((rc = send_data(c, m)) == 0)
+    if ((rc = send_data(c, m, size)) == 0)
         return (int64_t)size;
     spoke_msg_free(m);
     return rc;
@@ -165,12 +169,174 @@ frames_write_message(struct spk_conn *c, spoke_msg *m)
         return m->size == 0 || m->size > f->window / 2 ? SPOKE_ENOTSUP : SPOKE_EAGAIN;
     if ((rc = spk_own_message(&mine, m)) != 0)
         return rc;
-    if ((rc = spoke_msg_header_append(mine, &byte, 1)) != 0 || (rc = send_data(c, mine)) != 0) {
+    if ((rc = spoke_msg_header_append(mine, &byte, 1)) != 0 ||
+        (rc = send_data(c, mine, m->size)) != 0) {
         spoke_msg_free(mine);
         return rc;
     }
     spoke_msg_free(m);
     return 0;
+}
+
+/* ---- descriptors ---- */
+
+/* What a message through inproc is, then: whoever frees it closes them, unless they were taken. */
+struct parcel {
+    struct spk_fds *set;
+    uint8_t body[]; /* of the frame */
+};
+
+/* Pipes without a way for descriptors pass the messages themselves. */
+static bool
+stays_in_process(const struct spk_conn *c)
+{
+    return pipe_of(c)->ops->send_fds == NULL;
+}
+
+static void
+on_parcel_gone(void *data, size_t size, void *ctx)
+{
+    struct parcel *parcel = data;
+
+    (void)size, (void)ctx;
+    spk_fds_close(parcel->set);
+    spk_pool_free_other(parcel);
+}
+
+/* One without a set yet. */
+static int
+new_parcel(spoke_msg **m, size_t size)
+{
+    struct parcel *parcel = spk_pool_alloc_other(sizeof *parcel + size);
+    uint8_t byte = DATA_FDS;
+    struct spk_chunk *chunk;
+
+    if (parcel == NULL)
+        return SPOKE_ENOMEM;
+    parcel->set = NULL;
+    if ((chunk = spk_chunk_wrap(parcel, sizeof *parcel + size, on_parcel_gone, NULL)) == NULL) {
+        spk_pool_free_other(parcel);
+        return SPOKE_ENOMEM;
+    }
+    if (spk_msg_slice(m, chunk, parcel->body, size) != 0) {
+        spk_chunk_unref(chunk);
+        return SPOKE_ENOMEM;
+    }
+    if (spoke_msg_header_append(*m, &byte, 1) == 0)
+        return 0;
+    spoke_msg_free(*m);
+    return SPOKE_ENOMEM;
+}
+
+static struct parcel *
+parcel_of(const spoke_msg *m)
+{
+    return (struct parcel *)(void *)m->chunk->data;
+}
+
+/* Hand them to the peer, or to the message. */
+static int
+pass_fds(struct spk_conn *c, spoke_msg *m, const int *fds, int n)
+{
+    int rc;
+
+    if (stays_in_process(c))
+        return (parcel_of(m)->set = spk_fds_new(fds, n)) != NULL ? 0 : SPOKE_ENOMEM;
+    if ((rc = pipe_of(c)->ops->send_fds(pipe_of(c), fds, n)) == 0) {
+        for (int i = 0; i < n; i++)
+            close(fds[i]);
+    } else if (rc == SPOKE_EAGAIN) { /* nobody tells when it has room again */
+        frames_of(c)->fds_full = true;
+        send_due_later(c);
+    }
+    return rc;
+}
+
+static int64_t
+frames_write_fds(struct spk_conn *c, const struct iovec *buffers, int count, const int *fds, int n)
+{
+    size_t size = spk_piece(buffers, count, room(c));
+    spoke_msg *m;
+    int rc;
+
+    if (size == 0)
+        return SPOKE_EAGAIN;
+    rc = stays_in_process(c) ? new_parcel(&m, 1 + size) : new_frame(&m, DATA_FDS, 1 + size);
+    if (rc != 0)
+        return rc;
+    m->body[0] = (uint8_t)n;
+    spk_gather(m->body + 1, size, buffers);
+    if ((rc = pass_fds(c, m, fds, n)) != 0) {
+        spoke_msg_free(m);
+        return rc;
+    }
+    if ((rc = send_data(c, m, size)) != 0) { /* they have gone already */
+        spoke_msg_free(m);
+        spk_pipe_shut(pipe_of(c), rc);
+    }
+    return (int64_t)size;
+}
+
+static void
+look_for_fds(struct spk_conn *c)
+{
+    struct spk_pipe *p = pipe_of(c);
+
+    if (p->ops->lets_fds(p) == SPOKE_EAGAIN) {
+        send_due_later(c);
+        return;
+    }
+    c->fds_due = false;
+    spk_conn_writable(c);
+}
+
+static bool
+frames_passes_fds(struct spk_conn *c)
+{
+    struct spk_pipe *p = pipe_of(c);
+    int rc = stays_in_process(c) ? 0 : p->ops->lets_fds(p);
+
+    c->fds_due = rc == SPOKE_EAGAIN;
+    if (c->fds_due)
+        send_due_later(c);
+    return rc == 0 || rc == SPOKE_EAGAIN;
+}
+
+static int
+take_fds(struct spk_conn *c, spoke_msg *m, struct spk_fds **set)
+{
+    int rc;
+
+    if (stays_in_process(c)) {
+        if (m->chunk == NULL || !spk_chunk_wraps(m->chunk, on_parcel_gone))
+            return SPOKE_EPROTO;
+        *set = parcel_of(m)->set;
+        parcel_of(m)->set = NULL;
+        return *set != NULL ? 0 : SPOKE_EPROTO;
+    }
+    if ((rc = pipe_of(c)->ops->take_fds(pipe_of(c), set)) == 0 && (*set)->count != m->body[0]) {
+        spk_fds_close(*set);
+        rc = SPOKE_EPROTO;
+    }
+    return rc;
+}
+
+static int on_data(struct spk_conn *c, spoke_msg *m);
+
+static int
+on_data_fds(struct spk_conn *c, spoke_msg *m)
+{
+    struct spk_fds *set = NULL;
+    int rc = m->size > 1 ? take_fds(c, m, &set) : SPOKE_EPROTO;
+
+    if (rc != 0) {
+        spoke_msg_free(m);
+        return rc;
+    }
+    m->body++;
+    m->size--;
+    spk_conn_input_fds(c, set);
+    return on_data(c, m);
 }
 
 void
@@ -267,6 +433,8 @@ spk_frames_received(struct spk_conn *c, spoke_msg *m)
     spk_msg_clear_header(m);
     if (kind == DATA)
         return on_data(c, m);
+    if (kind == DATA_FDS)
+        return on_data_fds(c, m);
     rc = on_word(c, kind, m);
     spoke_msg_free(m);
     return rc;
@@ -322,6 +490,12 @@ on_time(struct spk_timer *timer)
     struct spk_conn *c = SPK_OWNER(timer, struct frames, timer)->conn;
 
     send_due(c);
+    if (frames_of(c)->fds_full) {
+        frames_of(c)->fds_full = false;
+        spk_conn_writable(c);
+    }
+    if (c->fds_due)
+        look_for_fds(c);
     if (frames_of(c)->finishing)
         advance(c);
 }
@@ -350,6 +524,8 @@ static const struct spk_carrier frames_carrier = {
     .finish = frames_finish,
     .unsent = frames_unsent,
     .address = frames_address,
+    .passes_fds = frames_passes_fds,
+    .write_fds = frames_write_fds,
 };
 
 int

@@ -55,6 +55,36 @@ pair_write_message(struct spk_conn *c, spoke_msg *m)
     return 0;
 }
 
+static bool
+pair_passes_fds(struct spk_conn *c)
+{
+    (void)c;
+    return true;
+}
+
+/* The numbers themselves. */
+static int64_t
+pair_write_fds(struct spk_conn *c, const struct iovec *buffers, int count, const int *fds, int n)
+{
+    struct spk_conn *peer = peer_of(c);
+    struct spk_fds *set;
+    spoke_msg *m;
+    size_t size = spk_piece(buffers, count, room(peer));
+
+    if (size == 0)
+        return SPOKE_EAGAIN;
+    if (spoke_msg_new(&m, size) != 0)
+        return SPOKE_ENOMEM;
+    if ((set = spk_fds_new(fds, n)) == NULL) {
+        spoke_msg_free(m);
+        return SPOKE_ENOMEM;
+    }
+    spk_gather(m->body, size, buffers);
+    spk_conn_input_fds(peer, set);
+    spk_conn_input(peer, m);
+    return (int64_t)size;
+}
+
 static void
 pair_consumed(struct spk_conn *c, size_t size)
 {
@@ -111,6 +141,8 @@ static const struct spk_carrier pair_carrier = {
     .abort = pair_abort,
     .finish = pair_finish,
     .address = pair_address,
+    .passes_fds = pair_passes_fds,
+    .write_fds = pair_write_fds,
 };
 
 void

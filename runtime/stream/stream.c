@@ -39,6 +39,7 @@ spk_conn_new(struct spk_engine *e, struct spk_link *all, const spoke_stream_conf
     c->linger_ns = config->linger_ns;
     c->busy_poll_ns = config->busy_poll_ns;
     c->input_end = &c->input;
+    c->sets_end = &c->sets;
     c->fds[READ] = c->fds[WRITE] = -1;
     c->info.pid = c->info.uid = c->info.gid = -1;
     init_half(&c->read);
@@ -62,10 +63,39 @@ spk_conn_give_handle(struct spk_conn *c)
     return rc;
 }
 
+/* The position of the byte that comes next. */
+static uint64_t
+arrived(const struct spk_conn *c)
+{
+    return c->info.bytes_read + (c->input_size - c->given_back);
+}
+
+static struct spk_fds *
+take_set(struct spk_conn *c)
+{
+    struct spk_fds *set = c->sets;
+
+    if ((c->sets = set->next) == NULL)
+        c->sets_end = &c->sets;
+    if (c->open && c->carrier->consumed_fds != NULL)
+        c->carrier->consumed_fds(c, set->count);
+    return set;
+}
+
+/* Those that came before a position. */
+static void
+drop_sets(struct spk_conn *c, uint64_t end)
+{
+    while (c->sets != NULL && c->sets->at < end)
+        spk_fds_close(take_set(c));
+}
+
 static void
 drop_input(struct spk_conn *c)
 {
     size_t size = c->input_size - c->given_back;
+
+    drop_sets(c, UINT64_MAX);
 
     while (c->input != NULL) {
         spoke_msg *m = c->input;
@@ -203,13 +233,31 @@ spk_conn_opened(struct spk_conn *c, const struct spk_carrier *carrier, void *sta
     wake(c, &c->write);
 }
 
+void
+spk_conn_input_fds(struct spk_conn *c, struct spk_fds *set)
+{
+    set->next = NULL;
+    set->at = arrived(c);
+    *c->sets_end = set;
+    c->sets_end = &set->next;
+    if (!c->lets_fds || c->read.shut)
+        drop_sets(c, UINT64_MAX);
+}
+
+/* Descriptors came with the next byte. */
+static bool
+begins_piece(const struct spk_conn *c)
+{
+    return c->sets != NULL && SPK_OWNER(c->sets_end, struct spk_fds, next)->at == arrived(c);
+}
+
 /* Small pieces become one: else a window of single bytes would take as many messages. */
 static bool
 joins_last(struct spk_conn *c, const spoke_msg *m)
 {
     spoke_msg *last;
 
-    if (c->input == NULL || m->chunk != NULL)
+    if (c->input == NULL || m->chunk != NULL || begins_piece(c))
         return false;
     last = SPK_OWNER(c->input_end, spoke_msg, next);
     return last->chunk == NULL && last->size + m->size <= SPK_BODY_INLINE &&
@@ -254,7 +302,7 @@ append_input(struct spk_conn *c, const uint8_t *data, size_t size)
     spoke_msg *m = c->input == NULL ? NULL : SPK_OWNER(c->input_end, spoke_msg, next);
     uint8_t *to = spk_room_behind(m, size);
 
-    if (to == NULL)
+    if (to == NULL || begins_piece(c))
         return false;
     memcpy(to, data, size);
     m->size += size;
@@ -447,7 +495,7 @@ copy_input(struct spk_conn *c, uint8_t *to, size_t size)
 }
 
 static void
-has_read(struct spk_conn *c, size_t size, bool from_input)
+count_read(struct spk_conn *c, size_t size, bool from_input)
 {
     size_t again = from_input && c->given_back < size ? c->given_back : from_input ? size : 0;
 
@@ -455,6 +503,15 @@ has_read(struct spk_conn *c, size_t size, bool from_input)
     c->given_back -= again;
     if (from_input && size > again && c->open && c->carrier->consumed != NULL)
         c->carrier->consumed(c, size - again);
+}
+
+/* By a call that does not know of descriptors. */
+static void
+has_read(struct spk_conn *c, size_t size, bool from_input)
+{
+    count_read(c, size, from_input);
+    if (c->sets != NULL)
+        drop_sets(c, c->info.bytes_read);
 }
 
 /* Without waiting: bytes, or an error. */
@@ -1072,7 +1129,7 @@ spk_conn_take_input(struct spk_conn *c, bool awaited)
         return NULL;
     }
     m = take_first(c);
-    has_read(c, m->size, true);
+    count_read(c, m->size, true);
     return m;
 }
 
@@ -1080,6 +1137,45 @@ int64_t
 spk_conn_try_write(struct spk_conn *c, const struct iovec *buffers, int count)
 {
     return try_write(c, buffers, count);
+}
+
+bool
+spk_conn_passes_fds(struct spk_conn *c)
+{
+    if (!c->lets_fds && c->open && c->carrier->passes_fds != NULL && !c->e->backend->is_virtual)
+        c->lets_fds = c->carrier->passes_fds(c);
+    return c->lets_fds;
+}
+
+int64_t
+spk_conn_try_write_fds(struct spk_conn *c, const struct iovec *buffers, int count, const int *fds,
+                       int n)
+{
+    int64_t rc = check_write(c);
+
+    if (rc != 0)
+        return rc;
+    if (!spk_conn_passes_fds(c))
+        return SPOKE_ENOTSUP;
+    rc = c->carrier->write_fds(c, buffers, count, fds, n);
+    return rc == SPOKE_ELIMIT || rc == SPOKE_EINVAL ? rc : has_written(c, rc);
+}
+
+int
+spk_conn_count_fds(const struct spk_conn *c)
+{
+    int count = 0;
+
+    for (const struct spk_fds *set = c->sets; set != NULL && set->at < c->info.bytes_read;
+         set = set->next)
+        count++;
+    return count;
+}
+
+struct spk_fds *
+spk_conn_take_fds(struct spk_conn *c)
+{
+    return c->sets != NULL && c->sets->at < c->info.bytes_read ? take_set(c) : NULL;
 }
 
 void

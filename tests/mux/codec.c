@@ -157,8 +157,7 @@ Test(codec, refuses_what_is_no_message)
         {false, "07"}, /* V1 */
         {false, "53"}, /* a preface, to a compatible end */
         {false, "ff"},
-        {true, "0d"}, /* descriptors: no carrier passes them yet */
-        {true, "0e"},
+        {true, "0f"},
         {true, "ff"},
         {false, "06 ffffffffffffffffff02"},   /* V2: 65 bits */
         {false, "06 8080808080808080808000"}, /* … 11 bytes */
@@ -171,6 +170,11 @@ Test(codec, refuses_what_is_no_message)
         {true, "07 01 00 8120"}, /* 4097 bytes of metadata */
         {true, "08 00 01"},
         {true, "09 00 01"},
+        {true, "0d 00"},
+        {true, "0d 01 00"}, /* no descriptors */
+        {true, "0d 01 fe"}, /* 254 */
+        {true, "0d 01 01 0000"},
+        {true, "0e 00"},
     };
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {

@@ -55,7 +55,7 @@ goes_on(bool native, bool even, const char *words)
 Test(rules, V1_an_unknown_kind)
 {
     breaks(false, true, "", "07");
-    breaks(true, true, "", "0e");
+    breaks(true, true, "", "0f");
 }
 
 Test(rules, V2_a_number_of_more_than_64_bits)

@@ -170,6 +170,50 @@ on_data(struct spk_mux *m, const struct spk_mux_word *w)
     return 0;
 }
 
+/* With the descriptors that have come along. */
+static int
+on_data_fd(struct spk_mux *m, const struct spk_mux_word *w)
+{
+    struct spk_fds *set = spk_conn_take_fds(m->carrier);
+    uint32_t n = (uint32_t)w->number;
+    int rc = SPOKE_EPROTO;
+
+    if (!m->passes_fds) /* V19 */
+        rc = violation(m, "descriptors were not agreed on");
+    else if (set == NULL || set->count != (int)n) /* V20 */
+        rc = violation(m, "other descriptors than it says");
+    else if (n > SPK_MUX_FDS_OUT - m->info.fds_unread - m->fds_owed) { /* V21 */
+        rc = SPOKE_ELIMIT;
+        spk_mux_end_peer(m, rc, SPOKE_MUX_LIMIT, "more descriptors than may be out");
+    } else if ((rc = on_data(m, w)) == 0) {
+        m->info.fds_in += n;
+        if (m->into != NULL) {
+            m->info.fds_unread += n;
+            spk_conn_input_fds(m->into->conn, set);
+            return 0;
+        }
+        m->fds_owed += n; /* nobody will take them */
+    }
+    spk_fds_close(set);
+    return rc;
+}
+
+static int
+on_fd_credit(struct spk_mux *m, const struct spk_mux_word *w)
+{
+    if (!m->passes_fds || w->number > m->fds_out) /* V22 */
+        return violation(m, "it gives back descriptors that it did not have");
+    m->fds_out -= (uint32_t)w->number;
+    while (!spk_list_empty(&m->fd_room)) {
+        struct spk_mux_stream *st = SPK_OWNER(spk_list_take(&m->fd_room), struct spk_mux_stream,
+                                              fd_room);
+
+        if (st->conn != NULL)
+            spk_conn_writable(st->conn);
+    }
+    return 0;
+}
+
 /* `from`: the message that the piece lies in.  A slice keeps all of its memory, so it has to be a
  * good part of it. */
 static int
@@ -371,6 +415,7 @@ on_preface(struct spk_mux *m, const struct spk_mux_word *w)
     if (m->peer.even == m->config.even)
         return violation(m, "both ends have the same numbers");
     m->preface_heard = true;
+    m->passes_fds = m->lets_fds && m->peer.has_fds;
     m->ping_due = true; /* how far is it? */
     return 0;
 }
@@ -442,6 +487,8 @@ on_word(struct spk_mux *m, const struct spk_mux_word *w, const spoke_msg *from)
     case SPK_MUX_OPEN_META: return on_open(m, w);
     case SPK_MUX_ACCEPT: return on_accept(m, w);
     case SPK_MUX_DATA: return on_data(m, w);
+    case SPK_MUX_DATA_FD: return on_data_fd(m, w);
+    case SPK_MUX_FD_CREDIT: return spk_mux_count_control(m, 2) ? on_fd_credit(m, w) : SPOKE_ELIMIT;
     case SPK_MUX_CREDIT: return spk_mux_count_control(m, 3) ? on_credit(m, w) : SPOKE_ELIMIT;
     case SPK_MUX_CLOSE_WRITE: return on_close_write(m, w);
     case SPK_MUX_CLOSE: return on_close(m, w);
@@ -511,6 +558,16 @@ read_message(struct spk_mux *m, const spoke_msg *from)
                         m->decoder.has_begun ? "a message that is none" : "its preface is not one");
 }
 
+/* What has come with the bytes so far and is not of a message may be of one that goes on. */
+static void
+check_fds(struct spk_mux *m)
+{
+    int left = m->ended || m->carrier->sets == NULL ? 0 : spk_conn_count_fds(m->carrier);
+
+    if (left > (m->passes_fds && spk_mux_decoder_awaits_fds(&m->decoder)))
+        (void)violation(m, "descriptors without a word"); /* V20 */
+}
+
 /* The carrier has ended: in order, if nothing was under way. */
 static void
 carrier_ended(struct spk_mux *m, int reason)
@@ -555,6 +612,7 @@ spk_mux_read(struct spk_mux *m)
 
     while (!m->ended && (from = spk_conn_take_input(m->carrier, m->awaited)) != NULL) {
         read_message(m, from);
+        check_fds(m);
         spoke_msg_free(from);
         any = true;
     }

@@ -270,8 +270,12 @@ on_time(struct spk_timer *timer)
     } else if (handshake_until(m) <= now) {
         spk_mux_end_peer(m, SPOKE_EPROTO, SPOKE_MUX_PROTOCOL, "the peer has not introduced itself");
     } else if (is_dead(m, now)) {
-        spk_mux_end(m, SPOKE_EPEERDEAD, SPOKE_MUX_PEER, SPOKE_MUX_PEER_GONE,
-                    "nothing was heard from the peer");
+        if (m->fds_limited)
+            spk_mux_end(m, SPOKE_ELIMIT, SPOKE_MUX_LOCAL, SPOKE_MUX_LIMIT,
+                        "too many descriptors of this user are on their way");
+        else
+            spk_mux_end(m, SPOKE_EPEERDEAD, SPOKE_MUX_PEER, SPOKE_MUX_PEER_GONE,
+                        "nothing was heard from the peer");
     } else if (last_words_until(m) <= now) {
         spk_mux_end(m, m->carrier->write.end != 0 ? m->carrier->write.end : SPOKE_ECONNRESET,
                     SPOKE_MUX_CARRIER, 0, "the carrier takes no more");
@@ -437,6 +441,7 @@ init(struct spk_mux *m, struct spk_conn *carrier, const spoke_mux_config *config
     spk_list_init(&m->pending);
     spk_list_init(&m->control);
     spk_list_init(&m->room);
+    spk_list_init(&m->fd_room);
     for (int i = 0; i < SPK_MUX_PRIORITIES; i++)
         spk_list_init(&m->turns[i]);
     spk_list_init(&m->accept_waiters);
@@ -475,6 +480,7 @@ spoke_mux_open(spoke_mux **out, spoke_stream *stream, const spoke_mux_config *co
     m->handle = handle;
     spk_layer_add(e, &m->layer);
     spk_conn_take(carrier, &m->task);
+    m->lets_fds = own.pass_fds && own.wire != SPOKE_MUX_COMPATIBLE && spk_conn_passes_fds(carrier);
     spk_mux_kick(m);
     spk_mux_set_timer(m);
     *out = m->handle;
@@ -989,6 +995,7 @@ spoke_mux_get_info(spoke_mux *handle, struct spoke_mux_info *out)
     out->streams = m->ours + m->theirs;
     out->waiting = m->waiting;
     out->peer_max_streams = m->peer.max_streams;
+    out->passes_fds = m->passes_fds;
     out->windows = m->windows;
     out->unsent = m->unsent;
     out->rtt_ns = m->rtt_ns;

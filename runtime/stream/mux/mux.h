@@ -22,7 +22,9 @@
 #define SPK_MUX_LEAST_WINDOW      ((size_t)4096)
 #define SPK_MUX_LEAST_SHARE       ((size_t)4096) /* of the send queue, for each that writes */
 #define SPK_MUX_COMPATIBLE_WINDOW ((size_t)65535)
-#define SPK_MUX_PINGS             4 /* of the peer, not answered yet */
+#define SPK_MUX_PINGS             4               /* of the peer, not answered yet */
+#define SPK_MUX_FDS_OUT           SPK_FDS_WAITING /* descriptors that the peer has not taken */
+#define SPK_MUX_FDS_STEP          128u            /* … that it has, told together */
 
 /* What a stream still has to say, in this order. */
 enum spk_mux_due {
@@ -69,10 +71,20 @@ struct spk_mux_stream {
     uint64_t credit; /* for bytes that are not in `out` yet */
     spoke_msg *out, **out_end;
     size_t out_size;
-    uint64_t code; /* of RESET and STOP */
+    struct spk_fds *out_fds, **out_fds_end; /* for those of `out` that are with them */
+    struct spk_link fd_room;                /* in mux->fd_room: too many descriptors were out */
+    uint64_t code;                          /* of RESET and STOP */
 
     uint64_t data_in, data_out, turns;
 };
+
+/* Bytes in `out` that leave in a message of their own, with descriptors: they have a header of one
+ * byte. */
+static inline bool
+spk_mux_is_with_fds(const spoke_msg *m)
+{
+    return m->header_size > 0;
+}
 
 /* Streams by id: open addressing, half full at most. */
 struct spk_mux_ids {
@@ -84,6 +96,7 @@ struct spk_mux_ids {
 #define SPK_MUX_PIECES  64
 #define SPK_MUX_SCRATCH ((size_t)16 * 1024)
 struct spk_mux_batch {
+    struct spk_fds *fds; /* with its first byte; NULL: none */
     struct iovec pieces[SPK_MUX_PIECES];
     spoke_msg *owners[SPK_MUX_PIECES]; /* NULL: `scratch` */
     int count, at;
@@ -108,6 +121,9 @@ struct spk_mux {
     bool known; /* which it is */
     bool native;
     bool preface_due, preface_heard;
+    bool lets_fds, passes_fds; /* this end says so; both have */
+    bool fds_next;             /* the next batch is one with descriptors */
+    bool fds_limited;          /* … which the system has no room for */
     struct spk_mux_preface peer;
     struct spk_mux_decoder decoder;
     struct spk_mux_stream *into;    /* who gets the pieces that come now; NULL: nobody */
@@ -128,6 +144,9 @@ struct spk_mux {
     uint32_t writers, busy; /* now; of late */
     size_t unsent;
     size_t windows;
+    struct spk_link fd_room;
+    uint32_t fds_out;  /* descriptors that the peer has not given back, or that are still here */
+    uint32_t fds_owed; /* … that this end has not */
 
     /* what the peer may do in 10 s, and what it has done in these */
     spoke_ns counted_since;
@@ -203,6 +222,8 @@ void spk_mux_wait_for_room(struct spk_mux_stream *st);
 void spk_mux_wait_no_more(struct spk_mux_stream *st);
 void spk_mux_queue(struct spk_mux_stream *st, spoke_msg *m); /* takes m, within the room */
 int spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *buffers);
+int spk_mux_queue_fds(struct spk_mux_stream *st, size_t size, const struct iovec *buffers,
+                      const int *fds, int n);
 void spk_mux_drop_out(struct spk_mux_stream *st);
 
 /* ---- streams.c ---- */

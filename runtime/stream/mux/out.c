@@ -36,6 +36,8 @@ spk_mux_batch_drop(struct spk_mux_batch *b)
             spoke_msg_free(b->owners[i]);
     }
     reset(b);
+    spk_fds_close(b->fds);
+    b->fds = NULL;
 }
 
 static uint8_t *
@@ -78,7 +80,7 @@ add_scratch(struct spk_mux_batch *b, size_t size)
 static bool
 has_room(const struct spk_mux_batch *b)
 {
-    return b->count + 2 < SPK_MUX_PIECES && b->size < BATCH_BYTES &&
+    return b->fds == NULL && b->count + 2 < SPK_MUX_PIECES && b->size < BATCH_BYTES &&
            scratch_left(b) >= 2 * SPK_MUX_HEAD_MOST + 256;
 }
 
@@ -129,6 +131,7 @@ static void
 say_preface(struct spk_mux *m)
 {
     const struct spk_mux_preface mine = {.even = m->config.even,
+                                         .has_fds = m->lets_fds,
                                          .data_most = SPK_MUX_DATA_MOST,
                                          .max_streams = (uint32_t)m->config.max_streams};
 
@@ -160,6 +163,9 @@ say_own(struct spk_mux *m)
         memmove(m->pongs[0], m->pongs[1], sizeof m->pongs[0] * (size_t)--m->pong_count);
     } else if (m->ping_due) {
         say_ping(m);
+    } else if (m->fds_owed >= SPK_MUX_FDS_STEP) {
+        say(m, SPK_MUX_FD_CREDIT, 0, m->fds_owed, 0);
+        m->fds_owed = 0;
     } else if (m->go_away_due) {
         size_t size = strlen(m->leave_text);
 
@@ -285,8 +291,11 @@ turn_size(const struct spk_mux *m, const struct spk_mux_stream *st)
     int pieces = m->batch.count + 1;
 
     for (spoke_msg *part = st->out; part != NULL && size < most && pieces < SPK_MUX_PIECES;
-         part = part->next, pieces++)
+         part = part->next, pieces++) {
+        if (spk_mux_is_with_fds(part))
+            break;
         size += part->size;
+    }
     return size < most ? size : most;
 }
 
@@ -328,6 +337,21 @@ count_writer(struct spk_mux_stream *st)
     st->writes = writes;
 }
 
+/* The head of what is with descriptors, in a batch of its own. */
+static size_t
+begin_with_fds(struct spk_mux_stream *st)
+{
+    struct spk_fds *set = st->out_fds;
+    struct spk_mux *m = st->mux;
+
+    if ((st->out_fds = set->next) == NULL)
+        st->out_fds_end = &st->out_fds;
+    m->batch.fds = set;
+    m->info.fds_out += (uint64_t)set->count;
+    say(m, SPK_MUX_DATA_FD, st->id, (uint64_t)set->count, (uint32_t)st->out->size);
+    return st->out->size;
+}
+
 static bool
 take_turn(struct spk_mux *m)
 {
@@ -336,8 +360,16 @@ take_turn(struct spk_mux *m)
 
     if (st == NULL)
         return false;
-    size = turn_size(m, st);
-    say(m, SPK_MUX_DATA, st->id, 0, (uint32_t)size);
+    if (!spk_mux_is_with_fds(st->out)) {
+        size = turn_size(m, st);
+        say(m, SPK_MUX_DATA, st->id, 0, (uint32_t)size);
+    } else if (spk_mux_batch_empty(&m->batch)) {
+        size = begin_with_fds(st);
+    } else {
+        m->fds_next = true;
+        m->passed[st->priority] = PASSED_MOST; /* it is still its turn */
+        return false;
+    }
     st->out_size -= size;
     m->unsent -= size;
     m->info.data_out += size;
@@ -369,6 +401,12 @@ static bool
 fill(struct spk_mux *m)
 {
     count_busy(m);
+    if (m->preface_due && m->carrier->fds_due) /* what it promises is not so yet */
+        return false;
+    if (m->fds_next) {
+        m->fds_next = false;
+        (void)take_turn(m);
+    }
     while (m->known && has_room(&m->batch) && (say_next(m) || take_turn(m))) {
     }
     return !spk_mux_batch_empty(&m->batch);
@@ -404,13 +442,32 @@ write_failed(struct spk_mux *m)
     spk_mux_set_timer(m);
 }
 
+static int64_t
+write_batch(struct spk_mux *m)
+{
+    struct spk_mux_batch *b = &m->batch;
+    const struct iovec *pieces = b->pieces + b->at;
+    int64_t n;
+
+    if (b->fds == NULL)
+        return spk_conn_try_write(m->carrier, pieces, b->count - b->at);
+    n = spk_conn_try_write_fds(m->carrier, pieces, b->count - b->at, b->fds->numbers,
+                               b->fds->count);
+    m->fds_limited = n == SPOKE_ELIMIT;
+    if (n > 0) {
+        spk_fds_free(b->fds); /* the carrier has them */
+        b->fds = NULL;
+    }
+    return m->fds_limited ? SPOKE_ENOMEM : n; /* others may take theirs */
+}
+
 void
 spk_mux_write(struct spk_mux *m)
 {
     struct spk_mux_batch *b = &m->batch;
 
     while (!m->write_failed && !m->shut && (!spk_mux_batch_empty(b) || fill(m))) {
-        int64_t n = spk_conn_try_write(m->carrier, b->pieces + b->at, b->count - b->at);
+        int64_t n = write_batch(m);
 
         if (n == SPOKE_EAGAIN || n == SPOKE_ENOMEM) {
             if (m->stuck_ns == SPOKE_FOREVER)
@@ -513,7 +570,7 @@ spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *
 
     if (st->out != NULL) {
         m = SPK_OWNER(st->out_end, spoke_msg, next);
-        if ((to = spk_room_behind(m, size)) != NULL) {
+        if (!spk_mux_is_with_fds(m) && (to = spk_room_behind(m, size)) != NULL) {
             spk_gather(to, size, buffers);
             m->size += size;
             queued(st, size);
@@ -535,9 +592,44 @@ spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *
     return 0;
 }
 
+int
+spk_mux_queue_fds(struct spk_mux_stream *st, size_t size, const struct iovec *buffers,
+                  const int *fds, int n)
+{
+    const uint8_t mark = SPK_MUX_DATA_FD;
+    struct spk_fds *set;
+    spoke_msg *m;
+    int rc = spoke_msg_new(&m, size);
+
+    if (rc != 0)
+        return rc;
+    if ((rc = spoke_msg_header_append(m, &mark, sizeof mark)) != 0 ||
+        (set = spk_fds_new(fds, n)) == NULL) {
+        spoke_msg_free(m);
+        return SPOKE_ENOMEM;
+    }
+    spk_gather(m->body, size, buffers);
+    *st->out_fds_end = set;
+    st->out_fds_end = &set->next;
+    st->mux->fds_out += (uint32_t)n;
+    spk_mux_queue(st, m);
+    return 0;
+}
+
+static void
+drop_fds(struct spk_mux_stream *st)
+{
+    for (const struct spk_fds *set = st->out_fds; set != NULL; set = set->next)
+        st->mux->fds_out -= (uint32_t)set->count;
+    spk_fds_close_queue(&st->out_fds);
+    st->out_fds_end = &st->out_fds;
+    spk_list_remove(&st->fd_room);
+}
+
 void
 spk_mux_drop_out(struct spk_mux_stream *st)
 {
+    drop_fds(st);
     while (st->out != NULL) {
         spoke_msg *m = st->out;
 

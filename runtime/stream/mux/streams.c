@@ -6,6 +6,8 @@
 
 #include "runtime/stream/mux/mux.h"
 
+#define WITH_FDS_MOST ((size_t)1024) /* bytes in one message with descriptors */
+
 /* ---- by id ---- */
 
 #define IDS_LEAST 16u
@@ -98,6 +100,8 @@ spk_mux_stream_new(struct spk_mux *m, uint64_t id, bool is_ours)
     st->is_ours = is_ours;
     st->priority = SPK_MUX_PRIORITIES / 2 - 1;
     st->out_end = &st->out;
+    st->out_fds_end = &st->out_fds;
+    spk_list_init(&st->fd_room);
     spk_list_init(&st->pending);
     spk_list_init(&st->control);
     spk_list_init(&st->turn);
@@ -127,6 +131,7 @@ spk_mux_unregister(struct spk_mux_stream *st)
     m->theirs -= !st->is_ours;
     spk_mux_window_close(st);
     spk_mux_wait_no_more(st);
+    spk_list_remove(&st->fd_room);
     st->due &= ~(unsigned)(SPK_MUX_DUE_CREDIT | SPK_MUX_DUE_STOP);
     if (!st->is_ours && !st->established) {
         m->waiting--;
@@ -253,6 +258,47 @@ write_message(struct spk_conn *c, spoke_msg *m)
     return 0;
 }
 
+static bool
+passes_fds(struct spk_conn *c)
+{
+    return state_of(c)->mux->passes_fds;
+}
+
+/* What fits into one message. */
+static int64_t
+write_fds(struct spk_conn *c, const struct iovec *buffers, int count, const int *fds, int n)
+{
+    struct spk_mux_stream *st = state_of(c);
+    struct spk_mux *m = st->mux;
+    size_t most = spk_mux_room(st), size;
+    int rc = spk_fds_check(fds, n);
+
+    if (rc != 0)
+        return rc;
+    if ((uint32_t)n > SPK_MUX_FDS_OUT - m->fds_out) {
+        if (spk_list_empty(&st->fd_room))
+            spk_list_append(&m->fd_room, &st->fd_room);
+        return SPOKE_EAGAIN;
+    }
+    if ((size = spk_piece(buffers, count, most < WITH_FDS_MOST ? most : WITH_FDS_MOST)) == 0) {
+        spk_mux_wait_for_room(st);
+        return SPOKE_EAGAIN;
+    }
+    rc = spk_mux_queue_fds(st, size, buffers, fds, n);
+    return rc == 0 ? (int64_t)size : rc;
+}
+
+static void
+consumed_fds(struct spk_conn *c, int n)
+{
+    struct spk_mux *m = state_of(c)->mux;
+
+    m->info.fds_unread -= (uint32_t)n;
+    m->fds_owed += (uint32_t)n;
+    if (m->fds_owed >= SPK_MUX_FDS_STEP)
+        spk_mux_kick(m);
+}
+
 static int
 close_write(struct spk_conn *c)
 {
@@ -343,6 +389,9 @@ static const struct spk_carrier stream_carrier = {
     .finish = finish,
     .address = address,
     .unsent = unsent,
+    .passes_fds = passes_fds,
+    .write_fds = write_fds,
+    .consumed_fds = consumed_fds,
 };
 
 void
@@ -353,6 +402,7 @@ spk_mux_stream_opened(struct spk_mux_stream *st)
     st->established = true;
     c->undial = NULL;
     spk_conn_opened(c, &stream_carrier, st);
+    (void)spk_conn_passes_fds(c); /* they may come from now on */
     if (st->peer_ended)
         spk_conn_ends(c, SPOKE_EOF);
     if (st->peer_stopped)

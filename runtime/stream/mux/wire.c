@@ -16,14 +16,15 @@ enum { FLAG_EVEN = 1, FLAG_FDS = 2 };
 
 static const uint8_t magic[] = {'S', 'P', 'K', 'M'};
 
-/* What follows the kind: i an id, n a number (both of 7 bits a byte, the lowest first), l a u16
- * length, m a length of metadata, b a u8 length, e eight bytes; p is the preface. */
+/* What follows the kind: i an id, n a number (both of 7 bits a byte, the lowest first), c a u8
+ * count of descriptors, l a u16 length, m a length of metadata, b a u8 length, e eight bytes; p is
+ * the preface. */
 static const char *const layouts[SPK_MUX_KINDS] = {
     [SPK_MUX_HEARTBEAT] = "",      [SPK_MUX_OPEN] = "in",       [SPK_MUX_ACCEPT] = "in",
     [SPK_MUX_DATA] = "il",         [SPK_MUX_CREDIT] = "in",     [SPK_MUX_CLOSE_WRITE] = "i",
     [SPK_MUX_CLOSE] = "i",         [SPK_MUX_OPEN_META] = "inm", [SPK_MUX_RESET] = "in",
     [SPK_MUX_STOP_READING] = "in", [SPK_MUX_GO_AWAY] = "gnb",   [SPK_MUX_PING] = "e",
-    [SPK_MUX_PONG] = "e",
+    [SPK_MUX_PONG] = "e",          [SPK_MUX_DATA_FD] = "icl",   [SPK_MUX_FD_CREDIT] = "n",
 };
 
 /* ---- reading ---- */
@@ -40,6 +41,12 @@ spk_mux_decoder_is_inside(const struct spk_mux_decoder *d)
     return d->field != NULL || d->left > 0;
 }
 
+bool
+spk_mux_decoder_awaits_fds(const struct spk_mux_decoder *d)
+{
+    return d->field != NULL && d->word.kind == SPK_MUX_DATA_FD;
+}
+
 static int
 begin(struct spk_mux_decoder *d, uint8_t kind)
 {
@@ -50,7 +57,8 @@ begin(struct spk_mux_decoder *d, uint8_t kind)
     return 0;
 }
 
-/* A field is complete: keep it.  Ids are 1 and more, as are the length of data and a credit. */
+/* A field is complete: keep it.  Ids are 1 and more, as are counts, the length of data and a
+ * credit. */
 static int
 keep(struct spk_mux_decoder *d)
 {
@@ -64,7 +72,12 @@ keep(struct spk_mux_decoder *d)
         break;
     case 'g': w->id = d->value; break;
     case 'n':
-        if (d->value == 0 && w->kind == SPK_MUX_CREDIT)
+        if (d->value == 0 && (w->kind == SPK_MUX_CREDIT || w->kind == SPK_MUX_FD_CREDIT))
+            return SPOKE_EPROTO;
+        w->number = d->value;
+        break;
+    case 'c':
+        if (d->value == 0 || d->value > SPK_MUX_FDS_MOST)
             return SPOKE_EPROTO;
         w->number = d->value;
         break;
@@ -118,7 +131,8 @@ add(struct spk_mux_decoder *d, uint8_t byte)
 {
     switch (*d->field) {
     case 'l': d->value = d->value << 8 | byte; return ++d->at == 2;
-    case 'b': d->value = byte; return 1;
+    case 'b':
+    case 'c': d->value = byte; return 1;
     case 'e': return add_to_bytes(d, byte, 8);
     case 'p': return add_to_preface(d, byte);
     default: return add_to_varint(d, byte);
@@ -199,6 +213,7 @@ spk_mux_encode(uint8_t *to, enum spk_mux_kind kind, uint64_t id, uint64_t number
         case 'g': n += put_varint(to + n, id); break;
         case 'n': n += put_varint(to + n, number); break;
         case 'm': n += put_varint(to + n, length); break;
+        case 'c': to[n++] = (uint8_t)number; break;
         case 'l': to[n++] = (uint8_t)(length >> 8); /* fall through */
         default: to[n++] = (uint8_t)length; break;
         }

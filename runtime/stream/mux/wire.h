@@ -24,7 +24,8 @@ enum spk_mux_kind {
     SPK_MUX_GO_AWAY,                              /* last id, code, u8 length, text */
     SPK_MUX_PING,                                 /* 8 bytes */
     SPK_MUX_PONG,                                 /* the same 8 bytes */
-    SPK_MUX_DATA_FD, /* refused: no carrier says yet that it passes descriptors */
+    SPK_MUX_DATA_FD,   /* id, u8 n, u16 length, bytes with n descriptors */
+    SPK_MUX_FD_CREDIT, /* amount */
     SPK_MUX_KINDS,
     /* Not on the wire: what the decoder gives besides. */
     SPK_MUX_PREFACE, /* `bytes` are checked, and read with spk_mux_read_preface() */
@@ -34,11 +35,12 @@ enum spk_mux_kind {
 #define SPK_MUX_PREFACE_BYTES 16u
 #define SPK_MUX_META_MOST     4096u
 #define SPK_MUX_DATA_MOST     65535u
-#define SPK_MUX_HEAD_MOST     24u /* every message but for what follows it */
+#define SPK_MUX_FDS_MOST      253u /* descriptors of one message */
+#define SPK_MUX_HEAD_MOST     24u  /* every message but for what follows it */
 
 struct spk_mux_word {
     enum spk_mux_kind kind;
-    uint64_t id, number; /* `number`: window, amount or code */
+    uint64_t id, number; /* `number`: window, amount, code, or how many descriptors */
     uint32_t length;     /* of what follows in pieces */
     uint8_t bytes[SPK_MUX_PREFACE_BYTES];
     const uint8_t *data; /* of a piece: in what was given to decode */
@@ -65,6 +67,8 @@ int spk_mux_decode(struct spk_mux_decoder *d, const uint8_t **at, const uint8_t 
                    struct spk_mux_word *out);
 /* In the middle of a message? */
 bool spk_mux_decoder_is_inside(const struct spk_mux_decoder *d);
+/* … whose descriptors may be here, although it is not? */
+bool spk_mux_decoder_awaits_fds(const struct spk_mux_decoder *d);
 
 /* Write a message's head; there is room for SPK_MUX_HEAD_MOST.  `number` and `length` as far as the
  * kind has them.  Returns its size. */
