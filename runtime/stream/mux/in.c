@@ -558,14 +558,16 @@ read_message(struct spk_mux *m, const spoke_msg *from)
                         m->decoder.has_begun ? "a message that is none" : "its preface is not one");
 }
 
-/* What has come with the bytes so far and is not of a message may be of one that goes on. */
+/* What has come with the bytes so far and has found no message is that of one that goes on, which
+ * has begun with its first byte. */
 static void
 check_fds(struct spk_mux *m)
 {
-    int left = m->ended || m->carrier->sets == NULL ? 0 : spk_conn_count_fds(m->carrier);
+    bool awaits = m->passes_fds && spk_mux_decoder_awaits_fds(&m->decoder);
 
-    if (left > (m->passes_fds && spk_mux_decoder_awaits_fds(&m->decoder)))
-        (void)violation(m, "descriptors without a word"); /* V20 */
+    if (!m->ended && (awaits || m->carrier->sets != NULL) &&
+        spk_conn_count_fds(m->carrier) != awaits)
+        (void)violation(m, "other descriptors than it says"); /* V20 */
 }
 
 /* The carrier has ended: in order, if nothing was under way. */
