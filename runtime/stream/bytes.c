@@ -32,32 +32,7 @@ carrier_of(const struct spk_conn *c)
 
 /* ---- the stream's side ---- */
 
-static int64_t
-bytes_read(struct spk_conn *c, void *buffer, size_t size)
-{
-    struct bytes *b = carrier_of(c);
-    int64_t n;
-
-    if (spk_op_busy(&b->recv_op)) /* the next bytes are its */
-        return SPOKE_EAGAIN;
-    n = b->st->ops->recv_now(b->st, buffer, size);
-    return n == 0 ? SPOKE_EOF : n == SPOKE_ENOBUFS ? SPOKE_EAGAIN : n;
-}
-
-static void
-bytes_want_input(struct spk_conn *c, bool awaited)
-{
-    struct bytes *b = carrier_of(c);
-
-    b->recv_op.awaited = awaited;
-    if (spk_op_busy(&b->recv_op))
-        return;
-    b->st->ops->recv(b->st, &b->recv_op, NULL, 0);
-    if (b->fds != NULL)
-        spk_op_recv_fds(&b->recv_op, b->fds);
-}
-
-/* With a receive, or not.  False: they are lost. */
+/* What came with a receive.  False: they are lost. */
 static bool
 take_fds(struct bytes *b)
 {
@@ -73,6 +48,34 @@ take_fds(struct bytes *b)
     b->fds->count = 0;
     spk_conn_input_fds(b->conn, set);
     return true;
+}
+
+static int64_t
+bytes_read(struct spk_conn *c, void *buffer, size_t size)
+{
+    struct bytes *b = carrier_of(c);
+    int64_t n;
+
+    if (spk_op_busy(&b->recv_op)) /* the next bytes are its */
+        return SPOKE_EAGAIN;
+    if (b->fds == NULL)
+        n = b->st->ops->recv_now(b->st, buffer, size);
+    else if ((n = spk_fds_recv(b->unix_fd, buffer, size, b->fds)) > 0 && !take_fds(b))
+        return SPOKE_ENOMEM;
+    return n == 0 ? SPOKE_EOF : n == SPOKE_ENOBUFS ? SPOKE_EAGAIN : n;
+}
+
+static void
+bytes_want_input(struct spk_conn *c, bool awaited)
+{
+    struct bytes *b = carrier_of(c);
+
+    b->recv_op.awaited = awaited;
+    if (spk_op_busy(&b->recv_op))
+        return;
+    b->st->ops->recv(b->st, &b->recv_op, NULL, 0);
+    if (b->fds != NULL)
+        spk_op_recv_fds(&b->recv_op, b->fds);
 }
 
 /* The receive that would have lost them is over. */

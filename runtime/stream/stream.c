@@ -505,12 +505,12 @@ count_read(struct spk_conn *c, size_t size, bool from_input)
         c->carrier->consumed(c, size - again);
 }
 
-/* By a call that does not know of descriptors. */
+/* The user's calls do not know of descriptors. */
 static void
 has_read(struct spk_conn *c, size_t size, bool from_input)
 {
     count_read(c, size, from_input);
-    if (c->sets != NULL)
+    if (c->sets != NULL && c->taker == NULL)
         drop_sets(c, c->info.bytes_read);
 }
 

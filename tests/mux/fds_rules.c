@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "tests/mux/fds.h"
+#include "tests/support/shm_peer.h"
 
 #define PREFACE_PASSES    "53504b4d 01 02 0000 00000100 00000000"
 #define PREFACE_OF_OTHERS "53504b4d 01 00 0000 00000100 00000000"
@@ -389,6 +390,55 @@ Test(fds_rules, for_a_stream_that_is_over)
     raw_close(&x);
 }
 
+/* A stream over a unix socket that carries no mux: whoever takes pieces of it has them, whoever
+ * reads it closes them, and who does not ask never sees any. */
+Test(fds_rules, on_a_stream_without_a_mux)
+{
+    static const uint8_t byte = 'x';
+    struct resources before;
+    struct lines lines;
+    struct taken in;
+    spoke_engine *e;
+    spoke_stream *s;
+    char text[4];
+    size_t done;
+    int ends[2];
+
+    scratch_dir();
+    resources_take(&before);
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    cr_assert_eq(spoke_stream_from_fd(&s, ends[1], NULL, e), 0);
+    lines_open(&lines, 5);
+    for (int i = 0; i < 5; i++) {
+        const struct iovec whole = {(void *)(uintptr_t)&byte, 1};
+
+        cr_assert_eq(spk_fds_send(ends[0], &whole, 1, &lines.ends[i], 1), 1);
+        close(lines.ends[i]);
+        if (i == 0) {
+            cr_assert_eq(spoke_stream_read(s, text, 1, &done), 0);
+            cr_assert(passes_fds(s));
+        } else if (i == 1 || i == 4) {
+            in = take_piece(e, s);
+            cr_assert(in.size == 1 && in.count == 1);
+            taken_close(&in);
+        } else { /* what has come already, and what a plain call brings */
+            if (i == 2)
+                cr_assert_geq(spoke_stream_fd(s, SPOKE_STREAM_READABLE), 0);
+            fds_drive(e);
+            cr_assert_eq(spoke_stream_read(s, text, 1, &done), 0);
+        }
+    }
+    cr_assert(lines_are_closed(&lines));
+    lines_close(&lines);
+    send_fds(e, s, "back", (int[]){dup(ends[0])}, 1);
+    cr_assert_eq(recv(ends[0], text, sizeof text, 0), 4);
+    cr_assert_eq(spoke_stream_close(s), 0);
+    cr_assert_eq(spoke_engine_close(e), 0);
+    close(ends[0]);
+    resources_settle(&before);
+}
+
 /* A receive that the stream had begun before it became a carrier does not lose any. */
 Test(fds_rules, a_receive_that_was_under_way)
 {
@@ -424,6 +474,143 @@ Test(fds_rules, a_receive_that_was_under_way)
         expect_pieces(x.e, x.s, "a", (int[]){0}, 1);
         raw_close(&x);
     }
+}
+
+/* ---- a peer in shared memory, whose descriptors come beside its messages ---- */
+
+#define SHM_RING ((size_t)64 * 1024)
+
+struct shm_raw {
+    struct shm_peer peer;
+    struct raw x;
+};
+
+static void
+drive(void *engine)
+{
+    (void)spoke_engine_poll(engine, SPOKE_NOW);
+}
+
+/* One message of a stream (docs/wire.md), without telling yet. */
+static void
+put(struct shm_raw *y, unsigned kind, const char *hex)
+{
+    uint8_t bytes[256] = {(uint8_t)kind};
+    size_t size = 1 + hex_bytes(hex, bytes + 1, sizeof bytes - 1);
+
+    shm_peer_put(&y->peer, SPK_SHM_MESSAGE, bytes, (uint32_t)size);
+}
+
+static void
+put_fds(struct shm_raw *y, int n)
+{
+    struct lines *l = &y->x.lines;
+
+    cr_assert_eq(shm_peer_send(y->peer.fd, "", 1, &l->ends[l->count - n], n), 0);
+    for (; n > 0; n--)
+        close(l->ends[--l->count]);
+}
+
+static void
+shm_raw_open(struct shm_raw *y)
+{
+    spoke_stream_listener *l;
+    spoke_mux_config config;
+    spoke_stream *carrier;
+    char url[ENDPOINT_MAX];
+    struct raw *x = &y->x;
+
+    memset(y, 0, sizeof *y);
+    endpoint_fresh(url, SHM);
+    resources_take(&x->before);
+    spoke_mux_config_init(&config);
+    config.even = config.pass_fds = true;
+    cr_assert_eq(spoke_engine_open(&x->e, NULL), 0);
+    cr_assert_eq(spoke_stream_listen(&l, url, NULL, x->e), 0);
+    y->peer.idle = drive;
+    y->peer.idle_ctx = x->e;
+    cr_assert_eq(shm_peer_dial(&y->peer, endpoint_path(url), 0x7f01, SHM_RING, 0), 0);
+    cr_assert_eq(spoke_stream_accept(l, &carrier, SPOKE_FOREVER), 0);
+    cr_assert_eq(spoke_stream_listener_close(l), 0);
+    cr_assert_eq(spoke_mux_open(&x->m, carrier, &config), 0);
+    lines_open(&x->lines, 600);
+    put(y, 1, "0000000000010000");
+    put(y, 0, PREFACE_PASSES);
+    put(y, 0, "01 01 808004");
+    shm_peer_publish(&y->peer);
+    while (spoke_mux_accept(x->m, &x->s, NULL, SPOKE_NOW) == SPOKE_EAGAIN)
+        fds_drive(x->e);
+    cr_assert(info_of(x).passes_fds);
+    x->fd = dup(y->peer.fd);
+}
+
+static void
+shm_expect_end(struct shm_raw *y, int code)
+{
+    shm_peer_publish(&y->peer);
+    while (info_of(&y->x).is_open)
+        fds_drive(y->x.e);
+    shm_peer_close(&y->peer);
+    expect_end(&y->x, code);
+}
+
+Test(fds_rules, in_shared_memory)
+{
+    struct shm_raw y;
+
+    /* As it should be, also if the descriptors come much sooner. */
+    shm_raw_open(&y);
+    put_fds(&y, 2);
+    put_fds(&y, 1);
+    for (int i = 0; i < 3; i++)
+        fds_drive(y.x.e);
+    put(&y, 5, "02 0d 01 02 0001 61");
+    put(&y, 5, "01 0d 01 01 0002 62");
+    put(&y, 0, "63");
+    shm_peer_publish(&y.peer);
+    expect_pieces(y.x.e, y.x.s, "abc", (int[]){0, 0, 1}, 3);
+    put(&y, 5, "01 0d 01 01 0001 64"); /* there are none */
+    shm_expect_end(&y, SPOKE_EPROTO);
+
+    shm_raw_open(&y); /* others than the message says */
+    put_fds(&y, 2);
+    put(&y, 5, "01 0d 01 01 0001 61");
+    shm_expect_end(&y, SPOKE_EPROTO);
+
+    shm_raw_open(&y); /* … or the mux's word */
+    put_fds(&y, 2);
+    put(&y, 5, "02 0d 01 01 0001 61");
+    shm_expect_end(&y, SPOKE_EPROTO);
+
+    shm_raw_open(&y); /* not at the word's first byte */
+    put_fds(&y, 1);
+    put(&y, 0, "0d");
+    put(&y, 5, "01 01 01 0001 61");
+    shm_expect_end(&y, SPOKE_EPROTO);
+
+    shm_raw_open(&y); /* no bytes */
+    put_fds(&y, 1);
+    put(&y, 5, "01");
+    shm_expect_end(&y, SPOKE_EPROTO);
+
+    shm_raw_open(&y); /* a byte of the socket that brings none */
+    cr_assert_eq(send(y.peer.fd, "", 1, MSG_NOSIGNAL), 1);
+    shm_expect_end(&y, SPOKE_EPROTO);
+
+    shm_raw_open(&y); /* descriptors without end */
+    for (int i = 0; i < 103; i++)
+        put_fds(&y, 5);
+    shm_expect_end(&y, SPOKE_EPROTO);
+
+    shm_raw_open(&y); /* it goes, and some of them are still on their way */
+    for (int i = 0; i < 10; i++)
+        put_fds(&y, 3);
+    put(&y, 5, "03 0d 01 03 0001 61");
+    shm_peer_publish(&y.peer);
+    close(y.x.fd);
+    shm_peer_close(&y.peer);
+    y.x.fd = dup(0);
+    expect_end(&y.x, SPOKE_ECONNRESET);
 }
 
 /* A good conversation, one byte of which is another: it ends or goes on, and nothing is left. */
