@@ -736,3 +736,89 @@ Test(fds, that_were_sent_to_a_process_that_is_killed)
         resources_settle(&t.before);
     }
 }
+
+/* ---- too many in the whole system ---- */
+
+#define USERS_MOST 64 /* descriptors of a user's that may be on their way; see unix(7) */
+
+/* So many are that there can be no more.  They are until the socket is closed. */
+static void
+use_up(int socket)
+{
+    const struct iovec byte = {(void *)(uintptr_t) "x", 1};
+    const int some[] = {0, 0, 0, 0, 0, 0, 0, 0};
+    int64_t rc;
+
+    while ((rc = spk_fds_send(socket, &byte, 1, some, 8)) == 1) {
+    }
+    CHILD_CHECK(rc == SPOKE_ELIMIT);
+}
+
+static int
+without_room(void *patience)
+{
+    spoke_ns limit = *(const spoke_ns *)patience, begin;
+    struct rlimit few = {USERS_MOST, USERS_MOST};
+    struct spoke_mux_end why;
+    spoke_mux_config config;
+    spoke_stream *carrier, *s[2];
+    spoke_mux *m[2];
+    spoke_engine *e;
+    int ends[2], pipes[2], full[2];
+    const struct iovec byte = {(void *)(uintptr_t) "x", 1};
+    struct taken in;
+
+    child_is_confined();
+    CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    if (geteuid() == 0) { /* it has no limits; and another user than any other test's */
+        CHILD_CHECK(setgid(65534) == 0);
+        CHILD_CHECK(setuid(50000 + (uid_t)getpid() % 10000) == 0);
+    }
+    spoke_mux_config_init(&config);
+    config.pass_fds = true;
+    CHILD_CHECK(spoke_engine_open(&e, NULL) == 0);
+    CHILD_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+    for (int i = 0; i < 2; i++) {
+        config.even = i == 1;
+        config.peer_timeout_ns = i == 0 ? limit : 0;
+        config.heartbeat_ns = limit / 10;
+        CHILD_CHECK(spoke_stream_from_fd(&carrier, ends[i], NULL, e) == 0);
+        CHILD_CHECK(spoke_mux_open(&m[i], carrier, &config) == 0);
+    }
+    CHILD_CHECK(spoke_mux_dial(m[0], &s[0], NULL, 0, NULL, SPOKE_NOW) == 0);
+    CHILD_CHECK(spoke_mux_accept(m[1], &s[1], NULL, SPOKE_FOREVER) == 0);
+    while (!passes_fds(s[0]))
+        fds_drive(e);
+    CHILD_CHECK(pipe2(pipes, O_CLOEXEC) == 0);
+    CHILD_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, full) == 0);
+    use_up(full[0]);
+    CHILD_CHECK(try_fds(s[0], &byte, 1, pipes, 2) == 1);
+    begin = spoke_engine_now(e);
+    while (spoke_engine_now(e) < begin + 20 * SPOKE_MS) {
+        use_up(full[0]); /* if others of this user's have given up some */
+        fds_drive(e);
+        CHILD_CHECK(!try_take(s[1], &in));
+    }
+    if (limit < SPOKE_SECOND) {
+        while (spoke_mux_status(m[0], &why) == SPOKE_EAGAIN)
+            fds_drive(e);
+        CHILD_CHECK(why.code == SPOKE_ELIMIT && why.origin == SPOKE_MUX_LOCAL);
+        return 0;
+    }
+    close(full[0]);
+    close(full[1]);
+    while (!try_take(s[1], &in))
+        fds_drive(e);
+    CHILD_CHECK(in.count == 2 && spoke_mux_status(m[0], &why) == SPOKE_EAGAIN);
+    return 0;
+}
+
+/* They wait until there is room again, and not for ever. */
+Test(fds, while_the_system_has_no_room)
+{
+    spoke_ns patience = 100 * SPOKE_SECOND;
+
+    cr_assert_eq(child_run(without_room, &patience, 60), 0);
+    patience = 200 * SPOKE_MS;
+    cr_assert_eq(child_run(without_room, &patience, 60), 0);
+}
