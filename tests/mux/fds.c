@@ -255,6 +255,24 @@ Test(fds, as_many_as_there_may_be)
     }
 }
 
+/* One more stream. */
+static void
+open_another(struct two *t, spoke_stream *s[2])
+{
+    cr_assert_eq(spoke_mux_dial(t->m[0], &s[0], NULL, 0, NULL, SPOKE_NOW), 0);
+    while (spoke_mux_accept(t->m[1], &s[1], NULL, SPOKE_NOW) == SPOKE_EAGAIN)
+        fds_drive(t->e[0]);
+    while (write_end(s[0]) == SPOKE_EAGAIN)
+        fds_drive(t->e[0]);
+}
+
+static void
+close_another(spoke_stream *s[2])
+{
+    (void)spoke_stream_close(s[0]);
+    (void)spoke_stream_close(s[1]);
+}
+
 /* Whoever waits for room among descriptors is told, also when those were another stream's. */
 Test(fds, give_room_to_other_streams)
 {
@@ -266,11 +284,7 @@ Test(fds, give_room_to_other_streams)
         spoke_stream *other[2];
         struct lines lines;
 
-        cr_assert_eq(spoke_mux_dial(t.m[0], &other[0], NULL, 0, NULL, SPOKE_NOW), 0);
-        while (spoke_mux_accept(t.m[1], &other[1], NULL, SPOKE_NOW) == SPOKE_EAGAIN)
-            fds_drive(t.e[0]);
-        while (write_end(other[0]) == SPOKE_EAGAIN)
-            fds_drive(t.e[0]);
+        open_another(&t, other);
         lines_open(&lines, 3 * SPK_FDS_MOST);
         for (int i = 0; i < 2; i++)
             send_fds(t.e[0], t.s[0], "x", lines.ends + i * SPK_FDS_MOST, SPK_FDS_MOST);
@@ -279,8 +293,39 @@ Test(fds, give_room_to_other_streams)
         /* The other end closes what it has not read. */
         cr_assert_eq(spoke_stream_close(t.s[1]), 0);
         send_fds(t.e[0], other[0], "y", lines.ends + 2 * SPK_FDS_MOST, SPK_FDS_MOST);
-        cr_assert_eq(spoke_stream_close(other[1]), 0);
-        (void)spoke_stream_close(other[0]);
+        close_another(other);
+        while (!lines_are_closed(&lines))
+            fds_drive(t.e[0]);
+        lines_close(&lines);
+    }
+}
+
+/* … which were still to leave when that stream ended. */
+Test(fds, that_never_left_give_room)
+{
+    const struct iovec byte = {(void *)(uintptr_t) "x", 1};
+    struct two t;
+
+    EVERY_PAIR(t)
+    {
+        spoke_stream *other[2];
+        struct spk_conn *c[2];
+        struct lines lines;
+        const int *ends = lines.ends;
+
+        open_another(&t, other);
+        lines_open(&lines, 3 * SPK_FDS_MOST);
+        cr_assert_eq(spk_conn_enter(other[0], &c[1]), 0);
+        spk_engine_leave(c[1]->e);
+        cr_assert_eq(spk_conn_enter(t.s[0], &c[0]), 0);
+        for (int i = 0; i < 3; i++, ends += SPK_FDS_MOST)
+            cr_assert_eq(spk_conn_try_write_fds(c[i / 2], &byte, 1, ends, SPK_FDS_MOST),
+                         i < 2 ? 1 : SPOKE_EAGAIN);
+        cr_assert_eq(spoke_stream_abort(t.s[0], 0), 0);
+        spk_engine_leave(c[0]->e);
+        cr_assert_eq(info_of(t.m[0]).fds_out, 0);
+        send_fds(t.e[0], other[0], "y", lines.ends + 2 * SPK_FDS_MOST, SPK_FDS_MOST);
+        close_another(other);
         while (!lines_are_closed(&lines))
             fds_drive(t.e[0]);
         lines_close(&lines);

@@ -204,13 +204,7 @@ on_fd_credit(struct spk_mux *m, const struct spk_mux_word *w)
     if (!m->passes_fds || w->number > m->fds_out) /* V22 */
         return violation(m, "it gives back descriptors that it did not have");
     m->fds_out -= (uint32_t)w->number;
-    while (!spk_list_empty(&m->fd_room)) {
-        struct spk_mux_stream *st = SPK_OWNER(spk_list_take(&m->fd_room), struct spk_mux_stream,
-                                              fd_room);
-
-        if (st->conn != NULL)
-            spk_conn_writable(st->conn);
-    }
+    spk_mux_tell_fd_room(m);
     return 0;
 }
 

@@ -145,8 +145,9 @@ struct spk_mux {
     size_t unsent;
     size_t windows;
     struct spk_link fd_room;
-    uint32_t fds_out;  /* descriptors that the peer has not given back, or that are still here */
-    uint32_t fds_owed; /* … that this end has not */
+    uint32_t fds_queued; /* descriptors that have not left */
+    uint32_t fds_out;    /* … that have, and the peer has not given back */
+    uint32_t fds_owed;   /* … of the peer's, that this end has not */
 
     /* what the peer may do in 10 s, and what it has done in these */
     spoke_ns counted_since;
@@ -222,6 +223,9 @@ void spk_mux_wait_for_room(struct spk_mux_stream *st);
 void spk_mux_wait_no_more(struct spk_mux_stream *st);
 void spk_mux_queue(struct spk_mux_stream *st, spoke_msg *m); /* takes m, within the room */
 int spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *buffers);
+/* How many descriptors may be queued now.  And those that wait until there may be more are told. */
+uint32_t spk_mux_fd_room(const struct spk_mux *m);
+void spk_mux_tell_fd_room(struct spk_mux *m);
 int spk_mux_queue_fds(struct spk_mux_stream *st, size_t size, const struct iovec *buffers,
                       const int *fds, int n);
 void spk_mux_drop_out(struct spk_mux_stream *st);

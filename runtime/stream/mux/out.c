@@ -347,6 +347,8 @@ begin_with_fds(struct spk_mux_stream *st)
     if ((st->out_fds = set->next) == NULL)
         st->out_fds_end = &st->out_fds;
     m->batch.fds = set;
+    m->fds_queued -= (uint32_t)set->count;
+    m->fds_out += (uint32_t)set->count;
     m->info.fds_out += (uint64_t)set->count;
     say(m, SPK_MUX_DATA_FD, st->id, (uint64_t)set->count, (uint32_t)st->out->size);
     return st->out->size;
@@ -592,6 +594,24 @@ spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *
     return 0;
 }
 
+uint32_t
+spk_mux_fd_room(const struct spk_mux *m)
+{
+    return SPK_MUX_FDS_OUT - m->fds_out - m->fds_queued;
+}
+
+void
+spk_mux_tell_fd_room(struct spk_mux *m)
+{
+    while (!spk_list_empty(&m->fd_room)) {
+        struct spk_mux_stream *st = SPK_OWNER(spk_list_take(&m->fd_room), struct spk_mux_stream,
+                                              fd_room);
+
+        if (st->conn != NULL)
+            spk_conn_writable(st->conn);
+    }
+}
+
 int
 spk_mux_queue_fds(struct spk_mux_stream *st, size_t size, const struct iovec *buffers,
                   const int *fds, int n)
@@ -611,7 +631,7 @@ spk_mux_queue_fds(struct spk_mux_stream *st, size_t size, const struct iovec *bu
     spk_gather(m->body, size, buffers);
     *st->out_fds_end = set;
     st->out_fds_end = &set->next;
-    st->mux->fds_out += (uint32_t)n;
+    st->mux->fds_queued += (uint32_t)n;
     spk_mux_queue(st, m);
     return 0;
 }
@@ -619,11 +639,14 @@ spk_mux_queue_fds(struct spk_mux_stream *st, size_t size, const struct iovec *bu
 static void
 drop_fds(struct spk_mux_stream *st)
 {
+    spk_list_remove(&st->fd_room);
+    if (st->out_fds == NULL)
+        return;
     for (const struct spk_fds *set = st->out_fds; set != NULL; set = set->next)
-        st->mux->fds_out -= (uint32_t)set->count;
+        st->mux->fds_queued -= (uint32_t)set->count;
     spk_fds_close_queue(&st->out_fds);
     st->out_fds_end = &st->out_fds;
-    spk_list_remove(&st->fd_room);
+    spk_mux_tell_fd_room(st->mux);
 }
 
 void

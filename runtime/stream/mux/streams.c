@@ -275,7 +275,7 @@ write_fds(struct spk_conn *c, const struct iovec *buffers, int count, const int 
 
     if (rc != 0)
         return rc;
-    if ((uint32_t)n > SPK_MUX_FDS_OUT - m->fds_out) {
+    if ((uint32_t)n > spk_mux_fd_room(m)) {
         if (spk_list_empty(&st->fd_room))
             spk_list_append(&m->fd_room, &st->fd_room);
         return SPOKE_EAGAIN;
