@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Two muxes with each other: what users do with them. */
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -1003,12 +1004,15 @@ over(const char *url, bool native, bool dialer_opens)
 
 Test(mux, carries_over_every_transport)
 {
-    static const char *const urls[] = {"tcp://127.0.0.1:0", "ipc://@spoke-test-mux", "inproc://mux",
-                                       "shm://@spoke-test-mux-shm"};
+    static const char *const urls[] = {"tcp://127.0.0.1:0", "ipc://@spoke-test-mux-%d",
+                                       "inproc://mux", "shm://@spoke-test-mux-shm-%d"};
 
     for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
+        char url[64];
+
+        snprintf(url, sizeof url, urls[i], (int)getpid());
         for (int way = 0; way < 4; way++)
-            over(urls[i], way & 1, way & 2);
+            over(url, way & 1, way & 2);
     }
 }
 
