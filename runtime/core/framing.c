@@ -4,6 +4,7 @@
  * the stream, each direction by itself: a byte 02 where a message could begin says that what
  * follows is there, and is the last one.  This file is the life of a pipe: the handshake, that
  * move, the end.  framing_out.c and framing_in.c are its messages. */
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -338,6 +339,7 @@ framing_take_fds(struct spk_pipe *p, struct spk_fds **out)
     if (f->fds == NULL && (rc = receive_fds(f)) <= 0)
         return rc == SPOKE_EOF || rc == SPOKE_EAGAIN ? SPOKE_EPROTO : rc;
     set = f->fds;
+    assert(set != NULL);
     if ((f->fds = set->next) == NULL)
         f->fds_end = &f->fds;
     f->fds_count -= set->count;

@@ -40,23 +40,12 @@ close_fds(const int *fds, int count)
 static int64_t
 send_fds(int fd, const void *data, size_t size, const int *fds, int count)
 {
-    struct iovec iov = {(void *)(uintptr_t)data, size};
-    union control control = {{0}};
-    struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+    const struct iovec iov = {(void *)(uintptr_t)data, size};
     ssize_t n;
 
-    if (count > 0) {
-        struct cmsghdr *c;
-
-        msg.msg_control = control.bytes;
-        msg.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count);
-        c = CMSG_FIRSTHDR(&msg);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)count);
-        memcpy(CMSG_DATA(c), fds, sizeof(int) * (size_t)count);
-    }
-    n = sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (count > 0)
+        return spk_fds_send(fd, &iov, 1, fds, count);
+    n = send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
     return n >= 0 ? n : spk_error_from_errno(errno);
 }
 

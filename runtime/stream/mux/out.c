@@ -623,7 +623,7 @@ spk_mux_queue_fds(struct spk_mux_stream *st, size_t size, const struct iovec *bu
 
     if (rc != 0)
         return rc;
-    if ((rc = spoke_msg_header_append(m, &mark, sizeof mark)) != 0 ||
+    if (spoke_msg_header_append(m, &mark, sizeof mark) != 0 ||
         (set = spk_fds_new(fds, n)) == NULL) {
         spoke_msg_free(m);
         return SPOKE_ENOMEM;
