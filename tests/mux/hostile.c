@@ -317,6 +317,64 @@ Test(hostile, data_of_one_byte)
     }
 }
 
+/* Data that is announced and comes byte by byte, each just in time: it is read as it comes, and the
+ * peer lives. */
+Test(hostile, data_that_takes_its_time)
+{
+    BOTH_WIRES(native)
+    {
+        struct bench x;
+        spoke_stream *s;
+        char byte;
+        size_t done;
+
+        bench_open(&x, native, true, NULL);
+        s = bench_accept(&x, "01 01 05");
+        bench_say(&x, "03 01 0014");
+        for (int i = 0; i < 20; i++) {
+            cr_assert_eq(read_now(s, &byte, 1, &done), SPOKE_EAGAIN);
+            bench_pass(&x, 14 * SPOKE_SECOND);
+            bench_say(&x, "78");
+            cr_assert_eq(read_now(s, &byte, 1, &done), 0);
+            cr_assert_eq(byte, 'x');
+        }
+        bench_say(&x, "03 01 0002 78");
+        bench_pass(&x, 16 * SPOKE_SECOND);
+        bench_ended(&x, SPOKE_EPEERDEAD);
+        cr_assert_eq(read_now(s, &byte, 1, &done), 0, "what has come is read");
+        cr_assert_eq(read_end(s), SPOKE_EPEERDEAD);
+        cr_assert_eq(spoke_stream_close(s), 0);
+        bench_close(&x);
+    }
+}
+
+/* Whoever gives no credit keeps nobody from ending: a write ends at its deadline, and a close at
+ * once. */
+Test(hostile, credit_that_does_not_come)
+{
+    BOTH_WIRES(native)
+    {
+        struct bench x;
+        spoke_stream *s;
+        spoke_ns deadline;
+        size_t done;
+
+        bench_open(&x, native, true, NULL);
+        s = bench_accept(&x, "01 01 05");
+        deadline = spoke_engine_now(x.e) + 3 * SPOKE_SECOND;
+        cr_assert_eq(spoke_stream_set_write_deadline(s, deadline), 0);
+        cr_assert_eq(spoke_stream_write(s, "7 bytes", 7, &done), SPOKE_ETIMEDOUT);
+        cr_assert_eq(done, 5);
+        cr_assert(spoke_engine_now(x.e) >= deadline);
+        cr_assert(spoke_engine_now(x.e) < deadline + SPOKE_SECOND);
+        deadline = spoke_engine_now(x.e);
+        cr_assert_eq(spoke_stream_close(s), 0);
+        cr_assert_eq(spoke_engine_now(x.e), deadline, "it has not waited");
+        cr_assert(bench_is_open(&x));
+        bench_close(&x);
+    }
+}
+
 /* Words for streams that are over cost nothing. */
 Test(hostile, words_for_streams_that_are_over)
 {
