@@ -7,7 +7,8 @@
  * each stream has brought something, and counts what each one brings meanwhile.
  *
  * Open: a stream is opened, which waits until the peer has accepted it, and closed; then the next.
- * Opens: the same without waiting, so many of them always under way.
+ * Opens: the same without waiting, so many of them always under way: on an owned engine by
+ * callbacks, on the shared one by a thread that looks after the oldest.
  *
  * Idle: what memory a stream takes at each end that has carried a byte and does nothing now. */
 #include <inttypes.h>
@@ -412,18 +413,63 @@ on_opened(spoke_stream *stream, unsigned what, void *ctx)
 }
 
 static int
+opens_by_callbacks(struct opens *o)
+{
+    for (unsigned i = 0; i < IN_FLIGHT; i++)
+        open_another(o);
+    if (wait_done(o->side) != 0)
+        exit(1); /* callbacks may have the rest */
+    return 0;
+}
+
+/* The peer has accepted it, and closed it. */
+static int
+end_of(spoke_stream *stream)
+{
+    size_t done;
+    char byte;
+    int rc = spoke_stream_read(stream, &byte, 1, &done);
+
+    spoke_stream_close(stream);
+    return rc == SPOKE_EOF ? 0 : spoke_bench_complain("the opening of a stream", rc);
+}
+
+static int
+opens_by_calls(struct opens *o)
+{
+    spoke_stream *streams[IN_FLIGHT] = {NULL};
+    struct side *s = o->side;
+    uint64_t now = 0;
+    int rc = 0;
+
+    for (unsigned i = 0; rc == 0 && now < o->until_ns; i = (i + 1) % IN_FLIGHT) {
+        if (streams[i] != NULL) {
+            rc = end_of(streams[i]);
+            now = bench_now_ns();
+            if (now >= o->begin_ns && s->messages++ == 0)
+                s->begin = read_meter(s);
+        }
+        if (rc == 0 &&
+            (rc = spoke_mux_dial(s->end.mux, &streams[i], NULL, 0, NULL, SPOKE_NOW)) != 0)
+            rc = spoke_bench_complain("spoke_mux_dial", rc);
+    }
+    s->finish = read_meter(s);
+    for (unsigned i = 0; i < IN_FLIGHT; i++)
+        spoke_stream_close(streams[i]);
+    return rc;
+}
+
+static int
 opens_client(struct side *s)
 {
     struct opens o = {.side = s, .left = IN_FLIGHT, .begin_ns = bench_now_ns()};
+    int rc;
 
     o.begin_ns += (uint64_t)(s->link.options->seconds * 0.25e9);
     o.until_ns = o.begin_ns + (uint64_t)(s->link.options->seconds * 1e9);
-    for (unsigned i = 0; i < IN_FLIGHT; i++)
-        open_another(&o);
-    if (wait_done(s) != 0)
-        exit(1); /* callbacks may have the rest */
+    rc = s->end.engine != NULL ? opens_by_callbacks(&o) : opens_by_calls(&o);
     snprintf(s->more, sizeof s->more, ",\"rate\":%.1f", (double)s->messages / seconds_of(s));
-    return 0;
+    return rc;
 }
 
 static void
@@ -442,14 +488,30 @@ accept_all(spoke_mux *mux, void *ctx)
 }
 
 static int
+accept_by_calls(struct side *s)
+{
+    spoke_stream *stream;
+    int rc;
+
+    while ((rc = spoke_mux_accept(s->end.mux, &stream, NULL, SPOKE_FOREVER)) == 0) {
+        spoke_stream_close(stream);
+        s->messages++;
+    }
+    return rc == SPOKE_EMUXCLOSED ? 0 : spoke_bench_complain("spoke_mux_accept", rc);
+}
+
+static int
 opens_server(struct side *s)
 {
-    int rc = spoke_mux_on_ready(s->end.mux, accept_all, s);
+    int rc;
 
-    if (rc != 0)
-        return spoke_bench_complain("spoke_mux_on_ready", rc);
     s->begin = read_meter(s);
-    rc = wait_end(s);
+    if (s->end.engine == NULL)
+        rc = accept_by_calls(s);
+    else if ((rc = spoke_mux_on_ready(s->end.mux, accept_all, s)) != 0)
+        return spoke_bench_complain("spoke_mux_on_ready", rc);
+    else
+        rc = wait_end(s);
     s->finish = read_meter(s);
     return rc;
 }
