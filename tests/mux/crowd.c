@@ -109,7 +109,7 @@ Test(crowd, one_of_a_thousand_that_is_not_read_holds_up_no_other)
         cr_assert_eq(in[0], 0);
         cr_assert_leq(out[0], 65536 + 65536, "it got as far as its window and queue");
         cr_assert_eq(spoke_mux_get_info(x.even, &info), 0);
-        cr_assert_leq(info.windows, (size_t)64 << 20);
+        cr_assert_leq(info.windows, (size_t)65 << 20);
         crowd_close(&x);
     }
 }
@@ -134,6 +134,28 @@ Test(crowd, busy_streams_get_equal_shares)
     cr_assert_gt(least, 200000);
     cr_assert_leq(most, least + least / 2, "from %zu to %zu bytes", least, most);
     crowd_close(&x);
+}
+
+/* Goal: the last streams that fit have what the first have, also if the windows are what limits
+ * their number. */
+Test(crowd, every_stream_has_the_same_window)
+{
+    for (int count = 256; count <= 1000; count += 744) {
+        struct spoke_mux_stream_info first, last;
+        spoke_mux_config config;
+        struct crowd x;
+
+        spoke_mux_config_init(&config);
+        config.max_streams = count;
+        crowd_open(&x, count, &config);
+        cr_assert_eq(spoke_mux_get_stream_info(accepted[0], &first), 0);
+        for (int i = 1; i < count; i++) {
+            cr_assert_eq(spoke_mux_get_stream_info(accepted[i], &last), 0);
+            cr_assert_eq(last.window, first.window, "of stream %d of %d", i, count);
+        }
+        cr_assert_geq(first.window, count == 256 ? 262144u : 60000u);
+        crowd_close(&x);
+    }
 }
 
 /* Goal: a small write is not behind all the bytes of a large one.  The large one is written without

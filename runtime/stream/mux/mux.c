@@ -9,7 +9,7 @@
 
 #define WINDOW         ((size_t)256 * 1024)
 #define WINDOW_MOST    ((size_t)16 * 1024 * 1024)
-#define SESSION_BUDGET ((size_t)64 * 1024 * 1024)
+#define SESSION_BUDGET ((size_t)65 * 1024 * 1024) /* for all streams of both ends */
 #define SEND_QUEUE     ((size_t)5 * 65548) /* the Go program's five messages */
 #define BACKLOG        10
 #define MAX_STREAMS    256
@@ -68,7 +68,8 @@ read_config(spoke_mux_config *out, const spoke_mux_config *config)
     }
     usual = out->wire == SPOKE_MUX_COMPATIBLE ? SPK_MUX_COMPATIBLE_WINDOW : WINDOW;
     out->window = or_default(out->window, usual);
-    share = out->session_budget / (size_t)out->max_streams;
+    /* As many of ours can have a small one besides: see kept_back(). */
+    share = out->session_budget / (size_t)out->max_streams - SPK_MUX_LEAST_WINDOW;
     if (out->window > share)
         out->window = share;
     return 0;
@@ -140,6 +141,7 @@ spk_mux_end(struct spk_mux *m, int code, enum spoke_mux_origin origin, uint64_t 
     if (m->end.text[0] == '\0' || origin != SPOKE_MUX_PEER || code == SPOKE_EPROTO)
         snprintf(m->end.text, sizeof m->end.text, "%s", text);
     spk_task_cancel(&m->task);
+    spk_list_remove(&m->flush.link);
     spk_timer_cancel(m->e, &m->timer);
     end_streams(m, code != 0 ? code : SPOKE_EMUXCLOSED);
     spk_mux_batch_drop(&m->batch);
@@ -162,7 +164,8 @@ say_last(struct spk_mux *m, uint64_t code, const char *text)
 
     if (!m->known || !m->native || m->preface_due || m->shut || m->write_failed)
         return;
-    if (!spk_mux_batch_empty(&m->batch)) /* not in the middle of something */
+    /* Not in the middle of something, nor before what was held back. */
+    if (!spk_mux_batch_empty(&m->batch) || !spk_list_empty(&m->flush.link))
         spk_mux_write(m);
     if (!spk_mux_batch_empty(&m->batch) || m->write_failed)
         return;
@@ -315,18 +318,31 @@ leave(struct spk_mux *m)
 }
 
 static void
+write_now(struct spk_mux *m)
+{
+    spk_mux_write(m);
+    leave(m);
+}
+
+static void
 on_task(struct spk_task *task)
 {
     struct spk_mux *m = SPK_OWNER(task, struct spk_mux, task);
 
     m->callers++;
     spk_mux_read(m);
-    if (!m->ended)
-        spk_mux_write(m);
-    if (!m->ended)
-        leave(m);
+    if (!m->ended && spk_mux_may_hold_back(m))
+        spk_mux_hold_back(m);
+    else if (!m->ended)
+        write_now(m);
     m->callers--;
     free_if_done(m);
+}
+
+static void
+on_flush(struct spk_flush *flush)
+{
+    write_now(SPK_OWNER(flush, struct spk_mux, flush));
 }
 
 /* ---- calls of the user's functions ---- */
@@ -431,12 +447,15 @@ init(struct spk_mux *m, struct spk_conn *carrier, const spoke_mux_config *config
     spk_mux_decoder_init(&m->decoder, m->native);
     spk_task_init(&m->task, on_task);
     spk_task_init(&m->callback, on_callback);
+    spk_list_init(&m->flush.link);
+    m->flush.fn = on_flush;
     spk_timer_init(&m->timer, on_time);
     spk_list_init(&m->streams);
     spk_list_init(&m->undecided);
     spk_list_init(&m->pending);
     spk_list_init(&m->control);
     spk_list_init(&m->room);
+    spk_list_init(&m->roomy);
     for (int i = 0; i < SPK_MUX_PRIORITIES; i++)
         spk_list_init(&m->turns[i]);
     spk_list_init(&m->accept_waiters);

@@ -20,7 +20,8 @@
 
 #define SPK_MUX_PRIORITIES        8
 #define SPK_MUX_LEAST_WINDOW      ((size_t)4096)
-#define SPK_MUX_LEAST_SHARE       ((size_t)4096) /* of the send queue, for each that writes */
+#define SPK_MUX_TURN_BYTES        ((size_t)16 * 1024)
+#define SPK_MUX_LEAST_SHARE       SPK_MUX_TURN_BYTES /* of the send queue, for each that writes */
 #define SPK_MUX_COMPATIBLE_WINDOW ((size_t)65535)
 #define SPK_MUX_PINGS             4 /* of the peer, not answered yet */
 
@@ -47,7 +48,8 @@ struct spk_mux_stream {
     struct spk_link pending; /* in mux->undecided or mux->pending */
     struct spk_link control; /* in mux->control, while something of `due` may leave */
     struct spk_link turn;    /* in mux->turns[priority], while it has bytes */
-    struct spk_link room;    /* in mux->room: there was no room for its writer */
+    struct spk_link room;    /* in mux->room: there was no room for its writer; or mux->roomy: there
+                                is now, and it has not been told yet */
     unsigned due;
     uint8_t priority;
     bool is_ours, registered, established;
@@ -97,6 +99,8 @@ struct spk_mux {
     struct spk_layer layer;
     struct spk_conn *carrier; /* NULL: it has ended */
     struct spk_task task, callback;
+    struct spk_flush flush; /* what is held back, for more to go with it */
+    uint64_t burst;         /* the engine's, in which the carrier was last written to */
     struct spk_timer timer;
     spoke_mux_config config; /* without zeros */
     int depth;
@@ -117,7 +121,7 @@ struct spk_mux {
 
     /* streams */
     struct spk_mux_ids ids;
-    struct spk_link streams, undecided, pending, control, room;
+    struct spk_link streams, undecided, pending, control, room, roomy;
     struct spk_link turns[SPK_MUX_PRIORITIES];
     unsigned passed[SPK_MUX_PRIORITIES]; /* turns that went to others in front */
     uint64_t next_id, peer_last_id, accepted_id;
@@ -193,6 +197,9 @@ void spk_mux_read(struct spk_mux *m);
 
 /* ---- out.c ---- */
 void spk_mux_write(struct spk_mux *m);
+/* May it wait for what comes next, because somebody will write it soon? */
+bool spk_mux_may_hold_back(const struct spk_mux *m);
+void spk_mux_hold_back(struct spk_mux *m);
 bool spk_mux_batch_empty(const struct spk_mux_batch *b);
 void spk_mux_batch_drop(struct spk_mux_batch *b);
 /* Its `due` or `out` has changed. */

@@ -6,7 +6,6 @@
 
 #include <string.h>
 
-#define TURN_BYTES  ((size_t)16 * 1024)
 #define BATCH_BYTES ((size_t)64 * 1024)
 #define COPY_BYTES  ((size_t)1024) /* smaller pieces are copied together */
 #define JOIN_BYTES  ((size_t)4096) /* small writes of a stream wait in one piece of memory */
@@ -281,7 +280,8 @@ next_turn(struct spk_mux *m)
 static size_t
 turn_size(const struct spk_mux *m, const struct spk_mux_stream *st)
 {
-    size_t most = m->peer.data_most < TURN_BYTES ? m->peer.data_most : TURN_BYTES, size = 0;
+    size_t most = m->peer.data_most < SPK_MUX_TURN_BYTES ? m->peer.data_most : SPK_MUX_TURN_BYTES,
+           size = 0;
     int pieces = m->batch.count + 1;
 
     for (spoke_msg *part = st->out; part != NULL && size < most && pieces < SPK_MUX_PIECES;
@@ -328,6 +328,22 @@ count_writer(struct spk_mux_stream *st)
     st->writes = writes;
 }
 
+/* Its bytes have become fewer.  Who waits for room has some that wait to leave, or there would be
+ * room: so this is when there may be enough again. */
+static void
+look_for_room(struct spk_mux_stream *st)
+{
+    size_t room;
+
+    if (spk_list_empty(&st->room))
+        return;
+    room = spk_mux_room(st);
+    if (room < SPK_MUX_LEAST_SHARE / 2 && room < st->credit)
+        return;
+    spk_list_remove(&st->room);
+    spk_list_append(&st->mux->roomy, &st->room);
+}
+
 static bool
 take_turn(struct spk_mux *m)
 {
@@ -347,6 +363,7 @@ take_turn(struct spk_mux *m)
     while (size > 0)
         size -= add_part(m, st, size);
     spk_list_remove(&st->turn);
+    look_for_room(st);
     count_writer(st);
     spk_mux_schedule(st); /* at the end of its line, if it has more */
     spk_mux_stream_free_if_done(st);
@@ -374,21 +391,16 @@ fill(struct spk_mux *m)
     return !spk_mux_batch_empty(&m->batch);
 }
 
-/* Those whose writers have found no room and have some now; and those that waited to be closed. */
+/* Not while turns are taken: they may write. */
 static void
 tell_writers(struct spk_mux *m)
 {
-    struct spk_link *link, *next;
+    struct spk_link *link;
 
-    for (link = m->room.next; link != &m->room; link = next) {
+    while ((link = spk_list_take(&m->roomy)) != NULL) {
         struct spk_mux_stream *st = SPK_OWNER(link, struct spk_mux_stream, room);
 
-        size_t room = spk_mux_room(st);
-
-        next = link->next;
-        if (room < SPK_MUX_LEAST_SHARE / 2 && room < st->credit)
-            continue;
-        spk_mux_wait_no_more(st);
+        count_writer(st);
         if (st->conn != NULL)
             spk_conn_writable(st->conn);
     }
@@ -404,10 +416,30 @@ write_failed(struct spk_mux *m)
     spk_mux_set_timer(m);
 }
 
+bool
+spk_mux_may_hold_back(const struct spk_mux *m)
+{
+    const struct spk_engine *e = m->e;
+
+    /* The end of the turn in which the user is called; on a shared engine whoever waits, or its
+     * thread. */
+    return m->burst == e->burst && (e->shared || e->in_callback > 0) &&
+           m->unsent < SPK_MUX_TURN_BYTES && spk_mux_batch_empty(&m->batch);
+}
+
+void
+spk_mux_hold_back(struct spk_mux *m)
+{
+    if (spk_list_empty(&m->flush.link))
+        spk_list_append(&m->e->flushes, &m->flush.link);
+}
+
 void
 spk_mux_write(struct spk_mux *m)
 {
     struct spk_mux_batch *b = &m->batch;
+
+    spk_list_remove(&m->flush.link);
 
     while (!m->write_failed && !m->shut && (!spk_mux_batch_empty(b) || fill(m))) {
         int64_t n = spk_conn_try_write(m->carrier, b->pieces + b->at, b->count - b->at);
@@ -427,6 +459,8 @@ spk_mux_write(struct spk_mux *m)
         }
         m->stuck_ns = SPOKE_FOREVER;
         m->sent_ns = spk_engine_now(m->e);
+        m->burst = m->e->burst;
+        m->e->written += (uint64_t)n;
         m->info.writes++;
         m->info.bytes_out += (uint64_t)n;
         advance(b, (size_t)n);
