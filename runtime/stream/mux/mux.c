@@ -10,7 +10,7 @@
 #define WINDOW         ((size_t)256 * 1024)
 #define WINDOW_MOST    ((size_t)16 * 1024 * 1024)
 #define SESSION_BUDGET ((size_t)65 * 1024 * 1024) /* for all streams of both ends */
-#define SEND_QUEUE     ((size_t)5 * 65548) /* the Go program's five messages */
+#define SEND_QUEUE     ((size_t)5 * 65548)        /* the Go program's five messages */
 #define BACKLOG        10
 #define MAX_STREAMS    256
 #define HEARTBEAT      (5 * SPOKE_SECOND)
@@ -455,7 +455,6 @@ init(struct spk_mux *m, struct spk_conn *carrier, const spoke_mux_config *config
     spk_list_init(&m->pending);
     spk_list_init(&m->control);
     spk_list_init(&m->room);
-    spk_list_init(&m->roomy);
     for (int i = 0; i < SPK_MUX_PRIORITIES; i++)
         spk_list_init(&m->turns[i]);
     spk_list_init(&m->accept_waiters);

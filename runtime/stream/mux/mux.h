@@ -21,7 +21,6 @@
 #define SPK_MUX_PRIORITIES        8
 #define SPK_MUX_LEAST_WINDOW      ((size_t)4096)
 #define SPK_MUX_TURN_BYTES        ((size_t)16 * 1024)
-#define SPK_MUX_LEAST_SHARE       SPK_MUX_TURN_BYTES /* of the send queue, for each that writes */
 #define SPK_MUX_COMPATIBLE_WINDOW ((size_t)65535)
 #define SPK_MUX_PINGS             4 /* of the peer, not answered yet */
 
@@ -48,8 +47,7 @@ struct spk_mux_stream {
     struct spk_link pending; /* in mux->undecided or mux->pending */
     struct spk_link control; /* in mux->control, while something of `due` may leave */
     struct spk_link turn;    /* in mux->turns[priority], while it has bytes */
-    struct spk_link room;    /* in mux->room: there was no room for its writer; or mux->roomy: there
-                                is now, and it has not been told yet */
+    struct spk_link room;    /* in mux->room: there was no room for its writer */
     unsigned due;
     uint8_t priority;
     bool is_ours, registered, established;
@@ -71,7 +69,8 @@ struct spk_mux_stream {
     uint64_t credit; /* for bytes that are not in `out` yet */
     spoke_msg *out, **out_end;
     size_t out_size;
-    uint64_t code; /* of RESET and STOP */
+    size_t granted; /* in a crowd: bytes that it may queue, as it was its turn to be told */
+    uint64_t code;  /* of RESET and STOP */
 
     uint64_t data_in, data_out, turns;
 };
@@ -121,7 +120,7 @@ struct spk_mux {
 
     /* streams */
     struct spk_mux_ids ids;
-    struct spk_link streams, undecided, pending, control, room, roomy;
+    struct spk_link streams, undecided, pending, control, room;
     struct spk_link turns[SPK_MUX_PRIORITIES];
     unsigned passed[SPK_MUX_PRIORITIES]; /* turns that went to others in front */
     uint64_t next_id, peer_last_id, accepted_id;

@@ -9,8 +9,9 @@
 #define BATCH_BYTES ((size_t)64 * 1024)
 #define COPY_BYTES  ((size_t)1024) /* smaller pieces are copied together */
 #define JOIN_BYTES  ((size_t)4096) /* small writes of a stream wait in one piece of memory */
-#define RETRY       SPOKE_MS       /* after there was no memory */
-#define PASSED_MOST 7u             /* turns that may go in front of a lower priority's */
+#define FEW_BYTES   ((size_t)4096)
+#define RETRY       SPOKE_MS /* after there was no memory */
+#define PASSED_MOST 7u       /* turns that may go in front of a lower priority's */
 
 /* ---- the batch ---- */
 
@@ -328,22 +329,6 @@ count_writer(struct spk_mux_stream *st)
     st->writes = writes;
 }
 
-/* Its bytes have become fewer.  Who waits for room has some that wait to leave, or there would be
- * room: so this is when there may be enough again. */
-static void
-look_for_room(struct spk_mux_stream *st)
-{
-    size_t room;
-
-    if (spk_list_empty(&st->room))
-        return;
-    room = spk_mux_room(st);
-    if (room < SPK_MUX_LEAST_SHARE / 2 && room < st->credit)
-        return;
-    spk_list_remove(&st->room);
-    spk_list_append(&st->mux->roomy, &st->room);
-}
-
 static bool
 take_turn(struct spk_mux *m)
 {
@@ -363,7 +348,6 @@ take_turn(struct spk_mux *m)
     while (size > 0)
         size -= add_part(m, st, size);
     spk_list_remove(&st->turn);
-    look_for_room(st);
     count_writer(st);
     spk_mux_schedule(st); /* at the end of its line, if it has more */
     spk_mux_stream_free_if_done(st);
@@ -391,18 +375,67 @@ fill(struct spk_mux *m)
     return !spk_mux_batch_empty(&m->batch);
 }
 
-/* Not while turns are taken: they may write. */
+/* What each that writes can have of the send queue. */
+static size_t
+share_of(const struct spk_mux *m, uint32_t writers)
+{
+    return m->config.send_queue_bytes / (m->busy > writers ? m->busy : writers);
+}
+
+/* More of them than have a turn in it: they wait in a line, for a turn each. */
+static bool
+is_crowd(const struct spk_mux *m, uint32_t writers)
+{
+    return writers > 0 && share_of(m, writers) < SPK_MUX_TURN_BYTES;
+}
+
+static size_t
+queue_left(const struct spk_mux *m)
+{
+    size_t queue = m->config.send_queue_bytes;
+
+    return m->unsent < queue ? queue - m->unsent : 0;
+}
+
+static void
+tell_writer(struct spk_mux_stream *st)
+{
+    spk_mux_wait_no_more(st);
+    if (st->conn != NULL)
+        spk_conn_writable(st->conn);
+}
+
+/* As many as there is room for; where it takes a moment until they write, more. */
+static void
+tell_line(struct spk_mux *m)
+{
+    size_t left = queue_left(m);
+
+    for (size_t given = 0; given < left && !spk_list_empty(&m->room); given += SPK_MUX_TURN_BYTES) {
+        struct spk_mux_stream *st = SPK_OWNER(m->room.next, struct spk_mux_stream, room);
+
+        st->granted = SPK_MUX_TURN_BYTES;
+        tell_writer(st);
+    }
+}
+
+/* Those whose writers have found no room and have some now. */
 static void
 tell_writers(struct spk_mux *m)
 {
-    struct spk_link *link;
+    struct spk_link *link, *next;
 
-    while ((link = spk_list_take(&m->roomy)) != NULL) {
+    if (is_crowd(m, m->writers)) {
+        tell_line(m);
+        return;
+    }
+    for (link = m->room.next; link != &m->room; link = next) {
         struct spk_mux_stream *st = SPK_OWNER(link, struct spk_mux_stream, room);
+        size_t room = spk_mux_room(st);
 
-        count_writer(st);
-        if (st->conn != NULL)
-            spk_conn_writable(st->conn);
+        next = link->next;
+        if (room >= SPK_MUX_TURN_BYTES / 2 || room >= st->credit)
+            tell_writer(st);
     }
 }
 
@@ -484,21 +517,26 @@ spk_mux_schedule(struct spk_mux_stream *st)
         spk_mux_detach(st, SPOKE_ECLOSED);
 }
 
-/* Its share of the send queue, which all that write have in equal parts. */
+/* Its share of the send queue, which all that write have in equal parts.  In a crowd a turn, when
+ * it is told; and a few bytes at once, if it has none there: it may have had nothing to say so far.
+ */
 size_t
 spk_mux_room(struct spk_mux_stream *st)
 {
     const struct spk_mux *m = st->mux;
     uint32_t writers = m->writers + !st->writes;
-    size_t queue = m->config.send_queue_bytes;
-    size_t share = queue / (m->busy > writers ? m->busy : writers);
-    size_t left = m->unsent < queue ? queue - m->unsent : 0, room;
+    size_t share, room;
 
-    if (share > st->out_size + left)
-        share = st->out_size + left;
-    if (share < SPK_MUX_LEAST_SHARE)
-        share = SPK_MUX_LEAST_SHARE;
-    room = st->out_size < share ? share - st->out_size : 0;
+    if (is_crowd(m, writers)) {
+        room = st->granted > 0 || st->out_size > 0 ? st->granted : FEW_BYTES;
+    } else {
+        share = share_of(m, writers);
+        if (share > st->out_size + queue_left(m))
+            share = st->out_size + queue_left(m);
+        if (share < SPK_MUX_TURN_BYTES)
+            share = SPK_MUX_TURN_BYTES;
+        room = st->out_size < share ? share - st->out_size : 0;
+    }
     return st->credit < room ? (size_t)st->credit : room;
 }
 
@@ -510,6 +548,8 @@ spk_mux_wait_for_room(struct spk_mux_stream *st)
     if (spk_list_empty(&st->room))
         spk_list_append(&st->mux->room, &st->room);
     count_writer(st);
+    if (queue_left(st->mux) > 0) /* perhaps nobody else would tell it */
+        spk_mux_kick(st->mux);
 }
 
 void
@@ -523,6 +563,7 @@ static void
 queued(struct spk_mux_stream *st, size_t size)
 {
     st->out_size += size;
+    st->granted -= size < st->granted ? size : st->granted;
     st->credit -= size;
     st->mux->unsent += size;
     count_writer(st);
