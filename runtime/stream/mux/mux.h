@@ -83,7 +83,7 @@ struct spk_mux_ids {
 
 /* What is being written: pieces of memory, and whose they are. */
 #define SPK_MUX_PIECES  64
-#define SPK_MUX_SCRATCH ((size_t)16 * 1024)
+#define SPK_MUX_SCRATCH (SPK_MUX_TURN_BYTES + SPK_MUX_HEAD_MOST) /* the rest of any message */
 struct spk_mux_batch {
     struct iovec pieces[SPK_MUX_PIECES];
     spoke_msg *owners[SPK_MUX_PIECES]; /* NULL: `scratch` */
@@ -209,6 +209,9 @@ void spk_mux_wait_for_room(struct spk_mux_stream *st);
 void spk_mux_wait_no_more(struct spk_mux_stream *st);
 void spk_mux_queue(struct spk_mux_stream *st, spoke_msg *m); /* takes m, within the room */
 int spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *buffers);
+/* Past the queue, if nothing else has to leave: bytes that were taken, 0: none, they are to be
+ * queued. */
+size_t spk_mux_write_through(struct spk_mux_stream *st, const struct iovec *buffers, int count);
 void spk_mux_drop_out(struct spk_mux_stream *st);
 
 /* ---- streams.c ---- */

@@ -149,6 +149,13 @@ say_ping(struct spk_mux *m)
     m->ping_out = true;
 }
 
+/* Has the mux itself anything to say? */
+static bool
+says_own(const struct spk_mux *m)
+{
+    return m->preface_due || m->pong_count > 0 || m->ping_due || m->go_away_due || m->heartbeat_due;
+}
+
 /* One message of the mux itself.  False: there is none. */
 static bool
 say_own(struct spk_mux *m)
@@ -277,12 +284,17 @@ next_turn(struct spk_mux *m)
     return SPK_OWNER(m->turns[chosen].next, struct spk_mux_stream, turn);
 }
 
+static size_t
+turn_most(const struct spk_mux *m)
+{
+    return m->peer.data_most < SPK_MUX_TURN_BYTES ? m->peer.data_most : SPK_MUX_TURN_BYTES;
+}
+
 /* How many of its bytes fit into one message now. */
 static size_t
 turn_size(const struct spk_mux *m, const struct spk_mux_stream *st)
 {
-    size_t most = m->peer.data_most < SPK_MUX_TURN_BYTES ? m->peer.data_most : SPK_MUX_TURN_BYTES,
-           size = 0;
+    size_t most = turn_most(m), size = 0;
     int pieces = m->batch.count + 1;
 
     for (spoke_msg *part = st->out; part != NULL && size < most && pieces < SPK_MUX_PIECES;
@@ -440,6 +452,17 @@ tell_writers(struct spk_mux *m)
 }
 
 static void
+has_written(struct spk_mux *m, size_t size)
+{
+    m->stuck_ns = SPOKE_FOREVER;
+    m->sent_ns = spk_engine_now(m->e);
+    m->burst = m->e->burst;
+    m->e->written += size;
+    m->info.writes++;
+    m->info.bytes_out += size;
+}
+
+static void
 write_failed(struct spk_mux *m)
 {
     m->write_failed = true; /* what has arrived is still read */
@@ -490,12 +513,7 @@ spk_mux_write(struct spk_mux *m)
             write_failed(m);
             break;
         }
-        m->stuck_ns = SPOKE_FOREVER;
-        m->sent_ns = spk_engine_now(m->e);
-        m->burst = m->e->burst;
-        m->e->written += (uint64_t)n;
-        m->info.writes++;
-        m->info.bytes_out += (uint64_t)n;
+        has_written(m, (size_t)n);
         advance(b, (size_t)n);
     }
     tell_writers(m);
@@ -608,6 +626,133 @@ spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *
     spk_gather(m->body, size, buffers);
     spk_mux_queue(st, m);
     return 0;
+}
+
+/* ---- past the queue ---- */
+
+#define THROUGH_MESSAGES 4
+#define THROUGH_PIECES   32
+
+/* Messages of data whose bytes are where the user has them. */
+struct through {
+    uint8_t heads[THROUGH_MESSAGES][SPK_MUX_HEAD_MOST];
+    size_t head_sizes[THROUGH_MESSAGES], sizes[THROUGH_MESSAGES];
+    struct iovec pieces[THROUGH_PIECES];
+    int messages, count;
+    size_t all; /* heads too */
+};
+
+/* Does nothing wait to leave, and is this worth a write by itself? */
+static bool
+may_pass(const struct spk_mux_stream *st, size_t size)
+{
+    struct spk_mux *m = st->mux;
+
+    return m->writers == 0 && m->unsent == 0 && spk_mux_batch_empty(&m->batch) && m->known &&
+           st->credit > 0 && spk_list_empty(&m->control) && !says_own(m) && !m->write_failed &&
+           !m->shut && (size >= SPK_MUX_TURN_BYTES || !spk_mux_may_hold_back(m));
+}
+
+/* One more message, of what the buffers have from *offset of the first on. */
+static bool
+add_through(struct through *t, const struct spk_mux_stream *st, uint64_t most,
+            const struct iovec **buffers, int *count, size_t *offset)
+{
+    int left = THROUGH_PIECES - t->count - 1;
+    size_t size = 0;
+    uint8_t *head = t->heads[t->messages];
+    struct iovec *first = &t->pieces[t->count];
+
+    if (t->messages == THROUGH_MESSAGES || left <= 0)
+        return false;
+    while (size<most && * count> 0 && left > 0) {
+        size_t n = (*buffers)->iov_len - *offset;
+
+        if (n > most - size)
+            n = (size_t)(most - size);
+        t->pieces[++t->count] = (struct iovec){(uint8_t *)(*buffers)->iov_base + *offset, n};
+        size += n;
+        *offset += n;
+        left--;
+        if (*offset == (*buffers)->iov_len) {
+            ++*buffers;
+            --*count;
+            *offset = 0;
+        }
+    }
+    if (size == 0)
+        return false;
+    t->count++;
+    t->head_sizes[t->messages] = spk_mux_encode(head, SPK_MUX_DATA, st->id, 0, (uint32_t)size);
+    *first = (struct iovec){head, t->head_sizes[t->messages]};
+    t->sizes[t->messages] = size;
+    t->all += size + t->head_sizes[t->messages++];
+    return true;
+}
+
+static void
+count_through(struct spk_mux_stream *st, size_t size)
+{
+    struct spk_mux *m = st->mux;
+
+    st->credit -= size;
+    st->data_out += size;
+    st->turns++;
+    m->info.data_out += size;
+    m->data_bytes += size;
+    m->info.messages_out++;
+}
+
+/* The carrier took `n` bytes of it: the message that it has begun with has to be the next thing
+ * there, the user has his memory back. */
+static size_t
+end_through(struct through *t, struct spk_mux_stream *st, size_t n)
+{
+    struct spk_mux_batch *b = &st->mux->batch;
+    struct iovec *piece = t->pieces;
+    size_t done = 0;
+
+    for (int i = 0; i < t->messages && n > 0; i++) {
+        size_t left = t->head_sizes[i] + t->sizes[i];
+
+        for (; left > 0; piece++) {
+            size_t taken = n < piece->iov_len ? n : piece->iov_len, rest = piece->iov_len - taken;
+
+            if (rest > 0) {
+                memcpy(scratch(b), (uint8_t *)piece->iov_base + taken, rest);
+                add_scratch(b, rest);
+            }
+            n -= taken;
+            left -= piece->iov_len;
+        }
+        count_through(st, t->sizes[i]);
+        done += t->sizes[i];
+    }
+    return done;
+}
+
+size_t
+spk_mux_write_through(struct spk_mux_stream *st, const struct iovec *buffers, int count)
+{
+    struct spk_mux *m = st->mux;
+    uint64_t left = st->credit;
+    struct through t = {.count = 0};
+    size_t offset = 0, done;
+    int64_t n;
+
+    if (!may_pass(st, spk_piece(buffers, count, left)))
+        return 0;
+    while (left > 0 && add_through(&t, st, left < turn_most(m) ? left : turn_most(m), &buffers,
+                                   &count, &offset))
+        left -= t.sizes[t.messages - 1];
+    n = spk_conn_try_write(m->carrier, t.pieces, t.count);
+    if (n <= 0) /* the queue's matter, whatever it is */
+        return 0;
+    has_written(m, (size_t)n);
+    done = end_through(&t, st, (size_t)n);
+    if (!spk_mux_batch_empty(&m->batch))
+        spk_mux_kick(m);
+    return done;
 }
 
 void
