@@ -148,6 +148,9 @@ void spk_conn_take(struct spk_conn *c, struct spk_task *taker);
 /* Without waiting: the next piece of what has arrived, NULL if there is none now: c->read.end, if
  * not 0, is the end.  `awaited`: as in want_input. */
 spoke_msg *spk_conn_take_input(struct spk_conn *c, bool awaited);
+/* The same by a read that is made now, for who has just had much and expects more.  NULL: there is
+ * nothing, or the carrier brings what it has by itself. */
+spoke_msg *spk_conn_read_now(struct spk_conn *c);
 void spk_conn_want_input(struct spk_conn *c, bool awaited);
 /* Bytes that were taken, SPOKE_EAGAIN, or another error, which is the end of writing. */
 int64_t spk_conn_try_write(struct spk_conn *c, const struct iovec *buffers, int count);

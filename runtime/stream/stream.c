@@ -1076,6 +1076,16 @@ spk_conn_take_input(struct spk_conn *c, bool awaited)
     return m;
 }
 
+spoke_msg *
+spk_conn_read_now(struct spk_conn *c)
+{
+    spoke_msg *m;
+
+    if (c->input != NULL || !c->open || c->carrier->read == NULL || take_chunk(c, &m) != 0)
+        return NULL;
+    return m;
+}
+
 int64_t
 spk_conn_try_write(struct spk_conn *c, const struct iovec *buffers, int count)
 {

@@ -113,6 +113,7 @@ struct spk_mux {
     bool preface_due, preface_heard;
     struct spk_mux_preface peer;
     struct spk_mux_decoder decoder;
+    size_t last_in;                 /* what came last from the carrier, bytes */
     struct spk_mux_stream *into;    /* who gets the pieces that come now; NULL: nobody */
     struct spk_mux_stream *opening; /* … if they are its metadata */
     char *text;                     /* … or a goodbye's: in end.text */
