@@ -10,7 +10,8 @@
 #define ABANDON_TIMES 4u                  /* max_streams may be opened for nothing in a period */
 #define CONTROL_FREE  ((uint64_t)1 << 20) /* bytes of it in a period, then … */
 #define CONTROL_TIMES 64u                 /* … so many for each of data */
-#define WINDOW_TRIPS  2                   /* a window read in so few round trips is too small */
+#define WINDOW_TRIPS  2                   /* a window read in so few round trips is too small … */
+#define WINDOW_TIME   (500 * SPOKE_US)    /* … or so soon: to be woken takes longer at times */
 
 static atomic_size_t held, limit = (size_t)1 << 30;
 
@@ -94,7 +95,7 @@ grow(struct spk_mux_stream *st)
         return;
     now = spk_engine_now(m->e);
     st->read = 0;
-    if (now - st->read_since <= WINDOW_TRIPS * m->rtt_ns &&
+    if (now - st->read_since <= WINDOW_TRIPS * m->rtt_ns + WINDOW_TIME &&
         st->window <= m->config.max_window / 2 && reserve_more(m, more)) {
         st->window += more;
         st->owed += more;
