@@ -489,6 +489,8 @@ await_input(struct spk_conn *c)
 
     if (waits && c->open && c->carrier->want_input != NULL)
         c->carrier->want_input(c, true);
+    if (c->input != NULL || c->read.end != 0) /* it was brought at once */
+        return 0;
     return wait_for(c, &c->read);
 }
 

@@ -8,7 +8,7 @@
 /* A message for a stream that is not known any more is read and dropped. */
 #define DROPPED NULL
 
-#define READS_MOST 3 /* before the readers have their turn */
+#define READS_MOST 4 /* of much, before readers have their turn */
 
 static int
 violation(struct spk_mux *m, const char *text)
@@ -571,20 +571,26 @@ measure_again(struct spk_mux *m)
     m->ping_due = true;
 }
 
-/* The next bytes.  After many of them more are there, as a rule: a plain read into memory that has
- * just been used is faster than to wait for what the carrier brings. */
+/* After much has come more is there, as a rule: a plain read into memory that has just been used is
+ * faster than to wait for what the carrier brings. */
 static spoke_msg *
-next_input(struct spk_mux *m, int *reads)
+read_more(struct spk_mux *m)
+{
+    spoke_msg *from = spk_conn_read_now(m->carrier);
+
+    m->more = from != NULL && from->size >= SPK_MUX_TURN_BYTES;
+    return from;
+}
+
+static spoke_msg *
+next_input(struct spk_mux *m)
 {
     spoke_msg *from = NULL;
 
-    if (m->last_in >= SPK_MUX_TURN_BYTES && *reads < READS_MOST) {
-        ++*reads;
-        from = spk_conn_read_now(m->carrier);
-    }
-    if (from == NULL)
-        from = spk_conn_take_input(m->carrier, m->awaited);
-    m->last_in = from != NULL ? from->size : 0;
+    if (m->more)
+        from = read_more(m);
+    if (from == NULL && (from = spk_conn_take_input(m->carrier, m->awaited)) != NULL)
+        m->more = from->size >= SPK_MUX_TURN_BYTES;
     return from;
 }
 
@@ -595,8 +601,9 @@ spk_mux_read(struct spk_mux *m)
     bool any = false;
     int reads = 0;
 
-    while (!m->ended && (from = next_input(m, &reads)) != NULL) {
+    while (!m->ended && reads < READS_MOST && (from = next_input(m)) != NULL) {
         read_message(m, from);
+        reads += m->more;
         any = true;
     }
     if (m->ended)
@@ -605,6 +612,8 @@ spk_mux_read(struct spk_mux *m)
         m->heard_ns = spk_engine_now(m->e);
         measure_again(m);
     }
-    if (m->carrier->read.end != 0 && m->carrier->input == NULL)
+    if (reads == READS_MOST)
+        spk_task_queue_callback(m->e, &m->again);
+    else if (m->carrier->read.end != 0 && m->carrier->input == NULL)
         carrier_ended(m, m->carrier->read.end);
 }

@@ -141,6 +141,7 @@ spk_mux_end(struct spk_mux *m, int code, enum spoke_mux_origin origin, uint64_t 
     if (m->end.text[0] == '\0' || origin != SPOKE_MUX_PEER || code == SPOKE_EPROTO)
         snprintf(m->end.text, sizeof m->end.text, "%s", text);
     spk_task_cancel(&m->task);
+    spk_task_cancel(&m->again);
     spk_list_remove(&m->flush.link);
     spk_timer_cancel(m->e, &m->timer);
     end_streams(m, code != 0 ? code : SPOKE_EMUXCLOSED);
@@ -324,11 +325,9 @@ write_now(struct spk_mux *m)
     leave(m);
 }
 
-static void
-on_task(struct spk_task *task)
+void
+spk_mux_work(struct spk_mux *m)
 {
-    struct spk_mux *m = SPK_OWNER(task, struct spk_mux, task);
-
     m->callers++;
     spk_mux_read(m);
     if (!m->ended && spk_mux_may_hold_back(m))
@@ -337,6 +336,18 @@ on_task(struct spk_task *task)
         write_now(m);
     m->callers--;
     free_if_done(m);
+}
+
+static void
+on_task(struct spk_task *task)
+{
+    spk_mux_work(SPK_OWNER(task, struct spk_mux, task));
+}
+
+static void
+on_again(struct spk_task *task)
+{
+    spk_mux_work(SPK_OWNER(task, struct spk_mux, again));
 }
 
 static void
@@ -447,6 +458,7 @@ init(struct spk_mux *m, struct spk_conn *carrier, const spoke_mux_config *config
     spk_mux_decoder_init(&m->decoder, m->native);
     spk_task_init(&m->task, on_task);
     spk_task_init(&m->callback, on_callback);
+    spk_task_init(&m->again, on_again);
     spk_list_init(&m->flush.link);
     m->flush.fn = on_flush;
     spk_timer_init(&m->timer, on_time);

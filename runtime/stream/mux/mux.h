@@ -96,10 +96,10 @@ struct spk_mux {
     spoke_mux *handle;
     struct spk_engine *e;
     struct spk_layer layer;
-    struct spk_conn *carrier; /* NULL: it has ended */
-    struct spk_task task, callback;
-    struct spk_flush flush; /* what is held back, for more to go with it */
-    uint64_t burst;         /* the engine's, in which the carrier was last written to */
+    struct spk_conn *carrier;              /* NULL: it has ended */
+    struct spk_task task, callback, again; /* again: to read more */
+    struct spk_flush flush;                /* what is held back, for more to go with it */
+    uint64_t burst; /* the engine's, in which the carrier was last written to */
     struct spk_timer timer;
     spoke_mux_config config; /* without zeros */
     int depth;
@@ -113,7 +113,7 @@ struct spk_mux {
     bool preface_due, preface_heard;
     struct spk_mux_preface peer;
     struct spk_mux_decoder decoder;
-    size_t last_in;                 /* what came last from the carrier, bytes */
+    bool more; /* the carrier has more, which is read when readers had their turn */
     struct spk_mux_stream *into;    /* who gets the pieces that come now; NULL: nobody */
     struct spk_mux_stream *opening; /* … if they are its metadata */
     char *text;                     /* … or a goodbye's: in end.text */
@@ -184,6 +184,8 @@ spk_mux_kick(struct spk_mux *m)
     if (!m->ended)
         spk_task_queue(m->e, &m->task);
 }
+/* What the task does, at once. */
+void spk_mux_work(struct spk_mux *m);
 /* It is over; the first reason wins.  `code` 0: in order.  Streams end, the carrier is closed. */
 void spk_mux_end(struct spk_mux *m, int code, enum spoke_mux_origin origin, uint64_t wire_code,
                  const char *text);

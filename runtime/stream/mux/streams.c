@@ -207,7 +207,10 @@ want_input(struct spk_conn *c, bool awaited)
     if (!awaited || m->ended)
         return;
     m->awaited = true;
-    spk_conn_want_input(m->carrier, true);
+    if (!m->more)
+        spk_conn_want_input(m->carrier, true);
+    else /* now the reader has had its turn */
+        spk_mux_work(m);
 }
 
 static void
