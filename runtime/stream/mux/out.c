@@ -480,7 +480,8 @@ spk_mux_may_hold_back(const struct spk_mux *m)
     /* The end of the turn in which the user is called; on a shared engine whoever waits, or its
      * thread. */
     return m->burst == e->burst && (e->shared || e->in_callback > 0) &&
-           m->unsent < SPK_MUX_TURN_BYTES && spk_mux_batch_empty(&m->batch);
+           m->unsent < (e->in_callback > 0 ? BATCH_BYTES : SPK_MUX_TURN_BYTES) &&
+           spk_mux_batch_empty(&m->batch);
 }
 
 void
@@ -630,8 +631,8 @@ spk_mux_queue_bytes(struct spk_mux_stream *st, size_t size, const struct iovec *
 
 /* ---- past the queue ---- */
 
-#define THROUGH_MESSAGES 4
-#define THROUGH_PIECES   32
+#define THROUGH_MESSAGES 16
+#define THROUGH_PIECES   40
 
 /* Messages of data whose bytes are where the user has them. */
 struct through {
