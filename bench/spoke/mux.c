@@ -117,9 +117,13 @@ struct crowd {
     uint64_t until_ns;
 };
 
-static int
-crowd_init(struct crowd *c, struct side *s, size_t buffer_size)
+/* Where it stays to the end: one call of a callback may outlast the stream, on the shared engine.
+ */
+static struct crowd *
+new_crowd(struct side *s, size_t buffer_size)
 {
+    static struct crowd crowds[2];
+    struct crowd *c = &crowds[s->link.side == BENCH_CLIENT];
     const struct bench_link *l = &s->link;
 
     *c = (struct crowd){.side = s, .count = l->options->connections};
@@ -134,18 +138,16 @@ crowd_init(struct crowd *c, struct side *s, size_t buffer_size)
         bench_check_init(&c->members[i].check, l->size, l->pattern, false);
         c->members[i].check.touches_all = l->options->touches_all;
     }
-    return 0;
+    return c;
 }
 
 static void
-crowd_fini(struct crowd *c)
+close_streams(struct crowd *c)
 {
     for (unsigned i = 0; i < c->count; i++) {
         if (c->members[i].stream != NULL)
             spoke_stream_close(c->members[i].stream);
     }
-    free(c->members);
-    free(c->buffer);
 }
 
 static int
@@ -190,22 +192,21 @@ write_more(spoke_stream *stream, unsigned what, void *ctx)
 static int
 crowd_client(struct side *s)
 {
-    struct crowd c;
+    struct crowd *c = new_crowd(s, s->link.size);
     int rc;
 
-    crowd_init(&c, s, s->link.size);
-    memcpy(c.buffer, s->link.pattern, s->link.size);
+    memcpy(c->buffer, s->link.pattern, s->link.size);
     s->begin = read_meter(s);
-    for (unsigned i = 0; i < c.count; i++) {
-        rc = spoke_mux_dial(s->end.mux, &c.members[i].stream, NULL, 0, NULL, SPOKE_NOW);
+    for (unsigned i = 0; i < c->count; i++) {
+        rc = spoke_mux_dial(s->end.mux, &c->members[i].stream, NULL, 0, NULL, SPOKE_NOW);
         if (rc != 0)
             rc = spoke_bench_complain("spoke_mux_dial", rc);
-        if (rc != 0 || crowd_add(&c, i, write_more) != 0)
+        if (rc != 0 || crowd_add(c, i, write_more) != 0)
             exit(1); /* callbacks may have the rest */
     }
     rc = wait_end(s);
     s->finish = read_meter(s);
-    crowd_fini(&c);
+    close_streams(c);
     return rc;
 }
 
@@ -276,23 +277,22 @@ print_shares(struct side *s, const struct crowd *c)
 static int
 crowd_server(struct side *s)
 {
-    struct crowd c;
+    struct crowd *c = new_crowd(s, READ_BYTES);
     int rc;
 
-    crowd_init(&c, s, READ_BYTES);
-    for (unsigned i = 0; i < c.count; i++) {
-        rc = spoke_mux_accept(s->end.mux, &c.members[i].stream, NULL, SPOKE_FOREVER);
+    for (unsigned i = 0; i < c->count; i++) {
+        rc = spoke_mux_accept(s->end.mux, &c->members[i].stream, NULL, SPOKE_FOREVER);
         if (rc != 0)
             rc = spoke_bench_complain("spoke_mux_accept", rc);
-        if (rc != 0 || crowd_add(&c, i, read_more) != 0)
+        if (rc != 0 || crowd_add(c, i, read_more) != 0)
             exit(1); /* callbacks may have the rest */
     }
     rc = wait_done(s);
     spoke_mux_close(s->end.mux, 0);
     s->end.mux = NULL;
     if (rc == 0)
-        print_shares(s, &c);
-    crowd_fini(&c);
+        print_shares(s, c);
+    close_streams(c);
     return rc;
 }
 
@@ -692,7 +692,5 @@ spoke_bench_mux(const struct bench_options *o)
         if (o->role == BENCH_BOTH)
             print_side(&client);
     }
-    free(server.link.pattern);
-    free(client.link.pattern);
     return server.rc == 0 && client.rc == 0 ? 0 : 1;
 }
