@@ -113,6 +113,7 @@ void spk_set_ready_fd(int fd, bool *on, bool want);
 int spk_new_ready_fd(struct spk_engine *e, int *fd);
 int spk_conn_give_handle(struct spk_conn *c);
 void spk_conn_free_if_done(struct spk_conn *c);
+#define SPK_PIECE ((size_t)64 * 1024) /* of what is written, in one message */
 /* How much of some buffers goes at once, if so much is allowed.  And its bytes, into one place. */
 size_t spk_piece(const struct iovec *buffers, int count, uint64_t most);
 void spk_gather(uint8_t *to, size_t size, const struct iovec *buffers);

@@ -8,7 +8,6 @@
 
 #include "runtime/stream/conn.h"
 
-#define PIECE       ((size_t)64 * 1024) /* of what is written, in one message */
 #define CHUNK_BYTES ((size_t)64 * 1024) /* that spoke_stream_read_chunk() reads at a time */
 
 #define GATHER_BYTES ((size_t)4096) /* of small pieces that arrive, in one */
@@ -660,8 +659,8 @@ spk_piece(const struct iovec *buffers, int count, uint64_t most)
 {
     uint64_t size = 0;
 
-    if (most > PIECE)
-        most = PIECE;
+    if (most > SPK_PIECE)
+        most = SPK_PIECE;
     for (int i = 0; i < count && size < most; i++)
         size += buffers[i].iov_len;
     return (size_t)(size < most ? size : most);

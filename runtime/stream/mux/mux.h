@@ -69,7 +69,8 @@ struct spk_mux_stream {
     uint64_t credit; /* for bytes that are not in `out` yet */
     spoke_msg *out, **out_end;
     size_t out_size;
-    size_t granted; /* in a crowd: bytes that it may queue, as it was its turn to be told */
+    size_t granted; /* in a crowd: bytes that it may queue, as it was its turn to be told; … */
+    bool lines_up;  /* … it has had them, and waits for its next turn */
     uint64_t code;  /* of RESET and STOP */
 
     uint64_t data_in, data_out, turns;

@@ -6,7 +6,8 @@
 
 #include <string.h>
 
-#define BATCH_BYTES ((size_t)64 * 1024)
+#define BATCH_BYTES SPK_PIECE      /* what any carrier takes in one piece */
+#define LEAST_TURN  ((size_t)4096) /* the rest of a batch that is worth one */
 #define COPY_BYTES  ((size_t)1024) /* smaller pieces are copied together */
 #define JOIN_BYTES  ((size_t)4096) /* small writes of a stream wait in one piece of memory */
 #define FEW_BYTES   ((size_t)4096)
@@ -78,7 +79,7 @@ add_scratch(struct spk_mux_batch *b, size_t size)
 static bool
 has_room(const struct spk_mux_batch *b)
 {
-    return b->count + 2 < SPK_MUX_PIECES && b->size < BATCH_BYTES &&
+    return b->count + 2 < SPK_MUX_PIECES && b->size + LEAST_TURN < BATCH_BYTES &&
            scratch_left(b) >= 2 * SPK_MUX_HEAD_MOST + 256;
 }
 
@@ -294,7 +295,8 @@ turn_most(const struct spk_mux *m)
 static size_t
 turn_size(const struct spk_mux *m, const struct spk_mux_stream *st)
 {
-    size_t most = turn_most(m), size = 0;
+    size_t left = BATCH_BYTES - m->batch.size - SPK_MUX_HEAD_MOST;
+    size_t most = turn_most(m) < left ? turn_most(m) : left, size = 0;
     int pieces = m->batch.count + 1;
 
     for (spoke_msg *part = st->out; part != NULL && size < most && pieces < SPK_MUX_PIECES;
@@ -427,6 +429,7 @@ tell_line(struct spk_mux *m)
         struct spk_mux_stream *st = SPK_OWNER(m->room.next, struct spk_mux_stream, room);
 
         st->granted = SPK_MUX_TURN_BYTES;
+        st->lines_up = false;
         tell_writer(st);
     }
 }
@@ -547,7 +550,7 @@ spk_mux_room(struct spk_mux_stream *st)
     size_t share, room;
 
     if (is_crowd(m, writers)) {
-        room = st->granted > 0 || st->out_size > 0 ? st->granted : FEW_BYTES;
+        room = st->granted > 0 || st->out_size > 0 || st->lines_up ? st->granted : FEW_BYTES;
     } else {
         share = share_of(m, writers);
         if (share > st->out_size + queue_left(m))
@@ -579,10 +582,17 @@ spk_mux_wait_no_more(struct spk_mux_stream *st)
 }
 
 static void
+use_grant(struct spk_mux_stream *st, size_t size)
+{
+    st->lines_up |= st->granted > 0 && size >= st->granted;
+    st->granted -= size < st->granted ? size : st->granted;
+}
+
+static void
 queued(struct spk_mux_stream *st, size_t size)
 {
     st->out_size += size;
-    st->granted -= size < st->granted ? size : st->granted;
+    use_grant(st, size);
     st->credit -= size;
     st->mux->unsent += size;
     count_writer(st);
@@ -643,13 +653,21 @@ struct through {
     size_t all; /* heads too */
 };
 
+/* A message costs less than to copy what is in it; a system call does not. */
+static bool
+takes_messages(const struct spk_mux *m)
+{
+    return m->carrier->carrier != NULL && m->carrier->carrier->read == NULL;
+}
+
 /* Does nothing wait to leave, and is this worth a write by itself? */
 static bool
 may_pass(const struct spk_mux_stream *st, size_t size)
 {
-    struct spk_mux *m = st->mux;
+    const struct spk_mux *m = st->mux;
+    bool is_turn = m->writers == 0 || (st->granted > 0 && takes_messages(m));
 
-    return m->writers == 0 && m->unsent == 0 && spk_mux_batch_empty(&m->batch) && m->known &&
+    return is_turn && m->unsent == 0 && spk_mux_batch_empty(&m->batch) && m->known &&
            st->credit > 0 && spk_list_empty(&m->control) && !says_own(m) && !m->write_failed &&
            !m->shut && (size >= SPK_MUX_TURN_BYTES || !spk_mux_may_hold_back(m));
 }
@@ -666,7 +684,7 @@ add_through(struct through *t, const struct spk_mux_stream *st, uint64_t most,
 
     if (t->messages == THROUGH_MESSAGES || left <= 0)
         return false;
-    while (size<most && * count> 0 && left > 0) {
+    while (left > 0 && *count > 0 && size < most) {
         size_t n = (*buffers)->iov_len - *offset;
 
         if (n > most - size)
@@ -696,6 +714,7 @@ count_through(struct spk_mux_stream *st, size_t size)
 {
     struct spk_mux *m = st->mux;
 
+    use_grant(st, size);
     st->credit -= size;
     st->data_out += size;
     st->turns++;
@@ -736,16 +755,24 @@ size_t
 spk_mux_write_through(struct spk_mux_stream *st, const struct iovec *buffers, int count)
 {
     struct spk_mux *m = st->mux;
-    uint64_t left = st->credit;
-    struct through t = {.count = 0};
+    uint64_t left = m->writers > 0 && st->granted < st->credit ? st->granted : st->credit;
+    size_t most = takes_messages(m) ? SPK_PIECE : THROUGH_MESSAGES * SPK_MUX_TURN_BYTES;
+    struct through t;
     size_t offset = 0, done;
     int64_t n;
 
     if (!may_pass(st, spk_piece(buffers, count, left)))
         return 0;
-    while (left > 0 && add_through(&t, st, left < turn_most(m) ? left : turn_most(m), &buffers,
-                                   &count, &offset))
+    t.messages = t.count = 0;
+    t.all = 0;
+    while (left > 0 && t.all + LEAST_TURN < most) {
+        uint64_t turn = most - t.all - SPK_MUX_HEAD_MOST;
+
+        turn = turn < turn_most(m) ? turn : turn_most(m);
+        if (!add_through(&t, st, left < turn ? left : turn, &buffers, &count, &offset))
+            break;
         left -= t.sizes[t.messages - 1];
+    }
     n = spk_conn_try_write(m->carrier, t.pieces, t.count);
     if (n <= 0) /* the queue's matter, whatever it is */
         return 0;
