@@ -133,6 +133,7 @@ struct spk_mux {
     uint32_t writers, busy; /* now; of late */
     size_t unsent;
     size_t windows;
+    unsigned credits_held; /* since the last write: those that wait for others */
 
     /* what the peer may do in 10 s, and what it has done in these */
     spoke_ns counted_since;
@@ -205,7 +206,9 @@ bool spk_mux_may_hold_back(const struct spk_mux *m);
 void spk_mux_hold_back(struct spk_mux *m);
 bool spk_mux_batch_empty(const struct spk_mux_batch *b);
 void spk_mux_batch_drop(struct spk_mux_batch *b);
-/* Its `due` or `out` has changed. */
+/* Its `due` or `out` has changed: it is among those that have something to say, and with schedule
+ * somebody looks at them soon. */
+void spk_mux_line_up(struct spk_mux_stream *st);
 void spk_mux_schedule(struct spk_mux_stream *st);
 /* Bytes that its writer may queue now. */
 size_t spk_mux_room(struct spk_mux_stream *st);

@@ -500,6 +500,7 @@ spk_mux_write(struct spk_mux *m)
     struct spk_mux_batch *b = &m->batch;
 
     spk_list_remove(&m->flush.link);
+    m->credits_held = 0;
 
     while (!m->write_failed && !m->shut && (!spk_mux_batch_empty(b) || fill(m))) {
         int64_t n = spk_conn_try_write(m->carrier, b->pieces + b->at, b->count - b->at);
@@ -526,7 +527,7 @@ spk_mux_write(struct spk_mux *m)
 /* ---- what streams have ---- */
 
 void
-spk_mux_schedule(struct spk_mux_stream *st)
+spk_mux_line_up(struct spk_mux_stream *st)
 {
     struct spk_mux *m = st->mux;
 
@@ -534,7 +535,13 @@ spk_mux_schedule(struct spk_mux_stream *st)
         spk_list_append(&m->control, &st->control);
     if (st->out_size > 0 && spk_list_empty(&st->turn))
         spk_list_append(&m->turns[st->priority], &st->turn);
-    spk_mux_kick(m);
+}
+
+void
+spk_mux_schedule(struct spk_mux_stream *st)
+{
+    spk_mux_line_up(st);
+    spk_mux_kick(st->mux);
     if (st->finishing && st->out_size == 0)
         spk_mux_detach(st, SPOKE_ECLOSED);
 }
