@@ -268,6 +268,8 @@ next_turn(struct spk_mux *m)
 {
     int chosen = -1;
 
+    if (m->unsent == 0) /* as most often, when streams come and go */
+        return NULL;
     for (int p = 0; p < SPK_MUX_PRIORITIES; p++) {
         if (spk_list_empty(&m->turns[p])) {
             m->passed[p] = 0;
