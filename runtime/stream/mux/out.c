@@ -548,6 +548,16 @@ spk_mux_schedule(struct spk_mux_stream *st)
         spk_mux_detach(st, SPOKE_ECLOSED);
 }
 
+/* The carrier is full, and whoever has to wait for it may as well do so now as copy ahead: he goes
+ * on himself when there is room.  On a shared engine that is another thread, which has to be woken
+ * first. */
+static bool
+waits_with_carrier(const struct spk_mux_stream *st)
+{
+    return !spk_mux_batch_empty(&st->mux->batch) && !st->mux->e->shared && st->conn != NULL &&
+           st->conn->write.deadline != SPOKE_NOW;
+}
+
 /* Its share of the send queue, which all that write have in equal parts.  In a crowd a turn, when
  * it is told; and a few bytes at once, if it has none there: it may have had nothing to say so far.
  */
@@ -561,7 +571,7 @@ spk_mux_room(struct spk_mux_stream *st)
     if (is_crowd(m, writers)) {
         room = st->granted > 0 || st->out_size > 0 || st->lines_up ? st->granted : FEW_BYTES;
     } else {
-        share = share_of(m, writers);
+        share = waits_with_carrier(st) ? 0 : share_of(m, writers);
         if (share > st->out_size + queue_left(m))
             share = st->out_size + queue_left(m);
         if (share < SPK_MUX_TURN_BYTES)
