@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Life, time and the calls of multiplexers. */
+/* Life and the calls of multiplexers. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,8 +16,6 @@
 #define HEARTBEAT      (5 * SPOKE_SECOND)
 #define PEER_TIMEOUT   (15 * SPOKE_SECOND)
 #define HANDSHAKE      (5 * SPOKE_SECOND)
-#define DOUBT          (50 * SPOKE_MS)
-#define LAST_WORDS     SPOKE_SECOND /* to read what is left, when writing has failed */
 
 /* ---- configuration ---- */
 
@@ -77,8 +75,8 @@ read_config(spoke_mux_config *out, const spoke_mux_config *config)
 
 /* ---- the end ---- */
 
-static void
-free_if_done(struct spk_mux *m)
+void
+spk_mux_free_if_done(struct spk_mux *m)
 {
     if (!m->closed || !m->ended || m->callers > 0)
         return;
@@ -183,118 +181,6 @@ spk_mux_end_peer(struct spk_mux *m, int code, uint64_t wire_code, const char *te
     spk_mux_end(m, code, SPOKE_MUX_PEER, wire_code, text);
 }
 
-/* ---- time ---- */
-
-static void
-earlier(spoke_ns *next, spoke_ns when)
-{
-    if (when < *next)
-        *next = when;
-}
-
-static spoke_ns
-heartbeat_at(const struct spk_mux *m)
-{
-    /* The Go program hears nothing but heartbeats. */
-    spoke_ns last = m->native && m->sent_ns > m->heartbeat_ns ? m->sent_ns : m->heartbeat_ns;
-
-    return m->known && m->config.heartbeat_ns > 0 ? spk_later(last, m->config.heartbeat_ns)
-                                                  : SPOKE_FOREVER;
-}
-
-static spoke_ns
-silent_until(const struct spk_mux *m)
-{
-    spoke_ns since = m->stuck_ns < m->heard_ns ? m->stuck_ns : m->heard_ns;
-
-    return m->config.peer_timeout_ns > 0 ? spk_later(since, m->config.peer_timeout_ns)
-                                         : SPOKE_FOREVER;
-}
-
-static spoke_ns
-dead_at(const struct spk_mux *m)
-{
-    return m->doubt_ns != SPOKE_FOREVER ? m->doubt_ns : silent_until(m);
-}
-
-/* What has come may not have been read yet, if nobody drove the engine for so long: it has a last
- * chance. */
-static bool
-is_dead(struct spk_mux *m, spoke_ns now)
-{
-    if (silent_until(m) > now)
-        m->doubt_ns = SPOKE_FOREVER;
-    else if (m->doubt_ns == SPOKE_FOREVER)
-        m->doubt_ns = spk_later(now, DOUBT);
-    else
-        return m->doubt_ns <= now;
-    return false;
-}
-
-static spoke_ns
-handshake_until(const struct spk_mux *m)
-{
-    return m->known && !m->preface_heard ? spk_later(m->opened_ns, m->config.handshake_ns)
-                                         : SPOKE_FOREVER;
-}
-
-static spoke_ns
-last_words_until(const struct spk_mux *m)
-{
-    return m->write_failed ? spk_later(m->failed_ns, LAST_WORDS) : SPOKE_FOREVER;
-}
-
-void
-spk_mux_set_timer(struct spk_mux *m)
-{
-    spoke_ns next = m->linger_until;
-
-    if (m->ended)
-        return;
-    earlier(&next, heartbeat_at(m));
-    earlier(&next, dead_at(m));
-    earlier(&next, handshake_until(m));
-    earlier(&next, last_words_until(m));
-    earlier(&next, m->retry_ns);
-    if (next == SPOKE_FOREVER)
-        spk_timer_cancel(m->e, &m->timer);
-    else if (spk_timer_set(m->e, &m->timer, next) != 0)
-        spk_mux_end(m, SPOKE_ENOMEM, SPOKE_MUX_LOCAL, SPOKE_MUX_INTERNAL, "no memory");
-}
-
-static void
-on_time(struct spk_timer *timer)
-{
-    struct spk_mux *m = SPK_OWNER(timer, struct spk_mux, timer);
-    spoke_ns now = spk_engine_now(m->e);
-
-    m->callers++;
-    if (m->linger_until <= now) {
-        spk_mux_end(m, SPOKE_EMUXCLOSED, SPOKE_MUX_LOCAL, m->leave_code, "it was closed here");
-    } else if (handshake_until(m) <= now) {
-        spk_mux_end_peer(m, SPOKE_EPROTO, SPOKE_MUX_PROTOCOL, "the peer has not introduced itself");
-    } else if (is_dead(m, now)) {
-        spk_mux_end(m, SPOKE_EPEERDEAD, SPOKE_MUX_PEER, SPOKE_MUX_PEER_GONE,
-                    "nothing was heard from the peer");
-    } else if (last_words_until(m) <= now) {
-        spk_mux_end(m, m->carrier->write.end != 0 ? m->carrier->write.end : SPOKE_ECONNRESET,
-                    SPOKE_MUX_CARRIER, 0, "the carrier takes no more");
-    } else {
-        if (heartbeat_at(m) <= now) {
-            m->heartbeat_due = true;
-            m->heartbeat_ns = now;
-            spk_mux_kick(m);
-        }
-        if (m->retry_ns <= now) {
-            m->retry_ns = SPOKE_FOREVER;
-            spk_mux_kick(m);
-        }
-    }
-    spk_mux_set_timer(m);
-    m->callers--;
-    free_if_done(m);
-}
-
 /* ---- the task ---- */
 
 static bool
@@ -335,7 +221,7 @@ spk_mux_work(struct spk_mux *m)
     else if (!m->ended)
         write_now(m);
     m->callers--;
-    free_if_done(m);
+    spk_mux_free_if_done(m);
 }
 
 static void
@@ -418,7 +304,7 @@ on_callback(struct spk_task *task)
         spk_engine_call_end(m->e);
     }
     m->callers--;
-    free_if_done(m);
+    spk_mux_free_if_done(m);
 }
 
 /* ---- opening and closing ---- */
@@ -432,7 +318,7 @@ on_engine_closing(struct spk_layer *layer)
         spk_handle_free(m->handle);
     m->closed = true;
     spk_mux_end(m, SPOKE_EMUXCLOSED, SPOKE_MUX_LOCAL, 0, "its engine was closed");
-    free_if_done(m);
+    spk_mux_free_if_done(m);
 }
 
 static void
@@ -461,7 +347,7 @@ init(struct spk_mux *m, struct spk_conn *carrier, const spoke_mux_config *config
     spk_task_init(&m->again, on_again);
     spk_list_init(&m->flush.link);
     m->flush.fn = on_flush;
-    spk_timer_init(&m->timer, on_time);
+    spk_timer_init(&m->timer, spk_mux_on_time);
     spk_list_init(&m->streams);
     spk_list_init(&m->undecided);
     spk_list_init(&m->pending);
@@ -530,7 +416,7 @@ leave_mux(struct spk_mux *m)
 {
     struct spk_engine *e = m->e;
 
-    free_if_done(m);
+    spk_mux_free_if_done(m);
     spk_engine_leave(e);
 }
 

@@ -3,7 +3,8 @@
  *
  *   wire.c     the bytes, without I/O          in.c       what each message of the peer does
  *   out.c      what leaves next                streams.c  the streams' side: they are spk_conns
- *   window.c   windows, budgets, limits        mux.c      life, time, and the calls
+ *   window.c   windows, budgets, limits        mux.c      life, and the calls
+ *   time.c     heartbeats, dead peers
  *
  * Everything runs with the engine entered.  A mux's work is one task: read what the carrier has,
  * and write what may leave.  Whatever changes something queues it (spk_mux_kick()), so that what is
@@ -194,7 +195,11 @@ void spk_mux_end(struct spk_mux *m, int code, enum spoke_mux_origin origin, uint
 /* The same, after telling a native peer why, if that can be done at once. */
 void spk_mux_end_peer(struct spk_mux *m, int code, uint64_t wire_code, const char *text);
 void spk_mux_tell_ready(struct spk_mux *m); /* a stream waits to be accepted */
-void spk_mux_set_timer(struct spk_mux *m);
+void spk_mux_free_if_done(struct spk_mux *m);
+
+/* ---- time.c ---- */
+void spk_mux_set_timer(struct spk_mux *m); /* to what comes first now */
+void spk_mux_on_time(struct spk_timer *timer);
 
 /* ---- in.c ---- */
 void spk_mux_read(struct spk_mux *m);
