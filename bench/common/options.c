@@ -12,20 +12,22 @@
 
 /* The order of the words is the order of the enums. */
 static const char *const role_names[] = {"server", "client", "both", NULL};
-static const char *const work_names[] = {"latency",  "throughput", "connections", "pipes", "fanout",
-                                         "pipeline", "survey",     "loan",        NULL};
+static const char *const work_names[] = {
+    "latency", "throughput", "connections", "pipes",     "fanout",   "pipeline", "survey",
+    "loan",    "mux-crowd",  "mux-open",    "mux-opens", "mux-idle", NULL};
 static const char *const transport_names[] = {"inproc", "ipc", "tcp", "shm", NULL};
 static const char *const wait_names[] = {"block", "poll", "adaptive", NULL};
 static const char *const mode_names[] = {"owned", "shared", NULL};
 static const char *const touch_names[] = {"some", "all", NULL};
-static const char *const pattern_names[] = {"pair", "req", "bus", "star", "stream", "chunks", NULL};
+static const char *const pattern_names[] = {"pair",   "req", "bus",        "star", "stream",
+                                            "chunks", "mux", "mux-chunks", NULL};
 
 static const char help[] =
     "usage: bench-X --role server|client|both --transport inproc|ipc|tcp|shm --address URL "
     "[options]\n"
     "Measures one thing in one process; `spoke bench` starts the pairs and compares them.\n\n"
-    "  --bench latency|throughput|connections|pipes|fanout|pipeline|survey|loan   what to "
-    "measure (latency)\n"
+    "  --bench latency|throughput|connections|pipes|fanout|pipeline|survey|loan|\n"
+    "          mux-crowd|mux-open|mux-opens|mux-idle   what to measure (latency)\n"
     "  --size BYTES        body of a message, 8 to 64 MiB (64)\n"
     "  --count N           messages to measure, or\n"
     "  --seconds S         how long to measure (1)\n"
@@ -40,9 +42,11 @@ static const char help[] =
     "messages,\n"
     "                      as many as a body has in one call\n"
     "  --pattern chunks    the same, spoke only, without copies\n"
+    "  --pattern mux|mux-chunks      the same on a stream of a multiplexer\n"
     "  --batch N           spoke only: messages per call, 1 to 1024 (1)\n"
     "  --chunk BYTES       raw streams only: bytes per system call (65536)\n"
-    "  --connections N     for connections and pipes; fanout and survey: receivers (1)\n"
+    "  --connections N     for connections and pipes; fanout and survey: receivers; mux-crowd\n"
+    "                      and mux-idle: streams (1)\n"
     "  --subscriptions N   fanout only: of each receiver (0: one, to everything)\n"
     "  --misses N          with subscriptions: messages for nobody, for each message (0)\n"
     "  --watchdog S        give up after S seconds (3 x seconds + 20)\n"
@@ -76,6 +80,12 @@ const char *
 bench_role_name(enum bench_role role)
 {
     return role_names[role];
+}
+
+bool
+bench_is_stream(const struct bench_options *o)
+{
+    return o->pattern >= BENCH_STREAM;
 }
 
 static _Noreturn void
@@ -207,9 +217,8 @@ bench_options_parse(struct bench_options *o, int argc, char **argv)
         refuse("subscriptions", "this: it is for fanout, with bodies that are not lent");
     if ((o->pattern == BENCH_BUS || o->pattern == BENCH_STAR) && o->work != BENCH_FANOUT)
         refuse("pattern", "this: bus and star are for fanout");
-    if ((o->pattern == BENCH_STREAM || o->pattern == BENCH_CHUNKS) && o->work != BENCH_LATENCY &&
-        o->work != BENCH_THROUGHPUT)
-        refuse("pattern", "this: stream and chunks are for latency and throughput");
+    if (bench_is_stream(o) && o->work != BENCH_LATENCY && o->work != BENCH_THROUGHPUT)
+        refuse("pattern", "this: streams and chunks are for latency and throughput");
     if (o->subscriptions > 0 && o->pattern != BENCH_PAIR)
         refuse("subscriptions", "this: only SUB has them");
     if (o->misses > 0 && o->subscriptions == 0)

@@ -16,12 +16,25 @@ enum bench_work {
     BENCH_FANOUT,
     BENCH_PIPELINE,
     BENCH_SURVEY,
-    BENCH_LOAN
+    BENCH_LOAN,
+    BENCH_MUX_CROWD,
+    BENCH_MUX_OPEN,
+    BENCH_MUX_OPENS,
+    BENCH_MUX_IDLE
 };
 enum bench_transport { BENCH_INPROC, BENCH_IPC, BENCH_TCP, BENCH_SHM };
 enum bench_wait { BENCH_BLOCK, BENCH_POLL, BENCH_ADAPTIVE };
 enum bench_mode { BENCH_OWNED, BENCH_SHARED };
-enum bench_pattern { BENCH_PAIR, BENCH_REQ, BENCH_BUS, BENCH_STAR, BENCH_STREAM, BENCH_CHUNKS };
+enum bench_pattern {
+    BENCH_PAIR,
+    BENCH_REQ,
+    BENCH_BUS,
+    BENCH_STAR,
+    BENCH_STREAM,
+    BENCH_CHUNKS,
+    BENCH_MUX,
+    BENCH_MUX_CHUNKS
+};
 
 struct bench_options {
     enum bench_role role;
@@ -39,7 +52,8 @@ struct bench_options {
     unsigned batch;    /* messages per call where the library has batch calls; 1 = one at a time */
     size_t chunk_size; /* bytes per system call of the raw stream programs */
     unsigned connections;   /* BENCH_CONNECTIONS: idle ones; BENCH_PIPES: busy ones;
-                               BENCH_FANOUT, BENCH_SURVEY: receivers */
+                               BENCH_FANOUT, BENCH_SURVEY: receivers; BENCH_MUX_CROWD, BENCH_MUX_IDLE:
+                               streams */
     unsigned subscriptions; /* BENCH_FANOUT: of each receiver; 0: to everything, and no topics */
     unsigned misses;        /* messages that nobody subscribed to, for each that somebody did */
     unsigned watchdog_s;    /* the program ends itself, with an error, after so many seconds */
@@ -48,6 +62,9 @@ struct bench_options {
 /* Fill `o` from the command line.  Prints what is wrong, or the help, and exits the program in
  * either case. */
 void bench_options_parse(struct bench_options *o, int argc, char **argv);
+
+/* Whether bytes are moved in place of messages. */
+bool bench_is_stream(const struct bench_options *o);
 
 /* The words the command line and the results use. */
 const char *bench_work_name(enum bench_work work);

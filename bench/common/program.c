@@ -83,8 +83,8 @@ bench_settle(const struct bench_link *l)
         nanosleep(&settle, NULL);
 }
 
-static void
-wait_ready(void)
+void
+bench_wait_ready(void)
 {
     pthread_mutex_lock(&ready_lock);
     while (!is_ready)
@@ -238,7 +238,7 @@ run_side(void *arg)
     struct side *s = arg;
 
     if (s->link->side == BENCH_CLIENT && s->link->options->role == BENCH_BOTH)
-        wait_ready();
+        bench_wait_ready();
     s->rc = s->adapter->open(s->link);
     if (s->rc != 0)
         return NULL;
@@ -365,7 +365,7 @@ bench_program_main(int argc, char **argv, const struct bench_adapter *a)
     bench_watchdog_start(o.watchdog_s);
     if (a->choose != NULL)
         a = a->choose(&o);
-    if (o.work == BENCH_CONNECTIONS || o.work == BENCH_PIPES || o.work == BENCH_LOAN) {
+    if (o.work == BENCH_CONNECTIONS || o.work == BENCH_PIPES || o.work >= BENCH_LOAN) {
         if (a->other != NULL)
             return a->other(&o);
         fprintf(stderr, "bench: %s does not do %s\n", a->name, bench_work_name(o.work));

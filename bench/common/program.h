@@ -70,6 +70,9 @@ int bench_program_main(int argc, char **argv, const struct bench_adapter *a);
 /* For open(): the server can be dialled at `address` now. */
 void bench_ready(const struct bench_link *l, const char *address);
 
+/* In a process that is both: wait until its server has said that it can be dialled. */
+void bench_wait_ready(void);
+
 /* For close() of a library that does not wait until its last message has left: gives a server's
  * time to do so. */
 void bench_settle(const struct bench_link *l);

@@ -62,7 +62,7 @@ new_frames(const struct raw_stream *s, size_t size)
 static size_t
 size_of_header(const struct bench_options *o)
 {
-    if (o->pattern == BENCH_STREAM)
+    if (bench_is_stream(o))
         return 0;
     return (o->transport == BENCH_IPC ? 9U : 8U) + (o->pattern == BENCH_REQ ? 4U : 0U);
 }
@@ -85,9 +85,9 @@ raw_stream_open(struct bench_link *l, const struct raw_io *io)
     s->frame_size = s->header_size + l->size;
     s->chunk_size = o->chunk_size < 4 * s->header_size ? 4 * s->header_size : o->chunk_size;
     s->in_size = s->chunk_size;
-    if (o->work == BENCH_LATENCY || o->pattern == BENCH_STREAM)
+    if (o->work == BENCH_LATENCY || bench_is_stream(o))
         s->chunk_size = s->in_size = s->frame_size;
-    if (o->work != BENCH_LATENCY && o->pattern == BENCH_STREAM && s->in_size < READ_MIN)
+    if (o->work != BENCH_LATENCY && bench_is_stream(o) && s->in_size < READ_MIN)
         s->in_size = READ_MIN;
     for (unsigned i = 0; i < 2; i++)
         s->out[i] = new_frames(s, whole_frames(s->frame_size, s->chunk_size));

@@ -33,6 +33,28 @@ void spoke_bench_close(spoke_engine *engine, spoke_socket *socket);
 /* Whether bodies are written where the receiver reads them: over shm, and large enough. */
 bool spoke_bench_loans(const struct bench_options *o);
 
+/* A stream and what it lives on. */
+struct spoke_bench_end {
+    spoke_engine *engine; /* NULL: the shared one */
+    spoke_mux *mux;       /* NULL: none */
+    spoke_stream *stream; /* NULL: the mux has taken it */
+};
+
+/* Listen and accept, or dial, as the link's side is.  0 or -1. */
+int spoke_bench_open_end(struct spoke_bench_end *end, const struct bench_link *l);
+/* Make a mux of its stream; which numbers are whose is set in the configuration.  0 or -1. */
+int spoke_bench_open_mux(struct spoke_bench_end *end, const struct bench_link *l,
+                         spoke_mux_config *config);
+/* Close all there is of it; the mux has so long to bring everything to an end. */
+void spoke_bench_close_end(struct spoke_bench_end *end, spoke_ns linger_ns);
+
+/* Whether the stream is to be one of a mux. */
+static inline bool
+spoke_bench_is_mux(const struct bench_options *o)
+{
+    return o->pattern == BENCH_MUX || o->pattern == BENCH_MUX_CHUNKS;
+}
+
 /* Of streams: by the calls that copy, and by those that do not. */
 extern const struct bench_adapter spoke_bench_stream, spoke_bench_chunks;
 
@@ -41,5 +63,8 @@ int spoke_bench_connections(const struct bench_options *o);
 
 /* The work loan: exit status. */
 int spoke_bench_loan(const struct bench_options *o);
+
+/* The works of multiplexers: exit status. */
+int spoke_bench_mux(const struct bench_options *o);
 
 #endif

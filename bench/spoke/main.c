@@ -236,7 +236,9 @@ spoke_link_wait_input(struct bench_link *l, int fd, int ms)
 static int
 other_work(const struct bench_options *o)
 {
-    return o->work == BENCH_LOAN ? spoke_bench_loan(o) : spoke_bench_connections(o);
+    if (o->work == BENCH_LOAN)
+        return spoke_bench_loan(o);
+    return o->work >= BENCH_MUX_CROWD ? spoke_bench_mux(o) : spoke_bench_connections(o);
 }
 
 static const struct bench_adapter spoke_adapter;
@@ -244,9 +246,9 @@ static const struct bench_adapter spoke_adapter;
 static const struct bench_adapter *
 choose_adapter(const struct bench_options *o)
 {
-    if (o->pattern == BENCH_STREAM)
-        return &spoke_bench_stream;
-    return o->pattern == BENCH_CHUNKS ? &spoke_bench_chunks : &spoke_adapter;
+    if (o->pattern == BENCH_CHUNKS || o->pattern == BENCH_MUX_CHUNKS)
+        return &spoke_bench_chunks;
+    return bench_is_stream(o) ? &spoke_bench_stream : &spoke_adapter;
 }
 
 static const struct bench_adapter spoke_adapter = {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Spoke's streams, through public headers only, in two ways: reads and writes of the user's memory,
- * which takes the place of a socket in the very program that is the floor; and chunks, messages
- * that the sender writes in place and the receiver reads where they have arrived. */
+/* Spoke's streams, connections or streams of a mux, through public headers only, in two ways: reads
+ * and writes of the user's memory, which takes the place of a socket in the very program that is
+ * the floor; and chunks, messages that the sender writes in place and the receiver reads where they
+ * have arrived. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,14 +10,9 @@
 #include "../common/stream.h"
 #include "link.h"
 
-/* A stream and what it lives on. */
-struct end {
-    spoke_engine *engine; /* NULL: the shared one */
-    spoke_stream *stream;
-};
-
 static int
-accept_one(struct end *end, const struct bench_link *l, const spoke_stream_config *config)
+accept_one(struct spoke_bench_end *end, const struct bench_link *l,
+           const spoke_stream_config *config)
 {
     char actual[BENCH_ADDRESS_MAX];
     spoke_stream_listener *listener;
@@ -34,7 +30,7 @@ accept_one(struct end *end, const struct bench_link *l, const spoke_stream_confi
 }
 
 static int
-connect_end(struct end *end, const struct bench_link *l)
+connect_end(struct spoke_bench_end *end, const struct bench_link *l)
 {
     spoke_stream_config config;
     int rc;
@@ -47,8 +43,8 @@ connect_end(struct end *end, const struct bench_link *l)
     return rc == 0 ? 0 : spoke_bench_complain("spoke_stream_dial", rc);
 }
 
-static int
-open_end(struct end *end, const struct bench_link *l)
+int
+spoke_bench_open_end(struct spoke_bench_end *end, const struct bench_link *l)
 {
     if (spoke_bench_engine(&end->engine, l->options) != 0)
         return -1;
@@ -59,19 +55,71 @@ open_end(struct end *end, const struct bench_link *l)
     return -1;
 }
 
-static void
-close_end(struct end *end)
+int
+spoke_bench_open_mux(struct spoke_bench_end *end, const struct bench_link *l,
+                     spoke_mux_config *config)
 {
-    spoke_stream_close(end->stream);
+    int rc;
+
+    config->even = l->side == BENCH_SERVER;
+    rc = spoke_mux_open(&end->mux, end->stream, config);
+    if (rc != 0)
+        return spoke_bench_complain("spoke_mux_open", rc);
+    end->stream = NULL;
+    return 0;
+}
+
+/* The client opens a stream, the server accepts it. */
+static int
+open_stream_of_mux(struct spoke_bench_end *end, const struct bench_link *l)
+{
+    spoke_mux_config config;
+    int rc;
+
+    spoke_mux_config_init(&config);
+    if (spoke_bench_open_mux(end, l, &config) != 0)
+        return -1;
+    if (l->side == BENCH_CLIENT)
+        rc = spoke_mux_dial(end->mux, &end->stream, NULL, 0, NULL, SPOKE_FOREVER);
+    else
+        rc = spoke_mux_accept(end->mux, &end->stream, NULL, SPOKE_FOREVER);
+    return rc == 0 ? 0 : spoke_bench_complain("a stream of the mux", rc);
+}
+
+void
+spoke_bench_close_end(struct spoke_bench_end *end, spoke_ns linger_ns)
+{
+    if (end->stream != NULL)
+        spoke_stream_close(end->stream);
+    if (end->mux != NULL)
+        spoke_mux_close(end->mux, linger_ns);
     if (end->engine != NULL)
         spoke_engine_close(end->engine);
+}
+
+/* A connection, or a stream of a mux on one. */
+static int
+open_end(struct spoke_bench_end *end, const struct bench_link *l)
+{
+    if (spoke_bench_open_end(end, l) != 0)
+        return -1;
+    if (!spoke_bench_is_mux(l->options) || open_stream_of_mux(end, l) == 0)
+        return 0;
+    spoke_bench_close_end(end, 0);
+    return -1;
+}
+
+static void
+close_end(struct spoke_bench_end *end)
+{
+    spoke_bench_close_end(end, SPOKE_SECOND);
 }
 
 /* ---- in place of a socket ---- */
 
 struct stream_link {
     struct raw_stream raw; /* first */
-    struct end end;
+    struct spoke_bench_end end;
 };
 
 static int
@@ -132,7 +180,7 @@ const struct bench_adapter spoke_bench_stream = {
 
 struct chunk_link {
     struct bench_link link; /* first */
-    struct end end;
+    struct spoke_bench_end end;
     struct bench_cursor cursor; /* of what arrives */
 };
 

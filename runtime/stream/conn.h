@@ -125,6 +125,7 @@ void spk_set_ready_fd(int fd, bool *on, bool want);
 int spk_new_ready_fd(struct spk_engine *e, int *fd);
 int spk_conn_give_handle(struct spk_conn *c);
 void spk_conn_free_if_done(struct spk_conn *c);
+#define SPK_PIECE ((size_t)64 * 1024) /* of what is written, in one message */
 /* How much of some buffers goes at once, if so much is allowed.  And its bytes, into one place. */
 size_t spk_piece(const struct iovec *buffers, int count, uint64_t most);
 void spk_gather(uint8_t *to, size_t size, const struct iovec *buffers);
@@ -162,6 +163,9 @@ void spk_conn_take(struct spk_conn *c, struct spk_task *taker);
 /* Without waiting: the next piece of what has arrived, NULL if there is none now: c->read.end, if
  * not 0, is the end.  `awaited`: as in want_input. */
 spoke_msg *spk_conn_take_input(struct spk_conn *c, bool awaited);
+/* The same by a read that is made now, for who has just had much and expects more.  NULL: there is
+ * nothing, or the carrier brings what it has by itself. */
+spoke_msg *spk_conn_read_now(struct spk_conn *c);
 void spk_conn_want_input(struct spk_conn *c, bool awaited);
 /* Bytes that were taken, SPOKE_EAGAIN, or another error, which is the end of writing. */
 int64_t spk_conn_try_write(struct spk_conn *c, const struct iovec *buffers, int count);

@@ -8,7 +8,6 @@
 
 #include "runtime/stream/conn.h"
 
-#define PIECE       ((size_t)64 * 1024) /* of what is written, in one message */
 #define CHUNK_BYTES ((size_t)64 * 1024) /* that spoke_stream_read_chunk() reads at a time */
 
 #define GATHER_BYTES ((size_t)4096) /* of small pieces that arrive, in one */
@@ -546,6 +545,8 @@ await_input(struct spk_conn *c)
 
     if (waits && c->open && c->carrier->want_input != NULL)
         c->carrier->want_input(c, true);
+    if (c->input != NULL || c->read.end != 0) /* it was brought at once */
+        return 0;
     return wait_for(c, &c->read);
 }
 
@@ -715,8 +716,8 @@ spk_piece(const struct iovec *buffers, int count, uint64_t most)
 {
     uint64_t size = 0;
 
-    if (most > PIECE)
-        most = PIECE;
+    if (most > SPK_PIECE)
+        most = SPK_PIECE;
     for (int i = 0; i < count && size < most; i++)
         size += buffers[i].iov_len;
     return (size_t)(size < most ? size : most);
@@ -1130,6 +1131,16 @@ spk_conn_take_input(struct spk_conn *c, bool awaited)
     }
     m = take_first(c);
     count_read(c, m->size, true);
+    return m;
+}
+
+spoke_msg *
+spk_conn_read_now(struct spk_conn *c)
+{
+    spoke_msg *m;
+
+    if (c->input != NULL || !c->open || c->carrier->read == NULL || take_chunk(c, &m) != 0)
+        return NULL;
     return m;
 }
 

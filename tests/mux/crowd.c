@@ -109,7 +109,7 @@ Test(crowd, one_of_a_thousand_that_is_not_read_holds_up_no_other)
         cr_assert_eq(in[0], 0);
         cr_assert_leq(out[0], 65536 + 65536, "it got as far as its window and queue");
         cr_assert_eq(spoke_mux_get_info(x.even, &info), 0);
-        cr_assert_leq(info.windows, (size_t)64 << 20);
+        cr_assert_leq(info.windows, (size_t)65 << 20);
         crowd_close(&x);
     }
 }
@@ -134,6 +134,28 @@ Test(crowd, busy_streams_get_equal_shares)
     cr_assert_gt(least, 200000);
     cr_assert_leq(most, least + least / 2, "from %zu to %zu bytes", least, most);
     crowd_close(&x);
+}
+
+/* Goal: the last streams that fit have what the first have, also if the windows are what limits
+ * their number. */
+Test(crowd, every_stream_has_the_same_window)
+{
+    for (int count = 256; count <= 1000; count += 744) {
+        struct spoke_mux_stream_info first, last;
+        spoke_mux_config config;
+        struct crowd x;
+
+        spoke_mux_config_init(&config);
+        config.max_streams = count;
+        crowd_open(&x, count, &config);
+        cr_assert_eq(spoke_mux_get_stream_info(accepted[0], &first), 0);
+        for (int i = 1; i < count; i++) {
+            cr_assert_eq(spoke_mux_get_stream_info(accepted[i], &last), 0);
+            cr_assert_eq(last.window, first.window, "of stream %d of %d", i, count);
+        }
+        cr_assert_geq(first.window, count == 256 ? 262144u : 60000u);
+        crowd_close(&x);
+    }
 }
 
 /* Goal: a small write is not behind all the bytes of a large one.  The large one is written without
@@ -221,5 +243,181 @@ Test(crowd, windows_grow_with_the_way)
     cr_assert_leq(one.window, 128 * 1024);
     cr_assert_eq(spoke_mux_get_info(x.even, &info), 0);
     cr_assert_eq(info.windows, one.window);
+    crowd_close(&x);
+}
+
+/* ---- what leaves together, and what does not wait ---- */
+
+static uint64_t
+writes_of(spoke_mux *m)
+{
+    struct spoke_mux_info info;
+
+    cr_assert_eq(spoke_mux_get_info(m, &info), 0);
+    return info.writes;
+}
+
+static size_t
+unsent_of(spoke_mux *m)
+{
+    struct spoke_mux_info info;
+
+    cr_assert_eq(spoke_mux_get_info(m, &info), 0);
+    return info.unsent;
+}
+
+/* Goal: what waits for the carrier is bounded by the queue, not by how many write; and each of them
+ * gets on all the same. */
+Test(crowd, a_thousand_writers_share_one_queue)
+{
+    static uint8_t bytes[65536];
+    spoke_mux_config config;
+    struct crowd x;
+    size_t done, most = 0;
+
+    spoke_mux_config_init(&config);
+    config.max_streams = 1000;
+    memset(in, 0, sizeof in);
+    crowd_open(&x, 1000, &config);
+    for (int round = 0; round < 20; round++) { /* nobody reads: all that can wait does */
+        for (int i = 0; i < 1000; i++)
+            (void)spoke_stream_write(dialed[i], bytes, sizeof bytes, &done);
+        most = unsent_of(x.odd) > most ? unsent_of(x.odd) : most;
+    }
+    cr_assert_gt(most, 300000);
+    /* 4 KiB for each that had nothing there, and a turn for the few that were told. */
+    cr_assert_leq(most, 327740 + 1000 * 4096 + 40 * SPK_MUX_TURN_BYTES, "%zu bytes", most);
+    for (int round = 0; round < 3000 && in[999] < 200000; round++)
+        go_round(&x, 0, 200 * SPOKE_US);
+    for (int i = 0; i < 1000; i++)
+        cr_assert_geq(in[i], 100000, "stream %d has brought %zu bytes", i, in[i]);
+    crowd_close(&x);
+}
+
+/* Goal: what goes past the queue, straight from the user's memory, is cut anywhere by a carrier
+ * that takes a part, and arrives as it was; his memory is his again at once. */
+Test(crowd, bytes_past_the_queue_arrive_as_they_were_written)
+{
+    static uint8_t bytes[300000], got[300000];
+    spoke_mux_config config;
+    struct crowd x;
+    size_t sent = 0, read = 0, done;
+
+    spoke_mux_config_init(&config);
+    config.window = 1 << 20;
+    crowd_open(&x, 1, &config);
+    for (int round = 0; round < 10000 && read < 4 * sizeof bytes; round++) {
+        if (sent < 4 * sizeof bytes) {
+            size_t size = sizeof bytes - sent % sizeof bytes;
+
+            for (size_t i = 0; i < size; i++)
+                bytes[i] = (uint8_t)((sent + i) * 2654435761u >> 13);
+            if (spoke_stream_write(dialed[0], bytes, size, &done) == 0)
+                sent += done;
+            memset(bytes, 0xee, size);
+        }
+        (void)spoke_sim_run(x.w, NULL, NULL, 20 * SPOKE_US);
+        while (spoke_stream_read(accepted[0], got, sizeof got, &done) == 0) {
+            for (size_t i = 0; i < done; i++)
+                cr_assert_eq(got[i], (uint8_t)((read + i) * 2654435761u >> 13), "byte %zu",
+                             read + i);
+            read += done;
+        }
+    }
+    cr_assert_eq(read, 4 * sizeof bytes);
+    crowd_close(&x);
+}
+
+/* Goal: openings of one callback leave in one write, and the first at once. */
+static uint64_t writes_in_callback;
+
+static void
+open_some(spoke_mux *m, void *ctx)
+{
+    spoke_stream *stream;
+
+    (void)ctx;
+    while (spoke_mux_accept(m, &stream, NULL, SPOKE_NOW) == 0)
+        cr_assert_eq(spoke_stream_close(stream), 0);
+    for (int i = 1; i <= 20; i++)
+        cr_assert_eq(spoke_mux_dial(m, &dialed[i], NULL, 0, NULL, SPOKE_NOW), 0);
+    writes_in_callback = writes_of(m);
+}
+
+Test(crowd, openings_of_a_callback_leave_together)
+{
+    spoke_mux_config config;
+    spoke_stream *stream;
+    struct crowd x;
+    uint64_t before;
+
+    spoke_mux_config_init(&config);
+    config.backlog = 100;
+    crowd_open(&x, 1, &config);
+    before = writes_of(x.odd);
+    cr_assert_eq(spoke_mux_on_ready(x.odd, open_some, NULL), 0);
+    cr_assert_eq(spoke_mux_dial(x.even, &stream, NULL, 0, NULL, SPOKE_NOW), 0);
+    (void)spoke_sim_run(x.w, NULL, NULL, SPOKE_MS);
+    cr_assert_eq(writes_in_callback, before + 1, "the first at once, the others not yet");
+    cr_assert_eq(writes_of(x.odd), before + 2);
+    for (int i = 1; i <= 20; i++)
+        cr_assert_eq(spoke_mux_accept(x.even, &accepted[i], NULL, SPOKE_NOW), 0, "stream %d", i);
+    x.count = 21;
+    cr_assert_eq(spoke_stream_close(stream), 0);
+    crowd_close(&x);
+}
+
+/* Goal: what was held back in a callback is not lost when the mux is closed there. */
+static void
+write_and_close(spoke_mux *m, void *ctx)
+{
+    size_t done;
+
+    (void)ctx;
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(spoke_stream_write(dialed[0], "abc", 3, &done), 0);
+    cr_assert_eq(spoke_mux_close(m, 0), 0);
+}
+
+Test(crowd, what_a_callback_has_written_leaves_before_the_mux_is_closed)
+{
+    spoke_mux_config config;
+    spoke_stream *stream;
+    struct crowd x;
+    char got[16];
+    size_t done;
+
+    spoke_mux_config_init(&config);
+    crowd_open(&x, 1, &config);
+    cr_assert_eq(spoke_mux_on_ready(x.odd, write_and_close, NULL), 0);
+    cr_assert_eq(spoke_mux_dial(x.even, &stream, NULL, 0, NULL, SPOKE_NOW), 0);
+    (void)spoke_sim_run(x.w, NULL, NULL, SPOKE_MS);
+    cr_assert_eq(spoke_stream_read(accepted[0], got, sizeof got, &done), 0);
+    cr_assert_eq(done, 9);
+    cr_assert_arr_eq(got, "abcabcabc", 9);
+    cr_assert_eq(spoke_stream_close(stream), 0);
+    crowd_close(&x);
+}
+
+/* Goal: credit that waits for that of others does not hold up who needs it: one of many streams
+ * writes window after window, the others say nothing. */
+Test(crowd, credit_comes_in_time_if_nobody_else_needs_any)
+{
+    static uint8_t bytes[65536];
+    spoke_mux_config config;
+    struct crowd x;
+    size_t sent = 0, read = 0, done;
+
+    spoke_mux_config_init(&config);
+    config.window = config.max_window = 65536;
+    crowd_open(&x, 40, &config);
+    for (int round = 0; round < 10000 && read < 2000000; round++) {
+        if (spoke_stream_write(dialed[7], bytes, sizeof bytes, &done) == 0)
+            sent += done;
+        (void)spoke_sim_run(x.w, NULL, NULL, 100 * SPOKE_US);
+        while (spoke_stream_read(accepted[7], bytes, sizeof bytes, &done) == 0)
+            read += done;
+    }
+    cr_assert_geq(read, 2000000, "stuck after %zu of %zu bytes", read, sent);
     crowd_close(&x);
 }

@@ -591,6 +591,51 @@ Test(bench, the_page_shows_streams_by_the_size_of_a_call, .timeout = 100)
     cr_assert_null(strstr(output, "nan"));
 }
 
+/* One stream and many, and what opening and idling costs, each beside the carrier or a limit. */
+Test(bench, multiplexers_are_measured_beside_their_carriers, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench mux --transport inproc,ipc --wait block --size 64K --connections 50 "
+                     "--pairs 1 --seconds 0.05 --json - 2>&1"),
+                 0, "%s", output);
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+    cr_assert_eq(count_rows(output, "mux-trip"), 8, "both modes, carrier and mux: %s", output);
+    cr_assert_eq(count_rows(output, "mux-open"), 4, "%s", output);
+    cr_assert_eq(count_rows(output, "mux-rate"), 8, "%s", output);
+    cr_assert_eq(count_rows(output, "mux-rate-chunks"), 4, "in memory: %s", output);
+    cr_assert_eq(count_rows(output, "mux-1000"), 8, "rate and share: %s", output);
+    cr_assert_eq(count_rows(output, "mux-opens"), 4, "%s", output);
+    cr_assert_eq(count_rows(output, "mux-idle"), 4, "both ends, between processes: %s", output);
+    cr_assert_eq(count_words(output, "\"impl\":\"carrier\""), 10, "%s", output);
+    /* Every target has its verdict on each row. */
+    cr_assert_eq(count_words(output, "  M1   "), 6, "%s", output);
+    cr_assert_eq(count_words(output, "  M2   "), 4, "%s", output);
+    cr_assert_eq(count_words(output, "  M3   "), 4, "%s", output);
+    cr_assert_eq(count_words(output, "  M4   "), 4, "%s", output);
+    cr_assert_eq(count_words(output, "  M5   "), 4, "%s", output);
+    cr_assert_eq(count_words(output, "  M6   "), 4, "%s", output);
+    cr_assert_eq(count_words(output, "  M7   "), 4, "%s", output);
+}
+
+/* Of the sizes of a call the best one is shown, and judged. */
+Test(bench, a_mux_is_judged_at_its_best_size, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench mux --transport ipc --wait block --mode owned --size 64,64K "
+                     "--connections 50 --pairs 1 --seconds 0.05 --json - 2>&1"),
+                 0, "%s", output);
+    cr_assert_eq(count_rows(output, "mux-rate"), 2, "%s", output);
+    cr_assert_eq(count_words(output, "  M1   "), 1, "%s", output);
+    /* However slow the machine: a call for 64 bytes costs more for each. */
+    cr_assert_not_null(strstr(output, "one stream of a mux, ipc, 64 KiB, owned"), "%s", output);
+}
+
 Test(bench, growth_is_measured_with_few_connections_too, .timeout = 100)
 {
     char dir[4096];

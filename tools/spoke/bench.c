@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* spoke bench: measures spoke beside the raw kernel and other libraries, each in processes of its
- * own, in turn. This file is the command line; bench_compare.c, bench_growth.c and
- * bench_subscriptions.c do the work,
- * bench_run.c runs the programs, and bench_rows.c, bench_targets.c and bench_html.c show what came
- * out.  One thread. */
+ * own, in turn. This file is the command line; bench_compare.c, bench_growth.c,
+ * bench_subscriptions.c and bench_mux.c do the work, bench_run.c runs the programs, and
+ * bench_rows.c, bench_targets.c and bench_html.c show what came out.  One thread. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -39,7 +38,8 @@ static const struct tool_option options[] = {
     {"wait", 'w', "LIST", "block, poll, adaptive (all; one-way messages: block, adaptive)",
      ID_WAIT},
     {"batch", 0, "LIST", "one-way: messages per call (shared 1, owned 1 and 256)", ID_BATCH},
-    {"connections", 0, "N", "how many idle ones (10000, in shared memory 1000)", ID_IDLE},
+    {"connections", 0, "N", "how many idle ones (10000, in shared memory 1000; mux: streams)",
+     ID_IDLE},
     {"subscribers", 0, "LIST", "fanout: how many: 1, 10, 100, 1000 (1,10,100)", ID_SUBSCRIBERS},
     {"peers", 'p', NULL, "also other libraries: ZeroMQ, NNG, nanomsg, iceoryx, where installed",
      ID_PEERS},
@@ -56,17 +56,16 @@ static const struct tool_option options[] = {
 
 static const struct tool_page page = {
     .usage = "[WHAT] [OPTION …]",
-    .about =
-        "Measures spoke beside the smallest program that does the same work with no library "
-        "(raw: the\n"
-        "fastest of several kernel mechanisms) and beside other libraries.  All take turns, "
-        "so that\n"
-        "compared figures come from the same minutes; the ratios are what counts.  Every "
-        "message is\n"
-        "checked.\n\n"
-        "WHAT is latency, throughput, stream, loan, pipeline, fanout, survey, bus, connections,\n"
-        "subscriptions or all; "
-        "latency and throughput if not given.",
+    .about = "Measures spoke beside the smallest program that does the same work with no library "
+             "(raw: the\n"
+             "fastest of several kernel mechanisms) and beside other libraries.  All take turns, "
+             "so that\n"
+             "compared figures come from the same minutes; the ratios are what counts.  Every "
+             "message is\n"
+             "checked.\n\n"
+             "WHAT is latency, throughput, stream, mux, loan, pipeline, fanout, survey, bus,\n"
+             "connections, subscriptions or all; "
+             "latency and throughput if not given.",
     .options = options,
     .notes =
         "Round trips: p50, p99, p99.9 in microseconds.  One-way: messages per second; fan-out: "
@@ -256,7 +255,8 @@ choose_work(struct bench_plan *p, const char *word)
                  {"connections", &p->connections},
                  {"subscriptions", &p->subscriptions},
                  {"loan", &p->loan},
-                 {"stream", &p->stream}};
+                 {"stream", &p->stream},
+                 {"mux", &p->mux}};
     bool is_all = strcmp(word, "all") == 0, found = is_all;
 
     for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
@@ -264,8 +264,8 @@ choose_work(struct bench_plan *p, const char *word)
         found |= *works[i].chosen;
     }
     if (!found)
-        tool_error("there is nothing called \"%s\" to measure: latency, throughput, stream, loan, "
-                   "pipeline, fanout, survey, bus, connections, subscriptions or all",
+        tool_error("there is nothing called \"%s\" to measure: latency, throughput, stream, mux, "
+                   "loan, pipeline, fanout, survey, bus, connections, subscriptions or all",
                    word);
     return found;
 }
@@ -425,6 +425,8 @@ measure(struct arguments *a)
         bench_growth(p, &runner, &rows);
     if (p->subscriptions)
         bench_subscriptions(p, &runner, &rows);
+    if (p->mux)
+        bench_mux(p, &runner, &rows);
     bench_progress(p, NULL);
     bench_runner_fini(&runner);
     if (bench_runner_signal() != 0)

@@ -22,12 +22,13 @@ struct bench_plan {
     bool bus;
     bool loan;
     bool stream;
+    bool mux;
     bool connections;
     bool subscriptions;
     bool with_peers;
     unsigned rounds;
     double seconds; /* each run */
-    unsigned idle;  /* connections: how many idle ones; 0: as many as suit the transport */
+    unsigned idle;  /* connections, mux: how many idle ones; 0: as many as suit the transport */
     struct bench_list transports;
     struct bench_list modes;
     struct bench_list waits;       /* empty: those that suit the work */
@@ -50,6 +51,9 @@ void bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_row
 
 /* Subscriptions: what a message costs, how many there may be. */
 void bench_subscriptions(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
+
+/* Multiplexers, beside their carriers. */
+void bench_mux(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
 
 /* The environment in which ipc does not move into shared memory: what it is compared with, and
  * judged as, everywhere but in the rows that are called spoke. */

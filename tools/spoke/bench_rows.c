@@ -91,6 +91,18 @@ bench_title(const char *bench)
         return "PUB to 1 SUB";
     if (strncmp(bench, "subscriptions", 13) == 0)
         return "PUB to a SUB with many subscriptions";
+    if (strcmp(bench, "mux-trip") == 0)
+        return "round trip on a stream of a mux";
+    if (strcmp(bench, "mux-open") == 0)
+        return "a stream of a mux, opened and closed";
+    if (strncmp(bench, "mux-rate", 8) == 0)
+        return "one stream of a mux";
+    if (strcmp(bench, "mux-1000") == 0)
+        return "1000 streams of a mux";
+    if (strcmp(bench, "mux-opens") == 0)
+        return "streams of a mux, opened and closed without waiting";
+    if (strcmp(bench, "mux-idle") == 0)
+        return "idle streams of a mux";
     if (strcmp(bench, "connections") == 0)
         return "idle connections";
     return "busy connections";
@@ -108,6 +120,12 @@ bench_is_growth(const struct bench_row *row)
 {
     return strcmp(row->bench, "connections") == 0 || strncmp(row->bench, "pipes", 5) == 0 ||
            strncmp(row->bench, "subscriptions", 13) == 0;
+}
+
+bool
+bench_is_mux(const struct bench_row *row)
+{
+    return strncmp(row->bench, "mux", 3) == 0;
 }
 
 bool
@@ -231,10 +249,33 @@ print_growth_row(FILE *f, const struct bench_row *row)
             row->metric, row->value.median, row->unit, text);
 }
 
+/* What is measured of a mux is of several kinds: each row says which. */
+static void
+print_mux_row(FILE *f, const struct bench_row *row)
+{
+    char size[32];
+    bool is_rate = strcmp(row->unit, "byte/s") == 0;
+
+    fprintf(f, "  %-16s %-8s %-7s %-18s ", row->bench, row->impl, row->mode, row->metric);
+    print_number(f, 10, is_rate ? row->value.median / (1 << 20) : row->value.median);
+    fprintf(f, " %-9s %-8s", is_rate ? "MiB/s" : row->unit,
+            is_rate ? bench_size_text(row->size, size) : "");
+    print_number(f, 10, row->cpu_us_per_msg);
+    print_ratio(f, &row->ratio_raw);
+    fputc('\n', f);
+}
+
 static void
 print_heading(FILE *f, const struct bench_row *row)
 {
     char size[32];
+
+    if (bench_is_mux(row)) {
+        fprintf(f, "\nmultiplexers, %s, wait %s\n  %-16s %-8s %-7s %-18s %10s %-9s %-8s%10s  %s\n",
+                row->transport, row->wait, "", "", "", "", "", "", "a call", "CPU us",
+                "x carrier (spread)");
+        return;
+    }
 
     if (bench_is_stream_rate(row)) {
         fprintf(f, "\n%s, %s, wait %s\n  %-8s  %-30s%9s%12s  %-20s  %-20s\n",
@@ -268,6 +309,8 @@ bench_print_group(FILE *f, const struct bench_rows *rows, unsigned group)
         has_heading = true;
         if (bench_is_growth(row))
             print_growth_row(f, row);
+        else if (bench_is_mux(row))
+            print_mux_row(f, row);
         else if (bench_is_latency(row))
             print_latency_row(f, row);
         else if (bench_is_stream_rate(row))

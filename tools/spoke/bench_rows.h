@@ -26,7 +26,9 @@ struct bench_row {
     const char *bench; /* latency, throughput, pipeline, fanout-N, bus-10, star-10 (these also
                           …-batch), survey-10, loan, stream-trip,
                           stream-rate, stream-rate-chunks,
-                          connections, pipes-N, pipes, subscriptions-N */
+                          connections, pipes-N, pipes, subscriptions-N,
+                          mux-trip, mux-open, mux-rate, mux-rate-chunks, mux-1000, mux-opens,
+                          mux-idle */
     enum bench_kind kind;
     char impl[16];     /* raw, spoke, zeromq … */
     char detail[24];   /* for people: which raw mechanism, how many per batch */
@@ -41,7 +43,7 @@ struct bench_row {
     struct bench_spread value;
     double p50, p99, p999; /* medians over rounds, in `unit`; NAN for rates */
     double cpu_us_per_msg;
-    struct bench_spread ratio_raw;
+    struct bench_spread ratio_raw; /* of a mux: to its carrier */
     struct bench_spread ratio_best_peer;
     struct bench_spread ratio_zeromq;
     struct bench_spread ratio_nanomsg;
@@ -81,6 +83,7 @@ unsigned bench_print_targets(FILE *f, const struct bench_rows *rows);
 /* What a row is about: a time, a rate, or how something grows. */
 bool bench_is_latency(const struct bench_row *row);
 bool bench_is_growth(const struct bench_row *row);
+bool bench_is_mux(const struct bench_row *row);
 
 /* A rate of bytes, in groups that have all sizes of a call. */
 bool bench_is_stream_rate(const struct bench_row *row);

@@ -15,6 +15,7 @@ enum against {
     BEST_PEER,
     CPU_OF_BEST_PEER,
     BEST_OF_RAW,
+    CARRIER,
     BESIDE,
     ABSOLUTE
 };
@@ -80,6 +81,13 @@ static const struct target targets[] = {
     {"P20", batch, "shm", NULL, NULL, 0, rate, BESIDE, false, 1},
     {"S1", "stream-trip", NULL, NULL, NULL, 64, trip, RAW, true, 1.15},
     {"S2", "stream-rate*", NULL, NULL, NULL, 0, rate, BEST_OF_RAW, false, 0.95},
+    {"M1", "mux-rate*", NULL, NULL, NULL, 0, rate, CARRIER, false, 0.8},
+    {"M2", "mux-1000", NULL, NULL, NULL, 0, rate, CARRIER, false, 0.7},
+    {"M3", "mux-1000", NULL, NULL, NULL, 0, "share", ABSOLUTE, true, 1.5},
+    {"M4", "mux-trip", NULL, NULL, NULL, 0, trip, CARRIER, true, 1.3},
+    {"M5", "mux-idle", NULL, NULL, NULL, 0, NULL, ABSOLUTE, true, 2048},
+    {"M6", "mux-open", NULL, NULL, NULL, 0, NULL, CARRIER, true, 2},
+    {"M7", "mux-opens", NULL, NULL, NULL, 0, NULL, ABSOLUTE, false, 200000},
 };
 
 static bool
@@ -103,7 +111,8 @@ static double
 measured(const struct target *t, const struct bench_row *row)
 {
     switch (t->against) {
-    case RAW: return row->ratio_raw.median;
+    case RAW:
+    case CARRIER: return row->ratio_raw.median;
     case BEST_OF_RAW: return row->is_best ? row->ratio_raw.median : NAN;
     case ZEROMQ: return row->ratio_zeromq.median;
     case NANOMSG: return row->ratio_nanomsg.median;
@@ -125,7 +134,8 @@ against_text(const struct target *t, const struct bench_row *row)
                                         "x iceoryx",
                                         "x best peer",
                                         "x CPU time of best peer",
-                                        "x raw at its best"};
+                                        "x raw at its best",
+                                        "x the carrier"};
 
     if (t->against == BESIDE)
         return strcmp(t->bench, loan) == 0 ? "x 64 B" : "x our sockets";

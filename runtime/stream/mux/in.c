@@ -8,6 +8,8 @@
 /* A message for a stream that is not known any more is read and dropped. */
 #define DROPPED NULL
 
+#define READS_MOST 4 /* of much, before readers have their turn */
+
 static int
 violation(struct spk_mux *m, const char *text)
 {
@@ -208,11 +210,22 @@ on_fd_credit(struct spk_mux *m, const struct spk_mux_word *w)
     return 0;
 }
 
-/* `from`: the message that the piece lies in.  A slice keeps all of its memory, so it has to be a
- * good part of it. */
-static int
-deliver(struct spk_mux_stream *st, const struct spk_mux_word *w, const spoke_msg *from)
+/* Can the stream have the message itself?  It has to end with the piece, and what else its memory
+ * holds must not be worth a copy; small ones are gathered, if they wait. */
+static bool
+is_whole(const spoke_msg *from, const struct spk_mux_word *w, const struct spk_conn *c)
 {
+    if (w->data + w->size != from->body + from->size)
+        return false;
+    return from->chunk == NULL ? c->input == NULL : w->size >= from->chunk->size / 4;
+}
+
+/* `from`: the message that the piece lies in, NULL afterwards if the stream has it.  A slice keeps
+ * all of its memory, so it has to be a good part of it. */
+static int
+deliver(struct spk_mux_stream *st, const struct spk_mux_word *w, spoke_msg **whole)
+{
+    spoke_msg *from = *whole;
     struct spk_conn *c = st->conn;
     spoke_msg *m;
     int rc;
@@ -221,6 +234,13 @@ deliver(struct spk_mux_stream *st, const struct spk_mux_word *w, const spoke_msg
     if (c->read.shut) { /* as if it had been read: it is thrown away */
         if (!st->mux->native)
             spk_mux_consumed(st, w->size);
+        return 0;
+    }
+    if (is_whole(from, w, c)) {
+        from->body += from->size - w->size;
+        from->size = w->size;
+        *whole = NULL;
+        spk_conn_input(c, from);
         return 0;
     }
     if (from->chunk == NULL || w->size <= SPK_BODY_INLINE || w->size < from->chunk->size / 4)
@@ -235,7 +255,7 @@ deliver(struct spk_mux_stream *st, const struct spk_mux_word *w, const spoke_msg
 }
 
 static int
-on_piece(struct spk_mux *m, const struct spk_mux_word *w, const spoke_msg *from)
+on_piece(struct spk_mux *m, const struct spk_mux_word *w, spoke_msg **from)
 {
     struct spk_mux_stream *st = m->opening;
     int rc = 0;
@@ -473,7 +493,7 @@ on_go_away(struct spk_mux *m, const struct spk_mux_word *w)
 }
 
 static int
-on_word(struct spk_mux *m, const struct spk_mux_word *w, const spoke_msg *from)
+on_word(struct spk_mux *m, const struct spk_mux_word *w, spoke_msg **from)
 {
     switch (w->kind) {
     case SPK_MUX_HEARTBEAT: return spk_mux_count_control(m, 1) ? 0 : SPOKE_ELIMIT;
@@ -532,11 +552,13 @@ detect(struct spk_mux *m, uint8_t first)
     spk_mux_set_timer(m);
 }
 
+/* Takes `from`. */
 static void
-read_message(struct spk_mux *m, const spoke_msg *from)
+read_message(struct spk_mux *m, spoke_msg *from)
 {
     const uint8_t *at = from->body, *end = at + from->size;
     struct spk_mux_word w;
+    bool failed = false;
     int rc = 0;
 
     m->info.bytes_in += from->size;
@@ -544,10 +566,12 @@ read_message(struct spk_mux *m, const spoke_msg *from)
         detect(m, *at);
     while (!m->ended && (rc = spk_mux_decode(&m->decoder, &at, end, &w)) > 0) {
         m->info.messages_in += w.kind < SPK_MUX_KINDS;
-        if (on_word(m, &w, from) != 0)
-            return;
+        if ((failed = on_word(m, &w, &from) != 0))
+            break;
     }
-    if (rc < 0) /* V1, V2, V3, V11, V15 */
+    if (from != NULL)
+        spoke_msg_free(from);
+    if (rc < 0 && !failed) /* V1, V2, V3, V11, V15 */
         (void)violation(m,
                         m->decoder.has_begun ? "a message that is none" : "its preface is not one");
 }
@@ -600,16 +624,40 @@ measure_again(struct spk_mux *m)
     m->ping_due = true;
 }
 
+/* After much has come more is there, as a rule: a plain read into memory that has just been used is
+ * faster than to wait for what the carrier brings. */
+static spoke_msg *
+read_more(struct spk_mux *m)
+{
+    spoke_msg *from = spk_conn_read_now(m->carrier);
+
+    m->more = from != NULL && from->size >= SPK_MUX_TURN_BYTES;
+    return from;
+}
+
+static spoke_msg *
+next_input(struct spk_mux *m)
+{
+    spoke_msg *from = NULL;
+
+    if (m->more)
+        from = read_more(m);
+    if (from == NULL && (from = spk_conn_take_input(m->carrier, m->awaited)) != NULL)
+        m->more = from->size >= SPK_MUX_TURN_BYTES;
+    return from;
+}
+
 void
 spk_mux_read(struct spk_mux *m)
 {
     spoke_msg *from;
     bool any = false;
+    int reads = 0;
 
-    while (!m->ended && (from = spk_conn_take_input(m->carrier, m->awaited)) != NULL) {
+    while (!m->ended && reads < READS_MOST && (from = next_input(m)) != NULL) {
         read_message(m, from);
+        reads += m->more;
         check_fds(m);
-        spoke_msg_free(from);
         any = true;
     }
     if (m->ended)
@@ -618,6 +666,8 @@ spk_mux_read(struct spk_mux *m)
         m->heard_ns = spk_engine_now(m->e);
         measure_again(m);
     }
-    if (m->carrier->read.end != 0 && m->carrier->input == NULL)
+    if (reads == READS_MOST)
+        spk_task_queue_callback(m->e, &m->again);
+    else if (m->carrier->read.end != 0 && m->carrier->input == NULL)
         carrier_ended(m, m->carrier->read.end);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Life, time and the calls of multiplexers. */
+/* Life and the calls of multiplexers. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,15 +9,13 @@
 
 #define WINDOW         ((size_t)256 * 1024)
 #define WINDOW_MOST    ((size_t)16 * 1024 * 1024)
-#define SESSION_BUDGET ((size_t)64 * 1024 * 1024)
-#define SEND_QUEUE     ((size_t)5 * 65548) /* the Go program's five messages */
+#define SESSION_BUDGET ((size_t)65 * 1024 * 1024) /* for all streams of both ends */
+#define SEND_QUEUE     ((size_t)5 * 65548)        /* the Go program's five messages */
 #define BACKLOG        10
 #define MAX_STREAMS    256
 #define HEARTBEAT      (5 * SPOKE_SECOND)
 #define PEER_TIMEOUT   (15 * SPOKE_SECOND)
 #define HANDSHAKE      (5 * SPOKE_SECOND)
-#define DOUBT          (50 * SPOKE_MS)
-#define LAST_WORDS     SPOKE_SECOND /* to read what is left, when writing has failed */
 
 /* ---- configuration ---- */
 
@@ -68,7 +66,8 @@ read_config(spoke_mux_config *out, const spoke_mux_config *config)
     }
     usual = out->wire == SPOKE_MUX_COMPATIBLE ? SPK_MUX_COMPATIBLE_WINDOW : WINDOW;
     out->window = or_default(out->window, usual);
-    share = out->session_budget / (size_t)out->max_streams;
+    /* As many of ours can have a small one besides: see kept_back(). */
+    share = out->session_budget / (size_t)out->max_streams - SPK_MUX_LEAST_WINDOW;
     if (out->window > share)
         out->window = share;
     return 0;
@@ -76,8 +75,8 @@ read_config(spoke_mux_config *out, const spoke_mux_config *config)
 
 /* ---- the end ---- */
 
-static void
-free_if_done(struct spk_mux *m)
+void
+spk_mux_free_if_done(struct spk_mux *m)
 {
     if (!m->closed || !m->ended || m->callers > 0)
         return;
@@ -140,6 +139,8 @@ spk_mux_end(struct spk_mux *m, int code, enum spoke_mux_origin origin, uint64_t 
     if (m->end.text[0] == '\0' || origin != SPOKE_MUX_PEER || code == SPOKE_EPROTO)
         snprintf(m->end.text, sizeof m->end.text, "%s", text);
     spk_task_cancel(&m->task);
+    spk_task_cancel(&m->again);
+    spk_list_remove(&m->flush.link);
     spk_timer_cancel(m->e, &m->timer);
     end_streams(m, code != 0 ? code : SPOKE_EMUXCLOSED);
     spk_mux_batch_drop(&m->batch);
@@ -162,7 +163,8 @@ say_last(struct spk_mux *m, uint64_t code, const char *text)
 
     if (!m->known || !m->native || m->preface_due || m->shut || m->write_failed)
         return;
-    if (!spk_mux_batch_empty(&m->batch)) /* not in the middle of something */
+    /* Not in the middle of something, nor before what was held back. */
+    if (!spk_mux_batch_empty(&m->batch) || !spk_list_empty(&m->flush.link))
         spk_mux_write(m);
     if (!spk_mux_batch_empty(&m->batch) || m->write_failed)
         return;
@@ -177,122 +179,6 @@ spk_mux_end_peer(struct spk_mux *m, int code, uint64_t wire_code, const char *te
 {
     say_last(m, wire_code, text);
     spk_mux_end(m, code, SPOKE_MUX_PEER, wire_code, text);
-}
-
-/* ---- time ---- */
-
-static void
-earlier(spoke_ns *next, spoke_ns when)
-{
-    if (when < *next)
-        *next = when;
-}
-
-static spoke_ns
-heartbeat_at(const struct spk_mux *m)
-{
-    /* The Go program hears nothing but heartbeats. */
-    spoke_ns last = m->native && m->sent_ns > m->heartbeat_ns ? m->sent_ns : m->heartbeat_ns;
-
-    return m->known && m->config.heartbeat_ns > 0 ? spk_later(last, m->config.heartbeat_ns)
-                                                  : SPOKE_FOREVER;
-}
-
-static spoke_ns
-silent_until(const struct spk_mux *m)
-{
-    spoke_ns since = m->stuck_ns < m->heard_ns ? m->stuck_ns : m->heard_ns;
-
-    return m->config.peer_timeout_ns > 0 ? spk_later(since, m->config.peer_timeout_ns)
-                                         : SPOKE_FOREVER;
-}
-
-static spoke_ns
-dead_at(const struct spk_mux *m)
-{
-    return m->doubt_ns != SPOKE_FOREVER ? m->doubt_ns : silent_until(m);
-}
-
-/* What has come may not have been read yet, if nobody drove the engine for so long: it has a last
- * chance. */
-static bool
-is_dead(struct spk_mux *m, spoke_ns now)
-{
-    if (silent_until(m) > now)
-        m->doubt_ns = SPOKE_FOREVER;
-    else if (m->doubt_ns == SPOKE_FOREVER)
-        m->doubt_ns = spk_later(now, DOUBT);
-    else
-        return m->doubt_ns <= now;
-    return false;
-}
-
-static spoke_ns
-handshake_until(const struct spk_mux *m)
-{
-    return m->known && !m->preface_heard ? spk_later(m->opened_ns, m->config.handshake_ns)
-                                         : SPOKE_FOREVER;
-}
-
-static spoke_ns
-last_words_until(const struct spk_mux *m)
-{
-    return m->write_failed ? spk_later(m->failed_ns, LAST_WORDS) : SPOKE_FOREVER;
-}
-
-void
-spk_mux_set_timer(struct spk_mux *m)
-{
-    spoke_ns next = m->linger_until;
-
-    if (m->ended)
-        return;
-    earlier(&next, heartbeat_at(m));
-    earlier(&next, dead_at(m));
-    earlier(&next, handshake_until(m));
-    earlier(&next, last_words_until(m));
-    earlier(&next, m->retry_ns);
-    if (next == SPOKE_FOREVER)
-        spk_timer_cancel(m->e, &m->timer);
-    else if (spk_timer_set(m->e, &m->timer, next) != 0)
-        spk_mux_end(m, SPOKE_ENOMEM, SPOKE_MUX_LOCAL, SPOKE_MUX_INTERNAL, "no memory");
-}
-
-static void
-on_time(struct spk_timer *timer)
-{
-    struct spk_mux *m = SPK_OWNER(timer, struct spk_mux, timer);
-    spoke_ns now = spk_engine_now(m->e);
-
-    m->callers++;
-    if (m->linger_until <= now) {
-        spk_mux_end(m, SPOKE_EMUXCLOSED, SPOKE_MUX_LOCAL, m->leave_code, "it was closed here");
-    } else if (handshake_until(m) <= now) {
-        spk_mux_end_peer(m, SPOKE_EPROTO, SPOKE_MUX_PROTOCOL, "the peer has not introduced itself");
-    } else if (is_dead(m, now)) {
-        if (m->fds_limited)
-            spk_mux_end(m, SPOKE_ELIMIT, SPOKE_MUX_LOCAL, SPOKE_MUX_LIMIT,
-                        "too many descriptors of this user are on their way");
-        else
-            spk_mux_end(m, SPOKE_EPEERDEAD, SPOKE_MUX_PEER, SPOKE_MUX_PEER_GONE,
-                        "nothing was heard from the peer");
-    } else if (last_words_until(m) <= now) {
-        spk_mux_end(m, m->carrier->write.end != 0 ? m->carrier->write.end : SPOKE_ECONNRESET,
-                    SPOKE_MUX_CARRIER, 0, "the carrier takes no more");
-    } else {
-        if (heartbeat_at(m) <= now) {
-            m->heartbeat_due = true;
-            m->heartbeat_ns = now;
-            spk_mux_kick(m);
-        }
-        if (m->retry_ns <= now) {
-            m->retry_ns = SPOKE_FOREVER;
-            spk_mux_kick(m);
-        }
-    }
-    spk_mux_set_timer(m);
-    m->callers--;
-    free_if_done(m);
 }
 
 /* ---- the task ---- */
@@ -319,18 +205,41 @@ leave(struct spk_mux *m)
 }
 
 static void
-on_task(struct spk_task *task)
+write_now(struct spk_mux *m)
 {
-    struct spk_mux *m = SPK_OWNER(task, struct spk_mux, task);
+    spk_mux_write(m);
+    leave(m);
+}
 
+void
+spk_mux_work(struct spk_mux *m)
+{
     m->callers++;
     spk_mux_read(m);
-    if (!m->ended)
-        spk_mux_write(m);
-    if (!m->ended)
-        leave(m);
+    if (!m->ended && spk_mux_may_hold_back(m))
+        spk_mux_hold_back(m);
+    else if (!m->ended)
+        write_now(m);
     m->callers--;
-    free_if_done(m);
+    spk_mux_free_if_done(m);
+}
+
+static void
+on_task(struct spk_task *task)
+{
+    spk_mux_work(SPK_OWNER(task, struct spk_mux, task));
+}
+
+static void
+on_again(struct spk_task *task)
+{
+    spk_mux_work(SPK_OWNER(task, struct spk_mux, again));
+}
+
+static void
+on_flush(struct spk_flush *flush)
+{
+    write_now(SPK_OWNER(flush, struct spk_mux, flush));
 }
 
 /* ---- calls of the user's functions ---- */
@@ -395,7 +304,7 @@ on_callback(struct spk_task *task)
         spk_engine_call_end(m->e);
     }
     m->callers--;
-    free_if_done(m);
+    spk_mux_free_if_done(m);
 }
 
 /* ---- opening and closing ---- */
@@ -409,7 +318,7 @@ on_engine_closing(struct spk_layer *layer)
         spk_handle_free(m->handle);
     m->closed = true;
     spk_mux_end(m, SPOKE_EMUXCLOSED, SPOKE_MUX_LOCAL, 0, "its engine was closed");
-    free_if_done(m);
+    spk_mux_free_if_done(m);
 }
 
 static void
@@ -435,7 +344,10 @@ init(struct spk_mux *m, struct spk_conn *carrier, const spoke_mux_config *config
     spk_mux_decoder_init(&m->decoder, m->native);
     spk_task_init(&m->task, on_task);
     spk_task_init(&m->callback, on_callback);
-    spk_timer_init(&m->timer, on_time);
+    spk_task_init(&m->again, on_again);
+    spk_list_init(&m->flush.link);
+    m->flush.fn = on_flush;
+    spk_timer_init(&m->timer, spk_mux_on_time);
     spk_list_init(&m->streams);
     spk_list_init(&m->undecided);
     spk_list_init(&m->pending);
@@ -506,7 +418,7 @@ leave_mux(struct spk_mux *m)
 {
     struct spk_engine *e = m->e;
 
-    free_if_done(m);
+    spk_mux_free_if_done(m);
     spk_engine_leave(e);
 }
 

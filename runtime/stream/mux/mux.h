@@ -3,7 +3,8 @@
  *
  *   wire.c     the bytes, without I/O          in.c       what each message of the peer does
  *   out.c      what leaves next                streams.c  the streams' side: they are spk_conns
- *   window.c   windows, budgets, limits        mux.c      life, time, and the calls
+ *   window.c   windows, budgets, limits        mux.c      life, and the calls
+ *   time.c     heartbeats, dead peers
  *
  * Everything runs with the engine entered.  A mux's work is one task: read what the carrier has,
  * and write what may leave.  Whatever changes something queues it (spk_mux_kick()), so that what is
@@ -20,7 +21,7 @@
 
 #define SPK_MUX_PRIORITIES        8
 #define SPK_MUX_LEAST_WINDOW      ((size_t)4096)
-#define SPK_MUX_LEAST_SHARE       ((size_t)4096) /* of the send queue, for each that writes */
+#define SPK_MUX_TURN_BYTES        ((size_t)16 * 1024)
 #define SPK_MUX_COMPATIBLE_WINDOW ((size_t)65535)
 #define SPK_MUX_PINGS             4               /* of the peer, not answered yet */
 #define SPK_MUX_FDS_OUT           SPK_FDS_WAITING /* descriptors that the peer has not taken */
@@ -73,7 +74,9 @@ struct spk_mux_stream {
     size_t out_size;
     struct spk_fds *out_fds, **out_fds_end; /* for those of `out` that are with them */
     struct spk_link fd_room;                /* in mux->fd_room: too many descriptors were out */
-    uint64_t code;                          /* of RESET and STOP */
+    size_t granted; /* in a crowd: bytes that it may queue, as it was its turn to be told; … */
+    bool lines_up;  /* … it has had them, and waits for its next turn */
+    uint64_t code;  /* of RESET and STOP */
 
     uint64_t data_in, data_out, turns;
 };
@@ -94,7 +97,7 @@ struct spk_mux_ids {
 
 /* What is being written: pieces of memory, and whose they are. */
 #define SPK_MUX_PIECES  64
-#define SPK_MUX_SCRATCH ((size_t)16 * 1024)
+#define SPK_MUX_SCRATCH (SPK_MUX_TURN_BYTES + SPK_MUX_HEAD_MOST) /* the rest of any message */
 struct spk_mux_batch {
     struct spk_fds *fds; /* with its first byte; NULL: none */
     struct iovec pieces[SPK_MUX_PIECES];
@@ -108,8 +111,10 @@ struct spk_mux {
     spoke_mux *handle;
     struct spk_engine *e;
     struct spk_layer layer;
-    struct spk_conn *carrier; /* NULL: it has ended */
-    struct spk_task task, callback;
+    struct spk_conn *carrier;              /* NULL: it has ended */
+    struct spk_task task, callback, again; /* again: to read more */
+    struct spk_flush flush;                /* what is held back, for more to go with it */
+    uint64_t burst; /* the engine's, in which the carrier was last written to */
     struct spk_timer timer;
     spoke_mux_config config; /* without zeros */
     int depth;
@@ -126,6 +131,7 @@ struct spk_mux {
     bool fds_limited;          /* … which the system has no room for */
     struct spk_mux_preface peer;
     struct spk_mux_decoder decoder;
+    bool more; /* the carrier has more, which is read when readers had their turn */
     struct spk_mux_stream *into;    /* who gets the pieces that come now; NULL: nobody */
     struct spk_mux_stream *opening; /* … if they are its metadata */
     char *text;                     /* … or a goodbye's: in end.text */
@@ -145,9 +151,10 @@ struct spk_mux {
     size_t unsent;
     size_t windows;
     struct spk_link fd_room;
-    uint32_t fds_queued; /* descriptors that have not left */
-    uint32_t fds_out;    /* … that have, and the peer has not given back */
-    uint32_t fds_owed;   /* … of the peer's, that this end has not */
+    uint32_t fds_queued;   /* descriptors that have not left */
+    uint32_t fds_out;      /* … that have, and the peer has not given back */
+    uint32_t fds_owed;     /* … of the peer's, that this end has not */
+    unsigned credits_held; /* since the last write: those that wait for others */
 
     /* what the peer may do in 10 s, and what it has done in these */
     spoke_ns counted_since;
@@ -200,22 +207,33 @@ spk_mux_kick(struct spk_mux *m)
     if (!m->ended)
         spk_task_queue(m->e, &m->task);
 }
+/* What the task does, at once. */
+void spk_mux_work(struct spk_mux *m);
 /* It is over; the first reason wins.  `code` 0: in order.  Streams end, the carrier is closed. */
 void spk_mux_end(struct spk_mux *m, int code, enum spoke_mux_origin origin, uint64_t wire_code,
                  const char *text);
 /* The same, after telling a native peer why, if that can be done at once. */
 void spk_mux_end_peer(struct spk_mux *m, int code, uint64_t wire_code, const char *text);
 void spk_mux_tell_ready(struct spk_mux *m); /* a stream waits to be accepted */
-void spk_mux_set_timer(struct spk_mux *m);
+void spk_mux_free_if_done(struct spk_mux *m);
+
+/* ---- time.c ---- */
+void spk_mux_set_timer(struct spk_mux *m); /* to what comes first now */
+void spk_mux_on_time(struct spk_timer *timer);
 
 /* ---- in.c ---- */
 void spk_mux_read(struct spk_mux *m);
 
 /* ---- out.c ---- */
 void spk_mux_write(struct spk_mux *m);
+/* May it wait for what comes next, because somebody will write it soon? */
+bool spk_mux_may_hold_back(const struct spk_mux *m);
+void spk_mux_hold_back(struct spk_mux *m);
 bool spk_mux_batch_empty(const struct spk_mux_batch *b);
 void spk_mux_batch_drop(struct spk_mux_batch *b);
-/* Its `due` or `out` has changed. */
+/* Its `due` or `out` has changed: it is among those that have something to say, and with schedule
+ * somebody looks at them soon. */
+void spk_mux_line_up(struct spk_mux_stream *st);
 void spk_mux_schedule(struct spk_mux_stream *st);
 /* Bytes that its writer may queue now. */
 size_t spk_mux_room(struct spk_mux_stream *st);
@@ -228,6 +246,9 @@ uint32_t spk_mux_fd_room(const struct spk_mux *m);
 void spk_mux_tell_fd_room(struct spk_mux *m);
 int spk_mux_queue_fds(struct spk_mux_stream *st, size_t size, const struct iovec *buffers,
                       const int *fds, int n);
+/* Past the queue, if nothing else has to leave: bytes that were taken, 0: none, they are to be
+ * queued. */
+size_t spk_mux_write_through(struct spk_mux_stream *st, const struct iovec *buffers, int count);
 void spk_mux_drop_out(struct spk_mux_stream *st);
 
 /* ---- streams.c ---- */

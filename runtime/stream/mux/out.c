@@ -6,12 +6,13 @@
 
 #include <string.h>
 
-#define TURN_BYTES  ((size_t)16 * 1024)
-#define BATCH_BYTES ((size_t)64 * 1024)
+#define BATCH_BYTES SPK_PIECE      /* what any carrier takes in one piece */
+#define LEAST_TURN  ((size_t)4096) /* the rest of a batch that is worth one */
 #define COPY_BYTES  ((size_t)1024) /* smaller pieces are copied together */
 #define JOIN_BYTES  ((size_t)4096) /* small writes of a stream wait in one piece of memory */
-#define RETRY       SPOKE_MS       /* after there was no memory */
-#define PASSED_MOST 7u             /* turns that may go in front of a lower priority's */
+#define FEW_BYTES   ((size_t)4096)
+#define RETRY       SPOKE_MS /* after there was no memory */
+#define PASSED_MOST 7u       /* turns that may go in front of a lower priority's */
 
 /* ---- the batch ---- */
 
@@ -80,7 +81,7 @@ add_scratch(struct spk_mux_batch *b, size_t size)
 static bool
 has_room(const struct spk_mux_batch *b)
 {
-    return b->fds == NULL && b->count + 2 < SPK_MUX_PIECES && b->size < BATCH_BYTES &&
+    return b->fds == NULL && b->count + 2 < SPK_MUX_PIECES && b->size + LEAST_TURN < BATCH_BYTES &&
            scratch_left(b) >= 2 * SPK_MUX_HEAD_MOST + 256;
 }
 
@@ -150,6 +151,14 @@ say_ping(struct spk_mux *m)
     m->pinged_ns = spk_engine_now(m->e);
     m->ping_due = false;
     m->ping_out = true;
+}
+
+/* Has the mux itself anything to say? */
+static bool
+says_own(const struct spk_mux *m)
+{
+    return m->preface_due || m->pong_count > 0 || m->ping_due || m->go_away_due ||
+           m->heartbeat_due || m->fds_owed >= SPK_MUX_FDS_STEP;
 }
 
 /* One message of the mux itself.  False: there is none. */
@@ -266,6 +275,8 @@ next_turn(struct spk_mux *m)
 {
     int chosen = -1;
 
+    if (m->unsent == 0) /* as most often, when streams come and go */
+        return NULL;
     for (int p = 0; p < SPK_MUX_PRIORITIES; p++) {
         if (spk_list_empty(&m->turns[p])) {
             m->passed[p] = 0;
@@ -283,11 +294,18 @@ next_turn(struct spk_mux *m)
     return SPK_OWNER(m->turns[chosen].next, struct spk_mux_stream, turn);
 }
 
+static size_t
+turn_most(const struct spk_mux *m)
+{
+    return m->peer.data_most < SPK_MUX_TURN_BYTES ? m->peer.data_most : SPK_MUX_TURN_BYTES;
+}
+
 /* How many of its bytes fit into one message now. */
 static size_t
 turn_size(const struct spk_mux *m, const struct spk_mux_stream *st)
 {
-    size_t most = m->peer.data_most < TURN_BYTES ? m->peer.data_most : TURN_BYTES, size = 0;
+    size_t left = BATCH_BYTES - m->batch.size - SPK_MUX_HEAD_MOST;
+    size_t most = turn_most(m) < left ? turn_most(m) : left, size = 0;
     int pieces = m->batch.count + 1;
 
     for (spoke_msg *part = st->out; part != NULL && size < most && pieces < SPK_MUX_PIECES;
@@ -414,24 +432,80 @@ fill(struct spk_mux *m)
     return !spk_mux_batch_empty(&m->batch);
 }
 
-/* Those whose writers have found no room and have some now; and those that waited to be closed. */
+/* What each that writes can have of the send queue. */
+static size_t
+share_of(const struct spk_mux *m, uint32_t writers)
+{
+    return m->config.send_queue_bytes / (m->busy > writers ? m->busy : writers);
+}
+
+/* More of them than have a turn in it: they wait in a line, for a turn each. */
+static bool
+is_crowd(const struct spk_mux *m, uint32_t writers)
+{
+    return writers > 0 && share_of(m, writers) < SPK_MUX_TURN_BYTES;
+}
+
+static size_t
+queue_left(const struct spk_mux *m)
+{
+    size_t queue = m->config.send_queue_bytes;
+
+    return m->unsent < queue ? queue - m->unsent : 0;
+}
+
+static void
+tell_writer(struct spk_mux_stream *st)
+{
+    spk_mux_wait_no_more(st);
+    if (st->conn != NULL)
+        spk_conn_writable(st->conn);
+}
+
+/* As many as there is room for; where it takes a moment until they write, more. */
+static void
+tell_line(struct spk_mux *m)
+{
+    size_t left = queue_left(m);
+
+    for (size_t given = 0; given < left && !spk_list_empty(&m->room); given += SPK_MUX_TURN_BYTES) {
+        struct spk_mux_stream *st = SPK_OWNER(m->room.next, struct spk_mux_stream, room);
+
+        st->granted = SPK_MUX_TURN_BYTES;
+        st->lines_up = false;
+        tell_writer(st);
+    }
+}
+
+/* Those whose writers have found no room and have some now. */
 static void
 tell_writers(struct spk_mux *m)
 {
     struct spk_link *link, *next;
 
+    if (is_crowd(m, m->writers)) {
+        tell_line(m);
+        return;
+    }
     for (link = m->room.next; link != &m->room; link = next) {
         struct spk_mux_stream *st = SPK_OWNER(link, struct spk_mux_stream, room);
-
         size_t room = spk_mux_room(st);
 
         next = link->next;
-        if (room < SPK_MUX_LEAST_SHARE / 2 && room < st->credit)
-            continue;
-        spk_mux_wait_no_more(st);
-        if (st->conn != NULL)
-            spk_conn_writable(st->conn);
+        if (room >= SPK_MUX_TURN_BYTES / 2 || room >= st->credit)
+            tell_writer(st);
     }
+}
+
+static void
+has_written(struct spk_mux *m, size_t size)
+{
+    m->stuck_ns = SPOKE_FOREVER;
+    m->sent_ns = spk_engine_now(m->e);
+    m->burst = m->e->burst;
+    m->e->written += size;
+    m->info.writes++;
+    m->info.bytes_out += size;
 }
 
 static void
@@ -463,10 +537,32 @@ write_batch(struct spk_mux *m)
     return m->fds_limited ? SPOKE_ENOMEM : n; /* others may take theirs */
 }
 
+bool
+spk_mux_may_hold_back(const struct spk_mux *m)
+{
+    const struct spk_engine *e = m->e;
+
+    /* The end of the turn in which the user is called; on a shared engine whoever waits, or its
+     * thread. */
+    return m->burst == e->burst && (e->shared || e->in_callback > 0) &&
+           m->unsent < (e->in_callback > 0 ? BATCH_BYTES : SPK_MUX_TURN_BYTES) &&
+           spk_mux_batch_empty(&m->batch);
+}
+
+void
+spk_mux_hold_back(struct spk_mux *m)
+{
+    if (spk_list_empty(&m->flush.link))
+        spk_list_append(&m->e->flushes, &m->flush.link);
+}
+
 void
 spk_mux_write(struct spk_mux *m)
 {
     struct spk_mux_batch *b = &m->batch;
+
+    spk_list_remove(&m->flush.link);
+    m->credits_held = 0;
 
     while (!m->write_failed && !m->shut && (!spk_mux_batch_empty(b) || fill(m))) {
         int64_t n = write_batch(m);
@@ -484,10 +580,7 @@ spk_mux_write(struct spk_mux *m)
             write_failed(m);
             break;
         }
-        m->stuck_ns = SPOKE_FOREVER;
-        m->sent_ns = spk_engine_now(m->e);
-        m->info.writes++;
-        m->info.bytes_out += (uint64_t)n;
+        has_written(m, (size_t)n);
         advance(b, (size_t)n);
     }
     tell_writers(m);
@@ -496,7 +589,7 @@ spk_mux_write(struct spk_mux *m)
 /* ---- what streams have ---- */
 
 void
-spk_mux_schedule(struct spk_mux_stream *st)
+spk_mux_line_up(struct spk_mux_stream *st)
 {
     struct spk_mux *m = st->mux;
 
@@ -504,26 +597,47 @@ spk_mux_schedule(struct spk_mux_stream *st)
         spk_list_append(&m->control, &st->control);
     if (st->out_size > 0 && spk_list_empty(&st->turn))
         spk_list_append(&m->turns[st->priority], &st->turn);
-    spk_mux_kick(m);
+}
+
+void
+spk_mux_schedule(struct spk_mux_stream *st)
+{
+    spk_mux_line_up(st);
+    spk_mux_kick(st->mux);
     if (st->finishing && st->out_size == 0)
         spk_mux_detach(st, SPOKE_ECLOSED);
 }
 
-/* Its share of the send queue, which all that write have in equal parts. */
+/* The carrier is full, and whoever has to wait for it may as well do so now as copy ahead: he goes
+ * on himself when there is room.  On a shared engine that is another thread, which has to be woken
+ * first. */
+static bool
+waits_with_carrier(const struct spk_mux_stream *st)
+{
+    return !spk_mux_batch_empty(&st->mux->batch) && !st->mux->e->shared && st->conn != NULL &&
+           st->conn->write.deadline != SPOKE_NOW;
+}
+
+/* Its share of the send queue, which all that write have in equal parts.  In a crowd a turn, when
+ * it is told; and a few bytes at once, if it has none there: it may have had nothing to say so far.
+ */
 size_t
 spk_mux_room(struct spk_mux_stream *st)
 {
     const struct spk_mux *m = st->mux;
     uint32_t writers = m->writers + !st->writes;
-    size_t queue = m->config.send_queue_bytes;
-    size_t share = queue / (m->busy > writers ? m->busy : writers);
-    size_t left = m->unsent < queue ? queue - m->unsent : 0, room;
+    size_t share, room;
 
-    if (share > st->out_size + left)
-        share = st->out_size + left;
-    if (share < SPK_MUX_LEAST_SHARE)
-        share = SPK_MUX_LEAST_SHARE;
-    room = st->out_size < share ? share - st->out_size : 0;
+    if (is_crowd(m, writers)) {
+        room = st->granted > 0 || st->out_size > 0 || st->lines_up ? st->granted : FEW_BYTES;
+    } else {
+        share = waits_with_carrier(st) ? 0 : share_of(m, writers);
+        if (share > st->out_size + queue_left(m))
+            share = st->out_size + queue_left(m);
+        if (share < SPK_MUX_TURN_BYTES)
+            share = SPK_MUX_TURN_BYTES;
+        room = st->out_size < share ? share - st->out_size : 0;
+    }
     return st->credit < room ? (size_t)st->credit : room;
 }
 
@@ -535,6 +649,8 @@ spk_mux_wait_for_room(struct spk_mux_stream *st)
     if (spk_list_empty(&st->room))
         spk_list_append(&st->mux->room, &st->room);
     count_writer(st);
+    if (queue_left(st->mux) > 0) /* perhaps nobody else would tell it */
+        spk_mux_kick(st->mux);
 }
 
 void
@@ -545,9 +661,17 @@ spk_mux_wait_no_more(struct spk_mux_stream *st)
 }
 
 static void
+use_grant(struct spk_mux_stream *st, size_t size)
+{
+    st->lines_up |= st->granted > 0 && size >= st->granted;
+    st->granted -= size < st->granted ? size : st->granted;
+}
+
+static void
 queued(struct spk_mux_stream *st, size_t size)
 {
     st->out_size += size;
+    use_grant(st, size);
     st->credit -= size;
     st->mux->unsent += size;
     count_writer(st);
@@ -647,6 +771,150 @@ drop_fds(struct spk_mux_stream *st)
     spk_fds_close_queue(&st->out_fds);
     st->out_fds_end = &st->out_fds;
     spk_mux_tell_fd_room(st->mux);
+}
+
+/* ---- past the queue ---- */
+
+#define THROUGH_MESSAGES 16
+#define THROUGH_PIECES   40
+
+/* Messages of data whose bytes are where the user has them. */
+struct through {
+    uint8_t heads[THROUGH_MESSAGES][SPK_MUX_HEAD_MOST];
+    size_t head_sizes[THROUGH_MESSAGES], sizes[THROUGH_MESSAGES];
+    struct iovec pieces[THROUGH_PIECES];
+    int messages, count;
+    size_t all; /* heads too */
+};
+
+/* A message costs less than to copy what is in it; a system call does not. */
+static bool
+takes_messages(const struct spk_mux *m)
+{
+    return m->carrier->carrier != NULL && m->carrier->carrier->read == NULL;
+}
+
+/* Does nothing wait to leave, and is this worth a write by itself? */
+static bool
+may_pass(const struct spk_mux_stream *st, size_t size)
+{
+    const struct spk_mux *m = st->mux;
+    bool is_turn = m->writers == 0 || (st->granted > 0 && takes_messages(m));
+
+    return is_turn && m->unsent == 0 && spk_mux_batch_empty(&m->batch) && m->known &&
+           st->credit > 0 && spk_list_empty(&m->control) && !says_own(m) && !m->write_failed &&
+           !m->shut && (size >= SPK_MUX_TURN_BYTES || !spk_mux_may_hold_back(m));
+}
+
+/* One more message, of what the buffers have from *offset of the first on. */
+static bool
+add_through(struct through *t, const struct spk_mux_stream *st, uint64_t most,
+            const struct iovec **buffers, int *count, size_t *offset)
+{
+    int left = THROUGH_PIECES - t->count - 1;
+    size_t size = 0;
+    uint8_t *head = t->heads[t->messages];
+    struct iovec *first = &t->pieces[t->count];
+
+    if (t->messages == THROUGH_MESSAGES || left <= 0)
+        return false;
+    while (left > 0 && *count > 0 && size < most) {
+        size_t n = (*buffers)->iov_len - *offset;
+
+        if (n > most - size)
+            n = (size_t)(most - size);
+        t->pieces[++t->count] = (struct iovec){(uint8_t *)(*buffers)->iov_base + *offset, n};
+        size += n;
+        *offset += n;
+        left--;
+        if (*offset == (*buffers)->iov_len) {
+            ++*buffers;
+            --*count;
+            *offset = 0;
+        }
+    }
+    if (size == 0)
+        return false;
+    t->count++;
+    t->head_sizes[t->messages] = spk_mux_encode(head, SPK_MUX_DATA, st->id, 0, (uint32_t)size);
+    *first = (struct iovec){head, t->head_sizes[t->messages]};
+    t->sizes[t->messages] = size;
+    t->all += size + t->head_sizes[t->messages++];
+    return true;
+}
+
+static void
+count_through(struct spk_mux_stream *st, size_t size)
+{
+    struct spk_mux *m = st->mux;
+
+    use_grant(st, size);
+    st->credit -= size;
+    st->data_out += size;
+    st->turns++;
+    m->info.data_out += size;
+    m->data_bytes += size;
+    m->info.messages_out++;
+}
+
+/* The carrier took `n` bytes of it: the message that it has begun with has to be the next thing
+ * there, the user has his memory back. */
+static size_t
+end_through(struct through *t, struct spk_mux_stream *st, size_t n)
+{
+    struct spk_mux_batch *b = &st->mux->batch;
+    struct iovec *piece = t->pieces;
+    size_t done = 0;
+
+    for (int i = 0; i < t->messages && n > 0; i++) {
+        size_t left = t->head_sizes[i] + t->sizes[i];
+
+        for (; left > 0; piece++) {
+            size_t taken = n < piece->iov_len ? n : piece->iov_len, rest = piece->iov_len - taken;
+
+            if (rest > 0) {
+                memcpy(scratch(b), (uint8_t *)piece->iov_base + taken, rest);
+                add_scratch(b, rest);
+            }
+            n -= taken;
+            left -= piece->iov_len;
+        }
+        count_through(st, t->sizes[i]);
+        done += t->sizes[i];
+    }
+    return done;
+}
+
+size_t
+spk_mux_write_through(struct spk_mux_stream *st, const struct iovec *buffers, int count)
+{
+    struct spk_mux *m = st->mux;
+    uint64_t left = m->writers > 0 && st->granted < st->credit ? st->granted : st->credit;
+    size_t most = takes_messages(m) ? SPK_PIECE : THROUGH_MESSAGES * SPK_MUX_TURN_BYTES;
+    struct through t;
+    size_t offset = 0, done;
+    int64_t n;
+
+    if (!may_pass(st, spk_piece(buffers, count, left)))
+        return 0;
+    t.messages = t.count = 0;
+    t.all = 0;
+    while (left > 0 && t.all + LEAST_TURN < most) {
+        uint64_t turn = most - t.all - SPK_MUX_HEAD_MOST;
+
+        turn = turn < turn_most(m) ? turn : turn_most(m);
+        if (!add_through(&t, st, left < turn ? left : turn, &buffers, &count, &offset))
+            break;
+        left -= t.sizes[t.messages - 1];
+    }
+    n = spk_conn_try_write(m->carrier, t.pieces, t.count);
+    if (n <= 0) /* the queue's matter, whatever it is */
+        return 0;
+    has_written(m, (size_t)n);
+    done = end_through(&t, st, (size_t)n);
+    if (!spk_mux_batch_empty(&m->batch))
+        spk_mux_kick(m);
+    return done;
 }
 
 void

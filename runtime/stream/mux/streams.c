@@ -212,7 +212,10 @@ want_input(struct spk_conn *c, bool awaited)
     if (!awaited || m->ended)
         return;
     m->awaited = true;
-    spk_conn_want_input(m->carrier, true);
+    if (!m->more)
+        spk_conn_want_input(m->carrier, true);
+    else /* now the reader has had its turn */
+        spk_mux_work(m);
 }
 
 static void
@@ -230,9 +233,12 @@ static int64_t
 write_bytes(struct spk_conn *c, const struct iovec *buffers, int count)
 {
     struct spk_mux_stream *st = state_of(c);
-    size_t size = spk_piece(buffers, count, spk_mux_room(st));
+    size_t size = spk_mux_write_through(st, buffers, count);
     int rc;
 
+    if (size > 0)
+        return (int64_t)size;
+    size = spk_piece(buffers, count, spk_mux_room(st));
     if (size == 0) {
         spk_mux_wait_for_room(st);
         return SPOKE_EAGAIN;

@@ -10,7 +10,9 @@
 #define ABANDON_TIMES 4u                  /* max_streams may be opened for nothing in a period */
 #define CONTROL_FREE  ((uint64_t)1 << 20) /* bytes of it in a period, then … */
 #define CONTROL_TIMES 64u                 /* … so many for each of data */
-#define WINDOW_TRIPS  2                   /* a window read in so few round trips is too small */
+#define CREDITS_MANY  16u
+#define WINDOW_TRIPS  2                /* a window read in so few round trips is too small … */
+#define WINDOW_TIME   (500 * SPOKE_US) /* … or so soon: to be woken takes longer at times */
 
 static atomic_size_t held, limit = (size_t)1 << 30;
 
@@ -94,7 +96,7 @@ grow(struct spk_mux_stream *st)
         return;
     now = spk_engine_now(m->e);
     st->read = 0;
-    if (now - st->read_since <= WINDOW_TRIPS * m->rtt_ns &&
+    if (now - st->read_since <= WINDOW_TRIPS * m->rtt_ns + WINDOW_TIME &&
         st->window <= m->config.max_window / 2 && reserve_more(m, more)) {
         st->window += more;
         st->owed += more;
@@ -113,6 +115,17 @@ is_time(const struct spk_mux_stream *st)
     return st->in_room == 0 && (st->owed >= st->window / 8 || st->conn->input_size == 0);
 }
 
+/* Among many streams credit waits for that of others, unless the peer may soon need it: each write
+ * wakes somebody there. */
+static bool
+may_wait(const struct spk_mux_stream *st)
+{
+    struct spk_mux *m = st->mux;
+
+    return !m->config.eager_credit && m->ours + m->theirs >= CREDITS_MANY &&
+           st->in_room >= st->window / 4 && ++m->credits_held < CREDITS_MANY;
+}
+
 void
 spk_mux_consumed(struct spk_mux_stream *st, size_t size)
 {
@@ -123,8 +136,16 @@ spk_mux_consumed(struct spk_mux_stream *st, size_t size)
     grow(st);
     if (!is_time(st))
         return;
+    if ((st->due & SPK_MUX_DUE_CREDIT) != 0 && st->in_room >= st->window / 4)
+        return;
     st->due |= SPK_MUX_DUE_CREDIT;
-    spk_mux_schedule(st);
+    spk_mux_line_up(st);
+    if (may_wait(st))
+        return;
+    if (st->mux->e->in_callback > 0) /* those of the other readers of this turn go with it */
+        spk_mux_hold_back(st->mux);
+    else
+        spk_mux_kick(st->mux);
 }
 
 /* ---- what a peer may do ---- */
