@@ -91,6 +91,8 @@ spk_engine_now(struct spk_engine *e)
 static int
 post_it(struct spk_engine *e, uint64_t number, struct spk_post *post)
 {
+    bool wakes;
+
     pthread_mutex_lock(&e->post_lock);
     if (e->closed || (number != 0 && e->number != number)) {
         pthread_mutex_unlock(&e->post_lock);
@@ -100,9 +102,13 @@ post_it(struct spk_engine *e, uint64_t number, struct spk_post *post)
     /* Both sides are sequentially consistent: either we see the sleeper, or it sees the post
      * (about_to_sleep()). */
     atomic_store(&e->has_posted, true);
-    if (atomic_exchange(&e->sleeping, false))
-        e->backend->poke(e);
+    if ((wakes = atomic_exchange(&e->sleeping, false)))
+        atomic_fetch_add_explicit(&e->pokers, 1, memory_order_relaxed);
     pthread_mutex_unlock(&e->post_lock);
+    if (wakes) { /* only now: on this CPU who is woken runs at once, and needs the lock */
+        e->backend->poke(e);
+        atomic_fetch_sub_explicit(&e->pokers, 1, memory_order_release);
+    }
     return 0;
 }
 
