@@ -44,7 +44,7 @@ extern "C" {
 typedef struct spoke_stream_config {
     /* Bytes that may be on their way to this end, or wait there to be read, and that this end has
      * taken and not handed over yet.  Over tcp:// and ipc:// the kernel has buffers besides.  0: 64
-     * KiB, shm:// 1 MiB. */
+     * KiB; where it has none, 1 MiB. */
     size_t window;
     int backlog; /* listener: connections that wait to be accepted; more wait outside (inproc://:
                     fail with SPOKE_EBACKLOG).  0: 32 */
