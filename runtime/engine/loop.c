@@ -348,10 +348,14 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
     if (until > limit)
         until = limit;
     for (unsigned tries = 1;; tries++) {
-        bool any = spk_try_hot(e);
+        /* First, so that it has its turn however often there is something below. */
+        bool any = poll_backend(e);
 
+        if (!any && !work_waits(e)) {
+            spk_look_at_memory(e);
+            any = spk_try_hot(e);
+        }
         any |= spk_run_tasks(e);
-        any |= poll_backend(e);
         if (any || work_waits(e)) {
             e->info.spin_hits++;
             return true;
@@ -434,7 +438,8 @@ turn(struct spk_engine *e, spoke_ns deadline)
     if (start < limit && !e->ticking && spk_spinning_pays(e) && !e->spinning &&
         !is_leased(e, start)) {
         if (spin(e, start, limit)) {
-            spk_credit(e, spk_engine_now(e) - start, false);
+            if (e->wait_ns == SPOKE_WAIT_ADAPTIVE) /* it has an end: the wait was short */
+                spk_credit(e, 0, false);
             return true;
         }
         if (work_waits(e) || is_leased(e, start)) /* others were inside meanwhile */
