@@ -201,10 +201,10 @@ send_chunk(struct chunk_link *p, uint64_t number, enum bench_phase phase)
 {
     spoke_msg *m;
     size_t done;
-    int rc = spoke_msg_new(&m, p->link.size);
+    int rc = spoke_stream_loan(p->end.stream, p->link.size, &m);
 
     if (rc != 0)
-        return spoke_bench_complain("spoke_msg_new", rc);
+        return spoke_bench_complain("spoke_stream_loan", rc);
     bench_write_message(&p->link, spoke_msg_body(m), number, phase);
     rc = spoke_stream_write_chunk(p->end.stream, m, &done);
     if (rc == 0)

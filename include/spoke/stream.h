@@ -44,7 +44,7 @@ extern "C" {
 typedef struct spoke_stream_config {
     /* Bytes that may be on their way to this end, or wait there to be read, and that this end has
      * taken and not handed over yet.  Over tcp:// and ipc:// the kernel has buffers besides.  0: 64
-     * KiB, shm:// 1 MiB. */
+     * KiB; where it has none, 1 MiB. */
     size_t window;
     int backlog; /* listener: connections that wait to be accepted; more wait outside (inproc://:
                     fail with SPOKE_EBACKLOG).  0: 32 */
@@ -127,6 +127,12 @@ SPOKE_API int spoke_stream_unread(spoke_stream *s, spoke_msg *m);
 SPOKE_API int spoke_stream_write(spoke_stream *s, const void *data, size_t size, size_t *done);
 SPOKE_API int spoke_stream_writev(spoke_stream *s, const struct iovec *buffers, int count,
                                   size_t *done);
+/* Give a message with a body of `size` bytes, contents undefined, where the peer of a stream over
+ * shm:// can read it: spoke_stream_write_chunk() then copies nothing, if it is at most half of the
+ * peer's window or there is room for it anyway.  Where that is not so it is an ordinary message.
+ * As with spoke_loan(), nobody may write there after that.  Does not wait.  Errors: SPOKE_EMSGSIZE,
+ * SPOKE_ENOMEM. */
+SPOKE_API int spoke_stream_loan(spoke_stream *s, size_t size, spoke_msg **out);
 /* Write the body of a message, without a copy where the transport can.  Takes m on success; after
  * an error it is the caller's, as it was, and *done bytes of it are written. */
 SPOKE_API int spoke_stream_write_chunk(spoke_stream *s, spoke_msg *m, size_t *done);

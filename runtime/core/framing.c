@@ -474,9 +474,18 @@ framing_shared_memory(struct spk_pipe *p)
     return f->moved_out ? 0 : f->not_shm != 0 ? f->not_shm : SPOKE_EAGAIN;
 }
 
+static spoke_msg *
+framing_loan(struct spk_pipe *p, size_t size)
+{
+    struct spk_framing *f = spk_framing_of(p);
+
+    return f->moved_out ? spk_shm_loan(f->shm, size) : NULL;
+}
+
 static const struct spk_pipe_ops framing_ops = {
     .send = spk_framing_send,
     .send_many = spk_framing_send_many,
+    .loan = framing_loan,
     .flush = spk_framing_flush,
     .prepare = framing_prepare,
     .start = framing_start,

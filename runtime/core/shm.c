@@ -235,14 +235,14 @@ int
 spk_shm_send(struct spk_shm *shm, spoke_msg *m)
 {
     if (put(shm, m)) {
+        after_put(shm); /* first: the other end may be looking */
         spoke_msg_free(m);
-    } else {
-        shm->sending = m; /* also if the pipe has just been shut: lost with it */
-        spk_pipe_set_writable(shm->pipe, false);
+        return 0;
     }
+    shm->sending = m; /* also if the pipe has just been shut: lost with it */
+    spk_pipe_set_writable(shm->pipe, false);
     after_put(shm);
-    if (shm->sending != NULL)
-        look_for_more(shm);
+    look_for_more(shm);
     return 0;
 }
 
@@ -269,8 +269,8 @@ spk_shm_send_many(struct spk_shm *shm, spoke_msg **messages, int count, uint64_t
     }
     if (done == 0)
         return 0;
-    spk_msg_free_many(messages, done);
     after_put(shm);
+    spk_msg_free_many(messages, done);
     return done;
 }
 

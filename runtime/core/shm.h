@@ -43,6 +43,7 @@ void spk_shm_start_receiving(struct spk_shm *shm);
 void spk_shm_peer_gone(struct spk_shm *shm); /* what is in its ring is all */
 int spk_shm_send(struct spk_shm *shm, spoke_msg *m);
 int spk_shm_send_many(struct spk_shm *shm, spoke_msg **messages, int count, uint64_t *bytes);
+spoke_msg *spk_shm_loan(struct spk_shm *shm, size_t size);
 uint64_t spk_shm_pending(const struct spk_shm *shm, uint64_t *bytes);
 void spk_shm_give_back(struct spk_shm *shm);
 /* Deliver what has come, at most so many messages, then wait for more. */

@@ -351,6 +351,20 @@ new_chunk(struct spk_shm_home *home, size_t size)
     return spk_segment_alloc(home->segment, size);
 }
 
+spoke_msg *
+spk_shm_loan(struct spk_shm *shm, size_t size)
+{
+    struct spk_chunk *c;
+    spoke_msg *m = NULL;
+
+    if (!shm->lends || size == 0 || size < shm->lend_least ||
+        (c = new_chunk(shm->home, size)) == NULL)
+        return NULL;
+    if (spk_msg_slice(&m, c, c->data, size) != 0)
+        spk_chunk_unref(c);
+    return m;
+}
+
 int
 spoke_loan(spoke_socket *handle, size_t size, spoke_msg **out)
 {

@@ -178,6 +178,9 @@ struct spk_pipe_ops {
      * and while p->writable.  Takes them and returns how many; what stops it goes to send().  Adds
      * the size of their bodies to *bytes.  May be NULL. */
     int (*send_many)(struct spk_pipe *p, spoke_msg **messages, int count, uint64_t *bytes);
+    /* A message with `size` bytes of body where the peer reads them; NULL: not of this size, or not
+     * now.  May be NULL. */
+    spoke_msg *(*loan)(struct spk_pipe *p, size_t size);
     void (*flush)(struct spk_pipe *p); /* write what is held back */
     /* The peer is welcome.  True: the pipe is not ready yet, and calls spk_pipe_attach() once more
      * when it is, or spk_pipe_shut().  NULL: always ready. */

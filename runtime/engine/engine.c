@@ -42,8 +42,10 @@ new_engine(void)
         return e;
     }
     e = SPK_OWNER(link, struct spk_engine, sockets);
-    if (!spk_engine_is_ours(e)) /* a thread of the parent's may have had it at the fork */
+    if (!spk_engine_is_ours(e)) { /* a thread of the parent's may have had it at the fork */
         pthread_mutex_init(&e->post_lock, NULL);
+        atomic_store(&e->pokers, 0);
+    }
     return e;
 }
 
@@ -246,9 +248,13 @@ keep:
 static void
 drop_posted(struct spk_engine *e)
 {
+    static const struct timespec moment = {.tv_nsec = 20 * SPOKE_US};
+
     pthread_mutex_lock(&e->post_lock);
     e->closed = true;
     pthread_mutex_unlock(&e->post_lock);
+    while (atomic_load_explicit(&e->pokers, memory_order_acquire) > 0) /* one system call long */
+        nanosleep(&moment, NULL);
     spk_engine_turn(e, 0); /* runs what is left */
 }
 

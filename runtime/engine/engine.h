@@ -243,6 +243,7 @@ struct spk_engine {
     uint64_t number;                 /* of this engine among all ever opened; under post_lock */
     pthread_mutex_t post_lock;       /* guards posted and closed */
     struct spk_link posted;          /* from any thread */
+    atomic_uint pokers;              /* that have posted, and wake it: it closes after them */
     atomic_bool has_posted;          /* a hint that spares the lock */
     bool closed;
     struct spk_link waiters; /* to wake when the lock is left */

@@ -91,6 +91,8 @@ spk_engine_now(struct spk_engine *e)
 static int
 post_it(struct spk_engine *e, uint64_t number, struct spk_post *post)
 {
+    bool wakes;
+
     pthread_mutex_lock(&e->post_lock);
     if (e->closed || (number != 0 && e->number != number)) {
         pthread_mutex_unlock(&e->post_lock);
@@ -100,9 +102,13 @@ post_it(struct spk_engine *e, uint64_t number, struct spk_post *post)
     /* Both sides are sequentially consistent: either we see the sleeper, or it sees the post
      * (about_to_sleep()). */
     atomic_store(&e->has_posted, true);
-    if (atomic_exchange(&e->sleeping, false))
-        e->backend->poke(e);
+    if ((wakes = atomic_exchange(&e->sleeping, false)))
+        atomic_fetch_add_explicit(&e->pokers, 1, memory_order_relaxed);
     pthread_mutex_unlock(&e->post_lock);
+    if (wakes) { /* only now: on this CPU who is woken runs at once, and needs the lock */
+        e->backend->poke(e);
+        atomic_fetch_sub_explicit(&e->pokers, 1, memory_order_release);
+    }
     return 0;
 }
 
@@ -342,10 +348,14 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
     if (until > limit)
         until = limit;
     for (unsigned tries = 1;; tries++) {
-        bool any = spk_try_hot(e);
+        /* First, so that it has its turn however often there is something below. */
+        bool any = poll_backend(e);
 
+        if (!any && !work_waits(e)) {
+            spk_look_at_memory(e);
+            any = spk_try_hot(e);
+        }
         any |= spk_run_tasks(e);
-        any |= poll_backend(e);
         if (any || work_waits(e)) {
             e->info.spin_hits++;
             return true;
@@ -428,7 +438,8 @@ turn(struct spk_engine *e, spoke_ns deadline)
     if (start < limit && !e->ticking && spk_spinning_pays(e) && !e->spinning &&
         !is_leased(e, start)) {
         if (spin(e, start, limit)) {
-            spk_credit(e, spk_engine_now(e) - start, false);
+            if (e->wait_ns == SPOKE_WAIT_ADAPTIVE) /* it has an end: the wait was short */
+                spk_credit(e, 0, false);
             return true;
         }
         if (work_waits(e) || is_leased(e, start)) /* others were inside meanwhile */

@@ -21,6 +21,7 @@
 /* ops.c.  Those that try or submit return true if something completed. */
 bool spk_spinning_pays(const struct spk_engine *e); /* is it worth looking for work by ourselves? */
 bool spk_try_recv(struct spk_engine *e, struct spk_op *op); /* by a plain call */
+void spk_look_at_memory(struct spk_engine *e); /* until something has come, for a moment */
 bool spk_try_hot(struct spk_engine *e);
 bool spk_try_now(struct spk_engine *e,
                  struct spk_op *op); /* poll says that its descriptor is readable */

@@ -11,7 +11,8 @@
 
 #define SCRATCH_SIZE  ((size_t)256 * 1024) /* bytes that one plain receive may bring */
 #define SCRATCH_LEAST ((size_t)16 * 1024)
-#define POLLS_IDLE    64 /* by callers, for nothing, and another receive may take its place */
+#define POLLS_IDLE    64  /* by callers, for nothing, and another receive may take its place */
+#define LOOKS         16u /* at memory, for each try of everything */
 #define LOOKS_SELDOM                                                                               \
     1024u /* a descriptor that only tells that something is elsewhere, which is looked at          \
              anyway, is looked at once in so many tries */
@@ -310,6 +311,27 @@ try_watch(struct spk_engine *e, struct spk_op *op)
     make_cold(e, op);
     spk_op_complete(e, op, 0);
     return true;
+}
+
+/* A message in memory is seen at once by who looks at nothing else. */
+void
+spk_look_at_memory(struct spk_engine *e)
+{
+    bool any = true;
+
+    for (unsigned looks = 0; any && looks < LOOKS; looks++) {
+        any = false;
+        SPK_LIST_EACH(link, &e->hot)
+        {
+            struct spk_op *op = SPK_OWNER(link, struct spk_op, link);
+
+            if (op->kind != SPK_OP_WATCH)
+                continue;
+            if (op->u.watch.changed(op))
+                return;
+            any = true;
+        }
+    }
 }
 
 static bool

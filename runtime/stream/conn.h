@@ -30,6 +30,9 @@ struct spk_carrier {
     void (*want_input)(struct spk_conn *c, bool awaited);
     /* So many bytes of c->input have been read, or thrown away.  May be NULL. */
     void (*consumed)(struct spk_conn *c, size_t size);
+    /* A message whose body of `size` bytes write_message hands over as it is; NULL: none.  May be
+     * NULL. */
+    spoke_msg *(*loan)(struct spk_conn *c, size_t size);
     /* Bytes that were taken, at least one; SPOKE_EAGAIN: spk_conn_writable() will be called; or
      * another error, which is the end of writing. */
     int64_t (*write)(struct spk_conn *c, const struct iovec *buffers, int count);

@@ -15,7 +15,7 @@
 #define STREAM_PROTOCOL 0x7f01
 #define BACKLOG         32
 #define WINDOW          ((size_t)64 * 1024)
-#define WINDOW_SHM      ((size_t)1024 * 1024)
+#define WINDOW_MEMORY   ((size_t)1024 * 1024) /* where nothing but the window holds bytes */
 
 struct listener {
     spoke_stream_listener *handle;
@@ -73,7 +73,9 @@ read_config(spoke_stream_config *out, const spoke_stream_config *config, const s
 static size_t
 window_of(const struct spk_endpoint *ep)
 {
-    return ep->transport->shared_memory == SPK_SHM_ALWAYS ? WINDOW_SHM : WINDOW;
+    return ep->transport->message_face || ep->transport->shared_memory == SPK_SHM_ALWAYS
+               ? WINDOW_MEMORY
+               : WINDOW;
 }
 
 /* ---- the protocol of the socket that nobody sees ---- */
@@ -341,10 +343,14 @@ new_endpoint(struct spk_endpoint **out, struct spk_socket *s, const char *url, b
              const spoke_stream_config *config, void *owner)
 {
     struct spk_endpoint *ep;
+    size_t window;
     int rc = spk_endpoint_new(&ep, s, url, is_dialer);
 
     if (rc != 0)
         return rc;
+    window = config->window > 0 ? config->window : window_of(ep);
+    if (ep->options.max_recv_size <= window) /* so much may come at once, and what it is in front */
+        ep->options.max_recv_size = window + 1;
     ep->owner = owner;
     ep->options.tcp_nodelay = config->tcp_nodelay;
     ep->options.tcp_keepalive = config->tcp_keepalive;
@@ -784,7 +790,11 @@ spoke_stream_pair(spoke_stream **a, spoke_stream **b, const spoke_stream_config 
     *a = *b = NULL;
     if ((rc = enter_engine(engine, &e, &s)) != 0)
         return rc;
-    if ((rc = read_config(&own, config, e)) != 0 || (rc = new_conn(&ends[0], s, &own)) != 0)
+    if ((rc = read_config(&own, config, e)) != 0)
+        goto leave;
+    if (own.window == 0)
+        own.window = WINDOW_MEMORY;
+    if ((rc = new_conn(&ends[0], s, &own)) != 0)
         goto leave;
     if ((rc = new_conn(&ends[1], s, &own)) != 0) {
         (void)spk_conn_let_go(ends[0]);

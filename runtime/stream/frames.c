@@ -48,13 +48,23 @@ pipe_of(const struct spk_conn *c)
 
 /* ---- out ---- */
 
+static spoke_msg *
+frames_loan(struct spk_conn *c, size_t size)
+{
+    struct spk_pipe *p = pipe_of(c);
+
+    return p->ops->loan != NULL ? p->ops->loan(p, size) : NULL;
+}
+
 static int
-new_frame(spoke_msg **m, enum kind kind, size_t size)
+new_frame(struct spk_conn *c, spoke_msg **m, enum kind kind, size_t size)
 {
     uint8_t byte = (uint8_t)kind;
     int rc;
 
-    if ((rc = spoke_msg_new(m, size)) == 0 && (rc = spoke_msg_header_append(*m, &byte, 1)) != 0)
+    if ((*m = frames_loan(c, size)) == NULL && (rc = spoke_msg_new(m, size)) != 0)
+        return rc;
+    if ((rc = spoke_msg_header_append(*m, &byte, 1)) != 0)
         spoke_msg_free(*m);
     return rc;
 }
@@ -84,7 +94,7 @@ send_word(struct spk_conn *c, enum kind kind)
         pipe_of(c)->want_writable = true;
         return false;
     }
-    if (new_frame(&m, kind, has_number ? sizeof(uint64_t) : 0) != 0) {
+    if (new_frame(c, &m, kind, has_number ? sizeof(uint64_t) : 0) != 0) {
         send_due_later(c);
         return false;
     }
@@ -147,7 +157,7 @@ frames_write(struct spk_conn *c, const struct iovec *buffers, int count)
 
     if (size == 0)
         return SPOKE_EAGAIN;
-    if ((rc = new_frame(&m, DATA, size)) != 0)
+    if ((rc = new_frame(c, &m, DATA, size)) != 0)
         return rc;
     spk_gather(m->body, size, buffers);
     if ((rc = send_data(c, m, size)) == 0)
@@ -516,6 +526,7 @@ frames_address(struct spk_conn *c, bool local, char *text, size_t size)
 
 static const struct spk_carrier frames_carrier = {
     .consumed = frames_consumed,
+    .loan = frames_loan,
     .write = frames_write,
     .write_message = frames_write_message,
     .close_write = frames_close_write,

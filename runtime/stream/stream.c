@@ -866,6 +866,23 @@ spoke_stream_write(spoke_stream *s, const void *data, size_t size, size_t *done)
     return spoke_stream_writev(s, &whole, data != NULL || size == 0 ? 1 : -1, done);
 }
 
+int
+spoke_stream_loan(spoke_stream *s, size_t size, spoke_msg **out)
+{
+    struct spk_conn *c;
+    int rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    *out = NULL;
+    if ((rc = spk_conn_enter(s, &c)) != 0)
+        return rc;
+    if (c->open && c->carrier->loan != NULL)
+        *out = c->carrier->loan(c, size);
+    leave(c);
+    return *out != NULL ? 0 : spoke_msg_new(out, size);
+}
+
 /* As it is, if the carrier takes it whole now. */
 static int
 try_write_message(struct spk_conn *c, spoke_msg *m)

@@ -119,6 +119,51 @@ PLACE_TEST(stream_bytes, chunks_are_not_copied_within_the_process, places, .time
     ends_close(&d);
 }
 
+/* What was lent is the memory that the other end reads; where there is none it is a message. */
+PLACE_TEST(stream_bytes, loans, places, .timeout = 20)
+{
+    struct ends d;
+    spoke_msg *m, *kept;
+    size_t done, got;
+    bool lent = p->over == OVER_SHM;
+
+    ends_open(&d, p, NULL);
+    expect_rc(spoke_stream_loan(d.end[0], 20000, NULL), SPOKE_EINVAL);
+    expect_rc(spoke_stream_loan(d.end[0], SIZE_MAX, &m), SPOKE_EMSGSIZE);
+    cr_assert_null(m);
+    expect_rc(spoke_stream_loan(d.end[0], 0, &m), 0);
+    spoke_msg_free(m);
+    for (int i = 0; i < 20; i++) {
+        expect_rc(spoke_stream_loan(d.end[0], 20000, &m), 0);
+        cr_assert_eq(spoke_msg_size(m), 20000);
+        bytes_fill(spoke_msg_body(m), 20000, (uint64_t)i * 20000);
+        kept = spoke_msg_dup(m);
+        expect_rc(spoke_stream_write_chunk(d.end[0], m, &done), 0);
+        cr_assert_eq(done, 20000);
+        if (lent) /* one who breaks the rule shows whose memory it is */
+            ((uint8_t *)spoke_msg_body(kept))[19999] ^= 1;
+        for (got = 0; got < 20000; got += done) {
+            const uint8_t *body;
+
+            expect_rc(spoke_stream_read_chunk(d.end[1], &m), 0);
+            body = spoke_msg_body(m);
+            done = spoke_msg_size(m);
+            if (lent) {
+                cr_assert_eq(done, 20000);
+                cr_assert_not(bytes_hold(body + 19999, 1, (uint64_t)i * 20000 + 19999));
+                done--;
+            }
+            cr_assert(bytes_hold(body, done, (uint64_t)i * 20000 + got));
+            done += lent;
+            spoke_msg_free(m);
+        }
+        spoke_msg_free(kept);
+    }
+    ends_close(&d);
+    expect_rc(spoke_stream_loan(d.end[0], 20000, &m), SPOKE_ECLOSED);
+    cr_assert_null(m);
+}
+
 /* Chunks larger than the window, again and again: they go in pieces, and never wait for room that
  * there cannot be. */
 static const char *

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Messages that are larger than what may be on its way are written in pieces, however much a stream
- * has carried before. */
+ * has carried before; those that are not go whole. */
 #include <stdio.h>
 #include <string.h>
 
@@ -27,7 +27,7 @@ byte_at(uint64_t place)
 }
 
 static void
-open_ends(struct ends *d, enum transport transport)
+open_ends(struct ends *d, enum transport transport, size_t window)
 {
     spoke_stream_config config;
     spoke_stream_listener *l;
@@ -35,7 +35,7 @@ open_ends(struct ends *d, enum transport transport)
 
     memset(d, 0, sizeof *d);
     spoke_stream_config_init(&config);
-    config.window = 4 * PIECE;
+    config.window = window;
     endpoint_fresh(url, transport);
     cr_assert_eq(spoke_engine_open(&d->engine, NULL), 0);
     cr_assert_eq(spoke_stream_listen(&l, url, &config, d->engine), 0);
@@ -94,7 +94,7 @@ carry(enum transport transport)
     static struct ends d;
     size_t done;
 
-    open_ends(&d, transport);
+    open_ends(&d, transport, 4 * PIECE);
     /* More than four times what follows, as small messages, all of which have been read. */
     while (d.written < 5 * LARGE) {
         cr_assert_eq(write_message(&d, PIECE, spoke_engine_now(d.engine) + PATIENCE, &done), 0);
@@ -106,6 +106,32 @@ carry(enum transport transport)
     cr_assert_leq(done, 4 * PIECE);
     catch_up(&d);
     close_ends(&d);
+}
+
+/* As large as the window, and so larger than a message of a socket that is told nothing else. */
+static void
+carry_whole(enum transport transport)
+{
+    static struct ends d;
+    size_t done;
+
+    open_ends(&d, transport, 2 * LARGE);
+    while (spoke_engine_poll(d.engine, 0) > 0) { /* the window is known */
+    }
+    cr_assert_eq(write_message(&d, 2 * LARGE, spoke_engine_now(d.engine) + PATIENCE, &done), 0);
+    cr_assert_eq(done, 2 * LARGE);
+    catch_up(&d);
+    close_ends(&d);
+}
+
+Test(stream_large_chunks, whole_inproc, .timeout = 120)
+{
+    carry_whole(INPROC);
+}
+
+Test(stream_large_chunks, whole_shm, .timeout = 120)
+{
+    carry_whole(SHM);
 }
 
 Test(stream_large_chunks, inproc, .timeout = 120)
