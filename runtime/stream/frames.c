@@ -271,7 +271,7 @@ frames_write_fds(struct spk_conn *c, const struct iovec *buffers, int count, con
 
     if (size == 0)
         return SPOKE_EAGAIN;
-    rc = stays_in_process(c) ? new_parcel(&m, 1 + size) : new_frame(&m, DATA_FDS, 1 + size);
+    rc = stays_in_process(c) ? new_parcel(&m, 1 + size) : new_frame(c, &m, DATA_FDS, 1 + size);
     if (rc != 0)
         return rc;
     m->body[0] = (uint8_t)n;
