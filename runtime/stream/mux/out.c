@@ -395,7 +395,9 @@ fill(struct spk_mux *m)
 static size_t
 share_of(const struct spk_mux *m, uint32_t writers)
 {
-    return m->config.send_queue_bytes / (m->busy > writers ? m->busy : writers);
+    uint32_t most = m->busy > writers ? m->busy : writers;
+
+    return m->config.send_queue_bytes / (most > 0 ? most : 1);
 }
 
 /* More of them than have a turn in it: they wait in a line, for a turn each. */
