@@ -676,20 +676,21 @@ spoke_bench_mux(const struct bench_options *o)
 {
     static struct side server, client;
     struct side *s = o->role == BENCH_CLIENT ? &client : &server;
-    pthread_t thread;
+    const bool is_both = o->role == BENCH_BOTH;
+    pthread_t thread = 0;
 
     side_init(&server, o, BENCH_SERVER);
     side_init(&client, o, BENCH_CLIENT);
-    if (o->role == BENCH_BOTH && pthread_create(&thread, NULL, run_side, &client) != 0) {
+    if (is_both && pthread_create(&thread, NULL, run_side, &client) != 0) {
         fputs("bench: no thread\n", stderr);
         return 1;
     }
     run_side(s);
-    if (o->role == BENCH_BOTH)
+    if (is_both)
         pthread_join(thread, NULL);
     if (server.rc == 0 && client.rc == 0) {
         print_side(s);
-        if (o->role == BENCH_BOTH)
+        if (is_both)
             print_side(&client);
     }
     return server.rc == 0 && client.rc == 0 ? 0 : 1;

@@ -82,12 +82,12 @@ typedef struct spoke_mux_config {
     size_t max_window;     /* to which it grows, as the round trip asks for, native.  0: 16 MiB */
     size_t session_budget; /* all windows together.  At least 8 KiB for each of max_streams.  0: 65
                               MiB */
-    size_t send_queue_bytes; /* what was written and waits for the carrier; or 16 KiB for each stream
-                                that is writing, if that is more.  0: 327 740 */
-    int backlog;             /* streams that wait to be accepted; more are refused.  0: 10 */
-    int max_streams;         /* that the peer may have open here.  0: 256 */
-    spoke_ns heartbeat_ns;   /* native: after so long without a word; compatible: always.  0: none.
-                                Default 5 s */
+    size_t send_queue_bytes;  /* what was written and waits for the carrier; or 16 KiB for each
+                                 stream  that is writing, if that is more.  0: 327 740 */
+    int backlog;              /* streams that wait to be accepted; more are refused.  0: 10 */
+    int max_streams;          /* that the peer may have open here.  0: 256 */
+    spoke_ns heartbeat_ns;    /* native: after so long without a word; compatible: always.  0: none.
+                                 Default 5 s */
     spoke_ns peer_timeout_ns; /* not a byte for so long, or none taken of what waits: the peer is
                                  dead.  At least 3 heartbeats, if there are any; 0: never.  Default
                                  15 s */

@@ -436,7 +436,9 @@ fill(struct spk_mux *m)
 static size_t
 share_of(const struct spk_mux *m, uint32_t writers)
 {
-    return m->config.send_queue_bytes / (m->busy > writers ? m->busy : writers);
+    uint32_t most = m->busy > writers ? m->busy : writers;
+
+    return m->config.send_queue_bytes / (most > 0 ? most : 1);
 }
 
 /* More of them than have a turn in it: they wait in a line, for a turn each. */
@@ -813,11 +815,13 @@ add_through(struct through *t, const struct spk_mux_stream *st, uint64_t most,
 {
     int left = THROUGH_PIECES - t->count - 1;
     size_t size = 0;
-    uint8_t *head = t->heads[t->messages];
-    struct iovec *first = &t->pieces[t->count];
+    struct iovec *first;
+    uint8_t *head;
 
     if (t->messages == THROUGH_MESSAGES || left <= 0)
         return false;
+    head = t->heads[t->messages];
+    first = &t->pieces[t->count];
     while (left > 0 && *count > 0 && size < most) {
         size_t n = (*buffers)->iov_len - *offset;
 
