@@ -27,7 +27,7 @@ spk_endpoint_options_init(struct spk_endpoint_options *o)
         .dial_async = true,
         .upgrade = !env_is("SPOKE_UPGRADE", "off"),
         .upgrade_after = env_is("SPOKE_UPGRADE", "now") ? 0 : UPGRADE_AFTER,
-        .shm_ring = (size_t)128 * 1024,
+        .shm_ring = (size_t)2 * 1024 * 1024,
         .lend_least = (size_t)4 * 1024,
         .send_priority = SPK_PRIORITY_DEFAULT,
         .recv_priority = SPK_PRIORITY_DEFAULT,

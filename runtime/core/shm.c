@@ -25,7 +25,10 @@
 #define INLINE_MOST                                                                                \
     ((size_t)16 * 1024) /* larger messages that are not lent come in pieces; and no                \
                            more than an eighth of the ring */
-#define RING_STEP    ((uint64_t)16 * 1024)
+#define RING_STEP ((uint64_t)16 * 1024)
+#define LAP_LEAST ((uint64_t)128 * 1024) /* of the ring, before it goes on at its start */
+#define LAP_FAST(lap)                                                                              \
+    ((spoke_ns)(lap)*10) /* ns: a lap in less time makes the next one longer: 100 MB/s */
 #define RUN_MOST     32
 #define AHEAD        4    /* each is fetched into the cache so many before its turn */
 #define TURN_MOST    1024 /* messages that one pipe may deliver in a turn */
@@ -62,19 +65,41 @@ spk_shm_broken(struct spk_shm *shm, int reason)
 
 /* ---- out ---- */
 
-/* In its first lap the ring gets its pages as they are needed: a connection of few messages stays
- * small. */
 static bool
 extend_ring(struct spk_shm *shm, uint64_t end)
 {
     struct spk_shm_writer *w = &shm->w;
+    uint64_t more = (end - w->exists + RING_STEP - 1) & ~(RING_STEP - 1);
 
-    while (w->exists < w->size && w->exists < end) {
-        uint64_t left = w->size - w->exists, n = left < RING_STEP ? left : RING_STEP;
+    if (spk_region_reserve(&shm->half, SPK_SHM_RING + (size_t)w->exists, (size_t)more) != 0)
+        return false;
+    w->exists += more;
+    return true;
+}
 
-        if (spk_region_reserve(&shm->half, SPK_SHM_RING + (size_t)w->exists, (size_t)n) != 0)
-            return false;
-        w->exists += n;
+/* The end of what exists of the ring is reached.  A connection of few messages stays small.  One
+ * that carries much, to a reader that keeps up, gets more of the ring: where the writer writes what
+ * the reader has read long ago it need not wait for the reader's cache.  For all others the ring is
+ * as long as it is.  False: there is no memory. */
+static bool
+lengthen(struct spk_shm *shm, uint64_t whole)
+{
+    struct spk_shm_writer *w = &shm->w;
+    uint64_t unread = w->at - w->seen_head, offset = w->at & (w->size - 1);
+    spoke_ns now;
+    bool grows;
+
+    if (spk_shm_end(w, whole) <= w->exists)
+        return true;
+    if (w->exists < LAP_LEAST)
+        return extend_ring(shm, spk_shm_end(w, whole));
+    now = spk_engine_now(shm->e);
+    grows = now - shm->lap_ns < LAP_FAST(w->exists) && unread <= w->exists / 2;
+    if (grows && extend_ring(shm, 2 * w->exists < w->size ? 2 * w->exists : w->size)) {
+        shm->lap_ns = now;
+    } else if (unread + whole <= offset) {
+        shm->lap_ns = now;
+        spk_shm_wrap(w);
     }
     return true;
 }
@@ -90,7 +115,7 @@ reserve(struct spk_shm *shm, size_t payload)
         spk_shm_broken(shm, SPOKE_EPROTO);
         return NULL;
     }
-    if (!extend_ring(shm, (shm->w.at & (shm->w.size - 1)) + spk_shm_whole((uint32_t)payload))) {
+    if (!lengthen(shm, spk_shm_whole((uint32_t)payload))) {
         spk_pipe_shut(shm->pipe, SPOKE_ENOMEM);
         return NULL;
     }
@@ -206,9 +231,11 @@ put(struct spk_shm *shm, spoke_msg *m)
 static bool
 has_room(const struct spk_shm *shm)
 {
+    const struct spk_shm_writer *w = &shm->w;
     uint64_t head = atomic_load_explicit(&shm->r.theirs->head, memory_order_acquire);
+    uint64_t lap = w->exists > LAP_LEAST ? w->exists : LAP_LEAST;
 
-    return shm->w.size - (shm->w.at - head) >= shm->w.size / 2;
+    return w->at - head <= (lap < w->size ? lap : w->size) / 2;
 }
 
 static void

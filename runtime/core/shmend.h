@@ -24,6 +24,7 @@ struct spk_shm {
     uint32_t rung;
 
     struct spk_shm_writer w;
+    spoke_ns lap_ns; /* when its lap began */
     size_t inline_most, lend_least;
     spoke_msg *sending; /* waits for room; `sent` bytes of it are out, in pieces, if it has begun */
     size_t sent;

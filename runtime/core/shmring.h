@@ -97,6 +97,28 @@ spk_shm_room(const struct spk_shm_writer *w)
     return w->size - (w->at - w->seen_head);
 }
 
+/* Go on at the ring's start: what is left of it must be in the room that there is. */
+static inline void
+spk_shm_wrap(struct spk_shm_writer *w)
+{
+    uint64_t offset = w->at & (w->size - 1), skip = w->size - offset,
+             word = spk_shm_word(SPK_SHM_SKIP, (uint32_t)skip - 8);
+
+    memcpy(w->ring + offset, &word, sizeof word);
+    SPK_STOP_POINT(SKIP);
+    w->at += skip;
+}
+
+/* Up to here there must be memory for a record of so many bytes at the writer's position, which is
+ * not the end of the ring: for one that says where the ring goes on, too. */
+static inline uint64_t
+spk_shm_end(const struct spk_shm_writer *w, uint64_t whole)
+{
+    uint64_t end = (w->at & (w->size - 1)) + whole + 8;
+
+    return end < w->size ? end : w->size;
+}
+
 /* Room for a record with so many bytes of payload (at most an eighth of the ring), NULL: not now.
  */
 static inline uint8_t *
@@ -106,14 +128,10 @@ spk_shm_reserve(struct spk_shm_writer *w, uint32_t payload)
              left = w->size - offset;
     uint64_t skip = left < whole ? left : 0;
 
-    if (skip + whole > spk_shm_room(w) || offset + (skip > 0 ? skip : whole) > w->exists)
+    if (skip + whole > spk_shm_room(w) || spk_shm_end(w, whole) > w->exists)
         return NULL;
     if (skip > 0) {
-        uint64_t word = spk_shm_word(SPK_SHM_SKIP, (uint32_t)skip - 8);
-
-        memcpy(w->ring + offset, &word, sizeof word);
-        SPK_STOP_POINT(SKIP);
-        w->at += skip;
+        spk_shm_wrap(w);
         offset = 0;
     }
     return w->ring + offset + 8;

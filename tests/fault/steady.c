@@ -20,6 +20,8 @@
 #include "tests/support/endpoints.h"
 #include "tests/support/process.h"
 
+#define SHORT_RING ((size_t)128 * 1024)
+
 /* Who talks: one thread that plays both sides, on an engine of its own or on the library's; or one
  * that asks and one that answers, which wait at the same time. */
 enum callers { OWNED_BY_ONE, SHARED_BY_ONE, SHARED_BY_TWO };
@@ -76,6 +78,9 @@ open_steady(struct steady *t)
     CHILD_CHECK(spoke_socket_open(&t->rep, SPOKE_REP, t->e) == 0);
     if (t->callers != OWNED_BY_ONE)
         CHILD_CHECK(spoke_socket_on_event(t->rep, unblock_sigsys, NULL) == 0);
+    /* Longer rings get their memory when a clock says that much goes through them. */
+    CHILD_CHECK(spoke_socket_set_size(t->req, SPOKE_OPT_SHM_RING, SHORT_RING) == 0);
+    CHILD_CHECK(spoke_socket_set_size(t->rep, SPOKE_OPT_SHM_RING, SHORT_RING) == 0);
     CHILD_CHECK(spoke_listen(t->rep, t->url, NULL, 0) == 0);
     CHILD_CHECK(spoke_dial(t->req, t->url, NULL, SPOKE_WAIT_FIRST) == 0);
     if (t->callers == SHARED_BY_TWO)

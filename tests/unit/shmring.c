@@ -292,12 +292,35 @@ Test(shmring, only_what_exists_of_it_is_written)
     e->w.exists = 4096;
     cr_expect(write_record(e, 1, 2040));
     cr_expect(write_record(e, 2, 1000));
-    cr_expect_not(write_record(e, 3, 1040)); /* 8 bytes too many */
-    cr_expect(write_record(e, 3, 1032));
-    cr_expect_eq(e->w.at, 4096);
+    cr_expect_not(
+        write_record(e, 3, 1032)); /* 8 bytes too many: one more word may have to go there */
+    cr_expect(write_record(e, 3, 1024));
+    cr_expect_eq(e->w.at, 4088);
     cr_expect_not(write_record(e, 4, 0));
     e->w.exists = SIZE;
     cr_expect(write_record(e, 4, 0));
+    close_ring(e);
+}
+
+Test(shmring, goes_on_at_its_start_before_its_end)
+{
+    struct ends *e = open_any();
+
+    e->w.exists = 4096;
+    cr_expect(write_record(e, 1, 2040));
+    cr_expect(write_record(e, 2, 2024));
+    cr_expect_eq(e->w.at, 4080);
+    spk_shm_publish(&e->w);
+    expect_record(e, 1, 2040);
+    spk_shm_release(&e->r);
+    cr_assert_eq(spk_shm_look(&e->w), 0);
+    spk_shm_wrap(&e->w);
+    cr_expect_eq(e->w.at, SIZE);
+    cr_expect_not(write_record(e, 3, 2048)); /* the reader has made room for 2048 in all */
+    cr_expect(write_record(e, 3, 2040));
+    spk_shm_publish(&e->w);
+    expect_record(e, 2, 2024);
+    expect_record(e, 3, 2040);
     close_ring(e);
 }
 
