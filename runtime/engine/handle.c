@@ -73,6 +73,19 @@ spk_handle_free(void *handle)
     pthread_mutex_unlock(&lock);
 }
 
+void *
+spk_handle_renew(void *handle)
+{
+    uint32_t index = (uint32_t)((uintptr_t)handle & 0xffff);
+    uint64_t tag;
+
+    pthread_mutex_lock(&lock);
+    tag = ++generation << 20 | ((uint64_t)(uintptr_t)handle & 0xf0000);
+    atomic_store_explicit(&slots[index].tag, tag, memory_order_release);
+    pthread_mutex_unlock(&lock);
+    return (void *)(uintptr_t)(tag | index);
+}
+
 static int
 enter_by(int (*enter)(struct spk_engine *e), const void *handle, enum spk_handle_kind kind,
          void **object, struct spk_engine **e)
