@@ -5,6 +5,7 @@
 #define SPOKE_SPOKE_H
 
 #include <spoke/base.h>
+#include <spoke/channel.h>
 #include <spoke/context.h>
 #include <spoke/device.h>
 #include <spoke/engine.h>

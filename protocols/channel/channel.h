@@ -27,7 +27,9 @@
 
 #include "runtime/engine/engine.h"
 #include "runtime/engine/handle.h"
+#include "runtime/memory/local.h"
 #include "runtime/memory/message.h"
+#include "runtime/memory/pool.h"
 #include "runtime/stream/conn.h"
 
 #define SPK_CHANNEL_TEXT 256u
@@ -42,8 +44,7 @@ struct spk_channel_end {
     struct spk_link syncs;   /* sender: for messages to be taken */
     uint32_t callers;        /* inside a call that waits */
     bool closed;             /* nobody is there, or will be */
-    bool awaited;            /* on_ready is to be called */
-    void (*on_ready)(void *handle, void *ctx);
+    bool watched, awaited;   /* there is a callback; it is to be called */
     void *on_ready_ctx;
     struct spk_task ready_task;
     int fd; /* eventfd; -1: nobody asked */
@@ -51,7 +52,8 @@ struct spk_channel_end {
 };
 
 struct spk_channel {
-    struct spk_link link; /* among the spare ones, or in the engine's */
+    struct spk_link link; /* among the spare ones */
+    struct spk_layer layer;
     struct spk_engine *e;
     unsigned fork_generation;
     bool live;
@@ -62,8 +64,12 @@ struct spk_channel {
     bool has_fingerprint;         /* … but what it must be */
     uint8_t fingerprint[SPOKE_FINGERPRINT];
     enum spoke_form form;     /* of its values */
+    uint64_t taken;           /* by the receiver, as far as a taker there knows */
+    uint64_t sync_to;         /* … and how many somebody waits for */
     struct spk_errand errand; /* to look */
     struct spk_channel_end ends[2];
+    spoke_sender_ready_f *on_sender_ready;
+    spoke_receiver_ready_f *on_receiver_ready;
     uint64_t abort_code;
     char text[SPK_CHANNEL_TEXT];
 
@@ -83,7 +89,8 @@ struct spk_channel {
     uint64_t tail_seen;
     _Atomic uint64_t limit; /* the number of messages that may have been pushed */
     bool limit_is_takers;   /* else it is `depth` more than have been popped */
-    uint64_t tell_at;       /* when so many have been popped, who sends is told */
+    bool tx_waits;          /* for room: to be told */
+    uint64_t tell_at;       /* … or when so many have been popped */
 };
 
 /* ---- channel.c ---- */
@@ -103,6 +110,9 @@ void spk_channel_tell(struct spk_channel *ch); /* without the engine, shared one
 /* With the engine: who waits, or has asked to be told, is. */
 void spk_channel_look(struct spk_channel *ch);
 
+/* Take the last one back, if it has this number and has not been popped. */
+bool spk_channel_withdraw(struct spk_channel *ch, uint64_t number);
+
 /* With the engine: be told when there is a message or the end.  1: there is a message; 0: not yet;
  * or the end. */
 int spk_channel_await_message(struct spk_channel *ch);
@@ -112,20 +122,28 @@ bool spk_channel_await_popped(struct spk_channel *ch, uint64_t count);
 bool spk_channel_await_room(struct spk_channel *ch);
 uint64_t spk_channel_pushed(const struct spk_channel *ch);
 uint64_t spk_channel_popped(const struct spk_channel *ch);
-/* A taker that receives says how many, ever, may be pushed, and never less than before. */
+/* A taker that receives says how many, ever, may be pushed, and how many the receiver has taken;
+ * never less than before. */
 void spk_channel_allow(struct spk_channel *ch, uint64_t count);
+void spk_channel_taken(struct spk_channel *ch, uint64_t count);
 
-/* A taker, in place of who is there, whose handle is closed.  NULL: nobody any more. */
+/* A taker, in place of who is there, whose handle is closed.  It is queued at once, and whenever
+ * what it waits for has come; a sender's syncs too. */
 void spk_channel_take(struct spk_channel *ch, enum spk_channel_side side, struct spk_task *taker);
 /* That side is over.  Sender: `reason` SPOKE_EOF or an error is what receives give in the end; with
  * `drops`, what has not been popped is dropped.  Receiver: what sends give; what is there is
  * dropped.  The first reason stays.  `text` may be NULL. */
 void spk_channel_close(struct spk_channel *ch, enum spk_channel_side side, int reason, bool drops,
                        uint64_t code, const char *text);
+/* Its receiver has broken it off, and stays there to be told: receives give `reason` from now on,
+ * sends SPOKE_EABORTED. */
+void spk_channel_break(struct spk_channel *ch, int reason, uint64_t code, const char *text);
 
 /* ---- ends.c ---- */
 /* A handle for the user at that end, as spk_handle_new(). */
 int spk_channel_give(struct spk_channel *ch, enum spk_channel_side side, void **handle);
+/* Another handle for that end; the old one is closed. */
+void *spk_channel_renew(struct spk_channel *ch, enum spk_channel_side side);
 /* Find the channel of a handle and enter its engine. */
 int spk_channel_enter(const void *handle, enum spk_channel_side side, struct spk_channel **ch);
 void spk_channel_leave(struct spk_channel *ch);
@@ -142,7 +160,7 @@ struct spk_attachments {
     struct spk_engine *e; /* of the handles; NULL: there are none */
     uint64_t engine_number;
     struct spk_post post; /* to close them there */
-    uint32_t count;
+    uint32_t count, room;
     struct spk_attachment items[];
 };
 /* Of a message; NULL: none. */
@@ -155,5 +173,10 @@ spk_attachments_of(const spoke_msg *m)
  * is taken. */
 int spk_attachments_reserve(spoke_msg *m, uint32_t count, struct spk_engine *e);
 void spk_attachments_add(spoke_msg *m, struct spk_attachment item);
+/* Close what was attached last, and forget it. */
+void spk_attachments_drop_last(spoke_msg *m);
+/* With the engine: the channel at that handle, whose end is the caller's from then on, to take or
+ * to close.  NULL: it has ended with its engine. */
+struct spk_channel *spk_attachment_channel(struct spk_attachment *item);
 
 #endif

@@ -152,6 +152,14 @@ spk_handle_front(const void *handle, enum spk_handle_kind kind)
     return slot == NULL ? NULL : atomic_load_explicit(&slot->front, memory_order_acquire);
 }
 
+struct spk_engine *
+spk_handle_engine(const void *handle)
+{
+    const struct slot *slot = find(handle, (enum spk_handle_kind)((uintptr_t)handle >> 16 & 0xf));
+
+    return slot == NULL ? NULL : atomic_load_explicit(&slot->engine, memory_order_relaxed);
+}
+
 void *
 spk_handle_peek(const void *handle, enum spk_handle_kind kind)
 {

@@ -54,6 +54,9 @@ int spk_handle_join(const void *handle, enum spk_handle_kind kind, const struct 
 void spk_handle_set_front(void *handle, void *front);
 void *spk_handle_front(const void *handle, enum spk_handle_kind kind);
 
+/* The engine that a handle's object lives on.  NULL: it is closed. */
+struct spk_engine *spk_handle_engine(const void *handle);
+
 /* The object without entering, for the few calls that any thread may make on an engine.  NULL if
  * closed. */
 void *spk_handle_peek(const void *handle, enum spk_handle_kind kind);

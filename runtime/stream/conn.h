@@ -101,6 +101,8 @@ struct spk_layer {
     void (*closing)(struct spk_layer *l);
 };
 void spk_layer_add(struct spk_engine *e, struct spk_layer *l);
+/* Enter an engine, NULL: the shared one, that can have streams, and layers, from then on. */
+int spk_streams_enter(spoke_engine *handle, struct spk_engine **e);
 /* The list of the engine's streams, for spk_conn_new(). */
 struct spk_link *spk_streams_of(struct spk_engine *e);
 
@@ -154,6 +156,15 @@ int64_t spk_conn_try_write(struct spk_conn *c, const struct iovec *buffers, int 
 void spk_conn_shut_write(struct spk_conn *c);
 /* Close it.  What was written still leaves, at most for its linger_ns. */
 void spk_conn_give_up(struct spk_conn *c);
+
+/* ---- stream.c, for messages that carry streams ---- */
+
+/* Nobody waits in a call on it, and nobody is to be told anything. */
+bool spk_conn_is_idle(const struct spk_conn *c);
+/* Another handle for it; the old one is closed. */
+spoke_stream *spk_conn_renew(struct spk_conn *c);
+/* Abort and close it. */
+void spk_conn_cancel(struct spk_conn *c, uint64_t code);
 
 /* ---- bytes.c and frames.c ---- */
 extern const struct spk_pipe_ops spk_bytes_pipe_ops;

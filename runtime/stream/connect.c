@@ -324,6 +324,14 @@ enter_engine(spoke_engine *handle, struct spk_engine **e, struct spk_socket **s)
     return rc;
 }
 
+int
+spk_streams_enter(spoke_engine *handle, struct spk_engine **e)
+{
+    struct spk_socket *s;
+
+    return enter_engine(handle, e, &s);
+}
+
 void
 spk_layer_add(struct spk_engine *e, struct spk_layer *l)
 {

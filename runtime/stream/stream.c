@@ -1010,6 +1010,17 @@ spoke_stream_close(spoke_stream *s)
     return rc;
 }
 
+static void
+abort_conn(struct spk_conn *c, uint64_t code)
+{
+    drop_input(c);
+    if (c->open && (c->read.end == 0 || c->write.end == 0))
+        c->carrier->abort(c, code);
+    stop_dialing(c);
+    spk_conn_ends(c, SPOKE_EABORTED);
+    spk_conn_stopped(c, SPOKE_EABORTED);
+}
+
 int
 spoke_stream_abort(spoke_stream *s, uint64_t code)
 {
@@ -1018,12 +1029,7 @@ spoke_stream_abort(spoke_stream *s, uint64_t code)
 
     if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
-    drop_input(c);
-    if (c->open && (c->read.end == 0 || c->write.end == 0))
-        c->carrier->abort(c, code);
-    stop_dialing(c);
-    spk_conn_ends(c, SPOKE_EABORTED);
-    spk_conn_stopped(c, SPOKE_EABORTED);
+    abort_conn(c, code);
     leave(c);
     return 0;
 }
@@ -1092,6 +1098,28 @@ void
 spk_conn_give_up(struct spk_conn *c)
 {
     c->taker = NULL;
+    (void)spk_conn_let_go(c);
+    spk_conn_free_if_done(c);
+}
+
+bool
+spk_conn_is_idle(const struct spk_conn *c)
+{
+    return c->callers == 0 && c->join == NULL && c->on_ready == NULL && c->fds[READ] < 0 &&
+           c->fds[WRITE] < 0;
+}
+
+spoke_stream *
+spk_conn_renew(struct spk_conn *c)
+{
+    c->handle = spk_handle_renew(c->handle);
+    return c->handle;
+}
+
+void
+spk_conn_cancel(struct spk_conn *c, uint64_t code)
+{
+    abort_conn(c, code);
     (void)spk_conn_let_go(c);
     spk_conn_free_if_done(c);
 }
