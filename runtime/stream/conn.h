@@ -95,6 +95,10 @@ struct spk_conn {
 void spk_conn_stop_dialing(struct spk_conn *c);
 int spk_conn_wait_dialed(struct spk_conn *c, spoke_ns deadline);
 
+/* As spoke_stream_from_fd(), with the engine entered, which has streams. */
+int spk_conn_from_fd(struct spk_conn **out, int fd, const spoke_stream_config *config,
+                     struct spk_engine *e);
+
 /* Something that is made of streams, and closes before them when their engine does. */
 struct spk_layer {
     struct spk_link link;
@@ -154,6 +158,7 @@ void spk_conn_want_input(struct spk_conn *c, bool awaited);
 /* Bytes that were taken, SPOKE_EAGAIN, or another error, which is the end of writing. */
 int64_t spk_conn_try_write(struct spk_conn *c, const struct iovec *buffers, int count);
 void spk_conn_shut_write(struct spk_conn *c);
+void spk_conn_shut_read(struct spk_conn *c);
 /* Close it.  What was written still leaves, at most for its linger_ns. */
 void spk_conn_give_up(struct spk_conn *c);
 
@@ -181,6 +186,8 @@ void spk_frames_writable(struct spk_conn *c);
 /* ---- join.c ---- */
 struct spk_join;
 void spk_join_closed(struct spk_join *j, const struct spk_conn *c);
+/* As spoke_stream_join(), of two that have handles and are not joined, with the engine entered. */
+int spk_join_start(struct spk_conn *const *conns, spoke_stream_done_f *done, void *ctx);
 
 /* ---- pair.c ---- */
 void spk_pair_open(struct spk_conn *a, struct spk_conn *b);

@@ -1053,7 +1053,8 @@ spk_conn_check_take(const struct spk_conn *c)
 void
 spk_conn_take(struct spk_conn *c, struct spk_task *taker)
 {
-    spk_handle_free(c->handle);
+    if (c->handle != NULL)
+        spk_handle_free(c->handle);
     c->handle = NULL;
     c->on_ready = NULL;
     c->read.deadline = c->write.deadline = SPOKE_FOREVER;
@@ -1092,6 +1093,12 @@ void
 spk_conn_shut_write(struct spk_conn *c)
 {
     (void)shut_write(c);
+}
+
+void
+spk_conn_shut_read(struct spk_conn *c)
+{
+    shut_read(c);
 }
 
 void
