@@ -116,6 +116,10 @@ init(struct spk_channel *ch, const spoke_channel_config *config)
     ch->has_fingerprint = config->type != NULL;
     if (ch->has_fingerprint)
         memcpy(ch->fingerprint, config->type->fingerprint, sizeof ch->fingerprint);
+    ch->has_layout = config->type != NULL && config->type->has_layout;
+    if (ch->has_layout)
+        memcpy(ch->layout, config->type->layout, sizeof ch->layout);
+    ch->admit = NULL;
     ch->form = config->type != NULL && config->type->has_layout ? SPOKE_FORM_LAYOUT
                                                                 : SPOKE_FORM_EXACT;
     ch->taken = ch->sync_to = ch->abort_code = 0;
@@ -230,6 +234,8 @@ spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool 
         rc = ch->rx_end;
     } else if (m->size > ch->max_message) {
         rc = SPOKE_EMSGSIZE;
+    } else if (m->carries && ch->admit != NULL && (rc = ch->admit(ch, m)) != 0) {
+        /* it stays where it is */
     } else if (tail >= ch->limit_seen) {
         rc = SPOKE_EAGAIN;
     } else {
@@ -344,6 +350,14 @@ spk_channel_await_room(struct spk_channel *ch)
 }
 
 void
+spk_channel_await_allowed(struct spk_channel *ch, uint64_t count)
+{
+    lock(ch, &ch->rx_lock);
+    ch->tx_waits |= atomic_load_explicit(&ch->limit, memory_order_relaxed) < count;
+    unlock(ch, &ch->rx_lock);
+}
+
+void
 spk_channel_allow(struct spk_channel *ch, uint64_t count)
 {
     bool tell = false;
@@ -370,6 +384,8 @@ spk_channel_taken(struct spk_channel *ch, uint64_t count)
     if (count <= ch->taken)
         return;
     ch->taken = count;
+    if (ch->ends[SPK_SENDS].taker != NULL)
+        spk_task_queue(ch->e, ch->ends[SPK_SENDS].taker);
     spk_engine_wake_all(ch->e, &ch->ends[SPK_SENDS].syncs);
 }
 
@@ -509,6 +525,13 @@ spk_channel_close(struct spk_channel *ch, enum spk_channel_side side, int reason
         drop_messages(ch);
     spk_engine_wake_all(ch->e, &end->waiters);
     spk_engine_wake_all(ch->e, &end->syncs);
+    spk_channel_look(ch);
+}
+
+void
+spk_channel_stop(struct spk_channel *ch, int reason, uint64_t code, const char *text)
+{
+    set_ends(ch, reason, 0, code, text);
     spk_channel_look(ch);
 }
 

@@ -63,7 +63,11 @@ struct spk_channel {
     const spoke_value_type *type; /* NULL: not known */
     bool has_fingerprint;         /* … but what it must be */
     uint8_t fingerprint[SPOKE_FINGERPRINT];
-    enum spoke_form form;     /* of its values */
+    enum spoke_form form; /* of values that are sent from now on */
+    bool has_layout;      /* what those in SPOKE_FORM_LAYOUT have */
+    uint8_t layout[SPOKE_FINGERPRINT];
+    /* May this leave?  Asked of messages that carry something, under the lock.  NULL: all may. */
+    int (*admit)(const struct spk_channel *ch, const spoke_msg *m);
     uint64_t taken;           /* by the receiver, as far as a taker there knows */
     uint64_t sync_to;         /* … and how many somebody waits for */
     struct spk_errand errand; /* to look */
@@ -120,6 +124,8 @@ int spk_channel_await_message(struct spk_channel *ch);
 bool spk_channel_await_popped(struct spk_channel *ch, uint64_t count);
 /* … when there is room.  True: there is.  Always true of a channel whose receiver is gone. */
 bool spk_channel_await_room(struct spk_channel *ch);
+/* … when a taker that receives allows so many. */
+void spk_channel_await_allowed(struct spk_channel *ch, uint64_t count);
 uint64_t spk_channel_pushed(const struct spk_channel *ch);
 uint64_t spk_channel_popped(const struct spk_channel *ch);
 /* A taker that receives says how many, ever, may be pushed, and how many the receiver has taken;
@@ -135,6 +141,8 @@ void spk_channel_take(struct spk_channel *ch, enum spk_channel_side side, struct
  * dropped.  The first reason stays.  `text` may be NULL. */
 void spk_channel_close(struct spk_channel *ch, enum spk_channel_side side, int reason, bool drops,
                        uint64_t code, const char *text);
+/* Its sender, a taker, sends no more, and stays there to be told of what is taken. */
+void spk_channel_stop(struct spk_channel *ch, int reason, uint64_t code, const char *text);
 /* Its receiver has broken it off, and stays there to be told: receives give `reason` from now on,
  * sends SPOKE_EABORTED. */
 void spk_channel_break(struct spk_channel *ch, int reason, uint64_t code, const char *text);

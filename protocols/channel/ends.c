@@ -402,6 +402,15 @@ spoke_receiver_set_type(spoke_receiver *rx, const spoke_value_type *type)
     return set_type(rx, SPK_RECEIVES, type);
 }
 
+/* Would it read what comes with the bytes of a C type as they are? */
+static bool
+fits_layout(const struct spk_channel *ch)
+{
+    return ch->type != NULL && ch->type->has_layout && ch->has_layout &&
+           memcmp(ch->type->layout, ch->layout, sizeof ch->layout) == 0;
+}
+
+/* *form: what sends use; LAYOUT for receives: they can read that, too. */
 static int
 type_of(const void *handle, enum spk_channel_side side, const spoke_value_type **type,
         enum spoke_form *form)
@@ -412,7 +421,10 @@ type_of(const void *handle, enum spk_channel_side side, const spoke_value_type *
     if ((rc = spk_channel_enter(handle, side, &ch)) != 0)
         return rc;
     *type = ch->type;
-    *form = ch->form;
+    if (side == SPK_SENDS)
+        *form = ch->form;
+    else
+        *form = fits_layout(ch) ? SPOKE_FORM_LAYOUT : SPOKE_FORM_EXACT;
     spk_channel_leave(ch);
     return *type == NULL ? SPOKE_ETYPE : 0;
 }
@@ -454,6 +466,7 @@ spoke_sender_send_value(spoke_sender *tx, const void *value, spoke_msg *attachme
     if ((rc = type_of(tx, SPK_SENDS, &type, &form)) != 0 ||
         (rc = spoke_value_encode(type, form, value, list, count, &m)) != 0)
         return rc;
+    m->as_layout = form == SPOKE_FORM_LAYOUT;
     if (attachments != NULL)
         move_attachments(m, attachments);
     if ((rc = spoke_sender_send(tx, m, deadline)) == 0) {
@@ -495,7 +508,11 @@ spoke_receiver_recv_value(spoke_receiver *rx, void *value, spoke_backing *backin
         return rc;
     if ((rc = spoke_receiver_recv(rx, &m, deadline)) != 0)
         return rc;
-    rc = spoke_value_decode(type, form, m, list, list_attachments(m, list), value, backing);
+    if (!m->as_layout)
+        form = SPOKE_FORM_EXACT;
+    rc = SPOKE_EDECODE;
+    if (!m->as_layout || form == SPOKE_FORM_LAYOUT)
+        rc = spoke_value_decode(type, form, m, list, list_attachments(m, list), value, backing);
     if (rc == 0)
         return 0;
     spoke_msg_free(m);

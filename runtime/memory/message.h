@@ -21,11 +21,12 @@ struct spoke_msg {
     spoke_pipe_id pipe;
     uint16_t magic;
     uint16_t header_size;
-    uint8_t priority; /* of the pipe it came through */
-    bool expires;     /* at `expires_ns`, which means nothing otherwise */
-    bool returns;     /* to its sender, if it cannot be delivered; one reference */
-    bool carries;     /* `attached`, which means nothing otherwise */
-    uint8_t *body;    /* into inline_body or the chunk */
+    uint8_t priority;   /* of the pipe it came through */
+    bool expires;       /* at `expires_ns`, which means nothing otherwise */
+    bool returns;       /* to its sender, if it cannot be delivered; one reference */
+    bool carries   : 1; /* `attached`, which means nothing otherwise */
+    bool as_layout : 1; /* a value in SPOKE_FORM_LAYOUT, of a channel */
+    uint8_t *body;      /* into inline_body or the chunk */
     size_t size;
     struct spk_chunk *chunk; /* NULL: the body is inline */
     uint8_t
