@@ -9,8 +9,8 @@
  *   SPOKE_ECONNRESET, SPOKE_EPEERDEAD, SPOKE_EPROTO, SPOKE_ELIMIT   as in mux.h
  *
  * A peer is given memory for what it may send: the windows of its streams (config.mux), and
- * messages up to `memory` that nobody has received yet.  A channel whose message does not fit
- * waits, without holding up the others. */
+ * messages up to `memory` that nobody has received yet; half of it is for channels of which none is
+ * waiting.  A channel whose message does not fit waits, without holding up the others. */
 #ifndef SPOKE_SESSION_H
 #define SPOKE_SESSION_H
 
@@ -49,8 +49,8 @@ SPOKE_API void spoke_session_config_init(spoke_session_config *config);
 SPOKE_API int spoke_session_open(spoke_session **out, spoke_stream *carrier,
                                  const spoke_session_config *config);
 
-/* Connect, and make a session of it; waits until the peer has shown that it speaks this.  Its
- * streams have odd numbers.  Errors: as spoke_stream_dial(), SPOKE_EPROTO. */
+/* Connect, and make a session of it; waits until the peer has shown that it speaks this (SPOKE_NOW:
+ * SPOKE_EAGAIN).  Its streams have odd numbers.  Errors: as spoke_stream_dial(), SPOKE_EPROTO. */
 SPOKE_API int spoke_session_dial(spoke_session **out, const char *url,
                                  const spoke_session_config *config, spoke_engine *engine,
                                  spoke_ns deadline);
@@ -67,7 +67,8 @@ SPOKE_API int spoke_session_listener_close(spoke_session_listener *l);
 
 /* Close it and give the handle back.  With `linger_ns` above 0 the peer is told and channels and
  * streams in use go on, until they have ended or the time is over (SPOKE_ETIMEDOUT); with 0 they
- * end at once.  Waits, but not in a callback.  Closing it once more does nothing and returns 0. */
+ * end at once, and what was sent and has not been handed over is lost.  Waits, but not in a
+ * callback.  Closing it once more does nothing and returns 0. */
 SPOKE_API int spoke_session_close(spoke_session *ss, spoke_ns linger_ns);
 
 /* Wait until it has ended, and why it has: as spoke_mux_wait() and spoke_mux_status(). */
