@@ -36,6 +36,11 @@ typedef struct spoke_stream spoke_stream; /* a connection that carries bytes: st
 typedef struct spoke_stream_listener spoke_stream_listener; /* accepts streams on one address */
 typedef struct spoke_mux spoke_mux;                         /* many streams over one: mux.h */
 
+typedef struct spoke_sender spoke_sender; /* the two ends of a channel: channel.h */
+typedef struct spoke_receiver spoke_receiver;
+typedef struct spoke_session spoke_session; /* channels over a connection: session.h */
+typedef struct spoke_session_listener spoke_session_listener;
+
 /* A message is memory, not a handle: whoever owns it frees it exactly once.  message.h */
 typedef struct spoke_msg spoke_msg;
 

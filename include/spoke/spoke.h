@@ -5,6 +5,7 @@
 #define SPOKE_SPOKE_H
 
 #include <spoke/base.h>
+#include <spoke/channel.h>
 #include <spoke/context.h>
 #include <spoke/device.h>
 #include <spoke/engine.h>
@@ -12,6 +13,7 @@
 #include <spoke/message.h>
 #include <spoke/mux.h>
 #include <spoke/option.h>
+#include <spoke/session.h>
 #include <spoke/socket.h>
 #include <spoke/stats.h>
 #include <spoke/stream.h>

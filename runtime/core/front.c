@@ -279,7 +279,7 @@ spk_front_send(spoke_socket *handle, spoke_msg *m)
     bool left = false;
 
     if (f == NULL || !is_ours(f) || m->size > OUTBOX_BODY || m->header_size > 0 || m->expires ||
-        m->returns)
+        m->returns || m->carries)
         return false;
     pthread_mutex_lock(&f->out_lock);
     count = atomic_load_explicit(&f->out_count, memory_order_relaxed);

@@ -536,6 +536,8 @@ send_one(struct spk_context *c, spoke_msg *m, int flags, spoke_ns *deadline)
     spoke_msg *own = m;
     int rc;
 
+    if (m->carries) /* what is attached has no way over pipes */
+        return SPOKE_ENOTSUP;
     if (has_nobody(s))
         return SPOKE_ENOPEER;
     if (s->send_expiry_ns == 0 && !m->expires && !m->returns && !returns)
@@ -581,7 +583,7 @@ send_plain(struct spk_socket *s, spoke_msg **messages, int count, uint64_t *byte
 
     if (s->protocol->send_to != NULL && s->send_expiry_ns == 0 && s->on_undelivered == NULL)
         p = s->protocol->send_to(s);
-    n = p == NULL ? 0 : spk_pipe_send_many(p, messages, count, &sent);
+    n = p == NULL || count == 0 ? 0 : spk_pipe_send_many(p, messages, count, &sent);
     s->stats.messages_sent += (uint64_t)n;
     s->stats.bytes_sent += sent;
     *bytes += sent;
@@ -609,6 +611,17 @@ spk_socket_send_some(struct spk_socket *s, spoke_msg **messages, int count, uint
     return 1;
 }
 
+/* Those at the beginning to which nothing is attached. */
+static int
+plain_ones(spoke_msg *const *messages, int count)
+{
+    int n = 0;
+
+    while (n < count && !messages[n]->carries)
+        n++;
+    return n;
+}
+
 int
 spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
 {
@@ -632,7 +645,8 @@ spoke_sendv(spoke_socket *handle, spoke_msg **messages, int count, int flags)
     e->cork++;
     while (done < count) {
         if (spk_front_lets_pass(s->front))
-            done += send_plain(s, messages + done, count - done, &bytes);
+            done += send_plain(s, messages + done, plain_ones(messages + done, count - done),
+                               &bytes);
         if (done == count)
             break;
         if (count - done > AHEAD)

@@ -73,6 +73,19 @@ spk_handle_free(void *handle)
     pthread_mutex_unlock(&lock);
 }
 
+void *
+spk_handle_renew(void *handle)
+{
+    uint32_t index = (uint32_t)((uintptr_t)handle & 0xffff);
+    uint64_t tag;
+
+    pthread_mutex_lock(&lock);
+    tag = ++generation << 20 | ((uint64_t)(uintptr_t)handle & 0xf0000);
+    atomic_store_explicit(&slots[index].tag, tag, memory_order_release);
+    pthread_mutex_unlock(&lock);
+    return (void *)(uintptr_t)(tag | index);
+}
+
 static int
 enter_by(int (*enter)(struct spk_engine *e), const void *handle, enum spk_handle_kind kind,
          void **object, struct spk_engine **e)
@@ -137,6 +150,14 @@ spk_handle_front(const void *handle, enum spk_handle_kind kind)
     struct slot *slot = find(handle, kind);
 
     return slot == NULL ? NULL : atomic_load_explicit(&slot->front, memory_order_acquire);
+}
+
+struct spk_engine *
+spk_handle_engine(const void *handle)
+{
+    const struct slot *slot = find(handle, (enum spk_handle_kind)((uintptr_t)handle >> 16 & 0xf));
+
+    return slot == NULL ? NULL : atomic_load_explicit(&slot->engine, memory_order_relaxed);
 }
 
 void *

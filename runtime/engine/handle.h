@@ -16,7 +16,13 @@ enum spk_handle_kind {
     SPK_HANDLE_CONTEXT,
     SPK_HANDLE_STREAM,
     SPK_HANDLE_STREAM_LISTENER,
-    SPK_HANDLE_MUX
+    SPK_HANDLE_MUX,
+    SPK_HANDLE_SENDER,
+    SPK_HANDLE_RECEIVER,
+    SPK_HANDLE_SESSION,
+    SPK_HANDLE_SESSION_LISTENER,
+    SPK_HANDLE_EXPORTER,
+    SPK_HANDLE_IMPORTER
 };
 
 /* Give a handle for `object`, which lives on `e`.  SPOKE_ELIMIT when all 65 535 are in use. */
@@ -24,6 +30,9 @@ int spk_handle_new(enum spk_handle_kind kind, void *object, struct spk_engine *e
 
 /* From now on the handle is closed for everybody. */
 void spk_handle_free(void *handle);
+
+/* The same, and give another for the same object. */
+void *spk_handle_renew(void *handle);
 
 /* Find the object and enter its engine: on success the caller leaves it again with
  * spk_engine_leave(). Errors: SPOKE_ECLOSED (also for NULL and nonsense), SPOKE_EFORKED,
@@ -44,6 +53,9 @@ int spk_handle_join(const void *handle, enum spk_handle_kind kind, const struct 
  * and for handles that are closed. */
 void spk_handle_set_front(void *handle, void *front);
 void *spk_handle_front(const void *handle, enum spk_handle_kind kind);
+
+/* The engine that a handle's object lives on.  NULL: it is closed. */
+struct spk_engine *spk_handle_engine(const void *handle);
 
 /* The object without entering, for the few calls that any thread may make on an engine.  NULL if
  * closed. */

@@ -49,7 +49,7 @@ init_message(spoke_msg *m, size_t size)
     m->header = m->inline_header;
     m->header_size = 0;
     m->pipe = 0;
-    m->expires = m->returns = false;
+    m->expires = m->returns = m->carries = m->as_layout = false;
 }
 
 /* Give a message with an empty header and the body inline. */
@@ -174,6 +174,8 @@ spk_msg_clear_header(spoke_msg *m)
 static __attribute__((noinline)) void
 destroy(spoke_msg *m)
 {
+    if (m->carries)
+        m->attached->drop(m->attached);
     if (m->chunk != NULL)
         spk_chunk_unref(m->chunk);
     spk_msg_clear_header(m);
@@ -194,7 +196,7 @@ spoke_msg_free(spoke_msg *m)
     if (!one_reference(m) && atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1)
         return;
     /* destroy() would do, but this is the end of most messages. */
-    bool plain = m->chunk == NULL && m->header == m->inline_header;
+    bool plain = m->chunk == NULL && m->header == m->inline_header && !m->carries;
     if (!plain || !spk_local_give(pool, m)) {
         destroy(m);
         return;
@@ -238,7 +240,7 @@ spk_msg_free_many(spoke_msg **messages, int count)
 
     for (int i = 0; i < count; i++) {
         spoke_msg *m = messages[i];
-        if (one_reference(m) && m->chunk == NULL && m->header == m->inline_header &&
+        if (one_reference(m) && m->chunk == NULL && m->header == m->inline_header && !m->carries &&
             spk_local_give(pool, m)) {
             m->magic = MAGIC_FREED;
             gone++;
@@ -367,6 +369,7 @@ copy_rest(spoke_msg *to, const spoke_msg *from)
     to->pipe = from->pipe;
     to->expires = from->expires;
     to->returns = from->returns;
+    to->as_layout = from->as_layout;
     if (from->expires)
         to->expires_ns = from->expires_ns;
     return 0;

@@ -12,7 +12,7 @@
 
 #define SPK_HEADER_INLINE 64u  /* a backtrace of 15 hops and the id */
 #define SPK_BODY_INLINE   128u /* bodies up to this lie in the message itself … */
-#define SPK_BODY_SPARE    56u  /* … with so much room behind them */
+#define SPK_BODY_SPARE    48u  /* … with so much room behind them */
 
 /* Laid out by cache lines: with its pool's prefix in front, everything up to `inline_body` is in
  * the first, a body of 64 bytes in the second, and most messages touch no other. */
@@ -21,20 +21,29 @@ struct spoke_msg {
     spoke_pipe_id pipe;
     uint16_t magic;
     uint16_t header_size;
-    uint8_t priority; /* of the pipe it came through */
-    bool expires;     /* at `expires_ns`, which means nothing otherwise */
-    bool returns;     /* to its sender, if it cannot be delivered; one reference */
-    uint8_t *body;    /* into inline_body or the chunk */
+    uint8_t priority;   /* of the pipe it came through */
+    bool expires;       /* at `expires_ns`, which means nothing otherwise */
+    bool returns;       /* to its sender, if it cannot be delivered; one reference */
+    bool carries   : 1; /* `attached`, which means nothing otherwise */
+    bool as_layout : 1; /* a value in SPOKE_FORM_LAYOUT, of a channel */
+    uint8_t *body;      /* into inline_body or the chunk */
     size_t size;
     struct spk_chunk *chunk; /* NULL: the body is inline */
     uint8_t
         *header; /* inline_header, or a pooled block of SPOKE_HEADER_MAX when it has grown longer */
     uint8_t inline_body[SPK_BODY_INLINE + SPK_BODY_SPARE];
     uint8_t inline_header[SPK_HEADER_INLINE];
+    struct spk_attached *attached;
     union {
         int64_t expires_ns;
         spoke_msg *next; /* of those that came back; `priority` says why */
     };
+};
+
+/* What is attached to a message; `drop` is called when the last reference goes, on any thread,
+ * perhaps inside of an engine. */
+struct spk_attached {
+    void (*drop)(struct spk_attached *attached);
 };
 
 /* Give a message whose body is `size` bytes at `data` in `chunk`; takes the caller's reference on

@@ -110,12 +110,18 @@ struct spk_conn {
 void spk_conn_stop_dialing(struct spk_conn *c);
 int spk_conn_wait_dialed(struct spk_conn *c, spoke_ns deadline);
 
+/* As spoke_stream_from_fd(), with the engine entered, which has streams. */
+int spk_conn_from_fd(struct spk_conn **out, int fd, const spoke_stream_config *config,
+                     struct spk_engine *e);
+
 /* Something that is made of streams, and closes before them when their engine does. */
 struct spk_layer {
     struct spk_link link;
     void (*closing)(struct spk_layer *l);
 };
 void spk_layer_add(struct spk_engine *e, struct spk_layer *l);
+/* Enter an engine, NULL: the shared one, that can have streams, and layers, from then on. */
+int spk_streams_enter(spoke_engine *handle, struct spk_engine **e);
 /* The list of the engine's streams, for spk_conn_new(). */
 struct spk_link *spk_streams_of(struct spk_engine *e);
 
@@ -173,6 +179,7 @@ void spk_conn_want_input(struct spk_conn *c, bool awaited);
 /* Bytes that were taken, SPOKE_EAGAIN, or another error, which is the end of writing. */
 int64_t spk_conn_try_write(struct spk_conn *c, const struct iovec *buffers, int count);
 void spk_conn_shut_write(struct spk_conn *c);
+void spk_conn_shut_read(struct spk_conn *c);
 
 /* Descriptors go along with the bytes of some streams: those of a mux that has agreed on it with
  * its peer (pass_fds in its configuration), and those that can carry such a mux: over unix sockets,
@@ -202,6 +209,15 @@ int spk_conn_count_fds(const struct spk_conn *c); /* sets that it would give now
 /* Close it.  What was written still leaves, at most for its linger_ns. */
 void spk_conn_give_up(struct spk_conn *c);
 
+/* ---- stream.c, for messages that carry streams ---- */
+
+/* Nobody waits in a call on it, and nobody is to be told anything. */
+bool spk_conn_is_idle(const struct spk_conn *c);
+/* Another handle for it; the old one is closed. */
+spoke_stream *spk_conn_renew(struct spk_conn *c);
+/* Abort and close it. */
+void spk_conn_cancel(struct spk_conn *c, uint64_t code);
+
 /* ---- bytes.c and frames.c ---- */
 extern const struct spk_pipe_ops spk_bytes_pipe_ops;
 /* Let a pipe of these operations carry the stream. */
@@ -217,6 +233,8 @@ void spk_frames_writable(struct spk_conn *c);
 /* ---- join.c ---- */
 struct spk_join;
 void spk_join_closed(struct spk_join *j, const struct spk_conn *c);
+/* As spoke_stream_join(), of two that have handles and are not joined, with the engine entered. */
+int spk_join_start(struct spk_conn *const *conns, spoke_stream_done_f *done, void *ctx);
 
 /* ---- pair.c ---- */
 void spk_pair_open(struct spk_conn *a, struct spk_conn *b);

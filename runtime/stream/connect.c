@@ -326,6 +326,14 @@ enter_engine(spoke_engine *handle, struct spk_engine **e, struct spk_socket **s)
     return rc;
 }
 
+int
+spk_streams_enter(spoke_engine *handle, struct spk_engine **e)
+{
+    struct spk_socket *s;
+
+    return enter_engine(handle, e, &s);
+}
+
 void
 spk_layer_add(struct spk_engine *e, struct spk_layer *l)
 {
@@ -868,49 +876,68 @@ adopt(struct spk_conn *c, struct spk_socket *s, const spoke_stream_config *confi
     return rc;
 }
 
-int
-spoke_stream_from_fd(spoke_stream **out, int fd, const spoke_stream_config *config,
-                     spoke_engine *engine)
+static int
+check_connected(int fd, const char **scheme)
 {
-    spoke_stream_config own;
-    struct spk_engine *e;
-    struct spk_socket *s;
-    struct spk_conn *c;
     struct sockaddr_storage peer;
     socklen_t size = sizeof peer;
+    int rc = check_socket(fd, scheme);
+
+    if (rc == 0 && getpeername(fd, (struct sockaddr *)&peer, &size) != 0)
+        rc = SPOKE_ENOTSUP;
+    return rc;
+}
+
+int
+spk_conn_from_fd(struct spk_conn **out, int fd, const spoke_stream_config *config,
+                 struct spk_engine *e)
+{
+    spoke_stream_config own;
     const char *scheme = NULL;
+    struct spk_conn *c;
     int own_fd, rc;
 
-    if (out == NULL)
-        return SPOKE_EINVAL;
-    *out = NULL;
-    if ((rc = check_socket(fd, &scheme)) != 0)
-        return rc;
-    if (getpeername(fd, (struct sockaddr *)&peer, &size) != 0)
-        return SPOKE_ENOTSUP;
-    if ((rc = enter_engine(engine, &e, &s)) != 0)
+    if ((rc = check_connected(fd, &scheme)) != 0)
         return rc;
     if (e->backend->is_virtual)
-        rc = SPOKE_ENOTSUP;
-    if (rc != 0 || (rc = read_config(&own, config, e)) != 0 || (rc = new_conn(&c, s, &own)) != 0)
-        goto leave;
+        return SPOKE_ENOTSUP;
+    if ((rc = read_config(&own, config, e)) != 0 || (rc = new_conn(&c, e->streams, &own)) != 0)
+        return rc;
     /* What fails may have closed it, and it is still the caller's then. */
     if ((own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3)) < 0) {
         rc = spk_error_from_errno(errno);
     } else {
         /* Cannot fail on a socket. */
         (void)fcntl(own_fd, F_SETFL, fcntl(own_fd, F_GETFL) | O_NONBLOCK);
-        rc = adopt(c, s, &own, scheme, own_fd);
+        rc = adopt(c, e->streams, &own, scheme, own_fd);
     }
-    if (rc == 0)
-        close(fd);
     if (rc == 0) {
-        *out = c->handle;
+        close(fd);
+        *out = c;
     } else {
         (void)spk_conn_let_go(c);
         spk_conn_free_if_done(c);
     }
-leave:
+    return rc;
+}
+
+int
+spoke_stream_from_fd(spoke_stream **out, int fd, const spoke_stream_config *config,
+                     spoke_engine *engine)
+{
+    const char *scheme;
+    struct spk_engine *e;
+    struct spk_socket *s;
+    struct spk_conn *c;
+    int rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    *out = NULL;
+    if ((rc = check_connected(fd, &scheme)) != 0 || (rc = enter_engine(engine, &e, &s)) != 0)
+        return rc;
+    if ((rc = spk_conn_from_fd(&c, fd, config, e)) == 0)
+        *out = c->handle;
     spk_engine_leave(e);
     return rc;
 }

@@ -207,8 +207,8 @@ enter_both(spoke_stream *a, spoke_stream *b, struct spk_conn **conns)
     return rc;
 }
 
-static int
-start(struct spk_conn *const *conns, spoke_stream_done_f *done, void *ctx)
+int
+spk_join_start(struct spk_conn *const *conns, spoke_stream_done_f *done, void *ctx)
 {
     struct spk_join *j = spk_zalloc(sizeof *j);
 
@@ -240,7 +240,7 @@ spoke_stream_join(spoke_stream *a, spoke_stream *b, spoke_stream_done_f *done, v
     if ((rc = enter_both(a, b, conns)) != 0)
         return rc;
     struct spk_engine *e = conns[0]->e;
-    rc = start(conns, done, ctx);
+    rc = spk_join_start(conns, done, ctx);
     spk_engine_leave(e);
     return rc;
 }
@@ -300,7 +300,7 @@ spoke_stream_copy(spoke_stream *a, spoke_stream *b, struct spoke_stream_report *
     w.e = conns[0]->e;
     if (w.e->in_callback > 0 && pthread_equal(w.e->owner, pthread_self()))
         rc = SPOKE_EDEADLK;
-    else if ((rc = start(conns, on_copied, &w)) == 0)
+    else if ((rc = spk_join_start(conns, on_copied, &w)) == 0)
         rc = wait_done(&w, conns[0]->join);
     spk_engine_leave(w.e);
     *report = w.report;

@@ -1085,6 +1085,17 @@ spoke_stream_close(spoke_stream *s)
     return rc;
 }
 
+static void
+abort_conn(struct spk_conn *c, uint64_t code)
+{
+    drop_input(c);
+    if (c->open && (c->read.end == 0 || c->write.end == 0))
+        c->carrier->abort(c, code);
+    stop_dialing(c);
+    spk_conn_ends(c, SPOKE_EABORTED);
+    spk_conn_stopped(c, SPOKE_EABORTED);
+}
+
 int
 spoke_stream_abort(spoke_stream *s, uint64_t code)
 {
@@ -1093,12 +1104,7 @@ spoke_stream_abort(spoke_stream *s, uint64_t code)
 
     if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
-    drop_input(c);
-    if (c->open && (c->read.end == 0 || c->write.end == 0))
-        c->carrier->abort(c, code);
-    stop_dialing(c);
-    spk_conn_ends(c, SPOKE_EABORTED);
-    spk_conn_stopped(c, SPOKE_EABORTED);
+    abort_conn(c, code);
     leave(c);
     return 0;
 }
@@ -1122,7 +1128,8 @@ spk_conn_check_take(const struct spk_conn *c)
 void
 spk_conn_take(struct spk_conn *c, struct spk_task *taker)
 {
-    spk_handle_free(c->handle);
+    if (c->handle != NULL)
+        spk_handle_free(c->handle);
     c->handle = NULL;
     c->on_ready = NULL;
     c->read.deadline = c->write.deadline = SPOKE_FOREVER;
@@ -1213,9 +1220,37 @@ spk_conn_shut_write(struct spk_conn *c)
 }
 
 void
+spk_conn_shut_read(struct spk_conn *c)
+{
+    shut_read(c);
+}
+
+void
 spk_conn_give_up(struct spk_conn *c)
 {
     c->taker = NULL;
+    (void)spk_conn_let_go(c);
+    spk_conn_free_if_done(c);
+}
+
+bool
+spk_conn_is_idle(const struct spk_conn *c)
+{
+    return c->callers == 0 && c->join == NULL && c->on_ready == NULL && c->fds[READ] < 0 &&
+           c->fds[WRITE] < 0;
+}
+
+spoke_stream *
+spk_conn_renew(struct spk_conn *c)
+{
+    c->handle = spk_handle_renew(c->handle);
+    return c->handle;
+}
+
+void
+spk_conn_cancel(struct spk_conn *c, uint64_t code)
+{
+    abort_conn(c, code);
     (void)spk_conn_let_go(c);
     spk_conn_free_if_done(c);
 }

@@ -86,11 +86,30 @@ answers_most(const struct spk_mux *m)
     return 4 * (uint32_t)m->config.max_streams + 1024;
 }
 
+/* What the mux is part of decides at once. */
+static void
+ask_user(struct spk_mux_stream *st)
+{
+    struct spk_mux *m = st->mux;
+    uint64_t code;
+
+    spk_list_append(&m->pending, &st->pending);
+    if ((code = m->user->opened(m->user, st)) == SPOKE_MUX_NONE)
+        return;
+    spk_mux_reset(st, code);
+    spk_mux_stream_free_if_done(st);
+    (void)spk_mux_count_refused(m);
+}
+
 static void
 wait_to_be_accepted(struct spk_mux_stream *st)
 {
     struct spk_mux *m = st->mux;
 
+    if (m->user != NULL) {
+        ask_user(st);
+        return;
+    }
     spk_list_append(m->on_open != NULL ? &m->undecided : &m->pending, &st->pending);
     spk_mux_tell_ready(m);
 }
@@ -431,6 +450,8 @@ on_preface(struct spk_mux *m, const struct spk_mux_word *w)
     m->preface_heard = true;
     m->passes_fds = m->lets_fds && m->peer.has_fds;
     m->ping_due = true; /* how far is it? */
+    if (m->user != NULL)
+        m->user->heard(m->user);
     return 0;
 }
 

@@ -115,7 +115,7 @@ end_streams(struct spk_mux *m, int reason)
 
         if (st->conn != NULL && st->out_size > 0)
             st->conn->lost = true;
-        m->cut |= m->closed && !spk_mux_stream_is_finished(st);
+        m->cut |= (m->closed || (m->user != NULL && m->leaves)) && !spk_mux_stream_is_finished(st);
         spk_mux_drop_out(st);
         spk_mux_unregister(st);
         st->due = 0;
@@ -151,6 +151,8 @@ spk_mux_end(struct spk_mux *m, int code, enum spoke_mux_origin origin, uint64_t 
     spk_engine_wake_all(m->e, &m->ping_waiters);
     spk_engine_wake_all(m->e, &m->end_waiters);
     spk_mux_tell_ready(m);
+    if (m->user != NULL && !m->closed)
+        m->user->ended(m->user);
 }
 
 /* Say why, if a write takes it now. */
@@ -362,6 +364,36 @@ init(struct spk_mux *m, struct spk_conn *carrier, const spoke_mux_config *config
     m->layer.closing = on_engine_closing;
 }
 
+/* A mux that has not begun. */
+static int
+prepare(struct spk_mux **out, struct spk_conn *carrier, const spoke_mux_config *config)
+{
+    struct spk_mux *m;
+    int rc;
+
+    if ((rc = spk_conn_check_take(carrier)) != 0)
+        return rc;
+    if ((m = spk_zalloc(sizeof *m)) == NULL)
+        return SPOKE_ENOMEM;
+    init(m, carrier, config);
+    if (m->depth > SPOKE_MUX_DEPTH) {
+        spk_free(m);
+        return SPOKE_ELIMIT;
+    }
+    *out = m;
+    return 0;
+}
+
+static void
+begin(struct spk_mux *m)
+{
+    spk_conn_take(m->carrier, &m->task);
+    m->lets_fds = m->config.pass_fds && m->config.wire != SPOKE_MUX_COMPATIBLE &&
+                  spk_conn_passes_fds(m->carrier);
+    spk_mux_kick(m);
+    spk_mux_set_timer(m);
+}
+
 int
 spoke_mux_open(spoke_mux **out, spoke_stream *stream, const spoke_mux_config *config)
 {
@@ -378,27 +410,34 @@ spoke_mux_open(spoke_mux **out, spoke_stream *stream, const spoke_mux_config *co
     if ((rc = read_config(&own, config)) != 0 || (rc = spk_conn_enter(stream, &carrier)) != 0)
         return rc;
     e = carrier->e;
-    if ((rc = spk_conn_check_take(carrier)) != 0)
+    if ((rc = prepare(&m, carrier, &own)) != 0)
         goto leave;
-    rc = SPOKE_ENOMEM;
-    if ((m = spk_zalloc(sizeof *m)) == NULL)
-        goto leave;
-    init(m, carrier, &own);
-    rc = SPOKE_ELIMIT;
-    if (m->depth > SPOKE_MUX_DEPTH || (rc = spk_handle_new(SPK_HANDLE_MUX, m, e, &handle)) != 0) {
+    if ((rc = spk_handle_new(SPK_HANDLE_MUX, m, e, &handle)) != 0) {
         spk_free(m);
         goto leave;
     }
     m->handle = handle;
     spk_layer_add(e, &m->layer);
-    spk_conn_take(carrier, &m->task);
-    m->lets_fds = own.pass_fds && own.wire != SPOKE_MUX_COMPATIBLE && spk_conn_passes_fds(carrier);
-    spk_mux_kick(m);
-    spk_mux_set_timer(m);
+    begin(m);
     *out = m->handle;
 leave:
     spk_engine_leave(e);
     return rc;
+}
+
+int
+spk_mux_new(struct spk_mux **out, struct spk_conn *carrier, const spoke_mux_config *config,
+            struct spk_mux_user *user)
+{
+    spoke_mux_config own;
+    int rc;
+
+    if ((rc = read_config(&own, config)) != 0 || (rc = prepare(out, carrier, &own)) != 0)
+        return rc;
+    (*out)->user = user;
+    spk_list_init(&(*out)->layer.link);
+    begin(*out);
+    return 0;
 }
 
 static int
@@ -422,6 +461,15 @@ leave_mux(struct spk_mux *m)
     spk_engine_leave(e);
 }
 
+void
+spk_mux_await(struct spk_mux *m)
+{
+    if (m->ended)
+        return;
+    m->awaited = true;
+    spk_conn_want_input(m->carrier, true);
+}
+
 /* Wait for something on `list`, or not: 0, look again. */
 static int
 wait_on(struct spk_mux *m, struct spk_link *list, spoke_ns deadline)
@@ -432,10 +480,7 @@ wait_on(struct spk_mux *m, struct spk_link *list, spoke_ns deadline)
         return SPOKE_EAGAIN;
     if (deadline != SPOKE_FOREVER && spk_engine_now(m->e) >= deadline)
         return SPOKE_ETIMEDOUT;
-    if (!m->ended) {
-        m->awaited = true;
-        spk_conn_want_input(m->carrier, true);
-    }
+    spk_mux_await(m);
     rc = spk_engine_wait(m->e, list, deadline, m->e->busy_poll_ns);
     return rc == SPOKE_ETIMEDOUT ? 0 : rc;
 }
@@ -453,6 +498,34 @@ go_away(struct spk_mux *m, uint64_t code, const char *text)
         spk_mux_reset(SPK_OWNER(m->pending.next, struct spk_mux_stream, pending),
                       SPOKE_MUX_GOING_AWAY);
     spk_mux_kick(m);
+}
+
+void
+spk_mux_leave(struct spk_mux *m, spoke_ns until)
+{
+    if (m->ended)
+        return;
+    m->linger_until = until;
+    go_away(m, SPOKE_MUX_NONE, "");
+    spk_mux_set_timer(m);
+}
+
+void
+spk_mux_close_now(struct spk_mux *m)
+{
+    m->callers++;
+    if (!m->ended)
+        say_last(m, SPOKE_MUX_NONE, "");
+    spk_mux_end(m, SPOKE_EMUXCLOSED, SPOKE_MUX_LOCAL, 0, "it was closed here");
+    m->callers--;
+}
+
+void
+spk_mux_let_go(struct spk_mux *m)
+{
+    spk_mux_close_now(m);
+    m->closed = true;
+    spk_mux_free_if_done(m);
 }
 
 int
@@ -573,7 +646,7 @@ take_id(struct spk_mux *m)
     return id;
 }
 
-/* A stream's conn with its handle. */
+/* A stream's conn, with a handle if a user gets it. */
 static int
 new_conn(struct spk_mux *m, struct spk_mux_stream *st)
 {
@@ -586,7 +659,7 @@ new_conn(struct spk_mux *m, struct spk_mux_stream *st)
     config.linger_ns = m->carrier->linger_ns;
     if ((c = spk_conn_new(m->e, spk_streams_of(m->e), &config, SPK_MUX_LEAST_WINDOW)) == NULL)
         return SPOKE_ENOMEM;
-    if ((rc = spk_conn_give_handle(c)) != 0) {
+    if (m->user == NULL && (rc = spk_conn_give_handle(c)) != 0) {
         c->closed = true;
         spk_conn_free_if_done(c);
         return rc;
@@ -620,6 +693,18 @@ start_dial(struct spk_mux *m, const void *meta, size_t meta_size, struct spk_con
     spk_mux_schedule(st);
     *out = st->conn;
     return 0;
+}
+
+int
+spk_mux_open_stream(struct spk_mux *m, const void *meta, size_t meta_size, struct spk_conn **out,
+                    uint64_t *id)
+{
+    int rc;
+
+    *id = m->next_id;
+    if ((rc = check_dial(m, meta_size)) != 0)
+        return rc;
+    return start_dial(m, meta, meta_size, out);
 }
 
 int
@@ -706,6 +791,22 @@ accept_it(struct spk_mux_stream *st, spoke_msg **meta)
     spk_mux_schedule(st);
     spk_mux_tell_ready(m);
     return st->conn->handle;
+}
+
+int
+spk_mux_accept_stream(struct spk_mux_stream *st, struct spk_conn **out)
+{
+    int rc;
+
+    if ((rc = spk_mux_window_open(st)) != 0)
+        return rc;
+    if ((rc = new_conn(st->mux, st)) != 0) {
+        spk_mux_window_close(st);
+        return rc;
+    }
+    *out = st->conn;
+    (void)accept_it(st, NULL);
+    return 0;
 }
 
 int
@@ -888,17 +989,9 @@ spoke_mux_address(spoke_mux *handle, char *url, size_t size)
     return rc;
 }
 
-int
-spoke_mux_get_info(spoke_mux *handle, struct spoke_mux_info *out)
+void
+spk_mux_fill_info(const struct spk_mux *m, struct spoke_mux_info *out)
 {
-    struct spk_mux *m;
-    int rc;
-
-    if (out == NULL)
-        return SPOKE_EINVAL;
-    memset(out, 0, sizeof *out);
-    if ((rc = enter(handle, &m)) != 0)
-        return rc;
     *out = m->info;
     out->wire = !m->known ? SPOKE_MUX_DETECT : m->native ? SPOKE_MUX_NATIVE : SPOKE_MUX_COMPATIBLE;
     out->is_open = !m->ended;
@@ -912,6 +1005,20 @@ spoke_mux_get_info(spoke_mux *handle, struct spoke_mux_info *out)
     out->unsent = m->unsent;
     out->rtt_ns = m->rtt_ns;
     out->heard_ns = m->heard_ns;
+}
+
+int
+spoke_mux_get_info(spoke_mux *handle, struct spoke_mux_info *out)
+{
+    struct spk_mux *m;
+    int rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    memset(out, 0, sizeof *out);
+    if ((rc = enter(handle, &m)) != 0)
+        return rc;
+    spk_mux_fill_info(m, out);
     leave_mux(m);
     return 0;
 }

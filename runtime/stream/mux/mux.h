@@ -77,6 +77,7 @@ struct spk_mux_stream {
     size_t granted; /* in a crowd: bytes that it may queue, as it was its turn to be told; … */
     bool lines_up;  /* … it has had them, and waits for its next turn */
     uint64_t code;  /* of RESET and STOP */
+    uint64_t last_code; /* of a RESET in place of the CLOSE; 0: none */
 
     uint64_t data_in, data_out, turns;
 };
@@ -107,8 +108,21 @@ struct spk_mux_batch {
     uint8_t scratch[SPK_MUX_SCRATCH];
 };
 
+/* A mux may be part of something else of the library's, which has it instead of a user with a
+ * handle, and closes it before the engine does.  Called with the engine entered; none of these may
+ * end the mux. */
+struct spk_mux_user {
+    /* The peer has introduced itself. */
+    void (*heard)(struct spk_mux_user *u);
+    /* The peer has opened a stream; st->meta is what it says of it.  SPOKE_MUX_NONE: it has been
+     * accepted, or waits in mux->pending for spk_mux_accept_stream(); else why it is refused. */
+    uint64_t (*opened)(struct spk_mux_user *u, struct spk_mux_stream *st);
+    void (*ended)(struct spk_mux_user *u);
+};
+
 struct spk_mux {
-    spoke_mux *handle;
+    spoke_mux *handle; /* NULL: it is `user`'s */
+    struct spk_mux_user *user;
     struct spk_engine *e;
     struct spk_layer layer;
     struct spk_conn *carrier;              /* NULL: it has ended */
@@ -220,6 +234,30 @@ void spk_mux_free_if_done(struct spk_mux *m);
 /* ---- time.c ---- */
 void spk_mux_set_timer(struct spk_mux *m); /* to what comes first now */
 void spk_mux_on_time(struct spk_timer *timer);
+
+/* For a struct spk_mux_user; all with the engine entered.  Makes a mux of a stream that can be
+ * taken (spk_conn_check_take()).  Errors: as spoke_mux_open(). */
+int spk_mux_new(struct spk_mux **out, struct spk_conn *carrier, const spoke_mux_config *config,
+                struct spk_mux_user *user);
+/* Streams without handles.  Errors: as spoke_mux_dial() and spoke_mux_accept(). */
+int spk_mux_open_stream(struct spk_mux *m, const void *meta, size_t meta_size,
+                        struct spk_conn **out, uint64_t *id);
+int spk_mux_accept_stream(struct spk_mux_stream *st, struct spk_conn **out);
+/* Reset a stream's mux end, or say that it is not wanted.  The conn is still to be given up. */
+void spk_mux_reset_conn(struct spk_conn *c, uint64_t code);
+/* The same once it is given up and its bytes have left. */
+void spk_mux_reset_last(struct spk_conn *c, uint64_t code);
+/* Somebody waits for what the peer says. */
+void spk_mux_await(struct spk_mux *m);
+/* Say goodbye; it ends when its streams have, or then. */
+void spk_mux_leave(struct spk_mux *m, spoke_ns until);
+/* It ends, if it has not.  And nobody has it any more. */
+void spk_mux_close_now(struct spk_mux *m);
+void spk_mux_let_go(struct spk_mux *m);
+void spk_mux_fill_info(const struct spk_mux *m, struct spoke_mux_info *out);
+/* Of a body with memory of its own, as much as there is room for, without a copy: as
+ * spk_conn_try_write(). */
+int64_t spk_mux_write_slice(struct spk_conn *c, const spoke_msg *m, size_t offset);
 
 /* ---- in.c ---- */
 void spk_mux_read(struct spk_mux *m);

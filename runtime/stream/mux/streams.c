@@ -190,8 +190,8 @@ spk_mux_reset(struct spk_mux_stream *st, uint64_t code)
 bool
 spk_mux_stream_is_finished(const struct spk_mux_stream *st)
 {
-    if (!st->registered)
-        return st->due == 0 && st->out_size == 0;
+    if (!st->registered) /* a peer that has closed it needs no word of it */
+        return (st->due == 0 || st->peer_closed) && st->out_size == 0;
     return st->established && (st->peer_ended || st->peer_closed) &&
            (st->write_ended || st->peer_closed) && st->out_size == 0;
 }
@@ -305,6 +305,28 @@ consumed_fds(struct spk_conn *c, int n)
         spk_mux_kick(m);
 }
 
+int64_t
+spk_mux_write_slice(struct spk_conn *c, const spoke_msg *m, size_t offset)
+{
+    struct spk_mux_stream *st = state_of(c);
+    const struct iovec all = {m->body + offset, m->size - offset};
+    spoke_msg *slice;
+    size_t size;
+    int rc;
+
+    if (!c->open || c->write.end != 0 || c->write.shut || c->write_full || m->chunk == NULL ||
+        (size = spk_piece(&all, 1, spk_mux_room(st))) == 0)
+        return spk_conn_try_write(c, &all, 1);
+    spk_chunk_ref(m->chunk);
+    if ((rc = spk_msg_slice(&slice, m->chunk, m->body + offset, size)) != 0) {
+        spk_chunk_unref(m->chunk);
+        return rc;
+    }
+    spk_mux_queue(st, slice);
+    c->info.bytes_written += size;
+    return (int64_t)size;
+}
+
 static int
 close_write(struct spk_conn *c)
 {
@@ -339,12 +361,12 @@ static void
 finish(struct spk_conn *c, spoke_ns deadline)
 {
     struct spk_mux_stream *st = state_of(c);
-    bool resets = st->data_lost && st->mux->native;
+    bool resets = (st->data_lost || st->last_code != 0) && st->mux->native;
 
     (void)deadline; /* whoever waits looks at it */
     if (st->registered) {
         spk_mux_unregister(st);
-        st->code = SPOKE_MUX_DATA_LOST;
+        st->code = st->last_code != 0 ? st->last_code : SPOKE_MUX_DATA_LOST;
         st->mux->info.reset += resets;
         st->due &= ~(unsigned)SPK_MUX_DUE_CLOSE_WRITE;
         st->due |= resets ? SPK_MUX_DUE_RESET : SPK_MUX_DUE_CLOSE;
@@ -413,6 +435,24 @@ spk_mux_stream_opened(struct spk_mux_stream *st)
         spk_conn_ends(c, SPOKE_EOF);
     if (st->peer_stopped)
         spk_conn_stopped(c, SPOKE_EPEERCLOSED);
+}
+
+void
+spk_mux_reset_conn(struct spk_conn *c, uint64_t code)
+{
+    struct spk_mux_stream *st = spk_mux_stream_of(c);
+
+    if (st != NULL)
+        spk_mux_reset(st, code);
+}
+
+void
+spk_mux_reset_last(struct spk_conn *c, uint64_t code)
+{
+    struct spk_mux_stream *st = spk_mux_stream_of(c);
+
+    if (st != NULL)
+        st->last_code = code;
 }
 
 struct spk_mux_stream *

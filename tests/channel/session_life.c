@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/* How sessions come and go: listeners, peers that are none, engines that close. */
+#include <poll.h>
+#include <string.h>
+
+#include "tests/channel/sessions.h"
+
+#define URL "inproc://session-life"
+
+static spoke_ns
+late(spoke_engine *e)
+{
+    return spoke_engine_now(e) + 60 * SPOKE_SECOND;
+}
+
+struct gate {
+    int asked;
+};
+
+static int
+only_the_second(void *ctx, spoke_stream *carrier)
+{
+    struct gate *g = ctx;
+
+    (void)carrier;
+    return ++g->asked == 2 ? 0 : SPOKE_EPERM;
+}
+
+/* A peer that says nothing, and one that is turned away, hold up nobody. */
+Test(session_life, a_listener_lets_in_whom_it_likes)
+{
+    spoke_session_config config;
+    spoke_session_listener *l;
+    spoke_session *a, *b;
+    spoke_stream *turned_away;
+    struct gate g = {0};
+    size_t done;
+    char c;
+    int rc;
+
+    spoke_session_config_init(&config);
+    config.authenticate = only_the_second;
+    config.ctx = &g;
+    cr_assert_eq(spoke_session_listen(&l, URL, &config, NULL), 0);
+    cr_assert_eq(spoke_session_accept(l, &b, SPOKE_NOW), SPOKE_EAGAIN);
+    cr_assert_eq(spoke_stream_dial(&turned_away, URL, NULL, NULL, late(NULL)), 0);
+    rc = spoke_stream_read(turned_away, &c, 1, &done);
+    cr_assert_eq(rc, SPOKE_EOF, "%s", spoke_error_name(rc));
+    cr_assert_eq(spoke_stream_close(turned_away), 0);
+    cr_assert_eq(spoke_session_dial(&a, URL, NULL, NULL, late(NULL)), 0);
+    cr_assert_eq(spoke_session_accept(l, &b, late(NULL)), 0);
+    cr_assert_eq(spoke_session_close(a, 0), 0);
+    cr_assert_eq(spoke_session_wait(b, late(NULL)), 0);
+    cr_assert_eq(spoke_session_close(b, 0), 0);
+    cr_assert_eq(spoke_session_close(b, 0), 0, "once more");
+    cr_assert_eq(spoke_session_listener_close(l), 0);
+    cr_assert_eq(spoke_session_listener_close(l), 0);
+    cr_assert_eq(spoke_session_accept(l, &b, SPOKE_NOW), SPOKE_ECLOSED);
+}
+
+/* Beside one that never introduces itself, and until its time is over. */
+Test(session_life, silent_peers)
+{
+    spoke_session_config config;
+    spoke_session_listener *l;
+    spoke_session *a, *b;
+    spoke_stream *silent, *wrong;
+    size_t done;
+    char c;
+
+    spoke_session_config_init(&config);
+    config.mux.handshake_ns = SPOKE_SECOND * SPOKE_TEST_SLOWDOWN;
+    config.backlog = 3;
+    cr_assert_eq(spoke_session_listen(&l, URL, &config, NULL), 0);
+    cr_assert_eq(spoke_stream_dial(&silent, URL, NULL, NULL, late(NULL)), 0);
+    cr_assert_eq(spoke_stream_dial(&wrong, URL, NULL, NULL, late(NULL)), 0);
+    cr_assert_eq(spoke_stream_write(wrong, "GET / HTTP/1.1\r\n", 16, &done), 0);
+    cr_assert_eq(spoke_session_dial(&a, URL, NULL, NULL, late(NULL)), 0);
+    cr_assert_eq(spoke_session_accept(l, &b, late(NULL)), 0);
+    while (spoke_stream_read(silent, &c, 1, &done) == 0) {
+    }
+    while (spoke_stream_read(wrong, &c, 1, &done) == 0) {
+    }
+    cr_assert_eq(spoke_session_accept(l, &b, SPOKE_NOW), SPOKE_EAGAIN);
+    cr_assert_eq(spoke_session_close(a, 0), 0);
+    cr_assert_eq(spoke_session_listener_close(l), 0);
+    cr_assert_eq(spoke_stream_close(silent), 0);
+    cr_assert_eq(spoke_stream_close(wrong), 0);
+}
+
+Test(session_life, nobody_listens)
+{
+    spoke_session *a;
+
+    cr_assert_eq(spoke_session_dial(&a, "inproc://nobody", NULL, NULL, late(NULL)),
+                 SPOKE_ECONNREFUSED);
+    cr_assert_null(a);
+    cr_assert_eq(spoke_session_dial(&a, "inproc://nobody", NULL, NULL, SPOKE_NOW), SPOKE_EAGAIN);
+}
+
+Test(session_life, configurations)
+{
+    spoke_session_config config;
+    spoke_session_listener *l;
+
+    spoke_session_config_init(&config);
+    config.memory = 2 * config.channel.max_message - 1;
+    cr_assert_eq(spoke_session_listen(&l, URL, &config, NULL), SPOKE_ERANGE);
+    spoke_session_config_init(&config);
+    config.backlog = 0;
+    cr_assert_eq(spoke_session_listen(&l, URL, &config, NULL), SPOKE_ERANGE);
+    spoke_session_config_init(&config);
+    config.channel.depth = SPOKE_CHANNEL_DEPTH_MAX + 1;
+    cr_assert_eq(spoke_session_listen(&l, URL, &config, NULL), SPOKE_ERANGE);
+}
+
+/* The handle's descriptor says when something waits. */
+Test(session_life, told_by_a_descriptor)
+{
+    struct sessions x;
+    spoke_sender *tx;
+    spoke_receiver *rx;
+    struct pollfd p = {.events = POLLIN};
+
+    sessions_open(&x, OVER_PAIR, NULL);
+    p.fd = spoke_session_fd(x.b);
+    cr_assert_geq(p.fd, 0);
+    cr_assert_eq(poll(&p, 1, 0), 0);
+    cr_assert_eq(spoke_session_open_sender(x.a, &tx, NULL, NULL, SPOKE_NOW), 0);
+    cr_assert_eq(poll(&p, 1, 60000), 1);
+    cr_assert_eq(spoke_session_accept_receiver(x.b, &rx, NULL, SPOKE_NOW), 0);
+    cr_assert_eq(poll(&p, 1, 0), 0);
+    cr_assert_eq(spoke_receiver_close(rx), 0);
+    cr_assert_eq(spoke_sender_close(tx), 0);
+    cr_assert_eq(spoke_session_close(x.a, 0), 0);
+    cr_assert_eq(poll(&p, 1, 60000), 1);
+    sessions_close(&x);
+}
+
+/* Everything is open, also what messages carry, and half of a message is under way. */
+Test(session_life, the_engine_closes)
+{
+    struct spoke_memory_stats before, after;
+    spoke_sender *tx, *inner_tx;
+    spoke_receiver *rx, *inner_rx;
+    spoke_stream *a, *b, *mine, *theirs;
+    spoke_session *one, *other;
+    spoke_session_config config;
+    spoke_engine *e;
+    spoke_msg *m;
+
+    spoke_memory_stats(&before);
+    cr_assert_eq(spoke_engine_open(&e, NULL), 0);
+    spoke_session_config_init(&config);
+    cr_assert_eq(spoke_stream_pair(&a, &b, NULL, e), 0);
+    cr_assert_eq(spoke_session_open(&one, a, &config), 0);
+    config.mux.even = true;
+    cr_assert_eq(spoke_session_open(&other, b, &config), 0);
+    cr_assert_eq(spoke_session_open_sender(one, &tx, NULL, NULL, SPOKE_NOW), 0);
+    cr_assert_eq(spoke_session_accept_receiver(other, &rx, NULL, late(e)), 0);
+    m = text_message("all of it");
+    cr_assert_eq(spoke_channel_pair(&inner_rx, &inner_tx, NULL, e), 0);
+    cr_assert_eq(spoke_msg_attach_receiver(m, inner_rx), 0);
+    cr_assert_eq(spoke_stream_pair(&mine, &theirs, NULL, e), 0);
+    cr_assert_eq(spoke_msg_attach_stream(m, theirs, SPOKE_ATTACHED_BOTH), 0);
+    cr_assert_eq(spoke_sender_send(tx, m, late(e)), 0);
+    spoke_msg_free(receive(rx));
+    m = text_message("unread");
+    cr_assert_eq(spoke_channel_pair(&inner_rx, &inner_tx, NULL, e), 0);
+    cr_assert_eq(spoke_msg_attach_sender(m, inner_tx), 0);
+    cr_assert_eq(spoke_sender_send(tx, m, late(e)), 0);
+    cr_assert_eq(spoke_msg_new(&m, 5 << 20), 0);
+    memset(spoke_msg_body(m), 0, 5 << 20);
+    cr_assert_eq(spoke_sender_send(tx, m, late(e)), 0);
+    (void)spoke_engine_poll(e, 0);
+    cr_assert_eq(spoke_engine_close(e), 0);
+    cr_assert_eq(spoke_sender_close(tx), 0, "its handle is closed");
+    spoke_memory_stats(&after);
+    cr_assert_eq(after.messages, before.messages);
+    cr_assert_eq(after.chunks, before.chunks);
+}
