@@ -257,6 +257,7 @@ WAY_TEST(channel_values, name_what_is_attached, ways)
     close_pair(answer, answers);
 
     /* No room: all of it is still there. */
+    question = (struct question){text_of("what?"), 0};
     for (;;) {
         typed_pair(&y, &line_type, &answer, &answers);
         m = message("");
