@@ -676,6 +676,7 @@ struct copy {
     struct spk_channel *to, *from;
     const void *tx, *rx;
     spoke_ns deadline;
+    bool lacks_room; /* and not a message */
 };
 
 /* Until there is a message in front, and room for it behind: 0, or why not.  Both ends are told in
@@ -693,6 +694,7 @@ await_both(struct copy *c)
             return rc;
         if (c->to->rx_end != 0)
             return c->to->rx_end;
+        c->lacks_room = rc != 0;
         if (rc == 0)
             rc = wait_to_receive(c->from, list, c->deadline);
         else if (spk_channel_next_size(c->from) > c->to->max_message)
@@ -775,12 +777,12 @@ spoke_channel_copy(spoke_sender *tx, spoke_receiver *rx, uint64_t *count, spoke_
     to->copiers--;
     set_fast(c.from, SPK_RECEIVES);
     set_fast(c.to, SPK_SENDS);
-    from->awaited |= rc == SPOKE_EAGAIN;
+    from->awaited |= rc == SPOKE_EAGAIN && !c.lacks_room;
     if (from->fd >= 0 || from->watched)
         spk_channel_look(c.from);
     spk_channel_free_if_done(c.from);
 end:
-    end(c.to, SPK_SENDS, rc);
+    end(c.to, SPK_SENDS, c.lacks_room ? rc : 0);
     return rc;
 }
 

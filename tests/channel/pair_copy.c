@@ -184,6 +184,65 @@ WAY_TEST(channel_copy, levels_follow, ways_real)
     two_close(&t);
 }
 
+/* A proxy of callbacks: it is called when there is something to copy, or room for it again, and not
+ * all the time while there is none. */
+struct proxy {
+    struct two t;
+    atomic_int calls;
+    atomic_ullong count;
+};
+
+static void
+copy_now(struct proxy *p)
+{
+    uint64_t count;
+
+    atomic_fetch_add(&p->calls, 1);
+    (void)spoke_channel_copy(p->t.out, p->t.in, &count, SPOKE_NOW);
+    atomic_fetch_add(&p->count, count);
+}
+
+static void
+on_message(spoke_receiver *rx, void *ctx)
+{
+    (void)rx;
+    copy_now(ctx);
+}
+
+static void
+on_room(spoke_sender *tx, void *ctx)
+{
+    (void)tx;
+    copy_now(ctx);
+}
+
+WAY_TEST(channel_copy, on_callbacks, ways)
+{
+    static struct proxy p;
+    uint64_t number;
+
+    atomic_store(&p.calls, 0);
+    atomic_store(&p.count, 0);
+    two_open(&p.t, *way, 20, 2);
+    expect_rc(spoke_receiver_on_ready(p.t.in, on_message, &p), 0);
+    expect_rc(spoke_sender_on_ready(p.t.out, on_room, &p), 0);
+    for (uint64_t i = 0; i < 10; i++)
+        expect_rc(send_number(p.t.tx, i, SPOKE_NOW), 0);
+    for (int i = 0; i < 3; i++)
+        yard_settle(&p.t.y);
+    cr_assert_eq(atomic_load(&p.count), 2);
+    cr_assert_leq(atomic_load(&p.calls), 12);
+    for (uint64_t i = 0; i < 10; i++) {
+        expect_rc(recv_number(p.t.rx, &number, SOON(&p.t.y)), 0);
+        cr_assert_eq(number, i);
+    }
+    yard_settle(&p.t.y);
+    cr_assert_eq(atomic_load(&p.count), 10);
+    expect_rc(spoke_receiver_on_ready(p.t.in, NULL, NULL), 0);
+    expect_rc(spoke_sender_on_ready(p.t.out, NULL, NULL), 0);
+    two_close(&p.t);
+}
+
 /* ---- threads ---- */
 
 struct job {

@@ -214,6 +214,32 @@ Test(channel_rendezvous, a_sender_is_ready_while_somebody_receives)
     yard_close(&y);
 }
 
+static void
+on_receiver(spoke_receiver *rx, void *ctx)
+{
+    spoke_msg *m;
+
+    (void)ctx;
+    if (spoke_receiver_recv(rx, &m, SPOKE_NOW) == 0)
+        spoke_msg_free(m);
+    (void)spoke_receiver_recv(rx, &m, SPOKE_NOW); /* so that it is told again */
+}
+
+WAY_TEST(channel_rendezvous, a_callback_takes_what_a_send_waits_with, ways)
+{
+    struct yard y;
+    spoke_sender *tx;
+    spoke_receiver *rx;
+
+    yard_open(&y, *way);
+    pair(&y, 0, &tx, &rx);
+    expect_rc(spoke_receiver_on_ready(rx, on_receiver, NULL), 0);
+    for (int i = 0; i < 10; i++)
+        expect_rc(send_text(tx, "taken", SOON(&y)), 0);
+    close_pair(tx, rx);
+    yard_close(&y);
+}
+
 /* Each is taken by one, and nobody is left. */
 struct crowd {
     spoke_sender *tx;
