@@ -48,7 +48,8 @@ extern "C" {
 
 typedef struct spoke_channel_config {
     /* Messages that may have been sent and not received yet.  0: a send waits until its message is
-     * taken; from process to process that is 1.  Default 64. */
+     * taken, and one that does not wait needs a receive that waits; from process to process that is
+     * 1.  Default 64. */
     size_t depth;
     size_t max_message; /* bytes that a message may have.  Default SPOKE_CHANNEL_MESSAGE_MAX */
     /* What its messages are, for spoke_sender_send_value() and spoke_receiver_recv_value().  Both
@@ -70,8 +71,8 @@ SPOKE_API int spoke_channel_pair(spoke_receiver **rx, spoke_sender **tx,
  * caller's, as it was.  Its header is not sent.
  * Errors: SPOKE_EAGAIN, SPOKE_ETIMEDOUT no room; SPOKE_EPEERCLOSED nobody receives any more;
  * SPOKE_EABORTED the receiver broke it off; SPOKE_EMSGSIZE more than either end allows;
- * SPOKE_ESHARED it has attachments and further references; SPOKE_ENOTSUP something attached cannot
- * go this way; why the session has ended. */
+ * SPOKE_ESHARED it has attachments, or a header, and further references; SPOKE_ENOTSUP something
+ * attached cannot go this way; why the session has ended. */
 SPOKE_API int spoke_sender_send(spoke_sender *tx, spoke_msg *m, spoke_ns deadline);
 
 /* The same with a value of the channel's type, encoded as both ends understand it.  `attachments`
@@ -105,7 +106,8 @@ SPOKE_API int spoke_receiver_recv(spoke_receiver *rx, spoke_msg **m, spoke_ns de
 
 /* The same as a value of the channel's type, into `value` and `backing` as spoke_value_decode()
  * does.  A message that is none ends the channel: SPOKE_EDECODE here, and at the other side
- * SPOKE_EABORTED with SPOKE_MUX_DECODE. */
+ * SPOKE_EABORTED with SPOKE_MUX_DECODE.  After SPOKE_ENOMEM and SPOKE_ELIMIT the message is lost,
+ * and the channel goes on. */
 SPOKE_API int spoke_receiver_recv_value(spoke_receiver *rx, void *value, spoke_backing *backing,
                                         spoke_ns deadline);
 
@@ -113,7 +115,8 @@ SPOKE_API int spoke_receiver_recv_value(spoke_receiver *rx, void *value, spoke_b
  * attached to it, and sends give SPOKE_EPEERCLOSED.  Closing it once more does nothing. */
 SPOKE_API int spoke_receiver_close(spoke_receiver *rx);
 
-/* The type of a channel that came from elsewhere.  SPOKE_ETYPE: it is known to be another;
+/* The type of a channel that came from elsewhere, for this end.  SPOKE_ETYPE: it is known to be
+ * another, or its values are passed on as they lie in memory, and this C type has another layout;
  * SPOKE_EINVAL: the type is not checked. */
 SPOKE_API int spoke_sender_set_type(spoke_sender *tx, const spoke_value_type *type);
 SPOKE_API int spoke_receiver_set_type(spoke_receiver *rx, const spoke_value_type *type);
@@ -134,8 +137,9 @@ SPOKE_API int spoke_receiver_on_ready(spoke_receiver *rx, spoke_receiver_ready_f
 SPOKE_API int spoke_sender_on_ready(spoke_sender *tx, spoke_sender_ready_f *fn, void *ctx);
 
 /* Move what comes from one channel to another, on one engine, with all that is attached, until the
- * first ends: 0 then, or why the second did.  *count messages were moved.  Closes neither.  Nothing
- * else may receive from `rx` meanwhile. */
+ * first ends: 0 then, or why the second did.  *count messages were moved; none is lost in between.
+ * Closes neither.  SPOKE_EMSGSIZE: the next one is too large for the second; SPOKE_EBUSY: there is
+ * a copy from `rx` already; SPOKE_EINVAL: it is one channel, or they live on two engines. */
 SPOKE_API int spoke_channel_copy(spoke_sender *tx, spoke_receiver *rx, uint64_t *count,
                                  spoke_ns deadline);
 
@@ -143,7 +147,7 @@ SPOKE_API int spoke_channel_copy(spoke_sender *tx, spoke_receiver *rx, uint64_t 
 
 struct spoke_channel_info {
     uint64_t sent;    /* messages, by this end, or that have come to it */
-    uint64_t taken;   /* … of them, by the receiver, as far as this end knows */
+    uint64_t taken;   /* … of them, by the receiver, as far as this end knows; not the dropped */
     uint64_t waiting; /* in this process */
     size_t depth, max_message;
     int end;             /* 0, or what the next call gives when nothing waits */
@@ -162,7 +166,8 @@ SPOKE_API int spoke_receiver_get_info(spoke_receiver *rx, struct spoke_channel_i
  * Attaching takes the handle, or descriptor, on success: it is closed for the caller.  All that is
  * attached to one message lives on one engine.  Errors: SPOKE_ESHARED the message has further
  * references; SPOKE_ELIMIT there are SPOKE_ATTACHMENTS_PER_MESSAGE; SPOKE_EBUSY a call on it waits,
- * or it has callbacks; SPOKE_ENOMEM. */
+ * or it has a callback or a descriptor; SPOKE_EINVAL what is attached already lives on another
+ * engine; SPOKE_ENOMEM.  A copy of the message, by spoke_msg_make_unique(), has no attachments. */
 #define SPOKE_ATTACHMENTS_PER_MESSAGE 64
 
 SPOKE_API int spoke_msg_attach_sender(spoke_msg *m, spoke_sender *tx);     /* who gets it sends */

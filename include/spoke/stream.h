@@ -134,7 +134,8 @@ SPOKE_API int spoke_stream_writev(spoke_stream *s, const struct iovec *buffers, 
  * SPOKE_ENOMEM. */
 SPOKE_API int spoke_stream_loan(spoke_stream *s, size_t size, spoke_msg **out);
 /* Write the body of a message, without a copy where the transport can.  Takes m on success; after
- * an error it is the caller's, as it was, and *done bytes of it are written. */
+ * an error it is the caller's, as it was, and *done bytes of it are written.  SPOKE_ENOTSUP: it has
+ * attachments (channel.h). */
 SPOKE_API int spoke_stream_write_chunk(spoke_stream *s, spoke_msg *m, size_t *done);
 
 /* ---- deadlines ---- */

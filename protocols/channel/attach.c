@@ -64,13 +64,25 @@ on_engine(void *ctx)
     spk_free(a);
 }
 
+/* Ends of channels, or streams, that are still there. */
+static bool
+has_handles(const struct spk_attachments *a)
+{
+    for (uint32_t i = 0; i < a->count; i++) {
+        if (a->items[i].kind != 0 && a->items[i].kind != SPOKE_ATTACHED_FD)
+            return true;
+    }
+    return false;
+}
+
 /* The last reference of their message is gone: descriptors are closed here, the others where they
  * live. */
 static void
 drop(struct spk_attached *face)
 {
     struct spk_attachments *a = SPK_OWNER(face, struct spk_attachments, face);
-    bool has_handles = false;
+    bool ours = a->fork_generation ==
+                atomic_load_explicit(&spk_fork_generation, memory_order_relaxed);
 
     for (uint32_t i = 0; i < a->count; i++) {
         struct spk_attachment *item = &a->items[i];
@@ -79,14 +91,20 @@ drop(struct spk_attached *face)
             close(item->fd);
             item->kind = 0;
         }
-        has_handles |= item->kind != 0;
     }
-    if (!has_handles ||
+    if (!has_handles(a) || !ours || /* a copy that a fork made: what it names is the parent's */
         spk_engine_post_embedded(a->e, a->engine_number, &a->post, on_engine, a) != 0)
         spk_free(a);
 }
 
 /* ---- attaching ---- */
+
+static void
+set_engine(struct spk_attachments *a, struct spk_engine *e)
+{
+    a->e = e;
+    a->engine_number = e->number;
+}
 
 int
 spk_attachments_reserve(spoke_msg *m, uint32_t count, struct spk_engine *e)
@@ -94,16 +112,15 @@ spk_attachments_reserve(spoke_msg *m, uint32_t count, struct spk_engine *e)
     struct spk_attachments *old = spk_attachments_of(m), *a;
     uint32_t have = old == NULL ? 0 : old->count, room = old == NULL ? 0 : old->room;
 
-    if (old != NULL && old->e == NULL && e != NULL) {
-        old->e = e;
-        old->engine_number = e->number;
-    } else if (old != NULL && e != NULL && old->e != e) {
+    if (old != NULL && e != NULL && old->e != e && has_handles(old))
         return SPOKE_EINVAL;
-    }
     if (have + count > SPK_ATTACHED_MOST)
         return SPOKE_ELIMIT;
-    if (have + count <= room)
+    if (have + count <= room) {
+        if (e != NULL)
+            set_engine(old, e);
         return 0;
+    }
     room = room > 0 ? 2 * room : FIRST_ROOM;
     if (room < have + count)
         room = have + count;
@@ -114,10 +131,9 @@ spk_attachments_reserve(spoke_msg *m, uint32_t count, struct spk_engine *e)
     spk_free(old);
     a->face.drop = drop;
     a->room = room;
-    if (e != NULL) {
-        a->e = e;
-        a->engine_number = e->number;
-    }
+    a->fork_generation = atomic_load_explicit(&spk_fork_generation, memory_order_relaxed);
+    if (e != NULL)
+        set_engine(a, e);
     m->attached = &a->face;
     m->carries = true;
     return 0;
@@ -145,6 +161,10 @@ spk_attachments_drop_last(spoke_msg *m)
         (void)spoke_receiver_close(last.handle);
     else
         (void)spoke_stream_close(last.handle);
+    if (a->count > 0)
+        return;
+    spk_free(a);
+    m->carries = false;
 }
 
 static int

@@ -62,7 +62,7 @@ new_memory(const struct spk_engine *e)
     if (link != NULL) {
         ch = SPK_OWNER(link, struct spk_channel, link);
         if (ch->fork_generation == e->fork_generation)
-            return ch;
+            return ch; /* … of this engine, whoever still looks at it */
         /* another thread of the parent's had its locks */
     } else if ((ch = spk_zalloc(sizeof *ch)) == NULL) {
         return NULL;
@@ -70,6 +70,7 @@ new_memory(const struct spk_engine *e)
     pthread_mutex_init(&ch->tx_lock, NULL);
     pthread_mutex_init(&ch->rx_lock, NULL);
     spk_errand_init(&ch->errand, on_errand);
+    ch->e = (struct spk_engine *)e;
     ch->fork_generation = e->fork_generation;
     return ch;
 }
@@ -112,7 +113,6 @@ init(struct spk_channel *ch, const spoke_channel_config *config)
 {
     ch->depth = config->depth;
     ch->max_message = config->max_message;
-    ch->type = config->type;
     ch->has_fingerprint = config->type != NULL;
     if (ch->has_fingerprint)
         memcpy(ch->fingerprint, config->type->fingerprint, sizeof ch->fingerprint);
@@ -122,10 +122,12 @@ init(struct spk_channel *ch, const spoke_channel_config *config)
     ch->admit = NULL;
     ch->form = config->type != NULL && config->type->has_layout ? SPOKE_FORM_LAYOUT
                                                                 : SPOKE_FORM_EXACT;
-    ch->taken = ch->sync_to = ch->abort_code = 0;
+    ch->taken = ch->sync_to = ch->handing = ch->abort_code = 0;
+    ch->dropped_at = UINT64_MAX;
     ch->text[0] = '\0';
     init_end(&ch->ends[SPK_SENDS], on_sender_ready);
     init_end(&ch->ends[SPK_RECEIVES], on_receiver_ready);
+    ch->ends[SPK_SENDS].type = ch->ends[SPK_RECEIVES].type = config->type;
     /* Somebody may look at these who comes late. */
     lock(ch, &ch->tx_lock);
     ch->tx_handle = NULL;
@@ -166,7 +168,6 @@ spk_channel_new(struct spk_channel **out, struct spk_engine *e, const spoke_chan
         spk_free(slots);
         return SPOKE_ENOMEM;
     }
-    ch->e = e;
     ch->slots = slots;
     ch->mask = count - 1;
     init(ch, config);
@@ -177,14 +178,22 @@ spk_channel_new(struct spk_channel **out, struct spk_engine *e, const spoke_chan
     return 0;
 }
 
+/* Nothing is pushed any more. */
 static void
 drop_messages(struct spk_channel *ch)
 {
-    spoke_msg *m;
-    bool tell;
+    uint64_t first, end;
 
-    while ((m = spk_channel_pop(ch, NULL, &tell)) != NULL)
-        spoke_msg_free(m);
+    lock(ch, &ch->rx_lock);
+    first = atomic_load_explicit(&ch->head, memory_order_relaxed);
+    end = atomic_load_explicit(&ch->tail, memory_order_acquire);
+    if (ch->dropped_at == UINT64_MAX)
+        ch->dropped_at = first;
+    atomic_store_explicit(&ch->head, end, memory_order_release);
+    ch->tail_seen = end;
+    unlock(ch, &ch->rx_lock);
+    for (uint64_t i = first; i < end; i++)
+        spoke_msg_free(ch->slots[i & ch->mask]);
 }
 
 void
@@ -196,8 +205,6 @@ spk_channel_free_if_done(struct spk_channel *ch)
         return;
     for (int side = 0; side < 2; side++) {
         spk_task_cancel(&end[side].ready_task);
-        if (end[side].fd >= 0)
-            close(end[side].fd);
     }
     drop_messages(ch);
     spk_list_remove(&ch->layer.link);
@@ -225,12 +232,14 @@ spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool 
 
     *tell = false;
     lock(ch, &ch->tx_lock);
+    if (handle != NULL && handle != ch->tx_handle) {
+        rc = SPOKE_ECLOSED; /* perhaps late: nothing here is ours, and may be half made */
+        goto unlock;
+    }
     tail = atomic_load_explicit(&ch->tail, memory_order_relaxed);
     if (tail >= ch->limit_seen)
         ch->limit_seen = atomic_load_explicit(&ch->limit, memory_order_acquire);
-    if (handle != NULL && handle != ch->tx_handle) {
-        rc = SPOKE_ECLOSED;
-    } else if (ch->rx_end != 0) {
+    if (ch->rx_end != 0) {
         rc = ch->rx_end;
     } else if (m->size > ch->max_message) {
         rc = SPOKE_EMSGSIZE;
@@ -244,6 +253,7 @@ spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool 
         *tell = ch->rx_waits;
         ch->rx_waits = false;
     }
+unlock:
     unlock(ch, &ch->tx_lock);
     return rc;
 }
@@ -256,10 +266,12 @@ spk_channel_pop(struct spk_channel *ch, const void *handle, bool *tell)
 
     *tell = false;
     lock(ch, &ch->rx_lock);
+    if (handle != NULL && handle != ch->rx_handle)
+        goto unlock;
     head = atomic_load_explicit(&ch->head, memory_order_relaxed);
     if (head == ch->tail_seen)
         ch->tail_seen = atomic_load_explicit(&ch->tail, memory_order_acquire);
-    if ((handle == NULL || handle == ch->rx_handle) && head != ch->tail_seen) {
+    if (head != ch->tail_seen) {
         m = ch->slots[head & ch->mask];
         atomic_store_explicit(&ch->head, ++head, memory_order_release);
         if (!ch->limit_is_takers) {
@@ -273,8 +285,23 @@ spk_channel_pop(struct spk_channel *ch, const void *handle, bool *tell)
             ch->tell_at = UINT64_MAX;
         }
     }
+unlock:
     unlock(ch, &ch->rx_lock);
     return m;
+}
+
+size_t
+spk_channel_next_size(struct spk_channel *ch)
+{
+    size_t size = 0;
+    uint64_t head;
+
+    lock(ch, &ch->rx_lock);
+    head = atomic_load_explicit(&ch->head, memory_order_relaxed);
+    if (head != spk_channel_pushed(ch))
+        size = ch->slots[head & ch->mask]->size;
+    unlock(ch, &ch->rx_lock);
+    return size;
 }
 
 bool
@@ -296,6 +323,16 @@ spk_channel_withdraw(struct spk_channel *ch, uint64_t number)
 }
 
 /* ---- waiting ---- */
+
+uint64_t
+spk_channel_received(const struct spk_channel *ch)
+{
+    uint64_t popped = spk_channel_popped(ch);
+
+    if (ch->limit_is_takers)
+        return ch->taken;
+    return popped < ch->dropped_at ? popped : ch->dropped_at;
+}
 
 uint64_t
 spk_channel_pushed(const struct spk_channel *ch)
@@ -397,15 +434,29 @@ spk_channel_tell(struct spk_channel *ch)
     spk_errand_give(ch->e, &ch->errand);
 }
 
-/* Is there something for the user at this end, or else, will he be told? */
+/* Is there something for the user at this end, or else, will he be told?  Without depth there is
+ * room for what somebody waits for. */
 static bool
 is_ready(struct spk_channel *ch, enum spk_channel_side side)
 {
-    return side == SPK_RECEIVES ? spk_channel_await_message(ch) != 0 : spk_channel_await_room(ch);
+    if (side == SPK_RECEIVES)
+        return spk_channel_await_message(ch) != 0;
+    return spk_channel_await_room(ch) &&
+           (ch->depth > 0 || ch->rx_end != 0 || ch->ends[SPK_RECEIVES].awaiting > 0);
 }
 
+/* They look themselves. */
 static void
-look_at(struct spk_channel *ch, enum spk_channel_side side)
+wake(struct spk_channel *ch, struct spk_channel_end *end)
+{
+    spk_engine_wake_all(ch->e, &end->waiters);
+    spk_engine_wake_all(ch->e, &end->syncs);
+    if (end->also != NULL)
+        spk_engine_wake_all(ch->e, end->also);
+}
+
+void
+spk_channel_look_at(struct spk_channel *ch, enum spk_channel_side side)
 {
     struct spk_channel_end *end = &ch->ends[side];
     bool ready;
@@ -416,8 +467,7 @@ look_at(struct spk_channel *ch, enum spk_channel_side side)
     }
     if (end->closed)
         return;
-    spk_engine_wake_all(ch->e, &end->waiters); /* they look themselves */
-    spk_engine_wake_all(ch->e, &end->syncs);
+    wake(ch, end);
     if (end->fd < 0 && !(end->watched && end->awaited))
         return;
     ready = is_ready(ch, side);
@@ -429,8 +479,8 @@ look_at(struct spk_channel *ch, enum spk_channel_side side)
 void
 spk_channel_look(struct spk_channel *ch)
 {
-    look_at(ch, SPK_SENDS);
-    look_at(ch, SPK_RECEIVES);
+    spk_channel_look_at(ch, SPK_SENDS);
+    spk_channel_look_at(ch, SPK_RECEIVES);
 }
 
 static void
@@ -470,6 +520,10 @@ clear_user(struct spk_channel *ch, enum spk_channel_side side)
     end->handle = NULL;
     end->watched = false;
     spk_task_cancel(&end->ready_task);
+    if (end->fd >= 0)
+        close(end->fd);
+    end->fd = -1;
+    end->fd_on = false;
 }
 
 void
@@ -505,6 +559,14 @@ set_ends(struct spk_channel *ch, int tx_end, int rx_end, uint64_t code, const ch
     unlock(ch, &ch->tx_lock);
 }
 
+/* What a send waits with in the one slot of a channel without depth is its own again. */
+static void
+give_back(struct spk_channel *ch)
+{
+    if (ch->handing != 0 && spk_channel_withdraw(ch, ch->handing))
+        ch->handing = 0;
+}
+
 void
 spk_channel_close(struct spk_channel *ch, enum spk_channel_side side, int reason, bool drops,
                   uint64_t code, const char *text)
@@ -520,11 +582,10 @@ spk_channel_close(struct spk_channel *ch, enum spk_channel_side side, int reason
         set_ends(ch, reason, 0, code, text);
     else
         set_ends(ch, 0, reason, code, text);
-    /* What a sender waits with in the one slot of a channel without depth it takes back. */
-    if (drops && (ch->depth > 0 || spk_list_empty(&ch->ends[SPK_SENDS].syncs)))
+    give_back(ch);
+    if (drops)
         drop_messages(ch);
-    spk_engine_wake_all(ch->e, &end->waiters);
-    spk_engine_wake_all(ch->e, &end->syncs);
+    wake(ch, end);
     spk_channel_look(ch);
 }
 
@@ -539,6 +600,10 @@ void
 spk_channel_break(struct spk_channel *ch, int reason, uint64_t code, const char *text)
 {
     set_ends(ch, reason, SPOKE_EABORTED, code, text);
+    lock(ch, &ch->tx_lock);
+    ch->tx_end = reason; /* also where its sender had closed it: this is not all that was sent */
+    unlock(ch, &ch->tx_lock);
+    give_back(ch);
     drop_messages(ch);
     spk_channel_look(ch);
 }

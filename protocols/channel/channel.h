@@ -42,13 +42,17 @@ struct spk_channel_end {
     struct spk_task *taker;  /* NULL: none */
     struct spk_link waiters; /* calls that wait for messages, or for room */
     struct spk_link syncs;   /* sender: for messages to be taken */
+    struct spk_link *also;   /* receiver: who copies from it waits there; NULL: nobody does */
     uint32_t callers;        /* inside a call that waits */
+    uint32_t copiers;        /* sender: calls that copy to it */
+    uint32_t awaiting;       /* receiver: calls that take the next message, if they find one */
     bool closed;             /* nobody is there, or will be */
     bool watched, awaited;   /* there is a callback; it is to be called */
     void *on_ready_ctx;
     struct spk_task ready_task;
     int fd; /* eventfd; -1: nobody asked */
     bool fd_on;
+    const spoke_value_type *type; /* its user's; NULL: not known */
 };
 
 struct spk_channel {
@@ -60,8 +64,7 @@ struct spk_channel {
     spoke_msg **slots;
     uint32_t mask;
     size_t depth, max_message;
-    const spoke_value_type *type; /* NULL: not known */
-    bool has_fingerprint;         /* … but what it must be */
+    bool has_fingerprint; /* it is known what the type is */
     uint8_t fingerprint[SPOKE_FINGERPRINT];
     enum spoke_form form; /* of values that are sent from now on */
     bool has_layout;      /* what those in SPOKE_FORM_LAYOUT have */
@@ -70,6 +73,8 @@ struct spk_channel {
     int (*admit)(const struct spk_channel *ch, const spoke_msg *m);
     uint64_t taken;           /* by the receiver, as far as a taker there knows */
     uint64_t sync_to;         /* … and how many somebody waits for */
+    uint64_t dropped_at;      /* who received had so many when the rest was dropped */
+    uint64_t handing;         /* without depth: the message that a send waits with; 0: none */
     struct spk_errand errand; /* to look */
     struct spk_channel_end ends[2];
     spoke_sender_ready_f *on_sender_ready;
@@ -78,7 +83,8 @@ struct spk_channel {
     char text[SPK_CHANNEL_TEXT];
 
     /* Who sends. */
-    _Alignas(SPK_CACHE_LINE) pthread_mutex_t tx_lock;
+    uint8_t apart[SPK_CACHE_LINE]; /* allocated memory is aligned for less */
+    pthread_mutex_t tx_lock;
     void *tx_handle; /* of the user who may; NULL: not without the engine */
     _Atomic uint64_t tail;
     uint64_t limit_seen;
@@ -87,7 +93,8 @@ struct spk_channel {
     bool rx_waits; /* for messages or the end: to be told */
 
     /* Who receives. */
-    _Alignas(SPK_CACHE_LINE) pthread_mutex_t rx_lock;
+    uint8_t apart_too[SPK_CACHE_LINE];
+    pthread_mutex_t rx_lock;
     void *rx_handle;
     _Atomic uint64_t head;
     uint64_t tail_seen;
@@ -113,9 +120,12 @@ spoke_msg *spk_channel_pop(struct spk_channel *ch, const void *handle, bool *tel
 void spk_channel_tell(struct spk_channel *ch); /* without the engine, shared ones only */
 /* With the engine: who waits, or has asked to be told, is. */
 void spk_channel_look(struct spk_channel *ch);
+void spk_channel_look_at(struct spk_channel *ch, enum spk_channel_side side);
 
 /* Take the last one back, if it has this number and has not been popped. */
 bool spk_channel_withdraw(struct spk_channel *ch, uint64_t number);
+/* The size of the one that is popped next, if there is one. */
+size_t spk_channel_next_size(struct spk_channel *ch);
 
 /* With the engine: be told when there is a message or the end.  1: there is a message; 0: not yet;
  * or the end. */
@@ -128,10 +138,21 @@ bool spk_channel_await_room(struct spk_channel *ch);
 void spk_channel_await_allowed(struct spk_channel *ch, uint64_t count);
 uint64_t spk_channel_pushed(const struct spk_channel *ch);
 uint64_t spk_channel_popped(const struct spk_channel *ch);
+/* … and how many of them the receiver has got, as far as is known. */
+uint64_t spk_channel_received(const struct spk_channel *ch);
 /* A taker that receives says how many, ever, may be pushed, and how many the receiver has taken;
  * never less than before. */
 void spk_channel_allow(struct spk_channel *ch, uint64_t count);
 void spk_channel_taken(struct spk_channel *ch, uint64_t count);
+
+/* What is known of the type by who uses it in this process; NULL: nothing. */
+static inline const spoke_value_type *
+spk_channel_type(const struct spk_channel *ch)
+{
+    const spoke_value_type *type = ch->ends[SPK_SENDS].type;
+
+    return type != NULL ? type : ch->ends[SPK_RECEIVES].type;
+}
 
 /* A taker, in place of who is there, whose handle is closed.  It is queued at once, and whenever
  * what it waits for has come; a sender's syncs too. */
@@ -167,6 +188,7 @@ struct spk_attachments {
     struct spk_attached face;
     struct spk_engine *e; /* of the handles; NULL: there are none */
     uint64_t engine_number;
+    unsigned fork_generation;
     struct spk_post post; /* to close them there */
     uint32_t count, room;
     struct spk_attachment items[];

@@ -256,7 +256,7 @@ spk_end_open(struct spk_wire **out, struct spk_session *ss, struct spk_conn *con
     own.owner = ch;
     own.depth = ch->depth;
     own.max_message = ch->max_message;
-    own.type = ch->type;
+    own.type = spk_channel_type(ch);
     if (!own.is_ours)
         own.granted = spk_end_room(ch);
     if ((rc = spk_wire_new(out, ss, conn, id, &own)) != 0)

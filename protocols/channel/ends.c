@@ -10,14 +10,15 @@ static const enum spk_handle_kind kinds[] = {SPK_HANDLE_SENDER, SPK_HANDLE_RECEI
 
 /* ---- handles ---- */
 
-/* May its user push, or pop, without the engine?  Not while somebody is to be told of each change.
- */
+/* May its user push, or pop, without the engine?  Not while somebody is to be told of each change,
+ * or is in the middle of a copy. */
 static void
 set_fast(struct spk_channel *ch, enum spk_channel_side side)
 {
     struct spk_channel_end *end = &ch->ends[side];
-    void *handle = ch->e->shared && end->fd < 0 && !end->watched && ch->depth > 0 ? end->handle
-                                                                                  : NULL;
+    bool fast = end->fd < 0 && !end->watched && end->copiers == 0 && end->also == NULL &&
+                ch->depth > 0;
+    void *handle = fast ? end->handle : NULL;
 
     if (!ch->e->shared)
         return;
@@ -147,6 +148,29 @@ wait_on(struct spk_channel *ch, struct spk_link *list, spoke_ns deadline)
     return spk_engine_wait(ch->e, list, deadline, ch->e->busy_poll_ns);
 }
 
+/* Without depth the next send need not wait while a receive does. */
+static void
+count_awaiting(struct spk_channel *ch, int change)
+{
+    struct spk_channel_end *tx = &ch->ends[SPK_SENDS];
+
+    ch->ends[SPK_RECEIVES].awaiting += (uint32_t)change;
+    if (ch->depth == 0 && (tx->fd >= 0 || tx->watched))
+        spk_channel_look_at(ch, SPK_SENDS);
+}
+
+/* For a message, in this list. */
+static int
+wait_to_receive(struct spk_channel *ch, struct spk_link *list, spoke_ns deadline)
+{
+    int rc;
+
+    count_awaiting(ch, 1);
+    rc = wait_on(ch, list, deadline);
+    count_awaiting(ch, -1);
+    return rc;
+}
+
 /* What a call at this end may see of it. */
 static int
 begin(const void *handle, enum spk_channel_side side, struct spk_channel **out)
@@ -172,16 +196,10 @@ end(struct spk_channel *ch, enum spk_channel_side side, int rc)
 
 /* ---- sending ---- */
 
-/* A header that others see too cannot be left out. */
-static int
-check_message(spoke_msg *m)
+static bool
+is_shared(const spoke_msg *m)
 {
-    if (!m->carries && m->header_size == 0)
-        return 0;
-    if (atomic_load_explicit(&m->refs, memory_order_acquire) > 1)
-        return SPOKE_ESHARED;
-    spk_msg_clear_header(m);
-    return 0;
+    return atomic_load_explicit(&m->refs, memory_order_acquire) > 1;
 }
 
 /* A channel without depth: the message is in its one slot, and has to be taken from there. */
@@ -189,22 +207,25 @@ static int
 hand_over(struct spk_channel *ch, const void *handle, spoke_ns deadline)
 {
     uint64_t number = spk_channel_pushed(ch);
-    struct spk_channel_end *at = &ch->ends[SPK_SENDS], *other = &ch->ends[SPK_RECEIVES];
-    bool is_awaited = !spk_list_empty(&other->waiters);
+    struct spk_channel_end *at = &ch->ends[SPK_SENDS];
+    bool is_awaited = ch->ends[SPK_RECEIVES].awaiting > 0;
     int rc = 0;
 
     spk_channel_look(ch);
     if (deadline == SPOKE_NOW && is_awaited)
-        return 0; /* whoever waited there takes it */
+        return 0; /* whoever waits there takes it */
+    ch->handing = number;
     while (rc == 0 && !spk_channel_await_popped(ch, number)) {
-        if (at->handle != handle)
-            rc = SPOKE_ECLOSED;
-        else if (ch->rx_end != 0)
-            rc = ch->rx_end;
-        else
-            rc = wait_on(ch, &at->syncs, deadline);
+        if (ch->handing != number) /* it has been given back */
+            return at->handle != handle ? SPOKE_ECLOSED : ch->rx_end;
+        rc = wait_on(ch, &at->syncs, deadline);
     }
-    return rc != 0 && spk_channel_withdraw(ch, number) ? rc : 0;
+    if (ch->handing == number)
+        ch->handing = 0;
+    if (rc == 0 || !spk_channel_withdraw(ch, number))
+        return 0;
+    spk_channel_look(ch); /* others may wait for the slot */
+    return rc;
 }
 
 static int
@@ -234,17 +255,13 @@ send_with_engine(const void *handle, spoke_msg *m, spoke_ns deadline)
     return rc;
 }
 
-int
-spoke_sender_send(spoke_sender *tx, spoke_msg *m, spoke_ns deadline)
+static int
+send_plain(spoke_sender *tx, spoke_msg *m, spoke_ns deadline)
 {
     struct spk_channel *ch;
     bool tell;
     int rc;
 
-    if (m == NULL || deadline < 0)
-        return SPOKE_EINVAL;
-    if ((rc = check_message(m)) != 0)
-        return rc;
     if ((ch = front_of(tx, SPK_SENDS)) != NULL) {
         rc = spk_channel_push(ch, tx, m, &tell);
         if (tell)
@@ -253,6 +270,25 @@ spoke_sender_send(spoke_sender *tx, spoke_msg *m, spoke_ns deadline)
             return rc;
     }
     return send_with_engine(tx, m, deadline);
+}
+
+int
+spoke_sender_send(spoke_sender *tx, spoke_msg *m, spoke_ns deadline)
+{
+    uint16_t header_size;
+    int rc;
+
+    if (m == NULL || deadline < 0)
+        return SPOKE_EINVAL;
+    /* A header that others see too cannot be left out. */
+    if ((m->carries || m->header_size > 0) && is_shared(m))
+        return SPOKE_ESHARED;
+    if ((header_size = m->header_size) == 0)
+        return send_plain(tx, m, deadline);
+    m->header_size = 0;
+    if ((rc = send_plain(tx, m, deadline)) != 0)
+        m->header_size = header_size;
+    return rc;
 }
 
 int
@@ -268,7 +304,9 @@ spoke_sender_sync(spoke_sender *tx, spoke_ns deadline)
         return rc;
     count = spk_channel_pushed(ch);
     while (rc == 0) {
-        if (ch->limit_is_takers ? ch->taken >= count : spk_channel_await_popped(ch, count))
+        if (!ch->limit_is_takers)
+            (void)spk_channel_await_popped(ch, count);
+        if (spk_channel_received(ch) >= count)
             break;
         if (ch->ends[SPK_SENDS].handle != tx) {
             rc = SPOKE_ECLOSED;
@@ -338,7 +376,7 @@ recv_with_engine(const void *handle, spoke_msg **m, spoke_ns deadline)
         if (ch->ends[SPK_RECEIVES].handle != handle)
             rc = SPOKE_ECLOSED;
         else if ((rc = spk_channel_await_message(ch)) == 0)
-            rc = wait_on(ch, &ch->ends[SPK_RECEIVES].waiters, deadline);
+            rc = wait_to_receive(ch, &ch->ends[SPK_RECEIVES].waiters, deadline);
         if (rc < 0)
             break;
         rc = 0;
@@ -372,6 +410,21 @@ spoke_receiver_recv(spoke_receiver *rx, spoke_msg **m, spoke_ns deadline)
 
 /* ---- values ---- */
 
+/* Do its values lie in memory as those of the channel's type do? */
+static bool
+has_same_layout(const struct spk_channel *ch, const spoke_value_type *type)
+{
+    return type->has_layout && ch->has_layout &&
+           memcmp(type->layout, ch->layout, sizeof ch->layout) == 0;
+}
+
+/* Values that go as they lie in memory have to lie there as those of the other end do. */
+static bool
+fits(const struct spk_channel *ch, const spoke_value_type *type)
+{
+    return ch->form != SPOKE_FORM_LAYOUT || has_same_layout(ch, type);
+}
+
 static int
 set_type(const void *handle, enum spk_channel_side side, const spoke_value_type *type)
 {
@@ -382,10 +435,14 @@ set_type(const void *handle, enum spk_channel_side side, const spoke_value_type 
         return SPOKE_EINVAL;
     if ((rc = spk_channel_enter(handle, side, &ch)) != 0)
         return rc;
-    if (ch->has_fingerprint && memcmp(ch->fingerprint, type->fingerprint, SPOKE_FINGERPRINT) != 0)
+    if (ch->has_fingerprint &&
+        (memcmp(ch->fingerprint, type->fingerprint, SPOKE_FINGERPRINT) != 0 || !fits(ch, type))) {
         rc = SPOKE_ETYPE;
-    else
-        ch->type = type;
+    } else {
+        ch->ends[side].type = type;
+        ch->has_fingerprint = true;
+        memcpy(ch->fingerprint, type->fingerprint, SPOKE_FINGERPRINT);
+    }
     spk_channel_leave(ch);
     return rc;
 }
@@ -402,14 +459,6 @@ spoke_receiver_set_type(spoke_receiver *rx, const spoke_value_type *type)
     return set_type(rx, SPK_RECEIVES, type);
 }
 
-/* Would it read what comes with the bytes of a C type as they are? */
-static bool
-fits_layout(const struct spk_channel *ch)
-{
-    return ch->type != NULL && ch->type->has_layout && ch->has_layout &&
-           memcmp(ch->type->layout, ch->layout, sizeof ch->layout) == 0;
-}
-
 /* *form: what sends use; LAYOUT for receives: they can read that, too. */
 static int
 type_of(const void *handle, enum spk_channel_side side, const spoke_value_type **type,
@@ -420,11 +469,11 @@ type_of(const void *handle, enum spk_channel_side side, const spoke_value_type *
 
     if ((rc = spk_channel_enter(handle, side, &ch)) != 0)
         return rc;
-    *type = ch->type;
-    if (side == SPK_SENDS)
+    *type = ch->ends[side].type;
+    if (side == SPK_SENDS || *type == NULL)
         *form = ch->form;
     else
-        *form = fits_layout(ch) ? SPOKE_FORM_LAYOUT : SPOKE_FORM_EXACT;
+        *form = has_same_layout(ch, *type) ? SPOKE_FORM_LAYOUT : SPOKE_FORM_EXACT;
     spk_channel_leave(ch);
     return *type == NULL ? SPOKE_ETYPE : 0;
 }
@@ -461,8 +510,8 @@ spoke_sender_send_value(spoke_sender *tx, const void *value, spoke_msg *attachme
 
     if (value == NULL || deadline < 0)
         return SPOKE_EINVAL;
-    if (attachments != NULL && (rc = check_message(attachments)) != 0)
-        return rc;
+    if (count > 0 && is_shared(attachments))
+        return SPOKE_ESHARED;
     if ((rc = type_of(tx, SPK_SENDS, &type, &form)) != 0 ||
         (rc = spoke_value_encode(type, form, value, list, count, &m)) != 0)
         return rc;
@@ -631,33 +680,84 @@ spoke_sender_on_ready(spoke_sender *tx, spoke_sender_ready_f *fn, void *ctx)
 
 /* ---- from one to the other ---- */
 
-/* Until there is room behind, and a message in front: 0, or why not. */
+#define COPIES_MOST 64 /* messages, then others get at the engine */
+
+struct copy {
+    struct spk_channel *to, *from;
+    const void *tx, *rx;
+    spoke_ns deadline;
+    bool lacks_room; /* and not a message */
+};
+
+/* Until there is a message in front, and room for it behind: 0, or why not.  Both ends are told in
+ * the list of who waits for room. */
 static int
-await_both(struct spk_channel *to, struct spk_channel *from, spoke_ns deadline)
+await_both(struct copy *c)
 {
-    int rc = 0;
+    struct spk_link *list = &c->to->ends[SPK_SENDS].waiters;
+    int rc;
 
     for (;;) {
-        if (!spk_channel_await_room(to))
-            rc = wait_on(to, &to->ends[SPK_SENDS].waiters, deadline);
-        else if ((rc = spk_channel_await_message(from)) == 0 && to->rx_end != 0)
-            rc = to->rx_end;
-        else if (rc == 0)
-            rc = wait_on(from, &from->ends[SPK_RECEIVES].waiters, deadline);
+        if (c->to->ends[SPK_SENDS].handle != c->tx || c->from->ends[SPK_RECEIVES].handle != c->rx)
+            return SPOKE_ECLOSED;
+        if ((rc = spk_channel_await_message(c->from)) < 0)
+            return rc;
+        if (c->to->rx_end != 0)
+            return c->to->rx_end;
+        c->lacks_room = rc != 0;
+        if (rc == 0)
+            rc = wait_to_receive(c->from, list, c->deadline);
+        else if (spk_channel_next_size(c->from) > c->to->max_message)
+            return SPOKE_EMSGSIZE;
+        else if (spk_channel_await_room(c->to))
+            return 0;
         else
-            return rc == 1 ? 0 : rc;
+            rc = wait_on(c->to, list, c->deadline);
         if (rc != 0)
             return rc;
     }
 }
 
+static int
+let_others(struct copy *c)
+{
+    struct spk_engine *e = c->to->e;
+
+    spk_engine_leave(e);
+    (void)spk_engine_enter(e); /* a call in the middle of things: it is ours */
+    return c->deadline != SPOKE_NOW && c->deadline != SPOKE_FOREVER &&
+                   spk_engine_now(e) >= c->deadline
+               ? SPOKE_ETIMEDOUT
+               : 0;
+}
+
+/* Nobody pushes or pops without the engine meanwhile. */
+static int
+copy(struct copy *c, uint64_t *count)
+{
+    spoke_msg *m;
+    bool tell;
+    int rc;
+
+    while ((rc = await_both(c)) == 0) {
+        m = spk_channel_pop(c->from, NULL, &tell);
+        if (tell)
+            spk_channel_look(c->from);
+        (void)spk_channel_push(c->to, NULL, m, &tell);
+        if (tell)
+            spk_channel_look(c->to);
+        if (++*count % COPIES_MOST == 0 && (rc = let_others(c)) != 0)
+            break;
+    }
+    return rc == SPOKE_EOF ? 0 : rc;
+}
+
 int
 spoke_channel_copy(spoke_sender *tx, spoke_receiver *rx, uint64_t *count, spoke_ns deadline)
 {
-    struct spk_channel *to, *from;
+    struct copy c = {.tx = tx, .rx = rx, .deadline = deadline};
+    struct spk_channel_end *from, *to;
     void *object;
-    spoke_msg *m;
-    bool tell;
     int rc;
 
     if (count == NULL)
@@ -665,34 +765,34 @@ spoke_channel_copy(spoke_sender *tx, spoke_receiver *rx, uint64_t *count, spoke_
     *count = 0;
     if (deadline < 0)
         return SPOKE_EINVAL;
-    if ((rc = begin(tx, SPK_SENDS, &to)) != 0)
+    if ((rc = begin(tx, SPK_SENDS, &c.to)) != 0)
         return rc;
-    if ((rc = spk_handle_join(rx, SPK_HANDLE_RECEIVER, to->e, &object)) != 0)
+    if ((rc = spk_handle_join(rx, SPK_HANDLE_RECEIVER, c.to->e, &object)) != 0)
         goto end;
-    from = object;
-    from->ends[SPK_RECEIVES].callers++;
-    while ((rc = await_both(to, from, deadline)) == 0) {
-        if (to->ends[SPK_SENDS].handle != tx || from->ends[SPK_RECEIVES].handle != rx) {
-            rc = SPOKE_ECLOSED;
-            break;
-        }
-        if ((m = spk_channel_pop(from, NULL, &tell)) == NULL)
-            continue;
-        if (tell)
-            spk_channel_look(from);
-        if ((rc = spk_channel_push(to, NULL, m, &tell)) != 0) {
-            spoke_msg_free(m);
-            break;
-        }
-        if (tell)
-            spk_channel_look(to);
-        ++*count;
+    c.from = object;
+    from = &c.from->ends[SPK_RECEIVES];
+    to = &c.to->ends[SPK_SENDS];
+    if (c.from == c.to || from->also != NULL) {
+        rc = c.from == c.to ? SPOKE_EINVAL : SPOKE_EBUSY;
+        goto end;
     }
-    rc = rc == SPOKE_EOF ? 0 : rc;
-    from->ends[SPK_RECEIVES].callers--;
-    spk_channel_free_if_done(from);
+    from->callers++;
+    from->also = &to->waiters;
+    to->copiers++;
+    set_fast(c.from, SPK_RECEIVES);
+    set_fast(c.to, SPK_SENDS);
+    rc = copy(&c, count);
+    from->callers--;
+    from->also = NULL;
+    to->copiers--;
+    set_fast(c.from, SPK_RECEIVES);
+    set_fast(c.to, SPK_SENDS);
+    from->awaited |= rc == SPOKE_EAGAIN && !c.lacks_room;
+    if (from->fd >= 0 || from->watched)
+        spk_channel_look(c.from);
+    spk_channel_free_if_done(c.from);
 end:
-    end(to, SPK_SENDS, 0);
+    end(c.to, SPK_SENDS, c.lacks_room ? rc : 0);
     return rc;
 }
 
@@ -702,6 +802,7 @@ static int
 get_info(const void *handle, enum spk_channel_side side, struct spoke_channel_info *out)
 {
     struct spk_channel *ch;
+    uint64_t popped;
     int rc;
 
     if (out == NULL)
@@ -709,9 +810,10 @@ get_info(const void *handle, enum spk_channel_side side, struct spoke_channel_in
     memset(out, 0, sizeof *out);
     if ((rc = spk_channel_enter(handle, side, &ch)) != 0)
         return rc;
+    out->taken = spk_channel_received(ch);
+    popped = spk_channel_popped(ch); /* before the others, which may go on meanwhile */
     out->sent = spk_channel_pushed(ch);
-    out->taken = ch->limit_is_takers ? ch->taken : spk_channel_popped(ch);
-    out->waiting = out->sent - spk_channel_popped(ch);
+    out->waiting = out->sent - popped;
     out->depth = ch->depth;
     out->max_message = ch->max_message;
     out->end = side == SPK_SENDS ? ch->rx_end : ch->tx_end;

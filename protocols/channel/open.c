@@ -148,7 +148,7 @@ has_our_type(const struct spk_arrival *a, const spoke_value_type *type)
 static void
 note_type(struct spk_channel *ch, const struct spk_meta *meta)
 {
-    if (ch->type != NULL)
+    if (spk_channel_type(ch) != NULL)
         return;
     ch->has_fingerprint = meta->has_type;
     ch->has_layout = meta->has_layout;

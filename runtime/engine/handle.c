@@ -148,8 +148,10 @@ void *
 spk_handle_front(const void *handle, enum spk_handle_kind kind)
 {
     struct slot *slot = find(handle, kind);
+    void *front = slot == NULL ? NULL : atomic_load_explicit(&slot->front, memory_order_acquire);
 
-    return slot == NULL ? NULL : atomic_load_explicit(&slot->front, memory_order_acquire);
+    /* By then it may have been the slot of another, and the front of something else. */
+    return front != NULL && find(handle, kind) != NULL ? front : NULL;
 }
 
 struct spk_engine *

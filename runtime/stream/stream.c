@@ -686,6 +686,8 @@ spoke_stream_unread(spoke_stream *s, spoke_msg *m)
 
     if (m == NULL)
         return SPOKE_EINVAL;
+    if (m->carries)
+        return SPOKE_ENOTSUP;
     if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
     if (c->read.shut) {
@@ -913,6 +915,8 @@ spoke_stream_write_chunk(spoke_stream *s, spoke_msg *m, size_t *done)
     *done = 0;
     if (m == NULL)
         return SPOKE_EINVAL;
+    if (m->carries) /* a stream has no way for what is attached */
+        return SPOKE_ENOTSUP;
     if ((rc = begin_io(s, &c, false, &h)) != 0)
         return rc;
     whole = (struct iovec){.iov_base = m->body, .iov_len = m->size};

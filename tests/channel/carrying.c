@@ -27,8 +27,8 @@ Test(carrying, request_and_answer)
             m = receive(rx);
             cr_assert_eq(spoke_msg_take_sender(m, 0, &answer), 0);
             spoke_msg_free(m);
-            send_text(answer, "ten");
-            send_text(answer, "or eleven");
+            must_send(answer, "ten");
+            must_send(answer, "or eleven");
             cr_assert_eq(spoke_sender_close(answer), 0);
             receive_text(answers, "ten");
             receive_text(answers, "or eleven");
@@ -100,11 +100,11 @@ nested(enum over over, unsigned ways)
 
         send_end(&x, tx[level], sender, &tx[level + 1], &rx[level + 1]);
         receive_end_of(rx[level], sender, &tx[level + 1], &rx[level + 1]);
-        send_text(tx[level + 1], "hello");
+        must_send(tx[level + 1], "hello");
         receive_text(rx[level + 1], "hello");
     }
     for (int level = 3; level >= 0; level--)
-        send_text(tx[level], "all of them");
+        must_send(tx[level], "all of them");
     for (int level = 0; level < 4; level++) {
         receive_text(rx[level], "all of them");
         close_pair(tx[level], rx[level]);
@@ -133,14 +133,14 @@ Test(carrying, what_was_sent_before)
     open_channel(&x, x.a, x.b, &tx, &rx, NULL);
     cr_assert_eq(spoke_channel_pair(&inner_rx, &inner_tx, NULL, NULL), 0);
     for (int i = 0; i < 64; i++)
-        send_text(inner_tx, "before");
+        must_send(inner_tx, "before");
     cr_assert_eq(spoke_msg_attach_receiver(m, inner_rx), 0);
     cr_assert_eq(spoke_sender_send(tx, m, SPOKE_FOREVER), 0);
     receive_end_of(rx, false, NULL, &inner_rx);
     for (int i = 0; i < 64; i++)
         receive_text(inner_rx, "before");
     for (int i = 0; i < 64; i++)
-        send_text(inner_tx, "after");
+        must_send(inner_tx, "after");
     cr_assert_eq(spoke_sender_close(inner_tx), 0);
     for (int i = 0; i < 64; i++)
         receive_text(inner_rx, "after");
@@ -168,11 +168,11 @@ passed_on(bool sender)
     cr_assert_eq(spoke_sender_send(tx2, m, SPOKE_FOREVER), 0);
     receive_end_of(rx2, sender, &end_tx, &end_rx);
     for (int i = 0; i < 300; i++) {
-        send_text(end_tx, "through both");
+        must_send(end_tx, "through both");
         receive_text(end_rx, "through both");
     }
     cr_assert_eq(spoke_sender_sync(end_tx, soon(&x)), 0);
-    send_text(end_tx, "unread");
+    must_send(end_tx, "unread");
     cr_assert_eq(spoke_sender_sync(end_tx, spoke_engine_now(NULL) + 50 * SPOKE_MS),
                  SPOKE_ETIMEDOUT);
     receive_text(end_rx, "unread");
@@ -203,7 +203,7 @@ Test(carrying, sent_back)
     send_end(&x, tx, true, &end_tx, &end_rx);
     cr_assert_eq(spoke_sender_send(back, receive(rx), SPOKE_FOREVER), 0);
     receive_end_of(back_rx, true, &end_tx, NULL);
-    send_text(end_tx, "round");
+    must_send(end_tx, "round");
     receive_text(end_rx, "round");
     close_pair(end_tx, end_rx);
     close_pair(tx, rx);
@@ -499,7 +499,7 @@ Test(carrying, a_descriptor_that_cannot_go)
     cr_assert_eq(spoke_msg_attach_fd(m, fd, SPOKE_ATTACHED_READS), 0);
     cr_assert_eq(spoke_sender_send(tx, m, SPOKE_FOREVER), SPOKE_ENOTSUP);
     spoke_msg_free(m);
-    send_text(tx, "the channel lives");
+    must_send(tx, "the channel lives");
     receive_text(rx, "the channel lives");
     close_pair(tx, rx);
     sessions_close(&x);
@@ -534,9 +534,9 @@ Test(carrying, all_of_them)
         cr_assert_eq(spoke_msg_take_receiver(m, 1, &out_rx), 0);
         cr_assert_eq(spoke_msg_take_sender(m, 0, &in_tx), 0);
         spoke_msg_free(m);
-        send_text(out_tx, "out");
+        must_send(out_tx, "out");
         receive_text(out_rx, "out");
-        send_text(in_tx, "in");
+        must_send(in_tx, "in");
         receive_text(in_rx, "in");
         write_text(there, "bytes");
         read_text(mine, "bytes");

@@ -320,7 +320,7 @@ Test(hostile_peer, who_receives)
         bare_open(&x, NULL);
         s = peer_opens(&x, RECEIVES_2);
         cr_assert_eq(spoke_session_accept_sender(x.ss, &tx, NULL, SPOKE_NOW), 0);
-        send_text(tx, "hi");
+        must_send(tx, "hi");
         settle(&x);
         hears(s, ACCEPTED_SENDS HI);
         says(&x, s, of_receivers[i].said);
@@ -350,8 +350,8 @@ Test(hostile_peer, limits_of_who_receives)
     cr_assert_eq(spoke_msg_new(&m, 1025), 0);
     cr_assert_eq(spoke_sender_send(tx, m, SPOKE_NOW), SPOKE_EMSGSIZE);
     spoke_msg_free(m);
-    send_text(tx, "hi");
-    send_text(tx, "hi");
+    must_send(tx, "hi");
+    must_send(tx, "hi");
     m = text_message("hi");
     cr_assert_eq(spoke_sender_send(tx, m, SPOKE_NOW), SPOKE_EAGAIN);
     settle(&x);
@@ -528,7 +528,7 @@ Test(hostile_peer, openings_that_are_right)
     s[1] = peer_opens(&x, "a4 0001 0302 071bffffffffffffffff 081bffffffffffffffff");
     cr_assert_eq(spoke_session_accept_receiver(x.ss, &rx, NULL, SPOKE_NOW), 0);
     cr_assert_eq(spoke_session_accept_sender(x.ss, &tx, NULL, SPOKE_NOW), 0);
-    send_text(tx, "hi");
+    must_send(tx, "hi");
     settle(&x);
     hears(s[1], ACCEPTED_SENDS HI);
     cr_assert_eq(spoke_receiver_close(rx), 0);

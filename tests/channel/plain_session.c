@@ -15,11 +15,11 @@ each_way(enum over over)
 
     sessions_open(&x, over, NULL);
     open_channel(&x, x.a, x.b, &tx, &rx, NULL);
-    send_text(tx, "one");
+    must_send(tx, "one");
     receive_text(rx, "one");
     cr_assert_eq(spoke_session_open_receiver(x.b, &rx2, NULL, NULL, SPOKE_NOW), 0);
     cr_assert_eq(spoke_session_accept_sender(x.a, &tx2, NULL, soon(&x)), 0);
-    send_text(tx2, "two");
+    must_send(tx2, "two");
     receive_text(rx2, "two");
     cr_assert_eq(spoke_sender_close(tx), 0);
     cr_assert_eq(spoke_sender_close(tx2), 0);
@@ -237,7 +237,7 @@ Test(session, sync_waits_for_the_application)
     open_channel(&x, x.a, x.b, &tx, &rx, NULL);
     settle(&x);
     for (int i = 0; i < 3; i++)
-        send_text(tx, "x");
+        must_send(tx, "x");
     cr_assert_eq(spoke_sender_sync(tx, spoke_engine_now(x.e) + SPOKE_SECOND), SPOKE_ETIMEDOUT);
     receive_text(rx, "x");
     receive_text(rx, "x");
@@ -265,7 +265,7 @@ Test(session, an_abort_tells_why)
 
         sessions_open(&x, (enum over)over, NULL);
         open_channel(&x, x.a, x.b, &tx, &rx, NULL);
-        send_text(tx, "first");
+        must_send(tx, "first");
         receive_text(rx, "first");
         cr_assert_eq(spoke_sender_abort(tx, 300, "no more ink"), 0);
         receive_end(rx, SPOKE_EABORTED);
@@ -297,7 +297,7 @@ Test(session, an_abort_behind_a_message_that_cannot_leave)
     for (int i = 0; i < 3; i++)
         cr_assert_eq(spoke_sender_send(tx, pattern(12 << 20), SPOKE_FOREVER), 0);
     settle(&x);
-    send_text(tx2, "the others go on");
+    must_send(tx2, "the others go on");
     receive_text(other, "the others go on");
     cr_assert_eq(spoke_sender_abort(tx, 7, "stop"), 0);
     settle(&x);
@@ -320,7 +320,7 @@ Test(session, who_receives_gives_up)
 
         sessions_open(&x, (enum over)over, NULL);
         open_channel(&x, x.a, x.b, &tx, &rx, NULL);
-        send_text(tx, "unread");
+        must_send(tx, "unread");
         cr_assert_eq(spoke_receiver_close(rx), 0);
         do {
             spoke_msg *m = text_message("more");
@@ -346,8 +346,8 @@ session_ends(enum over over, bool at_this_side)
 
     sessions_open(&x, over, NULL);
     open_channel(&x, x.a, x.b, &tx, &rx, NULL);
-    send_text(tx, "last words");
-    send_text(tx, "…");
+    must_send(tx, "last words");
+    must_send(tx, "…");
     receive_text(rx, "last words");
     cr_assert_eq(spoke_session_close(at_this_side ? x.b : x.a, 0), 0);
     while ((rc = spoke_receiver_recv(rx, &m, SPOKE_FOREVER)) == 0)
@@ -386,7 +386,7 @@ Test(session, lingers)
             continue;
         sessions_open(&x, (enum over)over, NULL);
         open_channel(&x, x.a, x.b, &tx, &rx, NULL);
-        send_text(tx, "farewell");
+        must_send(tx, "farewell");
         cr_assert_eq(spoke_sender_close(tx), 0);
         cr_assert_eq(spoke_session_close(x.a, SPOKE_MS), SPOKE_ETIMEDOUT, "nobody has taken it");
         receive_text(rx, "farewell");
@@ -406,7 +406,7 @@ Test(session, lingers_until_channels_have_ended)
 
     sessions_open(&x, OVER_TCP, NULL);
     open_channel(&x, x.a, x.b, &tx, &rx, NULL);
-    send_text(tx, "farewell");
+    must_send(tx, "farewell");
     cr_assert_eq(spoke_sender_close(tx), 0);
     receive_text(rx, "farewell");
     receive_end(rx, SPOKE_EOF);
@@ -452,7 +452,7 @@ Test(session, fifty_channels)
         cr_assert_eq(spoke_session_accept_receiver(x.b, &rx[i], NULL, soon(&x)), 0);
     for (int i = 49; i >= 0; i--) {
         snprintf(text, sizeof text, "%d", i);
-        send_text(tx[i], text);
+        must_send(tx[i], text);
     }
     for (int i = 0; i < 50; i++) {
         snprintf(text, sizeof text, "%d", i);

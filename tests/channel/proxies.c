@@ -43,7 +43,7 @@ Test(proxies, four_requests_through_a_copy)
         m = receive(rx);
         cr_assert_eq(spoke_msg_take_sender(m, 0, &answer), 0);
         spoke_msg_free(m);
-        send_text(answer, "pong");
+        must_send(answer, "pong");
         cr_assert_eq(spoke_sender_close(answer), 0);
         receive_text(answers, "pong");
         receive_end(answers, SPOKE_EOF);
@@ -144,13 +144,13 @@ Test(proxies, a_connection_is_lost)
     tap(&w);
     for (int i = 0; i < 3; i++)
         open_channel(&now, w.a, w.b, &tx[i], &rx[i], NULL);
-    send_text(tx[0], "arrived");
+    must_send(tx[0], "arrived");
     cr_assert_eq(spoke_request(tx[1], text_message("?"), &answers, NULL, SPOKE_FOREVER), 0);
     m = receive(rx[1]);
     cr_assert_eq(spoke_msg_take_sender(m, 0, &inner), 0);
     spoke_msg_free(m);
     receive_text(rx[0], "arrived");
-    send_text(tx[2], "all");
+    must_send(tx[2], "all");
     cr_assert_eq(spoke_sender_close(tx[2]), 0);
     receive_text(rx[2], "all");
     receive_end(rx[2], SPOKE_EOF); /* nothing can happen to this one */

@@ -139,7 +139,7 @@ text_message(const char *text)
 }
 
 void
-send_text(spoke_sender *tx, const char *text)
+must_send(spoke_sender *tx, const char *text)
 {
     int rc = spoke_sender_send(tx, text_message(text), SPOKE_FOREVER);
 

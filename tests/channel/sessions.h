@@ -40,7 +40,7 @@ void sessions_close(struct sessions *x);
 /* Late enough on the slowest machine. */
 spoke_ns soon(const struct sessions *x);
 
-void send_text(spoke_sender *tx, const char *text);
+void must_send(spoke_sender *tx, const char *text);
 void receive_text(spoke_receiver *rx, const char *text);
 /* Nothing more, but this end. */
 void receive_end(spoke_receiver *rx, int reason);

@@ -192,7 +192,7 @@ Test(typed_session, no_value)
     sessions_open(&x, OVER_TCP, NULL);
     open_channel(&x, x.a, x.b, &tx, &rx, NULL);
     cr_assert_eq(spoke_receiver_set_type(rx, points.type), 0);
-    send_text(tx, "no point");
+    must_send(tx, "no point");
     cr_assert_eq(spoke_receiver_recv_value(rx, &p, &backing, soon(&x)), SPOKE_EDECODE);
     do {
         spoke_msg *m = text_message("x");
