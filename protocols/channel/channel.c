@@ -80,6 +80,7 @@ init_end(struct spk_channel_end *end, void (*on_ready)(struct spk_task *task))
     *end = (struct spk_channel_end){.fd = -1};
     spk_list_init(&end->waiters);
     spk_list_init(&end->syncs);
+    spk_list_init(&end->selects);
     spk_task_init(&end->ready_task, on_ready);
 }
 
@@ -402,6 +403,7 @@ look_at(struct spk_channel *ch, enum spk_channel_side side)
         return;
     spk_engine_wake_all(ch->e, &end->waiters); /* they look themselves */
     spk_engine_wake_all(ch->e, &end->syncs);
+    spk_select_tell(&end->selects);
     if (end->fd < 0 && !(end->watched && end->awaited))
         return;
     ready = is_ready(ch, side);
@@ -452,6 +454,7 @@ clear_user(struct spk_channel *ch, enum spk_channel_side side)
     if (end->handle != NULL)
         spk_handle_free(end->handle);
     end->handle = NULL;
+    spk_select_wake(&end->selects);
     end->watched = false;
     spk_task_cancel(&end->ready_task);
 }

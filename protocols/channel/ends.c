@@ -46,6 +46,7 @@ spk_channel_renew(struct spk_channel *ch, enum spk_channel_side side)
     struct spk_channel_end *end = &ch->ends[side];
 
     end->handle = spk_handle_renew(end->handle);
+    spk_select_wake(&end->selects);
     set_fast(ch, side);
     return end->handle;
 }
@@ -325,6 +326,15 @@ spoke_receiver_close(spoke_receiver *rx)
 
 /* ---- receiving ---- */
 
+/* Without depth, who waits is what makes the sender ready. */
+static int
+await_sender(struct spk_channel *ch, spoke_ns deadline)
+{
+    if (ch->depth == 0 && deadline != SPOKE_NOW)
+        spk_select_tell(&ch->ends[SPK_SENDS].selects);
+    return wait_on(ch, &ch->ends[SPK_RECEIVES].waiters, deadline);
+}
+
 static int
 recv_with_engine(const void *handle, spoke_msg **m, spoke_ns deadline)
 {
@@ -338,7 +348,7 @@ recv_with_engine(const void *handle, spoke_msg **m, spoke_ns deadline)
         if (ch->ends[SPK_RECEIVES].handle != handle)
             rc = SPOKE_ECLOSED;
         else if ((rc = spk_channel_await_message(ch)) == 0)
-            rc = wait_on(ch, &ch->ends[SPK_RECEIVES].waiters, deadline);
+            rc = await_sender(ch, deadline);
         if (rc < 0)
             break;
         rc = 0;
@@ -611,6 +621,48 @@ spoke_sender_on_ready(spoke_sender *tx, spoke_sender_ready_f *fn, void *ctx)
     watch(ch, SPK_SENDS, fn != NULL, ctx);
     return 0;
 }
+
+/* ---- select ---- */
+
+static bool
+can_recv(void *object, spoke_ns *until)
+{
+    (void)until;
+    return spk_channel_await_message(object) != 0;
+}
+
+/* A message for the one slot of a channel without depth is sent when somebody is there to take it.
+ */
+static bool
+can_send(void *object, spoke_ns *until)
+{
+    struct spk_channel *ch = object;
+
+    (void)until;
+    return spk_channel_await_room(ch) &&
+           (ch->depth > 0 || ch->rx_end != 0 || ch->ends[SPK_RECEIVES].callers > 0);
+}
+
+static struct spk_link *
+recvs_of(void *object)
+{
+    return &((struct spk_channel *)object)->ends[SPK_RECEIVES].selects;
+}
+
+static struct spk_link *
+sends_of(void *object)
+{
+    return &((struct spk_channel *)object)->ends[SPK_SENDS].selects;
+}
+
+const struct spk_selectable spk_select_receiver = {
+    .ready = can_recv,
+    .selects = recvs_of,
+};
+const struct spk_selectable spk_select_sender = {
+    .ready = can_send,
+    .selects = sends_of,
+};
 
 /* ---- from one to the other ---- */
 
