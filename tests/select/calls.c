@@ -221,7 +221,7 @@ Test(calls, in_a_callback_of_the_shared_engine_do_not_wait)
     in.s = answer.s[1];
     expect_rc(spoke_socket_on_message(told.s[0], on_message, &in), 0);
     told.kind->make(&told);
-    expect_rc(spoke_select(&answer.c, 1, &which, NULL, scene_in(&sc, PATIENCE)), 0);
+    expect_rc(spoke_select(&answer.c, 1, &which, NULL, SPOKE_FOREVER), 0);
     expect_rc(answer.kind->use(&answer), 0);
     expect_rc(in.rc[0], SPOKE_EDEADLK);
     expect_rc(in.rc[1], SPOKE_EAGAIN);
@@ -308,7 +308,7 @@ WAY_TEST(select, tells_contexts_apart)
     cases[1].of.context = t.context;
     expect_rc(spoke_select(cases, 2, &which, sc.e, SPOKE_NOW), SPOKE_EAGAIN);
     t.kind->make(&t);
-    expect_rc(spoke_select(cases, 2, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+    expect_rc(spoke_select(cases, 2, &which, sc.e, SPOKE_FOREVER), 0);
     cr_assert_eq(which, 1);
     expect_rc(t.kind->use(&t), 0);
     expect_rc(t.kind->use(&t), SPOKE_ESTATE);
@@ -336,7 +336,7 @@ WAY_TEST(select, wakes_when_a_survey_is_over)
     expect_rc(spoke_send_bytes(s, "x", 1, 0), 0);
     cases[0] = (spoke_select_case){.what = SPOKE_SELECT_SOCKET_RECV, .of.socket = s};
     cases[1] = (spoke_select_case){.what = SPOKE_SELECT_CONTEXT_RECV, .of.context = c};
-    expect_rc(spoke_select(cases, 2, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+    expect_rc(spoke_select(cases, 2, &which, sc.e, SPOKE_FOREVER), 0);
     cr_assert_eq(which, 1);
     expect_rc(spoke_context_recv(c, &m, SPOKE_DONTWAIT), SPOKE_ETIMEDOUT);
     expect_rc(spoke_socket_close(s), 0);
@@ -364,7 +364,7 @@ WAY_TEST(select, counts_the_end_as_ready)
         scene_open(&sc, *way);
         thing_open(&t, &sc, kind_of(names[i]));
         struct later *later = scene_later(&sc, close_peer, &t);
-        expect_rc(spoke_select(&t.c, 1, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+        expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
         scene_joined(later);
         expect_rc(t.kind->use(&t), SPOKE_EOF);
         expect_rc(selects(sc.e, SPOKE_SELECT_STREAM_READ, t.stream[0]), 0);
@@ -398,12 +398,12 @@ WAY_TEST(select, heeds_the_deadlines_of_streams)
     thing_open(&t, &sc, kind_of("reader-ipc"));
     until = scene_in(&sc, 5 * SPOKE_MS);
     expect_rc(spoke_stream_set_read_deadline(t.stream[0], until), 0);
-    expect_rc(spoke_select(&t.c, 1, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+    expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
     cr_assert_geq(spoke_engine_now(sc.e), until);
     expect_rc(spoke_stream_read(t.stream[0], &byte, 1, &done), SPOKE_ETIMEDOUT);
     expect_rc(spoke_stream_set_read_deadline(t.stream[0], SPOKE_FOREVER), 0);
     later = scene_later(&sc, shorten, &t);
-    expect_rc(spoke_select(&t.c, 1, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+    expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
     scene_joined(later);
     expect_rc(spoke_stream_read(t.stream[0], &byte, 1, &done), SPOKE_ETIMEDOUT);
     /* Not waiting is no deadline. */
@@ -480,11 +480,11 @@ WAY_TEST(select, counts_the_loss_of_the_last_peer)
     thing_open(&t, &sc, kind_of("socket-recv-inproc"));
     expect_rc(spoke_socket_set_bool(t.s[0], SPOKE_OPT_FAIL_NO_PEERS, true), 0);
     t.kind->make(&t);
-    expect_rc(spoke_select(&t.c, 1, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+    expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
     expect_rc(t.kind->use(&t), 0);
     expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_NOW), SPOKE_EAGAIN);
     expect_rc(spoke_socket_close(t.s[1]), 0);
-    expect_rc(spoke_select(&t.c, 1, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+    expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
     expect_rc(t.kind->use(&t), SPOKE_ENOPEER);
     thing_close(&t);
     scene_close(&sc);
@@ -512,13 +512,13 @@ WAY_TEST(select, counts_the_ends_of_channels_as_ready)
     scene_open(&sc, *way);
     thing_open(&t, &sc, kind_of("receiver"));
     later = scene_later(&sc, close_sender, &t);
-    expect_rc(spoke_select(&t.c, 1, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+    expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
     scene_joined(later);
     expect_rc(t.kind->use(&t), SPOKE_EOF);
     thing_close(&t);
     thing_open(&t, &sc, kind_of("sender"));
     later = scene_later(&sc, close_receiver, &t);
-    expect_rc(spoke_select(&t.c, 1, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+    expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
     scene_joined(later);
     expect_rc(t.kind->use(&t), SPOKE_EPEERCLOSED);
     thing_close(&t);
@@ -555,7 +555,7 @@ WAY_TEST(select, wakes_with_what_is_attached)
         thing_open(&t, &sc, kind_of(names[i]));
         expect_rc(spoke_msg_new(&a.m, 0), 0);
         later = scene_later(&sc, attach, &a);
-        expect_rc(spoke_select(&t.c, 1, &which, sc.e, scene_in(&sc, PATIENCE)), SPOKE_ECLOSED);
+        expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), SPOKE_ECLOSED);
         scene_joined(later);
         cr_assert_eq(which, 0);
         cr_assert_eq(spoke_msg_attachments(a.m), 1);

@@ -75,16 +75,16 @@ Test(fds, may_be_in_several_cases)
         spoke_select_case cases[3] = {reads(fd[0]), writes(fd[0]), reads(fd[0])};
         expect_rc(spoke_select(cases, 3, &which, sc.e, scene_in(&sc, SPOKE_MS)), SPOKE_ETIMEDOUT);
         struct later *later = scene_later(&sc, write_one, &fd[1]);
-        expect_rc(spoke_select(cases, 3, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+        expect_rc(spoke_select(cases, 3, &which, sc.e, SPOKE_FOREVER), 0);
         scene_joined(later);
         cr_assert_neq(which, 1);
         cr_assert_eq(read(fd[0], zeros, 1), 1);
         while (read(fd[1], zeros, sizeof zeros) > 0) {
         }
-        expect_rc(spoke_select(cases, 3, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+        expect_rc(spoke_select(cases, 3, &which, sc.e, SPOKE_FOREVER), 0);
         cr_assert_eq(which, 1);
         close(fd[1]); /* both, now */
-        expect_rc(spoke_select(cases, 1, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+        expect_rc(spoke_select(cases, 1, &which, sc.e, SPOKE_FOREVER), 0);
         close(fd[0]);
         scene_close(&sc);
     }
@@ -108,7 +108,7 @@ Test(fds, leave_no_trace_in_the_engine)
             } else {
                 struct later *later = scene_later(&sc, write_one, &fd[1]);
 
-                expect_rc(spoke_select(&c, 1, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+                expect_rc(spoke_select(&c, 1, &which, sc.e, SPOKE_FOREVER), 0);
                 scene_joined(later);
             }
             close(fd[0]);

@@ -58,9 +58,9 @@ PLAY_TEST(wakes_who_waits)
         thing_open(&t, &sc, &kinds[p->kind]);
         cases[2] = t.c;
         later = scene_later(&sc, make_ready, &t);
-        rc = alone ? spoke_select(&t.c, 1, &which, t.kind->close != NULL ? NULL : sc.e,
-                                  scene_in(&sc, PATIENCE))
-                   : spoke_select(cases, 3, &which, sc.e, scene_in(&sc, PATIENCE));
+        rc = alone
+                 ? spoke_select(&t.c, 1, &which, t.kind->close != NULL ? NULL : sc.e, SPOKE_FOREVER)
+                 : spoke_select(cases, 3, &which, sc.e, SPOKE_FOREVER);
         scene_joined(later);
         expect_rc(rc, 0);
         cr_assert_eq(which, alone ? 0 : 2);
@@ -119,7 +119,7 @@ PLAY_TEST(wakes_with_the_case_that_is_closed)
     thing_open(&t, &sc, &kinds[p->kind]);
     cases[1] = t.c;
     later = scene_later(&sc, close_it, &t);
-    rc = spoke_select(cases, 2, &which, sc.e, scene_in(&sc, PATIENCE));
+    rc = spoke_select(cases, 2, &which, sc.e, SPOKE_FOREVER);
     scene_joined(later);
     expect_rc(rc, SPOKE_ECLOSED);
     cr_assert_eq(which, 1);
@@ -152,7 +152,7 @@ PLAY_TEST(leaves_nothing_behind_when_the_time_is_up)
         cr_assert_geq(spoke_engine_now(sc.e), deadline);
     }
     t.kind->make(&t);
-    expect_rc(spoke_select(&t.c, 1, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+    expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
     expect_rc(t.kind->use(&t), 0);
     thing_close(&t);
     scene_close(&sc);
@@ -204,7 +204,7 @@ WAY_TEST(things_of_all_kinds_are_told_apart)
         if (cases[i].what == SPOKE_SELECT_TIME)
             continue;
         later = scene_later(&sc, make_ready, &things[i]);
-        expect_rc(spoke_select(cases, count, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+        expect_rc(spoke_select(cases, count, &which, sc.e, SPOKE_FOREVER), 0);
         scene_joined(later);
         cr_assert_eq(which, i, "%s instead of %s", things[which].kind->name, things[i].kind->name);
         expect_rc(things[i].kind->use(&things[i]), 0);
@@ -232,7 +232,7 @@ WAY_TEST(ready_cases_have_equal_chances)
             cases[i].of.when = 1;
     }
     for (size_t i = 0; i < count; i++)
-        expect_rc(spoke_select(&cases[i], 1, &which, sc.e, scene_in(&sc, PATIENCE)), 0);
+        expect_rc(spoke_select(&cases[i], 1, &which, sc.e, SPOKE_FOREVER), 0);
     for (int i = 0; i < 1000; i++) {
         expect_rc(spoke_select(cases, count, &which, sc.e, i % 2 ? SPOKE_NOW : SPOKE_FOREVER), 0);
         chosen[which]++;
