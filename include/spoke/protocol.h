@@ -102,6 +102,9 @@ struct spoke_protocol {
     void (*context_close)(struct spk_context *c); /* also while the socket lives on */
     int (*context_send)(struct spk_context *c, spoke_msg *m);
     int (*context_recv)(struct spk_context *c, spoke_msg **m);
+    /* SPK_READABLE | SPK_WRITABLE as far as these two would not give SPOKE_EAGAIN but something
+     * else, be it an error.  (`ready` may say of errors what users of descriptors expect.) */
+    unsigned (*context_ready)(struct spk_context *c);
     const struct spk_option *context_options; /* their owner is the context; the socket has them
                                                  too, for its own one and for those opened later */
 };

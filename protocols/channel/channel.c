@@ -81,6 +81,7 @@ init_end(struct spk_channel_end *end, void (*on_ready)(struct spk_task *task))
     *end = (struct spk_channel_end){.fd = -1};
     spk_list_init(&end->waiters);
     spk_list_init(&end->syncs);
+    spk_list_init(&end->selects);
     spk_task_init(&end->ready_task, on_ready);
 }
 
@@ -451,6 +452,7 @@ wake(struct spk_channel *ch, struct spk_channel_end *end)
 {
     spk_engine_wake_all(ch->e, &end->waiters);
     spk_engine_wake_all(ch->e, &end->syncs);
+    spk_select_tell(&end->selects);
     if (end->also != NULL)
         spk_engine_wake_all(ch->e, end->also);
 }
@@ -518,6 +520,7 @@ clear_user(struct spk_channel *ch, enum spk_channel_side side)
     if (end->handle != NULL)
         spk_handle_free(end->handle);
     end->handle = NULL;
+    spk_select_wake(&end->selects);
     end->watched = false;
     spk_task_cancel(&end->ready_task);
     if (end->fd >= 0)

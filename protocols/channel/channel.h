@@ -27,6 +27,7 @@
 
 #include "runtime/engine/engine.h"
 #include "runtime/engine/handle.h"
+#include "runtime/engine/select.h"
 #include "runtime/memory/local.h"
 #include "runtime/memory/message.h"
 #include "runtime/memory/pool.h"
@@ -42,12 +43,13 @@ struct spk_channel_end {
     struct spk_task *taker;  /* NULL: none */
     struct spk_link waiters; /* calls that wait for messages, or for room */
     struct spk_link syncs;   /* sender: for messages to be taken */
-    struct spk_link *also;   /* receiver: who copies from it waits there; NULL: nobody does */
-    uint32_t callers;        /* inside a call that waits */
-    uint32_t copiers;        /* sender: calls that copy to it */
-    uint32_t awaiting;       /* receiver: calls that take the next message, if they find one */
-    bool closed;             /* nobody is there, or will be */
-    bool watched, awaited;   /* there is a callback; it is to be called */
+    struct spk_link selects;
+    struct spk_link *also; /* receiver: who copies from it waits there; NULL: nobody does */
+    uint32_t callers;      /* inside a call that waits */
+    uint32_t copiers;      /* sender: calls that copy to it */
+    uint32_t awaiting;     /* receiver: calls that take the next message, if they find one */
+    bool closed;           /* nobody is there, or will be */
+    bool watched, awaited; /* there is a callback; it is to be called */
     void *on_ready_ctx;
     struct spk_task ready_task;
     int fd; /* eventfd; -1: nobody asked */

@@ -47,6 +47,7 @@ spk_channel_renew(struct spk_channel *ch, enum spk_channel_side side)
     struct spk_channel_end *end = &ch->ends[side];
 
     end->handle = spk_handle_renew(end->handle);
+    spk_select_wake(&end->selects);
     set_fast(ch, side);
     return end->handle;
 }
@@ -155,7 +156,10 @@ count_awaiting(struct spk_channel *ch, int change)
     struct spk_channel_end *tx = &ch->ends[SPK_SENDS];
 
     ch->ends[SPK_RECEIVES].awaiting += (uint32_t)change;
-    if (ch->depth == 0 && (tx->fd >= 0 || tx->watched))
+    if (ch->depth > 0)
+        return;
+    spk_select_tell(&tx->selects);
+    if (tx->fd >= 0 || tx->watched)
         spk_channel_look_at(ch, SPK_SENDS);
 }
 
@@ -677,6 +681,48 @@ spoke_sender_on_ready(spoke_sender *tx, spoke_sender_ready_f *fn, void *ctx)
     watch(ch, SPK_SENDS, fn != NULL, ctx);
     return 0;
 }
+
+/* ---- select ---- */
+
+static bool
+can_recv(void *object, spoke_ns *until)
+{
+    (void)until;
+    return spk_channel_await_message(object) != 0;
+}
+
+/* A message for the one slot of a channel without depth is sent when somebody is there to take it.
+ */
+static bool
+can_send(void *object, spoke_ns *until)
+{
+    struct spk_channel *ch = object;
+
+    (void)until;
+    return spk_channel_await_room(ch) &&
+           (ch->depth > 0 || ch->rx_end != 0 || ch->ends[SPK_RECEIVES].awaiting > 0);
+}
+
+static struct spk_link *
+recvs_of(void *object)
+{
+    return &((struct spk_channel *)object)->ends[SPK_RECEIVES].selects;
+}
+
+static struct spk_link *
+sends_of(void *object)
+{
+    return &((struct spk_channel *)object)->ends[SPK_SENDS].selects;
+}
+
+const struct spk_selectable spk_select_receiver = {
+    .ready = can_recv,
+    .selects = recvs_of,
+};
+const struct spk_selectable spk_select_sender = {
+    .ready = can_send,
+    .selects = sends_of,
+};
 
 /* ---- from one to the other ---- */
 

@@ -217,6 +217,14 @@ spk_answer_ready(struct spk_socket *s)
     return own->pipe != 0 || spk_socket_raw(s) ? ready | SPK_WRITABLE : ready;
 }
 
+/* A send without a question says so at once. */
+unsigned
+spk_answer_context_ready(struct spk_context *c)
+{
+    return spk_socket_has_message(spk_context_socket(c)) ? SPK_READABLE | SPK_WRITABLE
+                                                         : SPK_WRITABLE;
+}
+
 size_t
 spk_answer_pending(struct spk_socket *s, uint64_t *bytes)
 {

@@ -46,6 +46,7 @@ unsigned spk_answer_ready(struct spk_socket *s);
 size_t spk_answer_pending(struct spk_socket *s, uint64_t *bytes);
 int spk_answer_context_send(struct spk_context *c, spoke_msg *m);
 int spk_answer_context_recv(struct spk_context *c, spoke_msg **m);
+unsigned spk_answer_context_ready(struct spk_context *c);
 extern const struct spk_option spk_answer_options[];
 
 #endif

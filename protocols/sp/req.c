@@ -408,6 +408,15 @@ req_ready(struct spk_socket *s)
     return state == REQ_REPLIED || state == REQ_LOST ? SPK_READABLE | SPK_WRITABLE : SPK_WRITABLE;
 }
 
+static unsigned
+req_context_ready(struct spk_context *context)
+{
+    const struct req_context *c = spk_context_state(context);
+    bool waits = c->state == REQ_UNSENT || c->state == REQ_SENT;
+
+    return waits ? SPK_WRITABLE : SPK_READABLE | SPK_WRITABLE;
+}
+
 static size_t
 req_pending(struct spk_socket *s, uint64_t *bytes)
 {
@@ -455,5 +464,6 @@ const struct spoke_protocol spoke_protocol_req = {
     .context_close = req_context_close,
     .context_send = req_context_send,
     .context_recv = req_context_recv,
+    .context_ready = req_context_ready,
     .context_options = req_context_options,
 };

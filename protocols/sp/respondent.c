@@ -26,4 +26,5 @@ const struct spoke_protocol spoke_protocol_respondent = {
     .shares_recv = true,
     .context_send = spk_answer_context_send,
     .context_recv = spk_answer_context_recv,
+    .context_ready = spk_answer_context_ready,
 };

@@ -155,10 +155,16 @@ on_deadline(struct spk_timer *timer)
 
 /* The deadline holds also where the timer has not run yet: on an owned engine that is when its
  * owner next waits. */
+static bool
+is_over(const struct surveyor_context *c)
+{
+    return spk_timer_is_set(&c->deadline) && spk_socket_now(c->socket) >= c->deadline.when;
+}
+
 static void
 expire_in_time(struct surveyor_context *c)
 {
-    if (spk_timer_is_set(&c->deadline) && spk_socket_now(c->socket) >= c->deadline.when)
+    if (is_over(c))
         expire(c);
 }
 
@@ -450,6 +456,15 @@ surveyor_ready(struct spk_socket *s)
     return readable ? SPK_READABLE | SPK_WRITABLE : SPK_WRITABLE;
 }
 
+static unsigned
+surveyor_context_ready(struct spk_context *context)
+{
+    const struct surveyor_context *c = spk_context_state(context);
+    bool waits = c->state == SURVEY_RUNNING && c->answers.count == 0 && !is_over(c);
+
+    return waits ? SPK_WRITABLE : SPK_READABLE | SPK_WRITABLE;
+}
+
 static size_t
 surveyor_pending(struct spk_socket *s, uint64_t *bytes)
 {
@@ -503,5 +518,6 @@ const struct spoke_protocol spoke_protocol_surveyor = {
     .context_close = surveyor_context_close,
     .context_send = surveyor_context_send,
     .context_recv = surveyor_context_recv,
+    .context_ready = surveyor_context_ready,
     .context_options = surveyor_context_options,
 };

@@ -18,6 +18,7 @@ spk_context_init(struct spk_context *c, struct spk_socket *s)
     c->socket = s;
     spk_list_init(&c->link);
     spk_list_init(&c->recv_waiters);
+    spk_list_init(&c->selects);
     c->recv_timeout_ns = c == &s->own ? SPOKE_FOREVER : s->own.recv_timeout_ns;
     c->send_timeout_ns = c == &s->own ? SPOKE_FOREVER : s->own.send_timeout_ns;
     if (protocol->context_size == 0)
@@ -115,6 +116,8 @@ spoke_context_close(spoke_context *handle)
      * chosen for a message. */
     spk_engine_wake_all(e, spk_context_recv_waiters(c));
     spk_engine_wake_all(e, &c->socket->send_waiters);
+    spk_select_wake(&c->selects);
+    spk_select_wake(&c->socket->own.selects); /* it may be among these */
     spk_context_fini(c);
     if (c->callers == 0)
         spk_free(c);
@@ -130,12 +133,26 @@ spk_context_recv_waiters(struct spk_context *c)
     return c->socket->protocol->shares_recv ? &c->socket->own.recv_waiters : &c->recv_waiters;
 }
 
+unsigned
+spk_context_ready(struct spk_context *c)
+{
+    const struct spoke_protocol *protocol = c->socket->protocol;
+
+    return protocol->context_size > 0 && !c->socket->raw ? protocol->context_ready(c)
+                                                         : protocol->ready(c->socket);
+}
+
 void
 spk_context_wake_all(struct spk_socket *s)
 {
     spk_engine_wake_all(s->e, &s->own.recv_waiters);
     SPK_LIST_EACH(link, &s->contexts)
-    spk_engine_wake_all(s->e, &SPK_OWNER(link, struct spk_context, link)->recv_waiters);
+    {
+        struct spk_context *c = SPK_OWNER(link, struct spk_context, link);
+
+        spk_engine_wake_all(s->e, &c->recv_waiters);
+        spk_select_tell(&c->selects);
+    }
 }
 
 void
@@ -144,6 +161,8 @@ spk_context_wake(struct spk_context *c)
     spk_engine_wake_all(c->socket->e, &c->recv_waiters);
     if (c == &c->socket->own)
         spk_socket_check_ready(c->socket);
+    else
+        spk_select_tell(&c->selects);
 }
 
 bool

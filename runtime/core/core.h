@@ -17,6 +17,7 @@
 #include "runtime/engine/engine.h"
 #include "runtime/engine/handle.h"
 #include "runtime/engine/log.h"
+#include "runtime/engine/select.h"
 #include "runtime/memory/idmap.h"
 #include "runtime/memory/message.h"
 #include "runtime/memory/pool.h"
@@ -41,6 +42,7 @@ struct spk_context {
     bool closed;
     uint32_t callers; /* as the socket's: the last one frees a closed context */
     struct spk_link recv_waiters;
+    struct spk_link selects; /* who selects on it; on the socket, in its own */
     uint64_t recv_epoch; /* + 1 at each spk_context_fail_recv(): who began to wait before returns
                             recv_error */
     int recv_error;
@@ -166,6 +168,9 @@ void spk_device_end(struct spk_device_end *end);  /* its socket closes */
 /* ---- context.c ---- */
 int spk_context_init(struct spk_context *c, struct spk_socket *s);
 void spk_context_fini(struct spk_context *c); /* ends the conversation, whoever still waits in it */
+/* SPK_READABLE, SPK_WRITABLE: whether protocol->context_recv() and context_send(), or on a raw
+ * socket recv() and send(), would not give SPOKE_EAGAIN. */
+unsigned spk_context_ready(struct spk_context *c);
 /* Where a receive in `c` waits: beside those of all contexts, if any of them can have the message.
  */
 struct spk_link *spk_context_recv_waiters(struct spk_context *c);

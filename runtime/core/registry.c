@@ -45,7 +45,8 @@ protocol_is_sound(const struct spoke_protocol *p)
 
     return p->abi == SPOKE_PROTOCOL_ABI && p->name != NULL && p->ready != NULL &&
            (p->received != NULL || as_it_comes) && (!p->sends || p->send != NULL) &&
-           (p->context_size == 0 || (p->context_send != NULL && p->context_recv != NULL));
+           (p->context_size == 0 ||
+            (p->context_send != NULL && p->context_recv != NULL && p->context_ready != NULL));
 }
 
 const struct spoke_protocol *

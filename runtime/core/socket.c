@@ -37,6 +37,7 @@ spk_socket_check_ready(struct spk_socket *s)
 
     if (s->device != NULL)
         spk_device_look(s->device);
+    spk_select_tell(&s->own.selects);
     if (s->on_message == NULL && s->on_writable == NULL && s->recv_fd < 0 && s->send_fd < 0)
         return;
     if (s->state_now != SPK_SOCKET_OPEN)
@@ -351,7 +352,13 @@ spk_socket_start_close(struct spk_socket *s)
     }
     s->state_now = SPK_SOCKET_LINGERING;
     SPK_LIST_EACH(link, &s->contexts)
-    spk_handle_free(SPK_OWNER(link, struct spk_context, link)->handle);
+    {
+        struct spk_context *c = SPK_OWNER(link, struct spk_context, link);
+
+        spk_handle_free(c->handle);
+        spk_select_wake(&c->selects);
+    }
+    spk_select_wake(&s->own.selects);
     spk_context_wake_all(s);
     spk_engine_wake_all(s->e, &s->send_waiters);
     SPK_LIST_EACH(link, &s->endpoints)
@@ -867,6 +874,102 @@ spoke_recv_bytes(spoke_socket *handle, void *buffer, size_t *size, int flags)
 {
     return spk_recv_bytes(handle, SPK_HANDLE_SOCKET, buffer, size, flags);
 }
+
+/* ---- select ---- */
+
+static bool
+can_recv(void *object, spoke_ns *until)
+{
+    struct spk_socket *s = object;
+
+    (void)until;
+    return !s->protocol->receives || s->on_message != NULL || s->device != NULL || has_nobody(s) ||
+           (spk_context_ready(&s->own) & SPK_READABLE) != 0;
+}
+
+static bool
+can_send(void *object, spoke_ns *until)
+{
+    struct spk_socket *s = object;
+
+    (void)until;
+    if (!s->protocol->sends || s->best_effort || has_nobody(s))
+        return true;
+    return !spk_front_is_stuck(s->front) && !spk_returned_full(s) &&
+           (spk_context_ready(&s->own) & SPK_WRITABLE) != 0;
+}
+
+static bool
+context_can_recv(void *object, spoke_ns *until)
+{
+    struct spk_context *c = object;
+
+    (void)until;
+    return c->socket->raw || has_nobody(c->socket) || (spk_context_ready(c) & SPK_READABLE) != 0;
+}
+
+static bool
+context_can_send(void *object, spoke_ns *until)
+{
+    struct spk_context *c = object;
+
+    return c->socket->raw || can_send(c->socket, until);
+}
+
+static struct spk_link *
+selects_of(void *object)
+{
+    return &((struct spk_socket *)object)->own.selects;
+}
+
+static struct spk_link *
+context_sends(void *object)
+{
+    return &((struct spk_context *)object)->socket->own.selects;
+}
+
+static struct spk_link *
+context_recvs(void *object)
+{
+    struct spk_context *c = object;
+
+    return c->socket->protocol->shares_recv ? &c->socket->own.selects : &c->selects;
+}
+
+/* Who waits looks after what comes itself. */
+static void
+arm_recv(void *object)
+{
+    struct spk_socket *s = object;
+
+    if (!s->protocol->passes_on)
+        s->awaited = READS_AWAITED;
+}
+
+static void
+context_arm_recv(void *object)
+{
+    arm_recv(((struct spk_context *)object)->socket);
+}
+
+const struct spk_selectable spk_select_socket_recv = {
+    .ready = can_recv,
+    .selects = selects_of,
+    .arm = arm_recv,
+};
+const struct spk_selectable spk_select_socket_send = {
+    .ready = can_send,
+    .selects = selects_of,
+};
+const struct spk_selectable spk_select_context_recv = {
+    .ready = context_can_recv,
+    .selects = context_recvs,
+    .arm = context_arm_recv,
+};
+const struct spk_selectable spk_select_context_send = {
+    .ready = context_can_send,
+    .selects = context_sends,
+};
 
 int
 spoke_pipe_close(spoke_socket *handle, spoke_pipe_id id)

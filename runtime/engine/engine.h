@@ -232,6 +232,7 @@ struct spk_engine {
                                          at the end of the last turn */
     uint32_t stream_turns;            /* of the last turns, those in which these were many */
     bool ticking;         /* asleep for a moment: what is to be flushed has time until then */
+    uint32_t selects;     /* owned: spoke_select() calls since one of them has turned it */
     int cork;             /* above 0: sends are gathered until it is 0 again */
     atomic_bool sleeping; /* in the kernel: who posts must poke */
     int spin_credit;      /* above 0: recent waits were short, spinning pays */
@@ -298,6 +299,7 @@ struct spk_waiter {
     bool chosen, asleep;
     atomic_uint woken; /* the futex */
 };
+bool spk_engine_may_wait(const struct spk_engine *e); /* else SPOKE_EDEADLK */
 int spk_engine_wait(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,
                     spoke_ns busy_poll_ns);
 int spk_engine_wait_interruptibly(struct spk_engine *e, struct spk_link *list, spoke_ns deadline,

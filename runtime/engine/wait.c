@@ -493,6 +493,12 @@ wait_shared(struct spk_engine *e, struct spk_waiter *w, spoke_ns deadline, spoke
     return w->chosen ? 0 : rc;
 }
 
+bool
+spk_engine_may_wait(const struct spk_engine *e)
+{
+    return (!e->shared && e->in_callback == 0) || !pthread_equal(e->owner, pthread_self());
+}
+
 static int
 wait_in(struct spk_engine *e, struct spk_link *list, spoke_ns deadline, spoke_ns busy_poll_ns,
         bool interruptible)
@@ -500,9 +506,7 @@ wait_in(struct spk_engine *e, struct spk_link *list, spoke_ns deadline, spoke_ns
     struct spk_waiter w = {.chosen = false, .asleep = false};
     int rc;
 
-    if (e->in_callback > 0 && pthread_equal(e->owner, pthread_self()))
-        return SPOKE_EDEADLK;
-    if (e->shared && pthread_equal(e->owner, pthread_self()))
+    if (!spk_engine_may_wait(e))
         return SPOKE_EDEADLK;
     e->burst++;
     spk_list_init(&w.wake);

@@ -58,7 +58,7 @@ struct spk_carrier {
 };
 
 struct spk_half {
-    struct spk_link waiters;
+    struct spk_link waiters, selects;
     spoke_ns deadline;
     bool busy; /* a call is at it: others wait for their turn */
     bool shut; /* by this end */

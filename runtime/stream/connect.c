@@ -25,7 +25,7 @@ struct listener {
     spoke_stream_config config;
     struct spk_link pending; /* streams that nobody has accepted */
     int count;
-    struct spk_link waiters;
+    struct spk_link waiters, selects;
     uint32_t callers;
     bool closed, awaited;
     spoke_stream_accept_f *on_ready;
@@ -150,6 +150,7 @@ static void
 tell(struct listener *l)
 {
     spk_engine_wake_one(l->e, &l->waiters);
+    spk_select_tell(&l->selects);
     spk_set_ready_fd(l->fd, &l->fd_on, l->count > 0);
     if (l->on_ready != NULL && l->awaited && l->count > 0)
         spk_task_queue_callback(l->e, &l->ready_task);
@@ -428,6 +429,7 @@ new_listener(struct listener **out, struct spk_socket *s, const char *url,
     l->fd = -1;
     spk_list_init(&l->pending);
     spk_list_init(&l->waiters);
+    spk_list_init(&l->selects);
     spk_task_init(&l->ready_task, on_accept_task);
     spk_list_append(&streams_of(s)->listeners, &l->of_all);
     if ((rc = read_config(&l->config, config, s->e)) == 0 &&
@@ -598,6 +600,7 @@ close_listener(struct listener *l)
         return;
     l->closed = true;
     spk_handle_free(l->handle);
+    spk_select_wake(&l->selects);
     l->on_ready = NULL;
     if (l->endpoint != NULL) {
         l->endpoint->owner = NULL;
@@ -670,6 +673,24 @@ spoke_stream_listener_on_ready(spoke_stream_listener *handle, spoke_stream_accep
     leave_listener(l);
     return 0;
 }
+
+static bool
+can_accept(void *object, spoke_ns *until)
+{
+    (void)until;
+    return ((struct listener *)object)->count > 0;
+}
+
+static struct spk_link *
+accepts_of(void *object)
+{
+    return &((struct listener *)object)->selects;
+}
+
+const struct spk_selectable spk_select_stream_accept = {
+    .ready = can_accept,
+    .selects = accepts_of,
+};
 
 /* ---- dialing ---- */
 

@@ -22,6 +22,7 @@ static void
 init_half(struct spk_half *h)
 {
     spk_list_init(&h->waiters);
+    spk_list_init(&h->selects);
     h->deadline = SPOKE_FOREVER;
 }
 
@@ -164,10 +165,10 @@ spk_new_ready_fd(struct spk_engine *e, int *fd)
 static bool
 is_watched(const struct spk_conn *c)
 {
-    return c->on_ready != NULL || c->fds[READ] >= 0;
+    return c->on_ready != NULL || c->fds[READ] >= 0 || !spk_list_empty(&c->read.selects);
 }
 
-/* Callbacks and descriptors follow what has changed. */
+/* Callbacks and descriptors follow what has changed, and so does who selects. */
 static void
 tell(struct spk_conn *c)
 {
@@ -177,11 +178,13 @@ tell(struct spk_conn *c)
         spk_task_queue(c->e, c->taker);
         return;
     }
-    if (c->on_ready == NULL && c->fds[READ] < 0 && c->fds[WRITE] < 0)
+    if (!is_watched(c) && c->fds[WRITE] < 0 && spk_list_empty(&c->write.selects))
         return;
     if (is_watched(c) && c->input == NULL && c->read.end == 0 && !c->read.shut && c->open &&
         c->carrier->want_input != NULL)
-        c->carrier->want_input(c, false);
+        c->carrier->want_input(c, !spk_list_empty(&c->read.selects));
+    spk_select_tell(&c->read.selects);
+    spk_select_tell(&c->write.selects);
     what = ready(c);
     spk_set_ready_fd(c->fds[READ], &c->fds_on[READ], (what & SPOKE_STREAM_READABLE) != 0);
     spk_set_ready_fd(c->fds[WRITE], &c->fds_on[WRITE], (what & SPOKE_STREAM_WRITABLE) != 0);
@@ -952,10 +955,12 @@ set_deadlines(spoke_stream *s, bool reads, bool writes, spoke_ns deadline)
     if (reads) {
         c->read.deadline = deadline;
         spk_engine_wake_all(c->e, &c->read.waiters);
+        spk_select_wake(&c->read.selects);
     }
     if (writes) {
         c->write.deadline = deadline;
         spk_engine_wake_all(c->e, &c->write.waiters);
+        spk_select_wake(&c->write.selects);
     }
     leave(c);
     return 0;
@@ -1044,6 +1049,14 @@ stop_dialing(struct spk_conn *c)
         undial(c);
 }
 
+/* Its handle is closed: who selects on it is to find that out. */
+static void
+wake_selects(struct spk_conn *c)
+{
+    spk_select_wake(&c->read.selects);
+    spk_select_wake(&c->write.selects);
+}
+
 spoke_ns
 spk_conn_let_go(struct spk_conn *c)
 {
@@ -1051,6 +1064,7 @@ spk_conn_let_go(struct spk_conn *c)
 
     if (c->handle != NULL)
         spk_handle_free(c->handle);
+    wake_selects(c);
     c->closed = true;
     c->on_ready = NULL;
     if (c->join != NULL)
@@ -1134,6 +1148,7 @@ spk_conn_take(struct spk_conn *c, struct spk_task *taker)
 {
     if (c->handle != NULL)
         spk_handle_free(c->handle);
+    wake_selects(c);
     c->handle = NULL;
     c->on_ready = NULL;
     c->read.deadline = c->write.deadline = SPOKE_FOREVER;
@@ -1248,6 +1263,7 @@ spoke_stream *
 spk_conn_renew(struct spk_conn *c)
 {
     c->handle = spk_handle_renew(c->handle);
+    wake_selects(c);
     return c->handle;
 }
 
@@ -1343,3 +1359,82 @@ spoke_stream_on_ready(spoke_stream *s, spoke_stream_ready_f *fn, void *ctx)
     leave(c);
     return 0;
 }
+
+/* ---- select ---- */
+
+/* Would a call in this half say something at once, whatever the carrier could do? */
+static bool
+half_can(struct spk_conn *c, const struct spk_half *h, spoke_ns *until, bool could)
+{
+    if (check(c, h) != 0)
+        return true;
+    if (h->deadline != SPOKE_NOW && h->deadline < *until)
+        *until = h->deadline;
+    return could && !h->busy;
+}
+
+static bool
+can_read(void *object, spoke_ns *until)
+{
+    struct spk_conn *c = object;
+
+    return half_can(c, &c->read, until, c->input != NULL || c->read.end != 0);
+}
+
+static bool
+can_write(void *object, spoke_ns *until)
+{
+    struct spk_conn *c = object;
+
+    return half_can(c, &c->write, until, c->write.end != 0 || (c->open && !c->write_full));
+}
+
+static struct spk_link *
+reads_of(void *object)
+{
+    return &((struct spk_conn *)object)->read.selects;
+}
+
+static struct spk_link *
+writes_of(void *object)
+{
+    return &((struct spk_conn *)object)->write.selects;
+}
+
+/* What the kernel has, as a read would find it.  Without memory, who waits gets to know of it. */
+static void
+look_for_input(void *object)
+{
+    struct spk_conn *c = object;
+    spoke_msg *m;
+    int64_t n;
+
+    if (c->input != NULL || c->read.busy || !c->open || c->carrier->read == NULL ||
+        spoke_msg_new(&m, CHUNK_BYTES) != 0)
+        return;
+    if ((n = c->carrier->read(c, m->body, m->size)) > 0) {
+        m->size = (size_t)n;
+        spk_conn_input(c, m);
+        return;
+    }
+    spoke_msg_free(m);
+    if (n != SPOKE_EAGAIN)
+        spk_conn_ends(c, (int)n);
+}
+
+static void
+arm_read(void *object)
+{
+    spk_conn_want_input(object, true);
+}
+
+const struct spk_selectable spk_select_stream_read = {
+    .ready = can_read,
+    .selects = reads_of,
+    .look = look_for_input,
+    .arm = arm_read,
+};
+const struct spk_selectable spk_select_stream_write = {
+    .ready = can_write,
+    .selects = writes_of,
+};

@@ -101,6 +101,7 @@ spk_mux_tell_ready(struct spk_mux *m)
 {
     if (streams_wait(m))
         spk_engine_wake_one(m->e, &m->accept_waiters);
+    spk_select_tell(&m->selects);
     spk_set_ready_fd(m->fd, &m->fd_on, streams_wait(m) || m->ended);
     if (!m->closed && ((m->on_ready != NULL && m->ready_awaited && (streams_wait(m) || m->ended)) ||
                        !spk_list_empty(&m->undecided) || (m->ended && m->on_closed != NULL)))
@@ -287,6 +288,7 @@ on_callback(struct spk_task *task)
         if (streams_wait(m))
             spk_engine_wake_one(m->e, &m->accept_waiters);
     }
+    spk_select_tell(&m->selects);
     spk_set_ready_fd(m->fd, &m->fd_on, streams_wait(m) || m->ended);
     if (!m->closed && m->on_ready != NULL && m->ready_awaited && (streams_wait(m) || m->ended)) {
         spoke_mux_ready_f *fn = m->on_ready;
@@ -312,13 +314,20 @@ on_callback(struct spk_task *task)
 /* ---- opening and closing ---- */
 
 static void
+free_handle(struct spk_mux *m)
+{
+    spk_handle_free(m->handle);
+    m->closed = true;
+    spk_select_wake(&m->selects);
+}
+
+static void
 on_engine_closing(struct spk_layer *layer)
 {
     struct spk_mux *m = SPK_OWNER(layer, struct spk_mux, layer);
 
     if (!m->closed)
-        spk_handle_free(m->handle);
-    m->closed = true;
+        free_handle(m);
     spk_mux_end(m, SPOKE_EMUXCLOSED, SPOKE_MUX_LOCAL, 0, "its engine was closed");
     spk_mux_free_if_done(m);
 }
@@ -361,6 +370,7 @@ init(struct spk_mux *m, struct spk_conn *carrier, const spoke_mux_config *config
     spk_list_init(&m->accept_waiters);
     spk_list_init(&m->end_waiters);
     spk_list_init(&m->ping_waiters);
+    spk_list_init(&m->selects);
     m->layer.closing = on_engine_closing;
 }
 
@@ -538,8 +548,7 @@ spoke_mux_close(spoke_mux *handle, spoke_ns linger_ns)
         return SPOKE_EINVAL;
     if ((rc = enter(handle, &m)) != 0)
         return rc == SPOKE_ECLOSED && handle != NULL ? 0 : rc;
-    spk_handle_free(m->handle);
-    m->closed = true;
+    free_handle(m);
     m->callers++;
     if (linger_ns == 0) {
         if (!m->ended)
@@ -728,8 +737,7 @@ spoke_mux_dial(spoke_mux *handle, spoke_stream **out, const void *meta, size_t m
     if ((rc = check_dial(m, meta_size)) != 0 || (rc = start_dial(m, meta, meta_size, &c)) != 0)
         goto leave;
     if (deadline != SPOKE_NOW) {
-        m->awaited = true;
-        spk_conn_want_input(m->carrier, true);
+        spk_mux_await(m);
         c->callers++; /* its reason is still to be read */
         rc = spk_conn_wait_dialed(c, deadline);
         c->callers--;
@@ -840,6 +848,33 @@ spoke_mux_accept(spoke_mux *handle, spoke_stream **out, spoke_msg **meta, spoke_
     leave_mux(m);
     return rc;
 }
+
+static bool
+can_accept(void *object, spoke_ns *until)
+{
+    const struct spk_mux *m = object;
+
+    (void)until;
+    return streams_wait(m) || m->ended;
+}
+
+static struct spk_link *
+accepts_of(void *object)
+{
+    return &((struct spk_mux *)object)->selects;
+}
+
+static void
+arm_accept(void *object)
+{
+    spk_mux_await(object);
+}
+
+const struct spk_selectable spk_select_mux_accept = {
+    .ready = can_accept,
+    .selects = accepts_of,
+    .arm = arm_accept,
+};
 
 int
 spoke_mux_set_priority(spoke_stream *s, int priority)

@@ -202,7 +202,7 @@ struct spk_mux {
     uint64_t pinged_data;   /* info.data_in then */
     spoke_ns pinged_ns, rtt_ns, last_rtt_ns;
 
-    struct spk_link accept_waiters, end_waiters, ping_waiters;
+    struct spk_link accept_waiters, end_waiters, ping_waiters, selects;
     spoke_mux_open_f *on_open;
     spoke_mux_ready_f *on_ready;
     spoke_mux_closed_f *on_closed;
