@@ -955,14 +955,14 @@ spoke_stream_close_write(spoke_stream *s)
 }
 
 static void
-stop_dialing(struct spk_conn *c)
+stop_dialing(struct spk_conn *c, uint64_t code)
 {
-    void (*undial)(struct spk_conn * conn) = c->undial;
+    void (*undial)(struct spk_conn * conn, uint64_t reason) = c->undial;
 
     spk_conn_stop_dialing(c);
     c->undial = NULL;
     if (undial != NULL)
-        undial(c);
+        undial(c, code);
 }
 
 spoke_ns
@@ -977,7 +977,7 @@ spk_conn_let_go(struct spk_conn *c)
     if (c->join != NULL)
         spk_join_closed(c->join, c);
     spk_list_remove(&c->link);
-    stop_dialing(c);
+    stop_dialing(c, 0);
     if (c->open) {
         c->callers++;
         (void)shut_write(c);
@@ -1021,7 +1021,7 @@ spoke_stream_abort(spoke_stream *s, uint64_t code)
     drop_input(c);
     if (c->open && (c->read.end == 0 || c->write.end == 0))
         c->carrier->abort(c, code);
-    stop_dialing(c);
+    stop_dialing(c, code);
     spk_conn_ends(c, SPOKE_EABORTED);
     spk_conn_stopped(c, SPOKE_EABORTED);
     leave(c);
