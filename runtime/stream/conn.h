@@ -86,6 +86,7 @@ struct spk_conn {
     spoke_stream_ready_f *on_ready;
     void *on_ready_ctx;
     unsigned awaited; /* SPOKE_STREAM_…: to be told */
+    bool telling;     /* inside on_ready, one of `callers` */
     struct spk_task ready_task;
     int fds[2]; /* eventfds, readable and writable; -1: nobody asked */
     bool fds_on[2];

@@ -171,9 +171,11 @@ on_ready_task(struct spk_task *task)
         return;
     c->awaited &= ~what;
     c->callers++;
+    c->telling = true;
     spk_engine_call_begin(c->e);
     fn(c->handle, what, c->on_ready_ctx);
     spk_engine_call_end(c->e);
+    c->telling = false;
     c->callers--;
     spk_conn_free_if_done(c);
 }
@@ -1033,7 +1035,7 @@ spoke_stream_abort(spoke_stream *s, uint64_t code)
 int
 spk_conn_check_take(const struct spk_conn *c)
 {
-    if (c->callers > 0 || c->read.busy || c->write.busy || c->join != NULL)
+    if (c->callers > (c->telling ? 1u : 0u) || c->read.busy || c->write.busy || c->join != NULL)
         return SPOKE_EBUSY;
     if (c->read.shut || c->write.shut)
         return SPOKE_ESTATE;

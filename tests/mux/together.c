@@ -998,6 +998,43 @@ Test(mux, callbacks_tell_of_streams_and_of_the_end)
     two_close(&t);
 }
 
+/* A stream that was dialed without waiting becomes a carrier where its outcome is told. */
+static void
+on_outcome(spoke_stream *s, unsigned what, void *ctx)
+{
+    spoke_mux **m = ctx;
+
+    (void)what;
+    cr_assert_eq(spoke_mux_open(m, s, NULL), 0);
+    cr_assert_eq(spoke_stream_close(s), 0, "it is the mux's: its handle is closed");
+}
+
+Test(mux, a_stream_may_become_a_carrier_in_its_own_callback)
+{
+    spoke_stream *ends[2], *a, *b;
+    spoke_mux_config config;
+    spoke_mux *odd = NULL;
+    struct two t;
+
+    two_open(&t, true, NULL);
+    cr_assert_eq(spoke_mux_close(t.odd, 0), 0);
+    cr_assert_eq(spoke_mux_close(t.even, 0), 0);
+    spoke_mux_config_init(&config);
+    config.even = true;
+    cr_assert_eq(spoke_stream_pair(&ends[0], &ends[1], NULL, t.e), 0);
+    cr_assert_eq(spoke_stream_on_ready(ends[0], on_outcome, &odd), 0);
+    cr_assert_eq(spoke_mux_open(&t.even, ends[1], &config), 0);
+    turn(&t);
+    cr_assert_not_null(odd);
+    t.odd = odd;
+    two_streams(&t, &a, &b);
+    write_text(a, "there");
+    turn(&t);
+    expect_text(b, "there");
+    close_both(a, b);
+    two_close(&t);
+}
+
 Test(mux, a_descriptor_tells_of_streams)
 {
     spoke_stream *ends[2], *a, *b;
