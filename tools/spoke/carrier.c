@@ -7,6 +7,7 @@
 
 #include "open_meta.h"
 #include "relay.h"
+#include "remote.h"
 #include "target.h"
 
 #define RETRY_FIRST  (100 * SPOKE_MS)
@@ -35,6 +36,7 @@ new_carrier(struct relay *r, bool dialed)
     if (c == NULL)
         return NULL;
     *c = (struct carrier){.r = r, .dialed = dialed};
+    LIST_INIT(&c->requests);
     LIST_INSERT_HEAD(&r->carriers, c, of_all);
     return c;
 }
@@ -58,15 +60,11 @@ static void
 remove_carrier(struct carrier *c)
 {
     struct relay *r = c->r;
-    struct front *f, *next;
 
     if (r->current == c)
         r->current = another(c);
-    for (f = LIST_FIRST(&r->fronts); f != NULL; f = next) {
-        next = LIST_NEXT(f, of_all);
-        if (f->over == c)
-            front_close(f);
-    }
+    remote_forget(c);
+    remote_close(c);
     if (c->stream != NULL)
         (void)spoke_stream_close(c->stream);
     if (c->mux != NULL) {
@@ -97,6 +95,7 @@ retire(struct carrier *c)
     if (c->r->current == c)
         c->r->current = another(c);
     say(c, "takes no more", NULL);
+    remote_forget(c);
     if (was_up(c))
         c->r->retry_ns = 0;
     if (c->dialed)
@@ -143,6 +142,19 @@ on_closed(spoke_mux *m, const struct spoke_mux_end *why, void *ctx)
 
 /* ---- streams that come ---- */
 
+/* A request to listen somewhere. */
+static uint64_t
+judge_listen(const struct relay *r, const struct open_meta *meta, char url[OPEN_META_TEXT_MOST + 1])
+{
+    char own[OPEN_META_TEXT_MOST + 64];
+
+    if (r->listens == NULL)
+        return SPOKE_MUX_UNSUPPORTED;
+    snprintf(url, OPEN_META_TEXT_MOST + 1, "%.*s", (int)meta->listen_size, meta->listen);
+    return target_may_listen(r->listens, url, own, sizeof own) ? SPOKE_MUX_NONE
+                                                               : SPOKE_MUX_NOT_PERMITTED;
+}
+
 /* Why one may not wait to be taken; `url` gets what it asks for. */
 static uint64_t
 judge(const struct relay *r, const void *bytes, size_t size, char url[OPEN_META_TEXT_MOST + 1])
@@ -154,7 +166,7 @@ judge(const struct relay *r, const void *bytes, size_t size, char url[OPEN_META_
     if (code != SPOKE_MUX_NONE)
         return code;
     if (meta.role != OPEN_META_GATEWAY)
-        return SPOKE_MUX_UNSUPPORTED;
+        return judge_listen(r, &meta, url);
     snprintf(url, OPEN_META_TEXT_MOST + 1, "%.*s", (int)meta.target_size,
              meta.target != NULL ? meta.target : "");
     if (r->targets != NULL) {
@@ -204,7 +216,10 @@ on_stream(spoke_mux *m, void *ctx)
             return;
         (void)open_meta_read(&meta, bytes != NULL ? spoke_msg_body(bytes) : NULL,
                              bytes != NULL ? spoke_msg_size(bytes) : 0);
-        relay_carry_stream(r, s, meta.target, meta.target_size);
+        if (meta.role == OPEN_META_GATEWAY)
+            relay_carry_stream(r, s, meta.target, meta.target_size);
+        else
+            remote_listen(c, s, &meta);
         spoke_msg_free(bytes);
     }
 }
@@ -256,6 +271,7 @@ open_mux(struct carrier *c, spoke_stream *s)
     r->current = c;
     say(c, c->dialed ? "is connected" : "has come", NULL);
     carrier_serve_waiting(r);
+    remote_ask(c);
     return 0;
 }
 
@@ -507,10 +523,13 @@ carriers_go_away(struct relay *r)
 
     for (c = LIST_FIRST(&r->carriers); c != NULL; c = next) {
         next = LIST_NEXT(c, of_all);
-        if (c->mux != NULL)
-            (void)spoke_mux_go_away(c->mux, SPOKE_MUX_NONE, NULL);
-        else
+        if (c->mux == NULL) {
             remove_carrier(c);
+            continue;
+        }
+        remote_forget(c);
+        remote_close(c);
+        (void)spoke_mux_go_away(c->mux, SPOKE_MUX_NONE, NULL);
     }
 }
 

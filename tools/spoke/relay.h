@@ -4,6 +4,7 @@
  *   relay.c        connections: from one stream to another, limits, counters
  *   relay_run.c    where they come from, signals, the end
  *   carrier.c      muxes: those that are dialled and kept, those that are accepted, their streams
+ *   remote.c       listening on the other side of one
  *
  * Everything happens in callbacks on one engine, which the main thread runs; a second thread waits
  * for signals, and more look names up (target.c). */
@@ -23,6 +24,7 @@ struct relay;
 struct carrier;
 struct target_list;
 struct target_lookup;
+struct request;
 
 /* What becomes of those who come. */
 enum front_kind {
@@ -72,6 +74,12 @@ struct link {
     bool cut;            /* by us */
 };
 
+/* What the other side is asked to listen on. */
+struct remote {
+    struct remote *next;
+    const char *listen, *target;
+};
+
 /* The mux over one stream. */
 struct carrier {
     LIST_ENTRY(carrier) of_all;
@@ -81,6 +89,7 @@ struct carrier {
     bool retired;         /* it takes no more streams */
     spoke_stream *stream; /* while it dials */
     spoke_mux *mux;       /* then this: it counts */
+    LIST_HEAD(, request) requests;
 };
 
 struct relay {
@@ -88,6 +97,8 @@ struct relay {
     const char *target;          /* that all are connected to, or NULL */
     const char *carrier_url;     /* that is dialled, or NULL */
     struct target_list *targets; /* that streams of carriers may be connected to; NULL: `target` */
+    struct target_list *listens; /* where the other side may have this one listen */
+    struct remote *remotes;
     const char *rules_file;
     int front_count, passed_count, verbosity, mode;
     enum front_kind passed_kind;
@@ -105,7 +116,7 @@ struct relay {
     uint64_t there, back; /* bytes, of those that are gone */
     char told[512];       /* the last failure that was printed, unless one succeeded */
     uint64_t carriers_live, carriers_ever, carriers_lost, carriers_failed, carriers_refused;
-    char carrier_told[512];
+    char carrier_told[512], remote_told[512];
     spoke_ns retry_ns; /* before the carrier is dialled again */
     bool retry_set, serve_set;
     bool full;          /* there is no room for more: somebody waits outside */

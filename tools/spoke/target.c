@@ -35,17 +35,13 @@ struct parts {
     const char *path; /* ipc, shm: of the URL */
 };
 
-struct rule {
-    struct rule *next;
+struct target_rule {
+    struct target_rule *next;
     struct parts parts;
     bool has_star;
     struct ip pinned[ADDRESSES_MOST]; /* of a name */
     int pinned_count;
     char text[]; /* parts.path is in it */
-};
-
-struct target_list {
-    struct rule *rules;
 };
 
 struct target_lookup {
@@ -137,7 +133,7 @@ read_port(const char *text, bool pattern, int *out)
         return true;
     }
     port = strtoul(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end != '\0' || port == 0 || port > 65535)
+    if (*text < '0' || *text > '9' || *end != '\0' || port > 65535)
         return false;
     *out = (int)port;
     return true;
@@ -227,13 +223,13 @@ read_parts(const char *url, bool pattern, struct parts *out)
 /* ---- what is allowed ---- */
 
 static bool
-fits_port(const struct rule *r, int port)
+fits_port(const struct target_rule *r, int port)
 {
     return r->parts.port < 0 || r->parts.port == port;
 }
 
 static bool
-fits_ip(const struct rule *r, const struct ip *ip, int port)
+fits_ip(const struct target_rule *r, const struct ip *ip, int port)
 {
     if (r->parts.scheme != SCHEME_TCP || !fits_port(r, port))
         return false;
@@ -242,7 +238,7 @@ fits_ip(const struct rule *r, const struct ip *ip, int port)
 }
 
 static bool
-fits_path(const struct rule *r, int scheme, const char *path)
+fits_path(const struct target_rule *r, int scheme, const char *path)
 {
     if ((int)r->parts.scheme != scheme)
         return false;
@@ -252,7 +248,7 @@ fits_path(const struct rule *r, int scheme, const char *path)
 
 /* As it is written. */
 static bool
-fits(const struct rule *r, const struct parts *p)
+fits(const struct target_rule *r, const struct parts *p)
 {
     if (p->scheme != SCHEME_TCP)
         return fits_path(r, p->scheme, p->path);
@@ -263,7 +259,7 @@ fits(const struct rule *r, const struct parts *p)
 }
 
 static bool
-is_pinned(const struct rule *r, const struct ip *ip)
+is_pinned(const struct target_rule *r, const struct ip *ip)
 {
     for (int i = 0; i < r->pinned_count; i++) {
         if (memcmp(&r->pinned[i], ip, sizeof *ip) == 0)
@@ -276,7 +272,7 @@ is_pinned(const struct rule *r, const struct ip *ip)
 static bool
 may_be(const struct target_list *list, const struct parts *p, const struct ip *ip)
 {
-    for (const struct rule *r = list->rules; r != NULL; r = r->next) {
+    for (const struct target_rule *r = list->rules; r != NULL; r = r->next) {
         if (fits_ip(r, ip, p->port) || (fits(r, p) && is_pinned(r, ip)))
             return true;
     }
@@ -286,7 +282,7 @@ may_be(const struct target_list *list, const struct parts *p, const struct ip *i
 static bool
 is_listed(const struct target_list *list, const struct parts *p)
 {
-    for (const struct rule *r = list->rules; r != NULL; r = r->next) {
+    for (const struct target_rule *r = list->rules; r != NULL; r = r->next) {
         if (fits(r, p))
             return true;
     }
@@ -299,6 +295,20 @@ target_is_listed(const struct target_list *list, const char *url)
     struct parts p;
 
     return read_parts(url, false, &p) && is_listed(list, &p);
+}
+
+bool
+target_may_listen(const struct target_list *list, const char *url, char *out, size_t size)
+{
+    struct parts p;
+
+    if (!read_parts(url, false, &p) || !is_listed(list, &p) || (p.scheme == SCHEME_TCP && !p.is_ip))
+        return false;
+    if (p.scheme == SCHEME_TCP)
+        write_url(out, size, &p.ip, p.port);
+    else
+        snprintf(out, size, "%s", url);
+    return true;
 }
 
 /* The addresses of a name; false: it has none. */
@@ -324,14 +334,12 @@ resolve(const char *host, struct ip found[ADDRESSES_MOST], int *count)
 }
 
 bool
-target_allow(struct target_list **list, const char *pattern)
+target_allow(struct target_list *list, const char *pattern)
 {
     size_t size = strlen(pattern) + 1;
-    struct rule *r;
+    struct target_rule *r;
 
-    if (*list == NULL)
-        *list = calloc(1, sizeof **list);
-    if (*list == NULL || (r = calloc(1, sizeof *r + size)) == NULL) {
+    if ((r = calloc(1, sizeof *r + size)) == NULL) {
         (void)tool_api_error("start", NULL, SPOKE_ENOMEM);
         return false;
     }
@@ -350,8 +358,8 @@ target_allow(struct target_list **list, const char *pattern)
         free(r);
         return false;
     }
-    r->next = (*list)->rules;
-    (*list)->rules = r;
+    r->next = list->rules;
+    list->rules = r;
     return true;
 }
 
@@ -416,7 +424,7 @@ judge_path(struct target_lookup *l)
     char path[PATH_MAX];
 
     snprintf(l->url, sizeof l->url, "%s", l->text);
-    for (const struct rule *r = l->list->rules; r != NULL; r = r->next) {
+    for (const struct target_rule *r = l->list->rules; r != NULL; r = r->next) {
         if (!r->has_star && fits(r, &l->parts))
             return SPOKE_MUX_NONE;
     }

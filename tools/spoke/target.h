@@ -8,8 +8,13 @@
 
 #include "tool.h"
 
-struct target_list;
 struct target_lookup;
+struct target_rule;
+
+/* Zero is an empty one. */
+struct target_list {
+    struct target_rule *rules;
+};
 
 /* Lists are made of patterns:
  *   tcp://HOST:PORT   HOST: a name, an address, an address and a length (10.0.0.0/8, [fd00::]/8),
@@ -17,10 +22,14 @@ struct target_lookup;
  * allows the addresses that it has when it is listed. ipc://PATH, shm://PATH, ipc://@NAME   *
  * stands for any characters but / and no leading dot False after an error, which has been printed.
  */
-bool target_allow(struct target_list **list, const char *pattern);
+bool target_allow(struct target_list *list, const char *pattern);
 
 /* Could it be allowed, as far as it is written? */
 bool target_is_listed(const struct target_list *list, const char *url);
+
+/* May somebody listen there?  `out` gets that, an address being written as usual: a name is none.
+ */
+bool target_may_listen(const struct target_list *list, const char *url, char *out, size_t size);
 
 /* Find out whether and as what `url` may be dialled.  `fn` is called later: with an error, with why
  * it may not (SPOKE_MUX_NOT_PERMITTED), or with 0 and SPOKE_MUX_NONE: then there is an address.
