@@ -342,6 +342,54 @@ Test(gateway_mux, a_client_does_not_wait_for_room_for_ever)
     program_clear(&far);
 }
 
+/* Answer each of its streams, as the far side, that there is no room: how many there were. */
+static int
+refuse_all(int fd, int client)
+{
+    uint8_t bytes[4096], *at, *end;
+    int count = 0;
+    ssize_t n;
+
+    for (;;) {
+        struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = client, .events = POLLIN}};
+
+        cr_assert_gt(poll(fds, 2, PATIENCE_MS), 0);
+        if (fds[1].revents != 0)
+            return count;
+        cr_assert_gt(n = recv(fd, bytes, sizeof bytes, 0), 0);
+        for (at = bytes, end = bytes + n; at < end; at++) {
+            if (*at != 7) /* metadata, and words that do not matter here, have none of these */
+                continue;
+            uint8_t answer[4] = {8, at[1], at[2], SPOKE_MUX_LIMIT};
+            bool is_long = at[1] >= 128;
+
+            answer[is_long ? 3 : 2] = SPOKE_MUX_LIMIT;
+            cr_assert_gt(send(fd, answer, is_long ? 4 : 3, MSG_NOSIGNAL), 0);
+            at += is_long ? 2 : 1;
+            count++;
+        }
+    }
+}
+
+Test(gateway_mux, a_client_is_not_refused_for_ever)
+{
+    struct program near;
+    char front[128] = "tcp://127.0.0.1:0", target[128];
+    int listener = target_open(TCP, target), fd, client;
+    char preface[16] = "SPKM\1\1\0\0\0\0\4";
+
+    mux_connect(&near, front, target, "--mux", "--hold", "0.5");
+    fd = accept_one(listener);
+    cr_assert_eq(send(fd, preface, sizeof preface, MSG_NOSIGNAL), 16);
+    client = connect_to(front);
+    cr_assert_geq(refuse_all(fd, client), 1);
+    expect_broken(client);
+    wait_error(&near, "there is no room on the carrier");
+    close(client), close(fd), close(listener);
+    terminate(&near);
+    program_clear(&near);
+}
+
 /* More than it may have at a time wait in the mux. */
 Test(gateway_mux, no_more_connections_than_it_may)
 {

@@ -433,8 +433,10 @@ serve_waiting(void *ctx)
 
     for (struct link *k = TAILQ_FIRST(&r->waiting); k != NULL; k = next) {
         next = TAILQ_NEXT(k, of_waiting);
-        if (!dial_link(k) && now >= k->held_until)
+        if (now >= k->held_until)
             waited_too_long(k);
+        else
+            (void)dial_link(k);
     }
     serve_later(r);
 }

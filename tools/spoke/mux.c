@@ -44,16 +44,18 @@ struct forwarder {
 
 /* ---- the command line ---- */
 
-/* Cut LISTEN=TARGET where the second URL begins. */
-static bool
-cut_up(const char *value, const char **listen, const char **target)
+/* Cut LISTEN=TARGET where the second URL begins: the copy, which both lie in, or NULL after an
+ * error.
+ */
+static char *
+cut_up(const char *value, const char **target)
 {
     static const char *const schemes[] = {"=tcp://", "=ipc://", "=shm://"};
     char *copy = strdup(value), *at = NULL;
 
     if (copy == NULL) {
         (void)tool_api_error("start", NULL, SPOKE_ENOMEM);
-        return false;
+        return NULL;
     }
     for (size_t i = 0; i < sizeof schemes / sizeof *schemes && at == NULL; i++)
         at = strstr(copy, schemes[i]);
@@ -63,36 +65,37 @@ cut_up(const char *value, const char **listen, const char **target)
                    "tcp://127.0.0.1:8080, each of at most %d bytes",
                    value, OPEN_META_TEXT_MOST);
         free(copy);
-        return false;
+        return NULL;
     }
     *at = '\0';
-    *listen = copy;
     *target = at + 1;
-    return true;
+    return copy;
+}
+
+/* What is to be connected to here is allowed by that. */
+static bool
+ask_for(struct forwarder *f, const char *listen, const char *target)
+{
+    if (strchr(target, '*') == NULL)
+        return target_allow(&f->targets, target) && remote_add(&f->relay, listen, target);
+    tool_error("%s is no target: it has a * in it: write one address", target);
+    return false;
 }
 
 static bool
-add_local(struct forwarder *f, const char *value)
+add_forwarding(struct forwarder *f, bool remote, const char *value)
 {
-    const char *listen, *target;
+    const char *target;
+    char *listen = cut_up(value, &target); /* stays, to the end */
+    bool fine;
 
-    return cut_up(value, &listen, &target) &&
-           relay_add_front(&f->relay, FRONT_OVER, listen, target);
-}
-
-/* What it is to be connected to is allowed by that. */
-static bool
-add_remote(struct forwarder *f, const char *value)
-{
-    const char *listen, *target;
-
-    if (!cut_up(value, &listen, &target))
+    if (listen == NULL)
         return false;
-    if (strchr(target, '*') != NULL) {
-        tool_error("%s is no target: it has a * in it: write one address", target);
-        return false;
-    }
-    return target_allow(&f->targets, target) && remote_add(&f->relay, listen, target);
+    fine = remote ? ask_for(f, listen, target)
+                  : relay_add_front(&f->relay, FRONT_OVER, listen, target);
+    if (!fine)
+        free(listen);
+    return fine;
 }
 
 static bool
@@ -103,8 +106,8 @@ set_option(void *request, int id, const char *value)
     switch (id) {
     case OPT_CONNECT: f->relay.carrier_url = value; return true;
     case OPT_LISTEN: return relay_add_front(&f->relay, FRONT_CARRIER, value, NULL);
-    case OPT_LOCAL: return add_local(f, value);
-    case OPT_REMOTE: return add_remote(f, value);
+    case OPT_LOCAL: return add_forwarding(f, false, value);
+    case OPT_REMOTE: return add_forwarding(f, true, value);
     case OPT_ALLOW: return target_allow(&f->targets, value);
     case OPT_ALLOW_LISTEN: return target_allow(&f->listens, value);
     default: return relay_set_option(&f->relay, id, value);

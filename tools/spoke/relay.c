@@ -273,9 +273,8 @@ join(struct link *k)
 {
     int rc = k->is_stream ? spoke_mux_confirm(k->in) : 0;
 
-    if (rc == 0 && (rc = spoke_stream_join(k->in, k->out, on_done, k)) == 0) {
+    if (rc == 0 && (rc = spoke_stream_join(k->in, k->out, on_done, k)) == 0)
         k->state = LINK_JOINED;
-    }
     return rc;
 }
 

@@ -89,7 +89,7 @@ struct carrier {
     bool retired;         /* it takes no more streams */
     spoke_stream *stream; /* while it dials */
     spoke_mux *mux;       /* then this: it counts */
-    LIST_HEAD(, request) requests;
+    LIST_HEAD(request_list, request) requests;
 };
 
 struct relay {
@@ -107,10 +107,10 @@ struct relay {
 
     spoke_engine *e;
     spoke_stream_config config;
-    LIST_HEAD(, front) fronts;
-    LIST_HEAD(, link) links;
-    TAILQ_HEAD(, link) waiting;
-    LIST_HEAD(, carrier) carriers;
+    LIST_HEAD(front_list, front) fronts;
+    LIST_HEAD(link_list, link) links;
+    TAILQ_HEAD(waiting_list, link) waiting;
+    LIST_HEAD(carrier_list, carrier) carriers;
     struct carrier *current; /* on which streams are opened, or NULL */
     uint64_t live, ever, refused, failed, broken, idle, cut;
     uint64_t there, back; /* bytes, of those that are gone */

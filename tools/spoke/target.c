@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+#include <sys/queue.h>
 
 #define HOST_MOST      253
 #define ADDRESSES_MOST 8
@@ -45,7 +45,7 @@ struct target_rule {
 };
 
 struct target_lookup {
-    struct target_lookup *next; /* that waits for a thread */
+    TAILQ_ENTRY(target_lookup) of_queue; /* while it waits for a thread */
     const struct target_list *list;
     spoke_engine *e;
     target_found_f *fn; /* NULL: nobody wants to know any more */
@@ -53,16 +53,15 @@ struct target_lookup {
     struct parts parts;
     struct ip found[ADDRESSES_MOST]; /* by the thread, then: what is allowed of that */
     int count, at, error;
+    bool is_queued;
     bool is_out; /* with a thread, or posted: it comes back */
     char url[URL_MOST];
     char text[]; /* parts.path is in it */
 };
 
-/* Main thread. */
-static struct {
-    struct target_lookup *first, **end;
-    int threads;
-} queue = {.end = &queue.first};
+/* Main thread's. */
+static TAILQ_HEAD(lookup_list, target_lookup) queue = TAILQ_HEAD_INITIALIZER(queue);
+static int threads;
 
 /* ---- addresses ---- */
 
@@ -382,13 +381,14 @@ look_up_aside(void *ctx)
 static void
 start_threads(void)
 {
-    while (queue.first != NULL && queue.threads < THREADS_MOST) {
-        struct target_lookup *l = queue.first;
+    while (!TAILQ_EMPTY(&queue) && threads < THREADS_MOST) {
+        struct target_lookup *l = TAILQ_FIRST(&queue);
         pthread_t thread;
 
-        if ((queue.first = l->next) == NULL)
-            queue.end = &queue.first;
-        queue.threads++;
+        TAILQ_REMOVE(&queue, l, of_queue);
+        l->is_queued = false;
+        l->is_out = true;
+        threads++;
         if (pthread_create(&thread, NULL, look_up_aside, l) == 0) {
             (void)pthread_detach(thread);
             continue;
@@ -464,7 +464,7 @@ on_found(void *ctx)
     uint64_t code;
 
     if (is_looked_up_aside(l)) {
-        queue.threads--;
+        threads--;
         start_threads();
     }
     l->is_out = false;
@@ -490,17 +490,17 @@ target_look_up(const struct target_list *list, const char *url, spoke_engine *e,
     l->e = e;
     l->fn = fn;
     l->ctx = ctx;
-    l->is_out = true;
     if (!read_parts(l->text, false, &l->parts))
         l->error = SPOKE_EURL;
     if (l->error == 0 && is_looked_up_aside(l)) {
-        *queue.end = l;
-        queue.end = &l->next;
+        TAILQ_INSERT_TAIL(&queue, l, of_queue);
+        l->is_queued = true;
         start_threads();
         return l;
     }
     l->found[0] = l->parts.ip;
     l->count = 1;
+    l->is_out = true;
     if (spoke_engine_post(e, on_found, l) == 0)
         return l;
     free(l);
@@ -525,6 +525,8 @@ target_lookup_next(struct target_lookup *l)
 void
 target_lookup_drop(struct target_lookup *l)
 {
+    if (l->is_queued)
+        TAILQ_REMOVE(&queue, l, of_queue);
     if (l->is_out)
         l->fn = NULL;
     else
