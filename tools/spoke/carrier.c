@@ -47,8 +47,7 @@ another(const struct carrier *than)
 {
     struct carrier *c;
 
-    LIST_FOREACH(c, &than->r->carriers, of_all)
-    {
+    for (c = LIST_FIRST(&than->r->carriers); c != NULL; c = LIST_NEXT(c, of_all)) {
         if (c != than && c->mux != NULL && !c->retired)
             return c;
     }
@@ -229,8 +228,7 @@ carrier_take_streams(struct relay *r)
 {
     struct carrier *c;
 
-    LIST_FOREACH(c, &r->carriers, of_all)
-    {
+    for (c = LIST_FIRST(&r->carriers); c != NULL; c = LIST_NEXT(c, of_all)) {
         if (c->mux != NULL)
             (void)spoke_mux_on_ready(c->mux, on_stream, c);
     }
@@ -306,8 +304,7 @@ is_dialing(const struct relay *r)
 {
     const struct carrier *c;
 
-    LIST_FOREACH(c, &r->carriers, of_all)
-    {
+    for (c = LIST_FIRST(&r->carriers); c != NULL; c = LIST_NEXT(c, of_all)) {
         if (c->stream != NULL)
             return true;
     }

@@ -101,8 +101,7 @@ check_fronts(struct relay *r, const char *connect)
 {
     struct front *f;
 
-    LIST_FOREACH(f, &r->fronts, of_all)
-    {
+    for (f = LIST_FIRST(&r->fronts); f != NULL; f = LIST_NEXT(f, of_all)) {
         if (f->url != NULL && strcmp(f->url, connect) == 0)
             return relay_usage_error("it would connect to itself");
         if (f->url != NULL && is_inproc(f->url))

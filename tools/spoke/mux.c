@@ -120,8 +120,7 @@ check(struct relay *r)
     struct front *f;
     bool listens = false;
 
-    LIST_FOREACH(f, &r->fronts, of_all)
-    {
+    for (f = LIST_FIRST(&r->fronts); f != NULL; f = LIST_NEXT(f, of_all)) {
         listens |= f->kind == FRONT_CARRIER;
         if (f->url != NULL && strncmp(f->url, "inproc://", 9) == 0)
             return relay_usage_error("inproc:// reaches nobody outside of this program");

@@ -33,8 +33,7 @@ print_links(const struct relay *r)
     struct spoke_stream_info info;
     const struct link *k;
 
-    LIST_FOREACH(k, &r->links, of_all)
-    {
+    for (k = LIST_FIRST(&r->links); k != NULL; k = LIST_NEXT(k, of_all)) {
         if (k->state == LINK_ENDING) /* they are counted */
             continue;
         if (k->out != NULL && spoke_stream_get_info(k->out, &info) == 0)
@@ -58,8 +57,8 @@ print_carriers(const struct relay *r)
     uint64_t waiting = 0;
     const struct link *k;
 
-    TAILQ_FOREACH(k, &r->waiting, of_waiting)
-    waiting++;
+    for (k = TAILQ_FIRST(&r->waiting); k != NULL; k = TAILQ_NEXT(k, of_waiting))
+        waiting++;
     printf("%llu carriers, %llu ever: lost %llu, could not connect %llu, refused %llu; %llu "
            "connections wait for one\n",
            (unsigned long long)r->carriers_live, (unsigned long long)r->carriers_ever,
@@ -72,8 +71,7 @@ has_carriers(const struct relay *r)
 {
     const struct front *f;
 
-    LIST_FOREACH(f, &r->fronts, of_all)
-    {
+    for (f = LIST_FIRST(&r->fronts); f != NULL; f = LIST_NEXT(f, of_all)) {
         if (f->kind == FRONT_CARRIER)
             return true;
     }

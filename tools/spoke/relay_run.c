@@ -166,8 +166,7 @@ relay_take_waiting(struct relay *r)
     struct front *f;
 
     r->full = false;
-    LIST_FOREACH(f, &r->fronts, of_all)
-    {
+    for (f = LIST_FIRST(&r->fronts); f != NULL; f = LIST_NEXT(f, of_all)) {
         if (f->listener != NULL)
             (void)spoke_stream_listener_on_ready(f->listener, on_waiting, f);
     }
@@ -229,8 +228,7 @@ start_listening(struct relay *r)
     struct front *f;
     int rc;
 
-    LIST_FOREACH(f, &r->fronts, of_all)
-    {
+    for (f = LIST_FIRST(&r->fronts); f != NULL; f = LIST_NEXT(f, of_all)) {
         if ((rc = front_open(f)) == 0)
             continue;
         if (f->url != NULL)
@@ -306,8 +304,8 @@ drain(struct relay *r, int signal)
     struct front *f;
 
     r->signal = signal;
-    LIST_FOREACH(f, &r->fronts, of_all)
-    stop_listening(f);
+    for (f = LIST_FIRST(&r->fronts); f != NULL; f = LIST_NEXT(f, of_all))
+        stop_listening(f);
     turn_waiting_away(r);
     carriers_go_away(r);
     if (r->live == 0)

@@ -24,9 +24,11 @@ struct ip {
     uint8_t bytes[16];
 };
 
+enum scheme { SCHEME_TCP, SCHEME_IPC, SCHEME_SHM };
+
 /* What an URL is, cut up. */
 struct parts {
-    enum { SCHEME_TCP, SCHEME_IPC, SCHEME_SHM } scheme;
+    enum scheme scheme;
     char host[HOST_MOST + 1]; /* tcp */
     int port;                 /* tcp; -1: any, in a pattern */
     bool is_ip;
@@ -237,9 +239,9 @@ fits_ip(const struct target_rule *r, const struct ip *ip, int port)
 }
 
 static bool
-fits_path(const struct target_rule *r, int scheme, const char *path)
+fits_path(const struct target_rule *r, enum scheme scheme, const char *path)
 {
-    if ((int)r->parts.scheme != scheme)
+    if (r->parts.scheme != scheme)
         return false;
     return strcmp(r->parts.path, path) == 0 ||
            (r->has_star && fnmatch(r->parts.path, path, FNM_PATHNAME | FNM_PERIOD) == 0);
