@@ -535,8 +535,10 @@ carriers_go_away(struct relay *r)
 void
 carriers_close(struct relay *r)
 {
-    struct carrier *c;
+    struct carrier *c, *next;
 
-    while ((c = LIST_FIRST(&r->carriers)) != NULL)
+    for (c = LIST_FIRST(&r->carriers); c != NULL; c = next) {
+        next = LIST_NEXT(c, of_all);
         remove_carrier(c);
+    }
 }

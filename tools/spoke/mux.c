@@ -37,9 +37,13 @@ static const struct tool_option options[] = {
     {0},
 };
 
+#define FORWARDINGS_MOST 64
+
 struct forwarder {
     struct relay relay;
     struct target_list targets, listens;
+    char *texts[FORWARDINGS_MOST]; /* LISTEN=TARGET, cut up */
+    int count;
 };
 
 /* ---- the command line ---- */
@@ -85,17 +89,15 @@ ask_for(struct forwarder *f, const char *listen, const char *target)
 static bool
 add_forwarding(struct forwarder *f, bool remote, const char *value)
 {
-    const char *target;
-    char *listen = cut_up(value, &target); /* stays, to the end */
-    bool fine;
+    const char *listen, *target;
 
-    if (listen == NULL)
+    if (f->count == FORWARDINGS_MOST)
+        return relay_usage_error("these are too many addresses to forward");
+    if ((f->texts[f->count] = cut_up(value, &target)) == NULL)
         return false;
-    fine = remote ? ask_for(f, listen, target)
+    listen = f->texts[f->count++];
+    return remote ? ask_for(f, listen, target)
                   : relay_add_front(&f->relay, FRONT_OVER, listen, target);
-    if (!fine)
-        free(listen);
-    return fine;
 }
 
 static bool

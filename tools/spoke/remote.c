@@ -69,7 +69,7 @@ tell_listening(const struct request *q, const char *text, size_t size)
 {
     const struct relay *r = q->c->r;
 
-    while (size > 0 && (text[size - 1] == '\n' || text[size - 1] < ' '))
+    while (size > 0 && text[size - 1] == '\n')
         size--;
     if (r->verbosity > 0)
         fprintf(stderr, "%s: the other side listens on %.*s for %s\n", tool_name, (int)size, text,
@@ -135,9 +135,10 @@ remote_ask(struct carrier *c)
 void
 remote_forget(struct carrier *c)
 {
-    struct request *q;
+    struct request *q, *next;
 
-    while ((q = LIST_FIRST(&c->requests)) != NULL) {
+    for (q = LIST_FIRST(&c->requests); q != NULL; q = next) {
+        next = LIST_NEXT(q, of_all);
         LIST_REMOVE(q, of_all);
         if (q->control != NULL)
             (void)spoke_stream_close(q->control);
