@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # gateway.sh [SPOKE] [ROUNDS] [REQUESTS]: what two gateways cost a service that knows nothing of them.  redis with redis-benchmark and
-# nginx with wrk, each in three ways, in turns:
+# nginx with wrk, each in four ways, in turns:
 #
 #   direct    client --tcp-- service
 #   gateway   client --tcp-- spoke gateway --shm-- spoke gateway --tcp-- service
+#   mux       client --tcp-- spoke gateway --one tcp connection for all-- spoke gateway --tcp-- service
 #   socat     client --tcp-- socat --unix socket-- socat --tcp-- service
 #
 # Everything is on 127.0.0.1.  Prints the medians of ROUNDS (5) rounds as ratios to direct; REQUESTS (100000) is how many redis-benchmark
@@ -89,15 +90,16 @@ http {
 END
     start "nginx$1" nginx -c "$work/nginx.conf" -e "$work/nginx.error.log"
 }
-listening() { sed -nE 's,.*listening on tcp://127\.0\.0\.1:([0-9]+)$,\1,p' "$work/$1.log"; }
-has_port() { [ -n "$(listening "$1")" ]; }
-# two_gateways NAME PORT: sets $port.
+listening() { sed -nE 's,.*listening on ([^ ]+)$,\1,p' "$work/$1.log"; }
+listens() { [ -n "$(listening "$1")" ]; }
+# two_gateways NAME PORT PREFIX BETWEEN: sets $port.
 two_gateways() {
-    start "$1.far" "$spoke" gateway -v "shm://$work/$1.shm" "tcp://127.0.0.1:$2"
-    answers test -S "$work/$1.shm" || fail "no gateway"
-    start "$1.near" "$spoke" gateway -v tcp://127.0.0.1:0 "shm://$work/$1.shm"
-    answers has_port "$1.near" || fail "no gateway"
+    start "$1.far" "$spoke" gateway -v "$3$4" "tcp://127.0.0.1:$2"
+    answers listens "$1.far" || fail "no gateway"
+    start "$1.near" "$spoke" gateway -v tcp://127.0.0.1:0 "$3$(listening "$1.far")"
+    answers listens "$1.near" || fail "no gateway"
     port=$(listening "$1.near")
+    port=${port##*:}
 }
 # Two as quick as they can be told to be.
 near_socat() {
@@ -116,8 +118,10 @@ nginx_files
 on_a_port http_answers http
 at[http.direct]=$port
 for service in redis http; do
-    two_gateways $service "${at[$service.direct]}"
+    two_gateways $service "${at[$service.direct]}" '' "shm://$work/$service.shm"
     at[$service.gateway]=$port
+    two_gateways $service.mux "${at[$service.direct]}" mux+ tcp://127.0.0.1:0
+    at[$service.mux]=$port
     two_socats $service "${at[$service.direct]}" "${service}_answers"
     at[$service.socat]=$port
 done
@@ -152,7 +156,7 @@ one_round() {
     for way in $order; do wrk_run "$way" http-1K-16-connections 1K 16; done
     for way in $order; do wrk_run "$way" http-1M-4-connections 1M 4; done
 }
-order="direct gateway socat"
+order="direct gateway mux socat"
 for round in $(seq "$rounds"); do
     echo "round $round of $rounds: $order" >&2
     one_round
@@ -171,9 +175,9 @@ function median(list,   values, n, i, j, t) {
 function ratio(a, b) { return b > 0 ? sprintf("%.2f", a / b) : "-" }
 { if (!($2 in seen)) { seen[$2] = 1; order[++count] = $2 } all[$1, $2] = all[$1, $2] " " $3 }
 END {
-    printf "%-40s %12s %12s %12s %16s %14s %15s\n", "", "direct", "gateway", "socat", "gateway/direct", "socat/direct", "gateway/socat"
+    printf "%-40s %10s %10s %10s %10s %15s %11s %13s %14s %10s\n", "", "direct", "gateway", "mux", "socat", "gateway/direct", "mux/direct", "socat/direct", "gateway/socat", "mux/socat"
     for (i = 1; i <= count; i++) {
-        d = median(all["direct", order[i]]); g = median(all["gateway", order[i]]); s = median(all["socat", order[i]])
-        printf "%-40s %12g %12g %12g %16s %14s %15s\n", order[i], d, g, s, ratio(g, d), ratio(s, d), ratio(g, s)
+        d = median(all["direct", order[i]]); g = median(all["gateway", order[i]]); m = median(all["mux", order[i]]); s = median(all["socat", order[i]])
+        printf "%-40s %10g %10g %10g %10g %15s %11s %13s %14s %10s\n", order[i], d, g, m, s, ratio(g, d), ratio(m, d), ratio(s, d), ratio(g, s), ratio(m, s)
     }
 }' "$work/figures"

@@ -166,6 +166,17 @@ SPOKE_API int spoke_mux_dial(spoke_mux *m, spoke_stream **out, const void *meta,
 SPOKE_API int spoke_mux_accept(spoke_mux *m, spoke_stream **out, spoke_msg **meta,
                                spoke_ns deadline);
 
+/* The same, and answer its opener later: when it is known whether what it is for can be had.  Until
+ * then the stream is as one that is dialing; its reads and writes end if the opener gives it up
+ * (SPOKE_EABORTED).  It does not count as one that waits, but as one of max_streams. */
+SPOKE_API int spoke_mux_take(spoke_mux *m, spoke_stream **out, spoke_msg **meta, spoke_ns deadline);
+
+/* The answer: it is accepted.  spoke_stream_abort(s, code), before this, is the other one: the
+ * opener gets SPOKE_EREJECTED and this reason, SPOKE_MUX_REFUSED if it is 0 or the stream is
+ * closed.  Does not wait.  Errors: SPOKE_ESTATE it has its answer, or was opened here; why it has
+ * ended; SPOKE_ENOTSUP not a stream of a mux. */
+SPOKE_API int spoke_mux_confirm(spoke_stream *s);
+
 /* Decide who may wait to be accepted.  `fn` is called on the engine's thread for each stream that
  * the peer opens, and returns SPOKE_MUX_NONE, or why it is refused.  `meta` is borrowed.  NULL: all
  * may, again. */

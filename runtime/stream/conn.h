@@ -70,9 +70,9 @@ struct spk_conn {
     struct spk_link of_all; /* streams of the engine */
     spoke_stream *handle;   /* NULL until somebody has it */
     struct spk_engine *e;
-    struct spk_endpoint *dialer;        /* who is to bring it, or has; its own only */
-    void (*undial)(struct spk_conn *c); /* the same of a mux: nobody wants it any more.  NULL: no
-                                           mux dials */
+    struct spk_endpoint *dialer; /* who is to bring it, or has; its own only */
+    /* The same of a mux: nobody wants it any more, for this reason.  NULL: no mux dials. */
+    void (*undial)(struct spk_conn *c, uint64_t code);
     struct spk_task *taker; /* of what has taken it over from its user: queued when anything has
                                changed */
     const struct spk_carrier *carrier; /* NULL while it is dialing */
@@ -101,6 +101,7 @@ struct spk_conn {
     spoke_stream_ready_f *on_ready;
     void *on_ready_ctx;
     unsigned awaited; /* SPOKE_STREAM_…: to be told */
+    bool telling;     /* inside on_ready, one of `callers` */
     struct spk_task ready_task;
     int fds[2]; /* eventfds, readable and writable; -1: nobody asked */
     bool fds_on[2];

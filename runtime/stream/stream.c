@@ -203,9 +203,11 @@ on_ready_task(struct spk_task *task)
         return;
     c->awaited &= ~what;
     c->callers++;
+    c->telling = true;
     spk_engine_call_begin(c->e);
     fn(c->handle, what, c->on_ready_ctx);
     spk_engine_call_end(c->e);
+    c->telling = false;
     c->callers--;
     spk_conn_free_if_done(c);
 }
@@ -1039,14 +1041,14 @@ spoke_stream_close_write(spoke_stream *s)
 }
 
 static void
-stop_dialing(struct spk_conn *c)
+stop_dialing(struct spk_conn *c, uint64_t code)
 {
-    void (*undial)(struct spk_conn * conn) = c->undial;
+    void (*undial)(struct spk_conn * conn, uint64_t reason) = c->undial;
 
     spk_conn_stop_dialing(c);
     c->undial = NULL;
     if (undial != NULL)
-        undial(c);
+        undial(c, code);
 }
 
 /* Its handle is closed: who selects on it is to find that out. */
@@ -1070,7 +1072,7 @@ spk_conn_let_go(struct spk_conn *c)
     if (c->join != NULL)
         spk_join_closed(c->join, c);
     spk_list_remove(&c->link);
-    stop_dialing(c);
+    stop_dialing(c, 0);
     if (c->open) {
         c->callers++;
         (void)shut_write(c);
@@ -1109,7 +1111,7 @@ abort_conn(struct spk_conn *c, uint64_t code)
     drop_input(c);
     if (c->open && (c->read.end == 0 || c->write.end == 0))
         c->carrier->abort(c, code);
-    stop_dialing(c);
+    stop_dialing(c, code);
     spk_conn_ends(c, SPOKE_EABORTED);
     spk_conn_stopped(c, SPOKE_EABORTED);
 }
@@ -1132,7 +1134,7 @@ spoke_stream_abort(spoke_stream *s, uint64_t code)
 int
 spk_conn_check_take(const struct spk_conn *c)
 {
-    if (c->callers > 0 || c->read.busy || c->write.busy || c->join != NULL)
+    if (c->callers > (c->telling ? 1u : 0u) || c->read.busy || c->write.busy || c->join != NULL)
         return SPOKE_EBUSY;
     if (c->read.shut || c->write.shut)
         return SPOKE_ESTATE;

@@ -220,6 +220,36 @@ Test(hostile, streams_that_are_reset_at_once)
     limited(&x);
 }
 
+/* Taken ones that are given up count, too, and data for them is a violation. */
+Test(hostile, streams_that_are_taken_and_given_up)
+{
+    spoke_mux_config config;
+    struct bench x;
+    spoke_stream *s;
+    uint64_t id = 1;
+
+    spoke_mux_config_init(&config);
+    config.max_streams = 10;
+    bench_open(&x, true, true, &config);
+    for (int i = 0; i < 41; i++, id += 2) {
+        cr_assert(bench_is_open(&x));
+        say_id(&x, 1, id, &window);
+        cr_assert_eq(spoke_mux_take(x.m, &s, NULL, SPOKE_NOW), 0);
+        say_id(&x, 8, id, &window);
+        cr_assert_eq(read_end(s), SPOKE_EABORTED);
+        cr_assert_eq(spoke_stream_close(s), 0);
+    }
+    limited(&x);
+    bench_open(&x, true, true, NULL);
+    bench_say(&x, "01 01 05");
+    cr_assert_eq(spoke_mux_take(x.m, &s, NULL, SPOKE_NOW), 0);
+    bench_say(&x, "03 01 0001 61");
+    cr_assert_eq(read_end(s), SPOKE_EPROTO);
+    cr_assert_eq(spoke_stream_close(s), 0);
+    bench_broken(&x, SPOKE_EPROTO, SPOKE_MUX_PROTOCOL);
+    bench_close(&x);
+}
+
 /* A megabyte of words without a use within ten seconds. */
 static void
 flood(bool native, const char *words, int times)

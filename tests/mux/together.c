@@ -193,6 +193,128 @@ Test(mux, a_stream_that_was_refused_says_so)
     two_close(&t);
 }
 
+/* The peer that opens is told later, when it is known whether what it wants can be had. */
+Test(mux, a_stream_that_was_taken_is_answered_later)
+{
+    BOTH_WIRES(native)
+    {
+        struct spoke_mux_info info;
+        struct spoke_stream_info known;
+        spoke_stream *a, *b;
+        struct two t;
+
+        two_open(&t, native, NULL);
+        cr_assert_eq(
+            spoke_mux_dial(t.odd, &a, native ? "x" : NULL, native ? 1 : 0, NULL, SPOKE_NOW), 0);
+        cr_assert_eq(spoke_mux_take(t.even, &b, NULL, SPOKE_FOREVER), 0);
+        turn(&t);
+        cr_assert_eq(write_end(a), SPOKE_EAGAIN, "it knows nothing yet");
+        cr_assert_eq(write_end(b), SPOKE_EAGAIN);
+        cr_assert_eq(read_end(b), SPOKE_EAGAIN);
+        cr_assert_eq(spoke_mux_get_info(t.even, &info), 0);
+        cr_assert_eq(info.waiting, 0);
+        cr_assert_eq(info.streams, 1);
+        cr_assert_eq(info.accepted, 0);
+        cr_assert_eq(spoke_mux_confirm(a), SPOKE_ESTATE);
+        cr_assert_eq(spoke_mux_confirm(b), 0);
+        cr_assert_eq(spoke_mux_confirm(b), SPOKE_ESTATE);
+        turn(&t);
+        cr_assert_eq(spoke_stream_set_deadline(a, SPOKE_NOW), 0);
+        cr_assert_eq(spoke_stream_set_deadline(b, SPOKE_NOW), 0);
+        write_text(a, "there"), write_text(b, "back");
+        turn(&t);
+        expect_text(a, "back"), expect_text(b, "there");
+        close_both(a, b);
+        cr_assert_eq(spoke_mux_dial(t.odd, &a, NULL, 0, NULL, SPOKE_NOW), 0);
+        cr_assert_eq(spoke_mux_take(t.even, &b, NULL, SPOKE_FOREVER), 0);
+        cr_assert_eq(spoke_stream_abort(b, SPOKE_MUX_CONNECT_FAILED), 0);
+        turn(&t);
+        cr_assert_eq(write_end(a), SPOKE_EREJECTED);
+        cr_assert_eq(spoke_stream_get_info(a, &known), 0);
+        cr_assert_eq(known.abort_code, native ? SPOKE_MUX_CONNECT_FAILED : SPOKE_MUX_NONE);
+        cr_assert_eq(spoke_mux_confirm(b), SPOKE_EABORTED);
+        close_both(a, b);
+        cr_assert_eq(spoke_mux_get_info(t.even, &info), 0);
+        cr_assert_eq(info.accepted, 1);
+        cr_assert_eq(info.refused, 1);
+        cr_assert_eq(info.streams, 0);
+        two_close(&t);
+    }
+}
+
+Test(mux, a_stream_that_was_taken_and_closed_was_refused)
+{
+    struct spoke_stream_info known;
+    spoke_stream *a, *b;
+    struct two t;
+
+    two_open(&t, true, NULL);
+    cr_assert_eq(spoke_mux_dial(t.odd, &a, NULL, 0, NULL, SPOKE_NOW), 0);
+    cr_assert_eq(spoke_mux_take(t.even, &b, NULL, SPOKE_FOREVER), 0);
+    cr_assert_eq(spoke_stream_close(b), 0);
+    cr_assert_eq(spoke_mux_confirm(b), SPOKE_ECLOSED);
+    turn(&t);
+    cr_assert_eq(write_end(a), SPOKE_EREJECTED);
+    cr_assert_eq(spoke_stream_get_info(a, &known), 0);
+    cr_assert_eq(known.abort_code, SPOKE_MUX_REFUSED);
+    cr_assert_eq(spoke_stream_close(a), 0);
+    two_close(&t);
+}
+
+/* Whoever has taken it learns that nobody wants it any more. */
+Test(mux, a_stream_that_was_taken_may_be_given_up_by_its_opener)
+{
+    BOTH_WIRES(native)
+    {
+        spoke_stream *a, *b;
+        struct two t;
+
+        two_open(&t, native, NULL);
+        cr_assert_eq(spoke_mux_dial(t.odd, &a, NULL, 0, NULL, SPOKE_NOW), 0);
+        cr_assert_eq(spoke_mux_take(t.even, &b, NULL, SPOKE_FOREVER), 0);
+        cr_assert_eq(spoke_stream_close(a), 0);
+        turn(&t);
+        cr_assert_eq(read_end(b), SPOKE_EABORTED);
+        cr_assert_eq(write_end(b), SPOKE_EABORTED);
+        cr_assert_eq(spoke_mux_confirm(b), SPOKE_EABORTED);
+        cr_assert_eq(spoke_stream_close(b), 0);
+        cr_assert_eq(spoke_mux_dial(t.odd, &a, NULL, 0, NULL, SPOKE_NOW), 0);
+        cr_assert_eq(spoke_mux_take(t.even, &b, NULL, SPOKE_FOREVER), 0);
+        cr_assert_eq(spoke_mux_close(t.odd, 0), 0);
+        turn(&t);
+        cr_assert_neq(spoke_mux_confirm(b), 0, "the mux is gone");
+        cr_assert_neq(spoke_mux_confirm(b), SPOKE_ENOTSUP);
+        close_both(a, b);
+        two_close(&t);
+    }
+}
+
+/* A half may be closed before the answer, and a goodbye lets who was taken have one. */
+Test(mux, a_stream_that_was_taken_is_served_after_a_goodbye)
+{
+    spoke_stream *a, *b;
+    struct two t;
+
+    two_open(&t, true, NULL);
+    cr_assert_eq(spoke_mux_dial(t.odd, &a, NULL, 0, NULL, SPOKE_NOW), 0);
+    cr_assert_eq(spoke_mux_take(t.even, &b, NULL, SPOKE_FOREVER), 0);
+    cr_assert_eq(spoke_stream_close_write(a), 0);
+    cr_assert_eq(spoke_mux_go_away(t.even, SPOKE_MUX_NONE, NULL), 0);
+    turn(&t);
+    cr_assert_eq(spoke_mux_confirm(b), 0);
+    turn(&t);
+    cr_assert_eq(spoke_stream_set_deadline(a, SPOKE_NOW), 0);
+    cr_assert_eq(spoke_stream_set_deadline(b, SPOKE_NOW), 0);
+    cr_assert_eq(read_end(b), SPOKE_EOF);
+    write_text(b, "the last");
+    turn(&t);
+    expect_text(a, "the last");
+    close_both(a, b);
+    turn(&t);
+    cr_assert_eq(spoke_mux_wait(t.even, SPOKE_NOW), 0, "all is over");
+    two_close(&t);
+}
+
 /* Everything but the write is possible before the outcome, and the window of the other end is
  * obeyed. */
 Test(mux, a_stream_that_is_not_accepted_yet_waits)
@@ -875,6 +997,43 @@ Test(mux, callbacks_tell_of_streams_and_of_the_end)
     cr_assert_eq(spoke_mux_close(t.odd, 0), 0);
     turn(&t);
     cr_assert_eq(told.closed, 1);
+    two_close(&t);
+}
+
+/* A stream that was dialed without waiting becomes a carrier where its outcome is told. */
+static void
+on_outcome(spoke_stream *s, unsigned what, void *ctx)
+{
+    spoke_mux **m = ctx;
+
+    (void)what;
+    cr_assert_eq(spoke_mux_open(m, s, NULL), 0);
+    cr_assert_eq(spoke_stream_close(s), 0, "it is the mux's: its handle is closed");
+}
+
+Test(mux, a_stream_may_become_a_carrier_in_its_own_callback)
+{
+    spoke_stream *ends[2], *a, *b;
+    spoke_mux_config config;
+    spoke_mux *odd = NULL;
+    struct two t;
+
+    two_open(&t, true, NULL);
+    cr_assert_eq(spoke_mux_close(t.odd, 0), 0);
+    cr_assert_eq(spoke_mux_close(t.even, 0), 0);
+    spoke_mux_config_init(&config);
+    config.even = true;
+    cr_assert_eq(spoke_stream_pair(&ends[0], &ends[1], NULL, t.e), 0);
+    cr_assert_eq(spoke_stream_on_ready(ends[0], on_outcome, &odd), 0);
+    cr_assert_eq(spoke_mux_open(&t.even, ends[1], &config), 0);
+    turn(&t);
+    cr_assert_not_null(odd);
+    t.odd = odd;
+    two_streams(&t, &a, &b);
+    write_text(a, "there");
+    turn(&t);
+    expect_text(b, "there");
+    close_both(a, b);
     two_close(&t);
 }
 

@@ -24,6 +24,13 @@ offers device de
 offers --star device --st
 offers gateway g
 offers gateway help g
+offers mux m
+offers mux help m
+offers --mux gateway --mu
+offers mux+tcp:// gateway --connect mux+t
+offers --allow-listen mux --allow-l
+offers tcp:// mux -L t
+offers 660 mux --mode 6
 offers --max-connections gateway --m
 offers shm:// gateway --listen s
 offers 660 gateway --mode 6

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# gateway.sh SPOKE: services that know nothing of spoke, behind two gateways with shared memory between: client --tcp-- gateway
-# --shm-- gateway --unix or tcp-- service.  redis with its own benchmark and with data that is compared, and the HTTP server of
-# busybox with curl.
+# gateway.sh SPOKE: services that know nothing of spoke, behind two gateways: client --tcp-- gateway ==== gateway --unix or tcp--
+# service, with shared memory between the two, and with one tcp connection that carries all.  redis with its own benchmark and with
+# data that is compared, and the HTTP server of busybox with curl.
 set -euo pipefail
 export LC_ALL=C
 spoke=$1
@@ -52,45 +52,72 @@ until_true() {
     done
     fail "$what: $(cat "$work/tried")"
 }
-# two_gateways NAME TARGET: sets $port, where the near one listens; it has chosen that itself.
+listening_on() { sed -nE 's,.*listening on ([^ ]+)$,\1,p' "$work/$1.log"; }
+# two_gateways NAME TARGET [mux]: sets $port, where the near one listens; it has chosen that itself.
 two_gateways() {
-    start "$1.far" "$spoke" gateway -v "shm://$work/$1.shm" "$2"
-    gateways+=("$started")
-    start "$1.near" "$spoke" gateway -v tcp://127.0.0.1:0 "shm://$work/$1.shm"
-    near=$started
+    local middle="shm://$work/$1.shm"
+    [ -z "${3-}" ] || middle=mux+tcp://127.0.0.1:0
+    start "$1.far" "$spoke" gateway -v "$middle" "$2"
     gateways+=("$started")
     until_true "the far gateway of $1" grep -q 'listening on' "$work/$1.far.log"
+    [ -z "${3-}" ] || middle=mux+$(listening_on "$1.far")
+    start "$1.near" "$spoke" gateway -v tcp://127.0.0.1:0 "$middle"
+    near=$started
+    gateways+=("$started")
     until_true "the near gateway of $1" grep -q 'listening on' "$work/$1.near.log"
-    port=$(sed -nE 's,.*listening on tcp://127\.0\.0\.1:([0-9]+)$,\1,p' "$work/$1.near.log")
+    port=$(listening_on "$1.near")
+    port=${port##*:}
+}
+# forwarders NAME TARGET: the same with two of `spoke mux`, the far one of which has to be told what it may connect to.
+forwarders() {
+    start "$1.far" "$spoke" mux -v --listen tcp://127.0.0.1:0 --allow "$2"
+    gateways+=("$started")
+    until_true "the far side of $1" grep -q 'listening on' "$work/$1.far.log"
+    start "$1.near" "$spoke" mux -v --connect "$(listening_on "$1.far")" --local "tcp://127.0.0.1:0=$2"
+    near=$started
+    gateways+=("$started")
+    until_true "the near side of $1" grep -q 'listening on' "$work/$1.near.log"
+    port=$(listening_on "$1.near")
+    port=${port##*:}
 }
 # counted NAME PATTERN: the counters of the near gateway become so.
-counters_are() { kill -USR1 "$near" && tail -n 1 "$work/$1.near.log" | grep -E "$2"; }
+counters_are() { kill -USR1 "$near" && grep ' ever, to ' "$work/$1.near.log" | tail -n 1 | grep -E "$2"; }
 counted() { until_true "the counters of $1, $2" counters_are "$1" "$2"; }
 
 # ---- redis, on a unix socket ----
 redis_server() { exec -a redis-server "$server" "$@"; }
 start redis redis_server --port 0 --unixsocket "$work/redis.sock" --save '' --appendonly no --dir "$work" --daemonize no
 until_true redis redis-cli -s "$work/redis.sock" ping
-two_gateways redis "ipc://$work/redis.sock"
 through() { timeout 60 redis-cli -h 127.0.0.1 -p "$port" "$@"; }
-[ "$(through ping)" = PONG ] || fail "no answer to PING"
-# Values from nothing to 8 MiB go in through the gateways, and are compared both ways: as they lie there, and as they come back.
-for size in 0 1 1000 65536 1048577 8388608; do
-    head -c "$size" /dev/urandom >"$work/value"
-    [ "$(through -x set "value$size" <"$work/value")" = OK ] || fail "SET of $size bytes"
-    { cat "$work/value" && echo; } >"$work/wanted" # redis-cli ends its output with a newline
-    redis-cli -s "$work/redis.sock" --raw get "value$size" | cmp -s - "$work/wanted" || fail "$size bytes are not what was sent"
-    through --raw get "value$size" | cmp -s - "$work/wanted" || fail "$size bytes are not what came back"
-done
-# Many requests without waiting, many clients at once.
-for i in $(seq 5000); do echo "SET key$i $i"; done | through --pipe >"$work/pipe" || fail "a pipe: $(cat "$work/pipe")"
-grep -q 'errors: 0, replies: 5000' "$work/pipe" || fail "a pipe: $(cat "$work/pipe")"
-timeout 120 redis-benchmark -h 127.0.0.1 -p "$port" -n 5000 -c 20 -d 512 -t set,get,incr,lpush,lrange_100 -q >"$work/benchmark" 2>&1 ||
-    fail "redis-benchmark: $(cat "$work/benchmark")"
-[ "$(tr '\r' '\n' <"$work/benchmark" | grep -c 'requests per second')" -ge 5 ] || fail "redis-benchmark: $(cat "$work/benchmark")"
-[ "$(redis-cli -s "$work/redis.sock" get counter:__rand_int__)" = 5000 ] || fail "not 5000 increments arrived"
-counted redis '^0 connections, .* could not connect 0, broken 0,'
-echo "gateway: redis through two gateways: $(tail -n 1 "$work/redis.near.log")"
+# check_redis NAME: through the gateways of that name.
+check_redis() {
+    local size
+    redis-cli -s "$work/redis.sock" flushall >"$work/ignored"
+    [ "$(through ping)" = PONG ] || fail "no answer to PING"
+    # Values from nothing to 8 MiB go in through the gateways, and are compared both ways: as they lie there, and as they come back.
+    for size in 0 1 1000 65536 1048577 8388608; do
+        head -c "$size" /dev/urandom >"$work/value"
+        [ "$(through -x set "value$size" <"$work/value")" = OK ] || fail "SET of $size bytes"
+        { cat "$work/value" && echo; } >"$work/wanted" # redis-cli ends its output with a newline
+        redis-cli -s "$work/redis.sock" --raw get "value$size" | cmp -s - "$work/wanted" || fail "$size bytes are not what was sent"
+        through --raw get "value$size" | cmp -s - "$work/wanted" || fail "$size bytes are not what came back"
+    done
+    # Many requests without waiting, many clients at once.
+    for i in $(seq 5000); do echo "SET key$i $i"; done | through --pipe >"$work/pipe" || fail "a pipe: $(cat "$work/pipe")"
+    grep -q 'errors: 0, replies: 5000' "$work/pipe" || fail "a pipe: $(cat "$work/pipe")"
+    timeout 120 redis-benchmark -h 127.0.0.1 -p "$port" -n 5000 -c 20 -d 512 -t set,get,incr,lpush,lrange_100 -q >"$work/benchmark" 2>&1 ||
+        fail "redis-benchmark: $(cat "$work/benchmark")"
+    [ "$(tr '\r' '\n' <"$work/benchmark" | grep -c 'requests per second')" -ge 5 ] || fail "redis-benchmark: $(cat "$work/benchmark")"
+    [ "$(redis-cli -s "$work/redis.sock" get counter:__rand_int__)" = 5000 ] || fail "not 5000 increments arrived"
+    counted "$1" '^0 connections, .* could not connect 0, broken 0,'
+    echo "gateway: $1 through two: $(grep ' ever, to ' "$work/$1.near.log" | tail -n 1)"
+}
+two_gateways redis "ipc://$work/redis.sock"
+check_redis redis
+two_gateways redis-mux "ipc://$work/redis.sock" mux
+check_redis redis-mux
+forwarders redis-forward "ipc://$work/redis.sock"
+check_redis redis-forward
 
 # ---- an HTTP server, on a tcp port ----
 mkdir "$work/files"
@@ -106,29 +133,39 @@ for try in 1 2 3 4 5; do
     ! kill -0 "$started" 2>>"$work/ignored" || break
     [ $try != 5 ] || fail "no HTTP server starts"
 done
+# check_http NAME: through the gateways of that name.
+check_http() {
+    local file i
+    fetches=()
+    for file in 0 1K 20M; do
+        timeout 60 curl -sS -o "$work/got" "http://127.0.0.1:$port/$file" || fail "curl of $file"
+        cmp -s "$work/got" "$work/files/$file" || fail "$file is not what came through"
+    done
+    # Several at once, and a range.
+    for i in 1 2 3 4; do
+        timeout 60 curl -sS -o "$work/got.$i" "http://127.0.0.1:$port/20M" &
+        fetches+=($!)
+    done
+    for i in 1 2 3 4; do
+        wait "${fetches[i - 1]}" || fail "curl at the same time"
+        cmp -s "$work/got.$i" "$work/files/20M" || fail "file $i of four at the same time is not what came through"
+    done
+    [ "$(timeout 60 curl -sS -o "$work/got" -r 5000000-5000999 -w '%{http_code}' "http://127.0.0.1:$port/20M")" = 206 ] || fail "a range"
+    cmp -s "$work/got" <(tail -c +5000001 "$work/files/20M" | head -c 1000) || fail "a range is not what came through"
+    counted "$1" '^0 connections, .* could not connect 0, broken 0,'
+    echo "gateway: $1 through two: $(grep ' ever, to ' "$work/$1.near.log" | tail -n 1)"
+}
 two_gateways http "tcp://127.0.0.1:$http"
-for file in 0 1K 20M; do
-    timeout 60 curl -sS -o "$work/got" "http://127.0.0.1:$port/$file" || fail "curl of $file"
-    cmp -s "$work/got" "$work/files/$file" || fail "$file is not what came through"
-done
-# Several at once, and a range.
-fetches=()
-for i in 1 2 3 4; do
-    timeout 60 curl -sS -o "$work/got.$i" "http://127.0.0.1:$port/20M" &
-    fetches+=($!)
-done
-for i in 1 2 3 4; do
-    wait "${fetches[i - 1]}" || fail "curl at the same time"
-    cmp -s "$work/got.$i" "$work/files/20M" || fail "file $i of four at the same time is not what came through"
-done
-[ "$(timeout 60 curl -sS -o "$work/got" -r 5000000-5000999 -w '%{http_code}' "http://127.0.0.1:$port/20M")" = 206 ] || fail "a range"
-cmp -s "$work/got" <(tail -c +5000001 "$work/files/20M" | head -c 1000) || fail "a range is not what came through"
-counted http '^0 connections, .* could not connect 0, broken 0,'
-echo "gateway: HTTP through two gateways: $(tail -n 1 "$work/http.near.log")"
+check_http http
+two_gateways http-mux "tcp://127.0.0.1:$http" mux
+check_http http-mux
+forwarders http-forward "tcp://127.0.0.1:$http"
+check_http http-forward
 
 # Nothing went wrong, and as nothing is open they end well.
 ! grep -E ' (broke|is cut|cannot) ' "$work"/*.near.log "$work"/*.far.log || fail "a gateway complained"
-for pid in "${gateways[@]}"; do
+for ((i = ${#gateways[@]} - 1; i >= 0; i--)); do # near ones first
+    pid=${gateways[i]}
     kill -TERM "$pid"
     code=0
     wait "$pid" || code=$?

@@ -27,7 +27,24 @@ static bool
 is_rule(const char *name)
 {
     return strcmp(name, "allow-uid") == 0 || strcmp(name, "allow-gid") == 0 ||
-           strcmp(name, "max-connections") == 0 || strcmp(name, "idle") == 0;
+           strcmp(name, "max-connections") == 0 || strcmp(name, "max-carriers") == 0 ||
+           strcmp(name, "max-streams") == 0 || strcmp(name, "idle") == 0;
+}
+
+/* A carrier's memory is shared out among them. */
+static bool
+set_streams(const char *name, const char *text, uint64_t *out)
+{
+    uint64_t number;
+
+    if (!tool_number(name, text, GATEWAY_STREAMS_MOST, &number))
+        return false;
+    if (number == 0) {
+        tool_error("--%s is at least 1", name);
+        return false;
+    }
+    *out = number;
+    return true;
 }
 
 bool
@@ -39,6 +56,10 @@ gateway_rule_set(struct gateway_rules *r, const char *name, const char *value)
         return add_id(name, value, r->gids, &r->gid_count);
     if (strcmp(name, "idle") == 0)
         return tool_seconds(name, value, &r->idle_ns);
+    if (strcmp(name, "max-carriers") == 0)
+        return tool_number(name, value, 1000000, &r->carriers);
+    if (strcmp(name, "max-streams") == 0)
+        return set_streams(name, value, &r->streams);
     return tool_number(name, value, 1000000, &r->most);
 }
 
@@ -53,8 +74,8 @@ obey_line(struct gateway_rules *r, const char *path, int number, char *line)
         return true;
     value = strtok_r(NULL, SPACES, &rest);
     if (!is_rule(name) || value == NULL || strtok_r(NULL, SPACES, &rest) != NULL) {
-        tool_error("%s, line %d: allow-uid, allow-gid, max-connections and idle are rules, each "
-                   "with one value: mend that line",
+        tool_error("%s, line %d: allow-uid, allow-gid, max-connections, max-carriers, max-streams "
+                   "and idle are rules, each with one value: mend that line",
                    path, number);
         return false;
     }

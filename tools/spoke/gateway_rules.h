@@ -6,17 +6,25 @@
 
 #include "tool.h"
 
-#define GATEWAY_IDS_MOST 32
+#define GATEWAY_IDS_MOST     32
+#define GATEWAY_STREAMS_MOST 65536
 
 struct gateway_rules {
     int uids[GATEWAY_IDS_MOST], gids[GATEWAY_IDS_MOST];
     int uid_count, gid_count;
-    uint64_t most;    /* connections; 0: no limit */
-    spoke_ns idle_ns; /* 0: for ever */
+    uint64_t most;     /* connections; 0: no limit */
+    uint64_t carriers; /* that are accepted, the same */
+    uint64_t streams;  /* of each carrier */
+    spoke_ns idle_ns;  /* 0: for ever */
 };
 
-/* "allow-uid", "allow-gid", "max-connections" or "idle".  False after an error, which has been
- * printed. */
+#define GATEWAY_RULES_DEFAULT                                                                      \
+    {                                                                                              \
+        .carriers = 64, .streams = 1024                                                            \
+    }
+
+/* "allow-uid", "allow-gid", "max-connections", "max-carriers", "max-streams" or "idle".  False
+ * after an error, which has been printed. */
 bool gateway_rule_set(struct gateway_rules *r, const char *name, const char *value);
 
 /* Add what a file says, one rule a line; # begins a comment.  False, and *r is as it was, after an

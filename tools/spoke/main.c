@@ -23,6 +23,7 @@ static const struct command commands[] = {
     {"doctor", doctor_main, "say what this machine offers, and what to change"},
     {"gateway", gateway_main, "carry byte streams from one address to another"},
     {"help", help_main, "explain one command: spoke help cat"},
+    {"mux", mux_main, "forward ports over one connection"},
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
 

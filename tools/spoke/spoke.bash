@@ -16,18 +16,22 @@ _spoke()
         return ;;
     --bind | --listen | --connect | --dial)
         compopt -o nospace
+        words="ipc:// tcp:// shm://"
+        [[ $command != gateway ]] || words+=" mux+ipc:// mux+tcp:// mux+shm://" ;;
+    --local | -L | --remote | -R | --allow | -A | --allow-listen)
+        compopt -o nospace
         words="ipc:// tcp:// shm://" ;;
     --format) words="ascii quoted hex msgpack raw no" ;;
     --transport | -t) words="inproc ipc tcp shm" ;;
     --mode | -m)
         words="owned shared"
-        [[ $command != gateway ]] || words="600 660 666" ;;
+        [[ $command != gateway && $command != mux ]] || words="600 660 666" ;;
     --wait | -w) words="block poll adaptive" ;;
     *)
         if [[ -z $command ]]; then
-            words="bench cat demo device doctor gateway help --help --version"
+            words="bench cat demo device doctor gateway help mux --help --version"
         elif [[ $command == help ]]; then
-            words="bench cat demo device doctor gateway"
+            words="bench cat demo device doctor gateway mux"
         else
             words=$("${COMP_WORDS[0]}" "$command" --help 2>/dev/null </dev/null |
                 grep -oE -- '(^|[ ,])--[a-z][a-z-]*' | tr -d ' ,')

@@ -20,6 +20,7 @@ int demo_main(int argc, char **argv);
 int device_main(int argc, char **argv);
 int doctor_main(int argc, char **argv);
 int gateway_main(int argc, char **argv);
+int mux_main(int argc, char **argv);
 
 #define TOOL_FIRST_ID 256 /* below it are letters */
 

@@ -355,11 +355,14 @@ rejected(struct spk_mux_stream *st, uint64_t code)
 
 /* The peer does not want any more what it opened, before anybody has accepted it. */
 static int
-abandoned(struct spk_mux_stream *st)
+abandoned(struct spk_mux_stream *st, uint64_t code)
 {
     struct spk_mux *m = st->mux;
 
+    if (st->conn != NULL)
+        st->conn->info.abort_code = code;
     spk_mux_unregister(st);
+    spk_mux_detach(st, SPOKE_EABORTED);
     spk_mux_stream_free_if_done(st);
     return spk_mux_count_abandoned(m) ? 0 : SPOKE_ELIMIT;
 }
@@ -374,7 +377,7 @@ on_close(struct spk_mux *m, const struct spk_mux_word *w)
         return rc;
     if (!st->established) {
         if (!st->is_ours)
-            return abandoned(st);
+            return abandoned(st, SPOKE_MUX_NONE);
         /* On the compatible wire nothing else says so; the Go program answers with a Close. */
         if (!m->native) {
             st->due |= SPK_MUX_DUE_CLOSE;
@@ -404,7 +407,7 @@ on_reset(struct spk_mux *m, const struct spk_mux_word *w)
     m->info.reset++;
     if (!st->established) {
         if (!st->is_ours)
-            return abandoned(st);
+            return abandoned(st, w->number);
         rejected(st, w->number);
         return 0;
     }

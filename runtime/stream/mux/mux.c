@@ -780,25 +780,33 @@ take_pending(struct spk_mux *m, struct spk_mux_stream **out)
     return SPOKE_EAGAIN;
 }
 
+/* It is its user's, and looks like one that is dialing. */
 static spoke_stream *
-accept_it(struct spk_mux_stream *st, spoke_msg **meta)
+take_it(struct spk_mux_stream *st, spoke_msg **meta)
 {
     struct spk_mux *m = st->mux;
 
     spk_list_remove(&st->pending);
     m->waiting--;
-    m->info.accepted++;
+    st->taken = true;
     if (st->id > m->accepted_id)
         m->accepted_id = st->id;
     if (meta != NULL) {
         *meta = st->meta;
         st->meta = NULL;
     }
+    st->conn->undial = spk_mux_undial;
+    spk_mux_tell_ready(m);
+    return st->conn->handle;
+}
+
+static void
+confirm_it(struct spk_mux_stream *st)
+{
+    st->mux->info.accepted++;
     st->due |= SPK_MUX_DUE_ACCEPT;
     spk_mux_stream_opened(st);
     spk_mux_schedule(st);
-    spk_mux_tell_ready(m);
-    return st->conn->handle;
 }
 
 int
@@ -813,12 +821,13 @@ spk_mux_accept_stream(struct spk_mux_stream *st, struct spk_conn **out)
         return rc;
     }
     *out = st->conn;
-    (void)accept_it(st, NULL);
+    (void)take_it(st, NULL);
+    confirm_it(st);
     return 0;
 }
 
-int
-spoke_mux_accept(spoke_mux *handle, spoke_stream **out, spoke_msg **meta, spoke_ns deadline)
+static int
+take(spoke_mux *handle, spoke_stream **out, spoke_msg **meta, bool confirms, spoke_ns deadline)
 {
     struct spk_mux_stream *st;
     struct spk_mux *m;
@@ -838,11 +847,13 @@ spoke_mux_accept(spoke_mux *handle, spoke_stream **out, spoke_msg **meta, spoke_
         if (m->closed || m->ended)
             rc = m->closed ? SPOKE_ECLOSED : SPOKE_EMUXCLOSED;
         else if ((rc = take_pending(m, &st)) == 0)
-            *out = accept_it(st, meta);
+            *out = take_it(st, meta);
         else if (rc == SPOKE_EAGAIN && (rc = wait_on(m, &m->accept_waiters, deadline)) == 0)
             continue;
         break;
     }
+    if (rc == 0 && confirms)
+        confirm_it(st);
     m->ready_awaited |= rc == SPOKE_EAGAIN;
     m->callers--;
     leave_mux(m);
@@ -875,6 +886,38 @@ const struct spk_selectable spk_select_mux_accept = {
     .selects = accepts_of,
     .arm = arm_accept,
 };
+
+int
+spoke_mux_accept(spoke_mux *m, spoke_stream **out, spoke_msg **meta, spoke_ns deadline)
+{
+    return take(m, out, meta, true, deadline);
+}
+
+int
+spoke_mux_take(spoke_mux *m, spoke_stream **out, spoke_msg **meta, spoke_ns deadline)
+{
+    return take(m, out, meta, false, deadline);
+}
+
+int
+spoke_mux_confirm(spoke_stream *s)
+{
+    struct spk_mux_stream *st;
+    struct spk_conn *c;
+    int rc;
+
+    if ((rc = spk_conn_enter(s, &c)) != 0)
+        return rc;
+    st = spk_mux_stream_of(c);
+    if (st != NULL && st->taken && !st->established)
+        confirm_it(st);
+    else if (st != NULL)
+        rc = SPOKE_ESTATE;
+    else
+        rc = !c->open && c->write.end != 0 ? c->write.end : SPOKE_ENOTSUP;
+    spk_engine_leave(c->e);
+    return rc;
+}
 
 int
 spoke_mux_set_priority(spoke_stream *s, int priority)

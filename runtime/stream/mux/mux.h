@@ -44,7 +44,7 @@ enum spk_mux_due {
  * it, or either end has reset it, and lives on until what it has to say has left. */
 struct spk_mux_stream {
     struct spk_mux *mux;
-    struct spk_conn *conn; /* NULL: nobody has accepted it, or has it any more */
+    struct spk_conn *conn; /* NULL: nobody has taken it, or has it any more */
     uint64_t id;
     struct spk_link of_all;  /* in mux->streams */
     struct spk_link pending; /* in mux->undecided or mux->pending */
@@ -54,6 +54,7 @@ struct spk_mux_stream {
     unsigned due;
     uint8_t priority;
     bool is_ours, registered, established;
+    bool taken; /* does not wait to be accepted any more, perhaps for its answer */
     bool peer_ended, peer_closed, peer_stopped; /* it sends no more; is away; reads no more */
     bool write_ended;                           /* CLOSE_WRITE has left */
     bool data_lost;                             /* closed with something unread */
@@ -298,7 +299,7 @@ void spk_mux_detach(struct spk_mux_stream *st, int reason);
 /* End it from this end: Close on the compatible wire, else Reset. */
 void spk_mux_reset(struct spk_mux_stream *st, uint64_t code);
 void spk_mux_stream_opened(struct spk_mux_stream *st);
-void spk_mux_undial(struct spk_conn *c);
+void spk_mux_undial(struct spk_conn *c, uint64_t code);
 struct spk_mux_stream *spk_mux_stream_of(const struct spk_conn *c); /* NULL: none of a mux */
 bool spk_mux_stream_is_finished(const struct spk_mux_stream *st);
 struct spk_mux_stream *spk_mux_find(const struct spk_mux *m, uint64_t id);

@@ -133,7 +133,7 @@ spk_mux_unregister(struct spk_mux_stream *st)
     spk_mux_wait_no_more(st);
     spk_list_remove(&st->fd_room);
     st->due &= ~(unsigned)(SPK_MUX_DUE_CREDIT | SPK_MUX_DUE_STOP);
-    if (!st->is_ours && !st->established) {
+    if (!st->is_ours && !st->taken) {
         m->waiting--;
         spk_list_remove(&st->pending);
         spk_mux_tell_ready(m);
@@ -376,14 +376,21 @@ finish(struct spk_conn *c, spoke_ns deadline)
     spk_mux_stream_free_if_done(st);
 }
 
+/* One of ours that is given up, or one of the peer's that is refused after it was taken. */
 void
-spk_mux_undial(struct spk_conn *c)
+spk_mux_undial(struct spk_conn *c, uint64_t code)
 {
     struct spk_mux_stream *st = state_of(c);
 
     c->state = NULL;
     st->conn = NULL;
-    spk_mux_reset(st, SPOKE_MUX_CANCELED);
+    if (!st->is_ours) {
+        st->mux->info.refused++;
+        st->mux->info.reset--; /* it never was one */
+        spk_mux_reset(st, code != SPOKE_MUX_NONE ? code : SPOKE_MUX_REFUSED);
+    } else {
+        spk_mux_reset(st, SPOKE_MUX_CANCELED);
+    }
     spk_mux_stream_free_if_done(st);
 }
 
