@@ -51,7 +51,7 @@ enum {
 
 typedef struct spoke_port_config {
     size_t size; /* messages of a binding that may be on their way to the receiver, and that it
-                    has not taken.  Default 64; 0 means 1 */
+                    has not taken; both ends have one, the smaller counts.  Default 64; 0 means 1 */
     size_t max_message; /* bytes.  Default SPOKE_CHANNEL_MESSAGE_MAX */
     int64_t count;      /* importer: so many messages, then both sides close.  -1: no limit */
     unsigned flags;     /* SPOKE_PORT_… */
@@ -77,6 +77,7 @@ struct spoke_port_event {
     int code;                           /* SPOKE_E…, 0: in order */
     uint64_t wire_code;                 /* SPOKE_MUX_… that was said */
     uint64_t unacked;                   /* UNBOUND: messages that were sent and not acknowledged */
+    spoke_pipe_id binding;              /* (UN)BOUND: as spoke_msg_pipe() of what it sends */
     char name[SPOKE_PORT_NAME_MAX + 1]; /* "": it concerns the connection */
     char text[256];                     /* one sentence */
     char peer[256];                     /* its address, as far as it has one */

@@ -13,6 +13,7 @@
 #include <spoke/message.h>
 #include <spoke/mux.h>
 #include <spoke/option.h>
+#include <spoke/port.h>
 #include <spoke/select.h>
 #include <spoke/session.h>
 #include <spoke/socket.h>

@@ -207,17 +207,10 @@ spoke_session_on_ready(spoke_session *handle, spoke_session_ready_f *fn, void *c
     return 0;
 }
 
-int
-spoke_session_get_info(spoke_session *handle, struct spoke_session_info *out)
+void
+spk_session_info(const struct spk_session *ss, struct spoke_session_info *out)
 {
-    struct spk_session *ss;
-    int rc;
-
-    if (out == NULL)
-        return SPOKE_EINVAL;
     memset(out, 0, sizeof *out);
-    if ((rc = spk_session_enter(handle, &ss)) != 0)
-        return rc;
     spk_mux_fill_info(ss->mux, &out->mux);
     out->channels = ss->wire_count;
     out->streams = out->mux.streams > ss->wire_count ? out->mux.streams - ss->wire_count : 0;
@@ -232,6 +225,20 @@ spoke_session_get_info(spoke_session *handle, struct spoke_session_info *out)
     out->pid = ss->pid;
     out->uid = ss->uid;
     out->gid = ss->gid;
+}
+
+int
+spoke_session_get_info(spoke_session *handle, struct spoke_session_info *out)
+{
+    struct spk_session *ss;
+    int rc;
+
+    if (out == NULL)
+        return SPOKE_EINVAL;
+    memset(out, 0, sizeof *out);
+    if ((rc = spk_session_enter(handle, &ss)) != 0)
+        return rc;
+    spk_session_info(ss, out);
     spk_session_leave(ss);
     return 0;
 }

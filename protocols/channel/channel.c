@@ -121,6 +121,7 @@ init(struct spk_channel *ch, const spoke_channel_config *config)
     if (ch->has_layout)
         memcpy(ch->layout, config->type->layout, sizeof ch->layout);
     ch->admit = NULL;
+    ch->blame = NULL;
     ch->form = config->type != NULL && config->type->has_layout ? SPOKE_FORM_LAYOUT
                                                                 : SPOKE_FORM_EXACT;
     ch->taken = ch->sync_to = ch->handing = ch->abort_code = 0;
@@ -414,6 +415,15 @@ spk_channel_allow(struct spk_channel *ch, uint64_t count)
     unlock(ch, &ch->rx_lock);
     if (tell)
         spk_channel_look(ch);
+}
+
+void
+spk_channel_limit_size(struct spk_channel *ch, uint64_t most)
+{
+    lock(ch, &ch->tx_lock);
+    if (most < ch->max_message)
+        ch->max_message = (size_t)most;
+    unlock(ch, &ch->tx_lock);
 }
 
 void

@@ -73,6 +73,9 @@ struct spk_channel {
     uint8_t layout[SPOKE_FINGERPRINT];
     /* May this leave?  Asked of messages that carry something, under the lock.  NULL: all may. */
     int (*admit)(const struct spk_channel *ch, const spoke_msg *m);
+    /* A message, that came with this number as its pipe, is no value.  NULL: that ends the channel.
+     */
+    void (*blame)(struct spk_channel *ch, spoke_pipe_id pipe);
     uint64_t taken;           /* by the receiver, as far as a taker there knows */
     uint64_t sync_to;         /* … and how many somebody waits for */
     uint64_t dropped_at;      /* who received had so many when the rest was dropped */
@@ -145,6 +148,8 @@ uint64_t spk_channel_received(const struct spk_channel *ch);
 /* A taker that receives says how many, ever, may be pushed, and how many the receiver has taken;
  * never less than before. */
 void spk_channel_allow(struct spk_channel *ch, uint64_t count);
+/* The peer takes no larger messages. */
+void spk_channel_limit_size(struct spk_channel *ch, uint64_t most);
 void spk_channel_taken(struct spk_channel *ch, uint64_t count);
 
 /* What is known of the type by who uses it in this process; NULL: nothing. */

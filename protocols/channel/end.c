@@ -89,18 +89,6 @@ end(struct spk_wire *w, uint64_t *code, const char **text)
     return rc;
 }
 
-/* The peer's limit of a message's size, which senders look at without the engine. */
-static void
-set_max_message(struct spk_channel *ch, uint64_t most)
-{
-    if (ch->e->shared)
-        pthread_mutex_lock(&ch->tx_lock);
-    if (most < ch->max_message)
-        ch->max_message = (size_t)most;
-    if (ch->e->shared)
-        pthread_mutex_unlock(&ch->tx_lock);
-}
-
 static void
 changed(struct spk_wire *w)
 {
@@ -110,7 +98,7 @@ changed(struct spk_wire *w)
         return;
     if (w->accepted) {
         ch->form = w->same_layout ? SPOKE_FORM_LAYOUT : SPOKE_FORM_EXACT;
-        set_max_message(ch, w->max_message);
+        spk_channel_limit_size(ch, w->max_message);
         allow(w);
     }
     spk_channel_taken(ch, w->base + w->acked);
@@ -269,7 +257,7 @@ spk_end_open(struct spk_wire **out, struct spk_session *ss, struct spk_conn *con
     }
     (*out)->base = spk_channel_popped(ch);
     ch->form = (*out)->same_layout ? SPOKE_FORM_LAYOUT : SPOKE_FORM_EXACT;
-    set_max_message(ch, (*out)->max_message);
+    spk_channel_limit_size(ch, (*out)->max_message);
     set_admit(ch, ss->config.proxy_fds ? admit : admit_without_fds);
     allow(*out);
     return 0;

@@ -477,7 +477,9 @@ type_of(const void *handle, enum spk_channel_side side, const spoke_value_type *
     if (side == SPK_SENDS || *type == NULL)
         *form = ch->form;
     else
-        *form = has_same_layout(ch, *type) ? SPOKE_FORM_LAYOUT : SPOKE_FORM_EXACT;
+        *form = ch->form == SPOKE_FORM_EVOLVING ? ch->form
+                : has_same_layout(ch, *type)    ? SPOKE_FORM_LAYOUT
+                                                : SPOKE_FORM_EXACT;
     spk_channel_leave(ch);
     return *type == NULL ? SPOKE_ETYPE : 0;
 }
@@ -534,13 +536,16 @@ spoke_sender_send_value(spoke_sender *tx, const void *value, spoke_msg *attachme
 
 /* A message that is no value of its type: nothing that follows can be trusted. */
 static void
-break_off(const void *handle)
+break_off(const void *handle, spoke_pipe_id pipe)
 {
     struct spk_channel *ch;
 
     if (spk_channel_enter(handle, SPK_RECEIVES, &ch) != 0)
         return;
-    spk_channel_break(ch, SPOKE_EDECODE, SPOKE_MUX_DECODE, "a message is no value of the type");
+    if (ch->blame != NULL)
+        ch->blame(ch, pipe);
+    else
+        spk_channel_break(ch, SPOKE_EDECODE, SPOKE_MUX_DECODE, "a message is no value of the type");
     spk_channel_leave(ch);
 }
 
@@ -551,6 +556,7 @@ spoke_receiver_recv_value(spoke_receiver *rx, void *value, spoke_backing *backin
     spoke_attachment list[SPK_ATTACHED_MOST];
     const spoke_value_type *type;
     enum spoke_form form;
+    spoke_pipe_id pipe;
     spoke_msg *m;
     int rc;
 
@@ -561,16 +567,17 @@ spoke_receiver_recv_value(spoke_receiver *rx, void *value, spoke_backing *backin
         return rc;
     if ((rc = spoke_receiver_recv(rx, &m, deadline)) != 0)
         return rc;
-    if (!m->as_layout)
+    if (!m->as_layout && form == SPOKE_FORM_LAYOUT)
         form = SPOKE_FORM_EXACT;
     rc = SPOKE_EDECODE;
     if (!m->as_layout || form == SPOKE_FORM_LAYOUT)
         rc = spoke_value_decode(type, form, m, list, list_attachments(m, list), value, backing);
     if (rc == 0)
         return 0;
+    pipe = m->pipe;
     spoke_msg_free(m);
     if (rc == SPOKE_EDECODE)
-        break_off(rx);
+        break_off(rx, pipe);
     return rc;
 }
 

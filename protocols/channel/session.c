@@ -131,6 +131,8 @@ on_ended(struct spk_mux_user *u)
     spk_carry_end(ss);
     spk_timer_cancel(ss->e, &ss->timer);
     spk_task_queue(ss->e, &ss->end_task);
+    if (ss->watcher != NULL)
+        spk_task_queue(ss->e, ss->watcher);
     spk_engine_wake_all(ss->e, &ss->end_waiters);
     spk_session_tell(ss);
     if (ss->listener != NULL)
@@ -143,6 +145,8 @@ on_heard(struct spk_mux_user *u)
     struct spk_session *ss = session_of(u);
 
     ss->heard = true;
+    if (ss->watcher != NULL)
+        spk_task_queue(ss->e, ss->watcher);
     spk_engine_wake_all(ss->e, &ss->end_waiters);
     if (ss->listener != NULL)
         spk_listener_heard(ss);

@@ -44,7 +44,8 @@ struct spk_session {
     spoke_session_config config; /* without zeros */
     struct spk_link of_listener; /* while it begins, or waits to be accepted */
     struct spk_session_listener *listener;
-    struct spk_timer timer; /* of unclaimed ones */
+    struct spk_timer timer;   /* of unclaimed ones */
+    struct spk_task *watcher; /* of who has it instead of a user: told that it is heard, or ended */
     struct spk_task ready_task, end_task;
     uint32_t callers;
     bool closed; /* nobody has it */
@@ -90,6 +91,9 @@ void spk_session_give_back(struct spk_session *ss, size_t size);
 int spk_session_wait_on(struct spk_session *ss, struct spk_link *list, spoke_ns deadline);
 /* What ends channels that would be opened now; 0: nothing. */
 int spk_session_check(const struct spk_session *ss);
+
+/* ---- calls.c ---- */
+void spk_session_info(const struct spk_session *ss, struct spoke_session_info *out);
 
 /* ---- roles.c ---- */
 uint64_t spk_session_opened(struct spk_mux_user *u, struct spk_mux_stream *st);

@@ -86,6 +86,7 @@ message_complete(struct spk_wire *w)
     if (f->attachments > 0 && (rc = spk_carry_in(w)) != 0)
         return rc;
     m->as_layout = (f->flags & SPK_FRAME_LAYOUT) != 0;
+    m->repeated = (f->flags & SPK_FRAME_MAYBE_REPEATED) != 0;
     w->message = NULL;
     w->reserved = false;
     w->sizes[w->received & w->mask] = f->size;

@@ -49,7 +49,7 @@ init_message(spoke_msg *m, size_t size)
     m->header = m->inline_header;
     m->header_size = 0;
     m->pipe = 0;
-    m->expires = m->returns = m->carries = m->as_layout = false;
+    m->expires = m->returns = m->carries = m->as_layout = m->repeated = false;
 }
 
 /* Give a message with an empty header and the body inline. */
@@ -370,6 +370,7 @@ copy_rest(spoke_msg *to, const spoke_msg *from)
     to->expires = from->expires;
     to->returns = from->returns;
     to->as_layout = from->as_layout;
+    to->repeated = from->repeated;
     if (from->expires)
         to->expires_ns = from->expires_ns;
     return 0;
