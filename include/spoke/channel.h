@@ -88,7 +88,9 @@ SPOKE_API int spoke_sender_sync(spoke_sender *tx, spoke_ns deadline);
  * not wait.  Closing it once more does nothing and returns 0. */
 SPOKE_API int spoke_sender_close(spoke_sender *tx);
 /* The same, but break it off: what has not been received may be lost, then the receiver gets
- * SPOKE_EABORTED, and `code` and `text` (at most 255 bytes; may be NULL) in its info. */
+ * SPOKE_EABORTED, and `code` and `text` (at most 255 bytes; may be NULL) in its info.  Over a
+ * session the text is lost, too, if a message is half-way or the peer has not accepted the channel
+ * yet. */
 SPOKE_API int spoke_sender_abort(spoke_sender *tx, uint64_t code, const char *text);
 
 /* Send a request: attaches a sender on which the answer, or several, is expected, as the message's

@@ -225,6 +225,9 @@ Test(carrying, ends_go_through)
         send_end(&x, tx, false, &end_tx, &end_rx);
         receive_end_of(rx, false, NULL, &end_rx);
         if (i == 0) {
+            /* With nothing under way the text goes along. */
+            must_send(end_tx, "whole");
+            receive_text(end_rx, "whole");
             cr_assert_eq(spoke_sender_abort(end_tx, 400, "broken"), 0);
             receive_end(end_rx, SPOKE_EABORTED);
             cr_assert_eq(spoke_receiver_get_info(end_rx, &info), 0);
