@@ -26,7 +26,7 @@ struct spoke_msg {
     bool returns;       /* to its sender, if it cannot be delivered; one reference */
     bool carries   : 1; /* `attached`, which means nothing otherwise */
     bool as_layout : 1; /* a value in SPOKE_FORM_LAYOUT, of a channel */
-    bool repeated : 1;  /* somebody may have got it before: ports */
+    bool repeated  : 1; /* somebody may have got it before: ports */
     uint8_t *body;      /* into inline_body or the chunk */
     size_t size;
     struct spk_chunk *chunk; /* NULL: the body is inline */
