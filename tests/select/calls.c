@@ -430,7 +430,7 @@ Test(select, sees_what_lies_in_the_kernel)
         for (int i = 0; i < 20; i++) {
             t[i].kind->make(&t[i]);
             expect_rc(spoke_select(cases, 20, &which, sc.e, SPOKE_NOW), 0);
-            cr_assert_eq(which, i);
+            cr_assert_eq(which, (size_t)i);
             while (t[i].kind->use(&t[i]) == 0) {
             }
         }
