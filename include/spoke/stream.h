@@ -172,10 +172,10 @@ struct spoke_stream_report {
                           SPOKE_EPEERCLOSED: nobody reads there; else what broke both off */
 };
 /* Carry what comes from each of two streams of one engine over to the other, an end of a half to
- * that half's counterpart; an error of one aborts the other, so does closing one.  `done(ctx,
- * report)` is called once, on the engine's thread, when both ways are over.  Until then nothing
- * else may read, write or set deadlines and callbacks; the streams stay the caller's to close, also
- * in `done`, and to abort.  Either may still be dialing.  Does not wait.  Errors:
+ * that half's counterpart, also one of before; an error of one aborts the other, so does closing
+ * one.  `done(ctx, report)` is called once, on the engine's thread, when both ways are over.  Until
+ * then nothing else may read, write or set deadlines and callbacks; the streams stay the caller's
+ * to close, also in `done`, and to abort.  Either may still be dialing.  Does not wait.  Errors:
  * SPOKE_EINVAL they are one, or on two engines; SPOKE_EBUSY one is joined already; SPOKE_ENOMEM. */
 typedef void spoke_stream_done_f(void *ctx, const struct spoke_stream_report *report);
 SPOKE_API int spoke_stream_join(spoke_stream *a, spoke_stream *b, spoke_stream_done_f *done,

@@ -47,11 +47,11 @@ break_off(struct spk_join *j, int error)
     }
 }
 
-/* What a read gave that is no chunk. */
+/* What a read gave that is no chunk.  A half that was closed before the join has ended, too. */
 static void
 has_ended(struct spk_join *j, int at, int rc)
 {
-    if (rc == SPOKE_EOF)
+    if (rc == SPOKE_EOF || rc == SPOKE_ERDCLOSED)
         j->ways[at].ended = true;
     else if (rc != SPOKE_EAGAIN)
         break_off(j, rc);
@@ -68,8 +68,8 @@ has_written(struct spk_join *j, int at, size_t done, int rc)
         rc = SPOKE_ENOMEM;
     if (rc == 0) {
         w->held = NULL;
-    } else if (rc == SPOKE_EPEERCLOSED) { /* nobody wants more of this */
-        end_way(j, at, rc);
+    } else if (rc == SPOKE_EPEERCLOSED || rc == SPOKE_EWRCLOSED) { /* nobody wants more of this */
+        end_way(j, at, SPOKE_EPEERCLOSED);
         (void)spoke_stream_close_read(w->from);
     } else if (rc != SPOKE_EAGAIN) {
         break_off(j, rc);

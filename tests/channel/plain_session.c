@@ -483,6 +483,48 @@ Test(session, too_many_channels_wait)
     sessions_close(&x);
 }
 
+/* One that is not read, and one that nobody has accepted: others go on, and so does what they
+ * carry. */
+Test(session, a_channel_that_stands_holds_up_no_other)
+{
+    OVER_EVERYTHING(over)
+    {
+        struct sessions x;
+        spoke_sender *full, *alone, *tx, *answer;
+        spoke_receiver *unread, *rx, *answers;
+        spoke_msg *m;
+        int rc;
+
+        sessions_open(&x, (enum over)over, NULL);
+        open_channel(&x, x.a, x.b, &full, &unread, NULL);
+        do {
+            cr_assert_eq(spoke_msg_new(&m, 10000), 0);
+            rc = spoke_sender_send(full, m, SPOKE_NOW);
+        } while (rc == 0);
+        spoke_msg_free(m);
+        cr_assert_eq(rc, SPOKE_EAGAIN);
+        open_channel(&x, x.a, x.b, &tx, &rx, NULL);
+        cr_assert_eq(spoke_session_open_sender(x.a, &alone, NULL, NULL, SPOKE_NOW), 0);
+        for (int i = 0; i < 100; i++) {
+            cr_assert_eq(spoke_request(tx, text_message("well?"), &answers, NULL, soon(&x)), 0);
+            m = receive(rx);
+            cr_assert_eq(spoke_msg_take_sender(m, 0, &answer), 0);
+            spoke_msg_free(m);
+            send_text(answer, "well");
+            cr_assert_eq(spoke_sender_close(answer), 0);
+            receive_text(answers, "well");
+            receive_end(answers, SPOKE_EOF);
+            cr_assert_eq(spoke_receiver_close(answers), 0);
+        }
+        cr_assert_eq(spoke_sender_close(tx), 0);
+        cr_assert_eq(spoke_receiver_close(rx), 0);
+        cr_assert_eq(spoke_sender_close(alone), 0);
+        cr_assert_eq(spoke_sender_close(full), 0);
+        cr_assert_eq(spoke_receiver_close(unread), 0);
+        sessions_close(&x);
+    }
+}
+
 /* Nobody accepts: the caller's time is over, and nothing is left of it. */
 Test(session, an_opening_is_given_up)
 {

@@ -32,7 +32,7 @@ is_over(void *ctx)
 
 /* The middle is on one engine. */
 static void
-open_chain(struct chain *x, const struct place *p)
+connect_chain(struct chain *x, const struct place *p)
 {
     struct stage other;
 
@@ -42,7 +42,19 @@ open_chain(struct chain *x, const struct place *p)
     other.e[0] = x->near.st.e[1];
     other.e[1] = x->near.st.e[0];
     connect_ends(&other, NULL, x->far);
+}
+
+static void
+join_chain(struct chain *x)
+{
     expect_rc(spoke_stream_join(x->near.end[1], x->far[0], note_over, x), 0);
+}
+
+static void
+open_chain(struct chain *x, const struct place *p)
+{
+    connect_chain(x, p);
+    join_chain(x);
 }
 
 static void
@@ -94,5 +106,47 @@ PLACE_TEST(stream_joined, a_slow_reader_holds_the_writer, places, .timeout = 20)
     expect_rc(spoke_stream_close(x.far[1]), 0);
     cr_assert(stage_until(&x.near.st, is_over, &x));
     cr_assert_eq(x.report.bytes[0], sent);
+    close_chain(&x);
+}
+
+/* Nothing was to be read from one of the two already: the other way is carried all the same. */
+PLACE_TEST(stream_joined, a_half_that_was_not_to_be_read, places, .timeout = 20)
+{
+    struct chain x;
+
+    connect_chain(&x, p);
+    expect_rc(spoke_stream_close_read(x.near.end[1]), 0);
+    join_chain(&x);
+    expect_rc(read_one(x.far[1]), SPOKE_EOF);
+    write_text(x.far[1], "still");
+    expect_text(x.near.end[0], "still");
+    expect_rc(spoke_stream_close_write(x.far[1]), 0);
+    expect_rc(read_one(x.near.end[0]), SPOKE_EOF);
+    cr_assert(stage_until(&x.near.st, is_over, &x));
+    cr_assert_eq(x.report.bytes[1], 5);
+    expect_rc(x.report.result[0], 0);
+    expect_rc(x.report.result[1], 0);
+    close_chain(&x);
+}
+
+/* … or nothing to be written. */
+PLACE_TEST(stream_joined, a_half_that_was_not_to_be_written, places, .timeout = 20)
+{
+    struct chain x;
+
+    connect_chain(&x, p);
+    expect_rc(spoke_stream_close_write(x.near.end[1]), 0);
+    expect_rc(read_one(x.near.end[0]), SPOKE_EOF);
+    join_chain(&x);
+    write_text(x.far[1], "for nobody");
+    write_text(x.near.end[0], "still");
+    expect_text(x.far[1], "still");
+    expect_rc(spoke_stream_close_write(x.near.end[0]), 0);
+    expect_rc(read_one(x.far[1]), SPOKE_EOF);
+    cr_assert(stage_until(&x.near.st, is_over, &x));
+    cr_assert_eq(x.report.bytes[0], 5);
+    cr_assert_eq(x.report.bytes[1], 0);
+    expect_rc(x.report.result[0], 0);
+    expect_rc(x.report.result[1], SPOKE_EPEERCLOSED);
     close_chain(&x);
 }
