@@ -190,7 +190,8 @@ SPOKE_API size_t spoke_msg_attachments(const spoke_msg *m);
 SPOKE_API int spoke_msg_attachment(const spoke_msg *m, size_t i, spoke_attachment *out);
 
 /* Take the i-th: the caller's from then on.  Errors: SPOKE_ENOENT; SPOKE_ESTATE it has been taken;
- * SPOKE_EDIR it is something else; SPOKE_ESHARED; why it has ended meanwhile. */
+ * SPOKE_EDIR it is something else; SPOKE_ESHARED.  An end that came over a session has no type yet:
+ * spoke_sender_set_type(), spoke_receiver_set_type(). */
 SPOKE_API int spoke_msg_take_sender(spoke_msg *m, size_t i, spoke_sender **tx);
 SPOKE_API int spoke_msg_take_receiver(spoke_msg *m, size_t i, spoke_receiver **rx);
 SPOKE_API int spoke_msg_take_stream(spoke_msg *m, size_t i, spoke_stream **s);

@@ -510,7 +510,7 @@ Test(session, a_channel_that_stands_holds_up_no_other)
             m = receive(rx);
             cr_assert_eq(spoke_msg_take_sender(m, 0, &answer), 0);
             spoke_msg_free(m);
-            send_text(answer, "well");
+            must_send(answer, "well");
             cr_assert_eq(spoke_sender_close(answer), 0);
             receive_text(answers, "well");
             receive_end(answers, SPOKE_EOF);
