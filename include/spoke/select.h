@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Waiting for the first of several things: messages on sockets, contexts and channels, room to
- * send, bytes of streams, connections, streams and channels to accept, descriptors, and times.
+ * send, bytes of streams, connections, streams, sessions and channels to accept, descriptors, and
+ * times.
  *
  *     spoke_select_case cases[] = {
  *         {.what = SPOKE_SELECT_RECEIVER, .of.receiver = rx},
@@ -16,12 +17,14 @@
  * would give an error, or the end.  (A REQ without a request is ready to receive, SPOKE_ESTATE; a
  * stream is ready to read at the deadline of its reads, SPOKE_ETIMEDOUT.)  Over tcp:// and ipc://
  * a write may find out only then that the kernel has no room.  The sender of a channel without
- * depth is ready while a receive waits at the other end; a select there is none.  If several are
- * ready, chance decides: none is passed over for ever. */
+ * depth is ready while a receive waits at the other end; a select there is none.  An accept with a
+ * type refuses channels of another, which make it ready all the same.  If several are ready, chance
+ * decides: none is passed over for ever. */
 #ifndef SPOKE_SELECT_H
 #define SPOKE_SELECT_H
 
 #include <spoke/engine.h>
+#include <spoke/session.h>
 #include <spoke/stream.h>
 
 #ifdef __cplusplus
@@ -31,20 +34,24 @@ extern "C" {
 #define SPOKE_SELECT_MAX 1024 /* cases of a call; up to 16 take no memory */
 
 enum spoke_select_what {
-    SPOKE_SELECT_NONE = 0,      /* never ready: keeps the place of a case that is not wanted now */
-    SPOKE_SELECT_RECEIVER,      /* spoke_receiver_recv() */
-    SPOKE_SELECT_SENDER,        /* spoke_sender_send() */
-    SPOKE_SELECT_SOCKET_RECV,   /* spoke_recv() */
-    SPOKE_SELECT_SOCKET_SEND,   /* spoke_send() */
-    SPOKE_SELECT_CONTEXT_RECV,  /* spoke_context_recv() */
-    SPOKE_SELECT_CONTEXT_SEND,  /* spoke_context_send() */
-    SPOKE_SELECT_STREAM_READ,   /* spoke_stream_read() */
-    SPOKE_SELECT_STREAM_WRITE,  /* spoke_stream_write() */
-    SPOKE_SELECT_STREAM_ACCEPT, /* spoke_stream_accept() */
-    SPOKE_SELECT_MUX_ACCEPT,    /* spoke_mux_accept() */
-    SPOKE_SELECT_FD_READ,       /* a descriptor is readable; not on simulated engines */
-    SPOKE_SELECT_FD_WRITE,      /* … or writable */
-    SPOKE_SELECT_TIME           /* a point of spoke_engine_now() has come */
+    SPOKE_SELECT_NONE = 0,       /* never ready: keeps the place of a case that is not wanted now */
+    SPOKE_SELECT_RECEIVER,       /* spoke_receiver_recv() */
+    SPOKE_SELECT_SENDER,         /* spoke_sender_send() */
+    SPOKE_SELECT_SOCKET_RECV,    /* spoke_recv() */
+    SPOKE_SELECT_SOCKET_SEND,    /* spoke_send() */
+    SPOKE_SELECT_CONTEXT_RECV,   /* spoke_context_recv() */
+    SPOKE_SELECT_CONTEXT_SEND,   /* spoke_context_send() */
+    SPOKE_SELECT_STREAM_READ,    /* spoke_stream_read() */
+    SPOKE_SELECT_STREAM_WRITE,   /* spoke_stream_write() */
+    SPOKE_SELECT_STREAM_ACCEPT,  /* spoke_stream_accept() */
+    SPOKE_SELECT_MUX_ACCEPT,     /* spoke_mux_accept() */
+    SPOKE_SELECT_SESSION_ACCEPT, /* spoke_session_accept() */
+    SPOKE_SELECT_SESSION_ACCEPT_RECEIVER, /* spoke_session_accept_receiver() */
+    SPOKE_SELECT_SESSION_ACCEPT_SENDER,   /* spoke_session_accept_sender() */
+    SPOKE_SELECT_SESSION_ACCEPT_STREAM,   /* spoke_session_accept_stream() */
+    SPOKE_SELECT_FD_READ,                 /* a descriptor is readable; not on simulated engines */
+    SPOKE_SELECT_FD_WRITE,                /* … or writable */
+    SPOKE_SELECT_TIME                     /* a point of spoke_engine_now() has come */
 };
 
 typedef struct spoke_select_case {
@@ -58,6 +65,8 @@ typedef struct spoke_select_case {
         spoke_stream *stream;
         spoke_stream_listener *listener;
         spoke_mux *mux;
+        spoke_session_listener *session_listener;
+        spoke_session *session;
         int fd; /* the caller's, who keeps it open meanwhile */
         spoke_ns when;
     } of;

@@ -63,6 +63,12 @@ SPOKE_API int spoke_session_listen(spoke_session_listener **out, const char *url
 SPOKE_API int spoke_session_accept(spoke_session_listener *l, spoke_session **out,
                                    spoke_ns deadline);
 SPOKE_API int spoke_session_listener_address(spoke_session_listener *l, char *url, size_t size);
+/* Readable, and called, while a session waits to be accepted: until an accept has given
+ * SPOKE_EAGAIN.  As spoke_stream_listener_fd() and spoke_stream_listener_on_ready(). */
+SPOKE_API int spoke_session_listener_fd(spoke_session_listener *l);
+typedef void spoke_session_accept_f(spoke_session_listener *l, void *ctx);
+SPOKE_API int spoke_session_listener_on_ready(spoke_session_listener *l, spoke_session_accept_f *fn,
+                                              void *ctx);
 SPOKE_API int spoke_session_listener_close(spoke_session_listener *l);
 
 /* Close it and give the handle back.  With `linger_ns` above 0 the peer is told and channels and

@@ -101,9 +101,7 @@ linger(struct spk_session *ss, spoke_ns linger_ns)
 {
     int rc = 0;
 
-    spk_handle_free(ss->handle);
-    ss->handle = NULL;
-    ss->closed = true;
+    spk_session_free_handle(ss);
     spk_session_drop_waiting(ss, SPOKE_MUX_GOING_AWAY);
     spk_session_tell(ss);
     spk_mux_leave(ss->mux, spk_later(spk_engine_now(ss->e), linger_ns));

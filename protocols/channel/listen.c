@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Listeners of sessions.  Each connection begins by itself: it comes out of an accept once its peer
  * has introduced itself. */
+#include <unistd.h>
+
 #include "protocols/channel/session.h"
 
 struct spk_session_listener {
@@ -11,8 +13,13 @@ struct spk_session_listener {
     spoke_session_config config;
     struct spk_link beginning, ready; /* sessions */
     int count;
-    struct spk_task task, accept_task;
-    struct spk_link waiters;
+    struct spk_task task, accept_task, ready_task;
+    struct spk_link waiters, selects;
+    spoke_session_accept_f *on_ready;
+    void *on_ready_ctx;
+    bool awaited;
+    int fd; /* an eventfd, -1: nobody asked */
+    bool fd_on;
     uint32_t callers;
     bool closed;
     bool full; /* connections wait outside */
@@ -25,7 +32,10 @@ free_if_done(struct spk_session_listener *l)
         return;
     spk_task_cancel(&l->task);
     spk_task_cancel(&l->accept_task);
+    spk_task_cancel(&l->ready_task);
     spk_list_remove(&l->layer.link);
+    if (l->fd >= 0)
+        close(l->fd);
     spk_free(l);
 }
 
@@ -50,6 +60,47 @@ leave(struct spk_session_listener *l)
     spk_engine_leave(e);
 }
 
+/* ---- who is told ---- */
+
+static bool
+has_ready(const struct spk_session_listener *l)
+{
+    SPK_LIST_EACH(link, &l->ready)
+    {
+        if (!SPK_OWNER(link, struct spk_session, of_listener)->ended)
+            return true;
+    }
+    return false;
+}
+
+static void
+tell(struct spk_session_listener *l)
+{
+    bool ready = has_ready(l);
+
+    spk_select_tell(&l->selects);
+    spk_set_ready_fd(l->fd, &l->fd_on, ready);
+    if (!l->closed && l->on_ready != NULL && l->awaited && ready)
+        spk_task_queue_callback(l->e, &l->ready_task);
+}
+
+static void
+on_ready_task(struct spk_task *task)
+{
+    struct spk_session_listener *l = SPK_OWNER(task, struct spk_session_listener, ready_task);
+    spoke_session_accept_f *fn = l->on_ready;
+
+    if (l->closed || fn == NULL || !l->awaited || !has_ready(l))
+        return;
+    l->awaited = false;
+    l->callers++;
+    spk_engine_call_begin(l->e);
+    fn(l->handle, l->on_ready_ctx);
+    spk_engine_call_end(l->e);
+    l->callers--;
+    free_if_done(l);
+}
+
 /* ---- beginning ---- */
 
 /* Nobody waits for it here any more. */
@@ -64,25 +115,42 @@ forget(struct spk_session_listener *l, struct spk_session *ss)
     l->full = false;
 }
 
+/* Those that have ended keep no place. */
+static void
+drop_ended(struct spk_session_listener *l, struct spk_link *list)
+{
+    struct spk_link *link, *next;
+
+    for (link = list->next; link != list; link = next) {
+        struct spk_session *ss = SPK_OWNER(link, struct spk_session, of_listener);
+
+        next = link->next;
+        if (!ss->ended)
+            continue;
+        forget(l, ss);
+        spk_session_let_go(ss);
+    }
+}
+
 static void
 on_task(struct spk_task *task)
 {
     struct spk_session_listener *l = SPK_OWNER(task, struct spk_session_listener, task);
     struct spk_link *link, *next;
 
+    drop_ended(l, &l->beginning);
+    drop_ended(l, &l->ready);
     for (link = l->beginning.next; link != &l->beginning; link = next) {
         struct spk_session *ss = SPK_OWNER(link, struct spk_session, of_listener);
 
         next = link->next;
-        if (ss->ended) {
-            forget(l, ss);
-            spk_session_let_go(ss);
-        } else if (ss->heard) {
-            spk_list_remove(&ss->of_listener);
-            spk_list_append(&l->ready, &ss->of_listener);
-            spk_engine_wake_one(l->e, &l->waiters);
-        }
+        if (!ss->heard)
+            continue;
+        spk_list_remove(&ss->of_listener);
+        spk_list_append(&l->ready, &ss->of_listener);
+        spk_engine_wake_one(l->e, &l->waiters);
     }
+    tell(l);
 }
 
 void
@@ -171,6 +239,7 @@ close_listener(struct spk_session_listener *l)
 
     spk_handle_free(l->handle);
     l->closed = true;
+    spk_select_wake(&l->selects);
     for (int i = 0; i < 2; i++) {
         while (!spk_list_empty(lists[i])) {
             struct spk_session *ss = SPK_OWNER(lists[i]->next, struct spk_session, of_listener);
@@ -211,8 +280,11 @@ new_listener(struct spk_session_listener **out, const spoke_session_config *conf
         spk_list_init(&l->beginning);
         spk_list_init(&l->ready);
         spk_list_init(&l->waiters);
+        spk_list_init(&l->selects);
+        l->fd = -1;
         spk_task_init(&l->task, on_task);
         spk_task_init(&l->accept_task, on_accept_task);
+        spk_task_init(&l->ready_task, on_ready_task);
         if ((rc = spk_handle_new(SPK_HANDLE_SESSION_LISTENER, l, e, &l->handle)) == 0)
             spk_layer_add(e, &l->layer);
         else
@@ -318,6 +390,8 @@ spoke_session_accept(spoke_session_listener *handle, spoke_session **out, spoke_
             continue;
         break;
     }
+    l->awaited |= rc == SPOKE_EAGAIN;
+    tell(l);
     l->callers--;
     leave(l);
     return rc;
@@ -364,3 +438,56 @@ spoke_session_listener_close(spoke_session_listener *handle)
     leave(l);
     return spoke_stream_listener_close(streams);
 }
+
+/* ---- without waiting ---- */
+
+int
+spoke_session_listener_fd(spoke_session_listener *handle)
+{
+    struct spk_session_listener *l;
+    int rc;
+
+    if ((rc = enter(handle, &l)) != 0)
+        return rc;
+    if ((rc = spk_new_ready_fd(l->e, &l->fd)) == 0) {
+        tell(l);
+        rc = l->fd;
+    }
+    leave(l);
+    return rc;
+}
+
+int
+spoke_session_listener_on_ready(spoke_session_listener *handle, spoke_session_accept_f *fn,
+                                void *ctx)
+{
+    struct spk_session_listener *l;
+    int rc;
+
+    if ((rc = enter(handle, &l)) != 0)
+        return rc;
+    l->on_ready = fn;
+    l->on_ready_ctx = ctx;
+    l->awaited = true;
+    tell(l);
+    leave(l);
+    return 0;
+}
+
+static bool
+can_accept(void *object, spoke_ns *until)
+{
+    (void)until;
+    return has_ready(object);
+}
+
+static struct spk_link *
+accepts_of(void *object)
+{
+    return &((struct spk_session_listener *)object)->selects;
+}
+
+const struct spk_selectable spk_select_session_accept = {
+    .ready = can_accept,
+    .selects = accepts_of,
+};

@@ -356,3 +356,52 @@ spoke_session_accept_stream(spoke_session *handle, spoke_stream **out, spoke_ns 
     spk_session_leave(ss);
     return rc;
 }
+
+/* ---- selecting ---- */
+
+static bool
+can_accept_receiver(void *object, spoke_ns *until)
+{
+    const struct spk_session *ss = object;
+
+    (void)until;
+    return ss->ended || spk_session_has_waiting(ss, SPK_RECEIVES);
+}
+
+static bool
+can_accept_sender(void *object, spoke_ns *until)
+{
+    const struct spk_session *ss = object;
+
+    (void)until;
+    return ss->ended || spk_session_has_waiting(ss, SPK_SENDS);
+}
+
+static bool
+can_accept_stream(void *object, spoke_ns *until)
+{
+    const struct spk_session *ss = object;
+
+    (void)until;
+    return ss->ended || spk_session_next_stream(ss) != NULL;
+}
+
+static struct spk_link *
+accepts_of(void *object)
+{
+    return &((struct spk_session *)object)->selects;
+}
+
+static void
+arm_accept(void *object)
+{
+    spk_mux_await(((struct spk_session *)object)->mux);
+}
+
+#define ACCEPT(name)                                                                               \
+    const struct spk_selectable spk_select_session_accept_##name = {                               \
+        .ready = can_accept_##name, .selects = accepts_of, .arm = arm_accept}
+ACCEPT(receiver);
+ACCEPT(sender);
+ACCEPT(stream);
+#undef ACCEPT

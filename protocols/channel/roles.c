@@ -92,6 +92,17 @@ forget_dead(struct spk_session *ss, enum spk_channel_side side)
     }
 }
 
+bool
+spk_session_has_waiting(const struct spk_session *ss, enum spk_channel_side side)
+{
+    SPK_LIST_EACH(link, &ss->waiting[side])
+    {
+        if (!is_over(SPK_OWNER(link, struct spk_arrival, link)))
+            return true;
+    }
+    return false;
+}
+
 struct spk_arrival *
 spk_session_next_waiting(struct spk_session *ss, enum spk_channel_side side)
 {

@@ -73,8 +73,8 @@ spk_session_free_if_done(struct spk_session *ss)
 static bool
 has_waiting(const struct spk_session *ss)
 {
-    return !spk_list_empty(&ss->waiting[SPK_SENDS]) ||
-           !spk_list_empty(&ss->waiting[SPK_RECEIVES]) || spk_session_next_stream(ss) != NULL;
+    return spk_session_has_waiting(ss, SPK_SENDS) || spk_session_has_waiting(ss, SPK_RECEIVES) ||
+           spk_session_next_stream(ss) != NULL;
 }
 
 void
@@ -83,6 +83,7 @@ spk_session_tell(struct spk_session *ss)
     bool ready = has_waiting(ss) || ss->ended;
 
     spk_engine_wake_all(ss->e, &ss->accept_waiters);
+    spk_select_tell(&ss->selects);
     spk_set_ready_fd(ss->fd, &ss->fd_on, ready);
     if (!ss->closed && ss->on_ready != NULL && ss->ready_awaited && ready)
         spk_task_queue_callback(ss->e, &ss->ready_task);
@@ -172,13 +173,20 @@ on_end_task(struct spk_task *task)
 }
 
 void
-spk_session_let_go(struct spk_session *ss)
+spk_session_free_handle(struct spk_session *ss)
 {
-    ss->callers++;
     if (ss->handle != NULL)
         spk_handle_free(ss->handle);
     ss->handle = NULL;
     ss->closed = true;
+    spk_select_wake(&ss->selects);
+}
+
+void
+spk_session_let_go(struct spk_session *ss)
+{
+    ss->callers++;
+    spk_session_free_handle(ss);
     spk_session_drop_waiting(ss, SPOKE_MUX_GOING_AWAY);
     spk_mux_close_now(ss->mux);
     end_wires(ss);
@@ -225,6 +233,7 @@ spk_session_new(struct spk_session **out, struct spk_conn *carrier,
     spk_list_init(&ss->carried);
     spk_list_init(&ss->accept_waiters);
     spk_list_init(&ss->end_waiters);
+    spk_list_init(&ss->selects);
     spk_timer_init(&ss->timer, spk_session_on_time);
     spk_task_init(&ss->ready_task, on_ready_task);
     spk_task_init(&ss->end_task, on_end_task);

@@ -12,6 +12,7 @@
 #include <spoke/session.h>
 
 #include "protocols/channel/wire.h"
+#include "runtime/engine/select.h"
 #include "runtime/stream/mux/mux.h"
 
 /* A stream that the peer has opened and nobody has taken yet. */
@@ -61,6 +62,7 @@ struct spk_session {
     size_t memory; /* bytes of messages that have come, or are coming, and have not been taken */
 
     struct spk_link accept_waiters, end_waiters;
+    struct spk_link selects; /* of any of the accepts */
     spoke_session_ready_f *on_ready;
     void *on_ready_ctx;
     bool ready_awaited;
@@ -78,7 +80,9 @@ int spk_session_read_config(spoke_session_config *out, const spoke_session_confi
 int spk_session_enter(const void *handle, struct spk_session **ss);
 void spk_session_leave(struct spk_session *ss); /* and the engine */
 void spk_session_free_if_done(struct spk_session *ss);
-/* Its user has it no more.  At once. */
+/* Its user has it no more: of the handle only … */
+void spk_session_free_handle(struct spk_session *ss);
+/* … and of all of it, at once. */
 void spk_session_let_go(struct spk_session *ss);
 /* Something waits to be accepted, or it has ended. */
 void spk_session_tell(struct spk_session *ss);
@@ -113,6 +117,7 @@ struct spk_arrival *spk_session_claim(struct spk_session *ss, uint64_t id, uint6
 /* The channel has ended. */
 void spk_session_drop_unclaimed(struct spk_session *ss, uint64_t parent);
 void spk_session_drop_waiting(struct spk_session *ss, uint64_t code);
+bool spk_session_has_waiting(const struct spk_session *ss, enum spk_channel_side side);
 /* The channel that has waited longest, NULL: none does. */
 struct spk_arrival *spk_session_next_waiting(struct spk_session *ss, enum spk_channel_side side);
 struct spk_mux_stream *spk_session_next_stream(const struct spk_session *ss);

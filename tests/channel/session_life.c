@@ -2,6 +2,7 @@
 /* How sessions come and go: listeners, peers that are none, engines that close. */
 #include <poll.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/channel/sessions.h"
 
@@ -135,6 +136,89 @@ Test(session_life, told_by_a_descriptor)
     cr_assert_eq(spoke_session_close(x.a, 0), 0);
     cr_assert_eq(poll(&p, 1, 60000), 1);
     sessions_close(&x);
+}
+
+static void
+count_call(spoke_session_listener *l, void *ctx)
+{
+    (void)l;
+    __atomic_add_fetch((int *)ctx, 1, __ATOMIC_SEQ_CST);
+}
+
+static int
+calls_until(int *calls, int wanted)
+{
+    spoke_ns limit = late(NULL);
+
+    while (__atomic_load_n(calls, __ATOMIC_SEQ_CST) < wanted && spoke_engine_now(NULL) < limit)
+        (void)usleep(1000);
+    return __atomic_load_n(calls, __ATOMIC_SEQ_CST);
+}
+
+/* So do those of listeners; their callback comes once, and again after an accept found nothing. */
+Test(session_life, listeners_tell_of_sessions)
+{
+    spoke_session_listener *l;
+    spoke_session *a[3], *b[3];
+    struct pollfd p = {.events = POLLIN};
+    int calls = 0;
+
+    cr_assert_eq(spoke_session_listen(&l, URL, NULL, NULL), 0);
+    p.fd = spoke_session_listener_fd(l);
+    cr_assert_geq(p.fd, 0);
+    cr_assert_eq(spoke_session_listener_fd(l), p.fd);
+    cr_assert_eq(poll(&p, 1, 0), 0);
+    cr_assert_eq(spoke_session_listener_on_ready(l, count_call, &calls), 0);
+    for (int i = 0; i < 2; i++)
+        cr_assert_eq(spoke_session_dial(&a[i], URL, NULL, NULL, late(NULL)), 0);
+    for (int i = 0; i < 2; i++) {
+        cr_assert_eq(poll(&p, 1, 60000), 1);
+        cr_assert_eq(spoke_session_accept(l, &b[i], late(NULL)), 0);
+    }
+    cr_assert_eq(poll(&p, 1, 0), 0);
+    cr_assert_eq(calls_until(&calls, 1), 1);
+    cr_assert_eq(spoke_session_accept(l, &b[2], SPOKE_NOW), SPOKE_EAGAIN);
+    cr_assert_eq(spoke_session_dial(&a[2], URL, NULL, NULL, late(NULL)), 0);
+    cr_assert_eq(calls_until(&calls, 2), 2);
+    cr_assert_eq(poll(&p, 1, 60000), 1);
+    /* It ends before anybody has accepted it. */
+    cr_assert_eq(spoke_session_close(a[2], 0), 0);
+    while (poll(&p, 1, 0) == 1)
+        (void)usleep(1000);
+    cr_assert_eq(spoke_session_accept(l, &b[2], SPOKE_NOW), SPOKE_EAGAIN);
+    cr_assert_eq(spoke_session_listener_on_ready(l, NULL, NULL), 0);
+    cr_assert_eq(spoke_session_dial(&a[2], URL, NULL, NULL, late(NULL)), 0);
+    cr_assert_eq(spoke_session_accept(l, &b[2], late(NULL)), 0);
+    cr_assert_eq(calls_until(&calls, 0), 2);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(spoke_session_close(a[i], 0), 0);
+        cr_assert_eq(spoke_session_close(b[i], 0), 0);
+    }
+    cr_assert_eq(spoke_session_listener_close(l), 0);
+    cr_assert_eq(spoke_session_listener_fd(l), SPOKE_ECLOSED);
+    cr_assert_eq(spoke_session_listener_on_ready(l, NULL, NULL), SPOKE_ECLOSED);
+}
+
+/* Those that end before they are accepted leave their places to others. */
+Test(session_life, places_of_the_backlog_come_back)
+{
+    spoke_session_config config;
+    spoke_session_listener *l;
+    spoke_session *a, *b;
+
+    spoke_session_config_init(&config);
+    config.backlog = 1;
+    cr_assert_eq(spoke_session_listen(&l, URL, &config, NULL), 0);
+    for (int i = 0; i < 5; i++) {
+        cr_assert_eq(spoke_session_dial(&a, URL, NULL, NULL, late(NULL)), 0);
+        if (i < 4)
+            cr_assert_eq(spoke_session_close(a, 0), 0);
+    }
+    cr_assert_eq(spoke_session_accept(l, &b, late(NULL)), 0);
+    cr_assert_eq(spoke_session_status(b, &(struct spoke_mux_end){0}), SPOKE_EAGAIN, "it goes on");
+    cr_assert_eq(spoke_session_close(a, 0), 0);
+    cr_assert_eq(spoke_session_close(b, 0), 0);
+    cr_assert_eq(spoke_session_listener_close(l), 0);
 }
 
 /* Everything is open, also what messages carry, and half of a message is under way. */

@@ -39,7 +39,7 @@ Test(calls, refuse_nonsense)
 /* NULL, nonsense, a handle of another kind: closed, as everywhere. */
 Test(calls, know_no_other_handles)
 {
-    for (int what = SPOKE_SELECT_RECEIVER; what <= SPOKE_SELECT_MUX_ACCEPT; what++) {
+    for (int what = SPOKE_SELECT_RECEIVER; what <= SPOKE_SELECT_SESSION_ACCEPT_STREAM; what++) {
         spoke_select_case cases[2] = {{.what = SPOKE_SELECT_TIME, .of.when = 1},
                                       {.what = (enum spoke_select_what)what}};
         size_t which;
@@ -524,6 +524,134 @@ WAY_TEST(select, counts_the_ends_of_channels_as_ready)
     thing_close(&t);
     scene_close(&sc);
 }
+
+/* ---- sessions ---- */
+
+/* What the peer opens is ready for its own accept alone, and what it gives up for none. */
+WAY_TEST(select, tells_the_accepts_of_a_session_apart)
+{
+    static const char *const names[] = {"session-receiver-pair", "session-sender-pair",
+                                        "session-stream-pair"};
+    struct scene sc;
+
+    scene_open(&sc, *way);
+    for (int i = 0; i < 3; i++) {
+        spoke_select_case cases[3];
+        struct thing t;
+        size_t which;
+
+        thing_open(&t, &sc, kind_of(names[i]));
+        for (int n = 0; n < 3; n++)
+            cases[n] = (spoke_select_case){
+                .what = (enum spoke_select_what)(SPOKE_SELECT_SESSION_ACCEPT_RECEIVER + n),
+                .of.session = t.session[0]};
+        t.kind->make(&t);
+        for (int n = 0; n < 20; n++) {
+            expect_rc(spoke_select(cases, 3, &which, sc.e, SPOKE_FOREVER), 0);
+            cr_assert_eq(which, i);
+        }
+        expect_rc(t.kind->use(&t), 0);
+        expect_rc(spoke_select(cases, 3, &which, sc.e, SPOKE_NOW), SPOKE_EAGAIN);
+        thing_close(&t);
+    }
+    scene_close(&sc);
+}
+
+WAY_TEST(select, passes_over_channels_that_were_given_up)
+{
+    struct scene sc;
+    struct thing t;
+    spoke_sender *tx;
+    size_t which;
+
+    scene_open(&sc, *way);
+    thing_open(&t, &sc, kind_of("session-receiver-pair"));
+    expect_rc(spoke_session_open_sender(t.session[1], &tx, NULL, NULL, SPOKE_NOW), 0);
+    expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
+    expect_rc(spoke_sender_abort(tx, 1, "no"), 0);
+    while (spoke_select(&t.c, 1, &which, sc.e, SPOKE_NOW) == 0)
+        (void)spoke_select(NULL, 0, &which, sc.e, scene_in(&sc, SPOKE_MS));
+    expect_rc(t.kind->use(&t), SPOKE_EAGAIN);
+    t.kind->make(&t);
+    expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
+    expect_rc(t.kind->use(&t), 0);
+    thing_close(&t);
+    scene_close(&sc);
+}
+
+static void
+close_peers_session(void *ctx)
+{
+    (void)spoke_session_close(((struct thing *)ctx)->session[1], 0);
+}
+
+/* All of its accepts say that it has ended. */
+WAY_TEST(select, counts_the_end_of_a_session_as_ready)
+{
+    static const char *const names[] = {"session-receiver-pair", "session-sender-pair",
+                                        "session-stream-pair"};
+    struct scene sc;
+
+    scene_open(&sc, *way);
+    for (int i = 0; i < 3; i++) {
+        struct thing t;
+        struct later *later;
+        size_t which;
+
+        thing_open(&t, &sc, kind_of(names[i]));
+        later = scene_later(&sc, close_peers_session, &t);
+        expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
+        scene_joined(later);
+        expect_rc(t.kind->use(&t), SPOKE_EMUXCLOSED);
+        expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_NOW), 0);
+        thing_close(&t);
+    }
+    scene_close(&sc);
+}
+
+static void
+close_slowly(void *ctx)
+{
+    (void)spoke_session_close(((struct thing *)ctx)->session[0], SPOKE_MS);
+}
+
+/* Whoever closes a session with a time, its handle is closed at once. */
+Test(select, wakes_with_a_session_that_lingers)
+{
+    struct scene sc;
+    struct thing t;
+    struct later *later;
+    size_t which;
+
+    scene_open(&sc, SHARED);
+    thing_open(&t, &sc, kind_of("session-receiver-ipc"));
+    later = scene_later(&sc, close_slowly, &t);
+    expect_rc(spoke_select(&t.c, 1, &which, NULL, SPOKE_FOREVER), SPOKE_ECLOSED);
+    scene_joined(later);
+    thing_close(&t);
+    scene_close(&sc);
+}
+
+/* A session that has ended before anybody accepted it is none. */
+WAY_TEST(select, passes_over_sessions_that_have_ended)
+{
+    struct scene sc;
+    struct thing t;
+    size_t which;
+
+    scene_open(&sc, *way);
+    thing_open(&t, &sc, kind_of("session-listener-inproc"));
+    t.kind->make(&t);
+    expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
+    expect_rc(spoke_session_close(t.session[1], 0), 0);
+    while (spoke_select(&t.c, 1, &which, sc.e, SPOKE_NOW) == 0)
+        (void)spoke_select(NULL, 0, &which, sc.e, scene_in(&sc, SPOKE_MS));
+    expect_rc(t.kind->use(&t), SPOKE_EAGAIN);
+    thing_close(&t);
+    scene_close(&sc);
+}
+
+/* ---- what is attached ---- */
 
 struct attaching {
     struct thing *t;

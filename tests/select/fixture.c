@@ -394,6 +394,139 @@ clean_muxes(struct thing *t)
         expect_rc(spoke_mux_close(t->mux[i], 0), 0);
 }
 
+/* ---- sessions ---- */
+
+static void
+session_config(spoke_session_config *config)
+{
+    spoke_session_config_init(config);
+    config->mux.handshake_ns = 1000 * SPOKE_SECOND;
+}
+
+/* A peer has connected, and has not introduced itself. */
+static void
+open_session_listener(struct thing *t)
+{
+    spoke_session_config config;
+
+    session_config(&config);
+    expect_rc(spoke_session_listen(&t->session_listener, t->url, &config, t->sc->e), 0);
+    expect_rc(spoke_stream_dial(&t->stream[1], t->url, NULL, t->sc->e, scene_in(t->sc, PATIENCE)),
+              0);
+    t->c = (spoke_select_case){.what = SPOKE_SELECT_SESSION_ACCEPT,
+                               .of.session_listener = t->session_listener};
+}
+
+static void
+introduce(struct thing *t)
+{
+    if (spoke_session_open(&t->session[1], t->stream[1], NULL) == 0)
+        t->stream[1] = NULL;
+}
+
+static int
+accept_session(struct thing *t)
+{
+    return spoke_session_accept(t->session_listener, &t->session[0], SPOKE_NOW);
+}
+
+static int
+close_session_listener(struct thing *t)
+{
+    return spoke_session_listener_close(t->session_listener);
+}
+
+static void
+open_sessions(struct thing *t, enum spoke_select_what what)
+{
+    spoke_session_config config;
+
+    connect_streams(t);
+    session_config(&config);
+    for (int i = 0; i < 2; i++) {
+        config.mux.even = i == 1;
+        expect_rc(spoke_session_open(&t->session[i], t->stream[i], &config), 0);
+        t->stream[i] = NULL;
+    }
+    t->c = (spoke_select_case){.what = what, .of.session = t->session[0]};
+}
+
+static void
+open_for_receivers(struct thing *t)
+{
+    open_sessions(t, SPOKE_SELECT_SESSION_ACCEPT_RECEIVER);
+}
+
+static void
+give_receiver(struct thing *t)
+{
+    (void)spoke_session_open_sender(t->session[1], &t->tx, NULL, NULL, SPOKE_NOW);
+}
+
+static int
+accept_receiver(struct thing *t)
+{
+    return spoke_session_accept_receiver(t->session[0], &t->rx, NULL, SPOKE_NOW);
+}
+
+static void
+open_for_senders(struct thing *t)
+{
+    open_sessions(t, SPOKE_SELECT_SESSION_ACCEPT_SENDER);
+}
+
+static void
+give_sender(struct thing *t)
+{
+    (void)spoke_session_open_receiver(t->session[1], &t->rx, NULL, NULL, SPOKE_NOW);
+}
+
+static int
+accept_sender(struct thing *t)
+{
+    return spoke_session_accept_sender(t->session[0], &t->tx, NULL, SPOKE_NOW);
+}
+
+static void
+open_for_streams(struct thing *t)
+{
+    open_sessions(t, SPOKE_SELECT_SESSION_ACCEPT_STREAM);
+}
+
+static void
+give_stream(struct thing *t)
+{
+    (void)spoke_session_open_stream(t->session[1], &t->stream[1], NULL, SPOKE_NOW);
+}
+
+static int
+accept_stream(struct thing *t)
+{
+    return spoke_session_accept_stream(t->session[0], &t->stream[0], SPOKE_NOW);
+}
+
+static int
+close_session(struct thing *t)
+{
+    return spoke_session_close(t->session[0], 0);
+}
+
+static void
+clean_sessions(struct thing *t)
+{
+    if (t->tx != NULL)
+        expect_rc(spoke_sender_close(t->tx), 0);
+    if (t->rx != NULL)
+        expect_rc(spoke_receiver_close(t->rx), 0);
+    clean_streams(t);
+    for (int i = 0; i < 2; i++) {
+        if (t->session[i] != NULL)
+            expect_rc(spoke_session_close(t->session[i], 0), 0);
+    }
+    if (t->session_listener != NULL)
+        expect_rc(spoke_session_listener_close(t->session_listener), 0);
+}
+
 /* ---- channels ---- */
 
 static void
@@ -594,6 +727,16 @@ clean_nothing(struct thing *t)
         .name = (Name), .open = open_muxes, .make = dial_mux, .use = accept_from_mux,              \
         .close = close_mux, .clean = clean_muxes, .url = (Url)                                     \
     }
+#define SESSION_LISTENER(Name, Url)                                                                \
+    {                                                                                              \
+        .name = (Name), .open = open_session_listener, .make = introduce, .use = accept_session,   \
+        .close = close_session_listener, .clean = clean_sessions, .url = (Url)                     \
+    }
+#define SESSION(Name, What, Url)                                                                   \
+    {                                                                                              \
+        .name = (Name), .open = open_for_##What##s, .make = give_##What, .use = accept_##What,     \
+        .close = close_session, .clean = clean_sessions, .url = (Url)                              \
+    }
 
 const struct kind kinds[] = {
     PULL("socket-recv-inproc", "inproc://"),
@@ -628,6 +771,13 @@ const struct kind kinds[] = {
     LISTENER("listener-ipc", "ipc://@"),
     MUX("mux-pair", ""),
     MUX("mux-ipc", "ipc://@"),
+    SESSION_LISTENER("session-listener-inproc", "inproc://"),
+    SESSION_LISTENER("session-listener-ipc", "ipc://@"),
+    SESSION("session-receiver-pair", receiver, ""),
+    SESSION("session-receiver-ipc", receiver, "ipc://@"),
+    SESSION("session-sender-pair", sender, ""),
+    SESSION("session-stream-pair", stream, ""),
+    SESSION("session-stream-ipc", stream, "ipc://@"),
     {.name = "receiver",
      .open = open_receiver,
      .make = send_to_receiver,

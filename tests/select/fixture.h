@@ -50,6 +50,8 @@ struct thing {
     spoke_stream *stream[2];
     spoke_stream_listener *listener;
     spoke_mux *mux[2];
+    spoke_session *session[2];
+    spoke_session_listener *session_listener;
     spoke_receiver *rx;
     spoke_sender *tx;
     int fd[2];
