@@ -317,6 +317,78 @@ WAY_TEST(select, tells_contexts_apart)
     scene_close(&sc);
 }
 
+/* A context that waits for answers of its own, not for what comes to its socket. */
+static void
+open_asker(struct thing *t, struct scene *sc, int pattern)
+{
+    *t = (struct thing){.sc = sc, .kind = kind_of("context-req")};
+    expect_rc(spoke_socket_open(&t->s[0], pattern, sc->e), 0);
+    expect_rc(
+        spoke_socket_open(&t->s[1], pattern == SPOKE_REQ ? SPOKE_REP : SPOKE_RESPONDENT, sc->e), 0);
+    expect_rc(spoke_listen(t->s[0], "inproc://asker", NULL, 0), 0);
+    expect_rc(spoke_dial(t->s[1], "inproc://asker", NULL, SPOKE_WAIT_FIRST), 0);
+    expect_rc(spoke_context_open(&t->context, t->s[0]), 0);
+    if (pattern == SPOKE_SURVEYOR)
+        expect_rc(spoke_context_set_duration(t->context, SPOKE_OPT_SURVEY_TIME, PATIENCE), 0);
+    expect_rc(spoke_context_send_bytes(t->context, "x", 1, 0), 0);
+    t->c = (spoke_select_case){.what = SPOKE_SELECT_CONTEXT_RECV, .of.context = t->context};
+}
+
+static void
+close_own_socket(void *ctx)
+{
+    (void)spoke_socket_close(((struct thing *)ctx)->s[0]);
+}
+
+static void
+close_peers_socket(void *ctx)
+{
+    (void)spoke_socket_close(((struct thing *)ctx)->s[1]);
+}
+
+WAY_TEST(select, wakes_with_the_socket_of_a_context)
+{
+    static const int patterns[] = {SPOKE_REQ, SPOKE_SURVEYOR};
+    struct scene sc;
+
+    scene_open(&sc, *way);
+    for (int i = 0; i < 2; i++) {
+        struct thing t;
+        struct later *later;
+        size_t which;
+
+        open_asker(&t, &sc, patterns[i]);
+        later = scene_later(&sc, close_own_socket, &t);
+        expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), SPOKE_ECLOSED);
+        scene_joined(later);
+        cr_assert_eq(which, 0);
+        thing_close(&t);
+    }
+    scene_close(&sc);
+}
+
+WAY_TEST(select, wakes_contexts_that_have_lost_the_last_peer)
+{
+    static const int patterns[] = {SPOKE_REQ, SPOKE_SURVEYOR};
+    struct scene sc;
+
+    scene_open(&sc, *way);
+    for (int i = 0; i < 2; i++) {
+        struct thing t;
+        struct later *later;
+        size_t which;
+
+        open_asker(&t, &sc, patterns[i]);
+        expect_rc(spoke_socket_set_bool(t.s[0], SPOKE_OPT_FAIL_NO_PEERS, true), 0);
+        later = scene_later(&sc, close_peers_socket, &t);
+        expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
+        scene_joined(later);
+        expect_rc(t.kind->use(&t), SPOKE_ENOPEER);
+        thing_close(&t);
+    }
+    scene_close(&sc);
+}
+
 /* The end of a survey comes with time, and is an error of its receives. */
 WAY_TEST(select, wakes_when_a_survey_is_over)
 {
@@ -411,6 +483,81 @@ WAY_TEST(select, heeds_the_deadlines_of_streams)
     expect_rc(spoke_select(&t.c, 1, &which, sc.e, scene_in(&sc, SPOKE_MS)), SPOKE_ETIMEDOUT);
     thing_close(&t);
     scene_close(&sc);
+}
+
+static void
+shorten_write(void *ctx)
+{
+    struct thing *t = ctx;
+
+    (void)spoke_stream_set_write_deadline(t->stream[0], spoke_engine_now(t->sc->e) + 2 * SPOKE_MS);
+}
+
+WAY_TEST(select, heeds_the_deadlines_of_writes)
+{
+    static const char *const names[] = {"writer-pair", "writer-ipc"};
+    struct scene sc;
+
+    scene_open(&sc, *way);
+    for (int i = 0; i < 2; i++) {
+        struct thing t;
+        struct later *later;
+        size_t which, done;
+
+        thing_open(&t, &sc, kind_of(names[i]));
+        expect_rc(spoke_stream_set_write_deadline(t.stream[0], SPOKE_FOREVER), 0);
+        later = scene_later(&sc, shorten_write, &t);
+        expect_rc(spoke_select(&t.c, 1, &which, sc.e, SPOKE_FOREVER), 0);
+        scene_joined(later);
+        expect_rc(spoke_stream_write(t.stream[0], "x", 1, &done), SPOKE_ETIMEDOUT);
+        thing_close(&t);
+    }
+    scene_close(&sc);
+}
+
+/* A call that waits has a half to itself: what it is about to get is nobody else's. */
+struct beside {
+    struct thing *t;
+    enum spoke_select_what what;
+    int rc;
+};
+
+static void
+make_and_select(void *ctx)
+{
+    struct beside *b = ctx;
+    spoke_select_case c = {.what = b->what, .of.stream = b->t->stream[0]};
+    size_t which;
+
+    b->t->kind->make(b->t);
+    b->rc = spoke_select(&c, 1, &which, NULL, SPOKE_NOW);
+}
+
+Test(select, leaves_a_half_to_the_call_that_waits_in_it)
+{
+    static const char *const names[] = {"reader-pair", "writer-pair"};
+    char bytes[4096] = {0};
+
+    for (int way = OWNED; way <= SIM; way += SIM - OWNED) {
+        for (int i = 0; i < 2; i++) {
+            struct scene sc;
+            struct thing t;
+            size_t done;
+
+            scene_open(&sc, (enum way)way);
+            thing_open(&t, &sc, kind_of(names[i]));
+            struct beside b = {.t = &t, .what = t.c.what};
+            expect_rc(spoke_engine_after(sc.e, SPOKE_MS, make_and_select, &b, NULL), 0);
+            expect_rc(spoke_stream_set_deadline(t.stream[0], SPOKE_FOREVER), 0);
+            if (i == 0)
+                expect_rc(spoke_stream_read(t.stream[0], bytes, sizeof bytes, &done), 0);
+            else
+                expect_rc(spoke_stream_write(t.stream[0], bytes, sizeof bytes, &done), 0);
+            expect_rc(b.rc, SPOKE_EAGAIN);
+            thing_close(&t);
+            scene_close(&sc);
+        }
+    }
 }
 
 /* What the kernel has, a read would get at once: it is ready without a turn of any engine. */
