@@ -258,3 +258,102 @@ Test(hostile, who_comes_and_goes_does_not_lose_or_pile_up_anything)
     }
     attack_close(&a);
 }
+
+/* ---- types ---- */
+
+#define POINT(FIELD, S)                                                                            \
+    FIELD(S, U32, x)                                                                               \
+    FIELD(S, U32, y)
+SPOKE_STRUCT(point, POINT);
+SPOKE_STRUCT_TYPE(point, POINT);
+
+#define HASH "\x58\x20"
+#define ROOM "\x06\x20\x07\x04" MAX
+
+/* Role 4, receiving, "typed"; then a fingerprint, a descriptor, or both. */
+static size_t
+typed_meta(char *to, const uint8_t *fingerprint, const char *descriptor, size_t size)
+{
+    static const char head[] = "\x00\x04\x03\x02\x04\x65typed";
+    char *at = to;
+
+    *at++ = (char)(0xa6 + (fingerprint != NULL) + (descriptor != NULL));
+    at = (char *)memcpy(at, head, sizeof head - 1) + sizeof head - 1;
+    if (fingerprint != NULL) {
+        at = (char *)memcpy(at, "\x05" HASH, 3) + 3;
+        at = (char *)memcpy(at, fingerprint, SPOKE_FINGERPRINT) + SPOKE_FINGERPRINT;
+    }
+    at = (char *)memcpy(at, ROOM, sizeof ROOM - 1) + sizeof ROOM - 1;
+    if (descriptor != NULL) {
+        *at++ = 0x09;
+        if (size < 24) {
+            *at++ = (char)(0x60 + size);
+        } else if (size < 256) {
+            *at++ = 0x78;
+            *at++ = (char)size;
+        } else {
+            *at++ = 0x79;
+            *at++ = (char)(size >> 8);
+            *at++ = (char)size;
+        }
+        at = (char *)memcpy(at, descriptor, size) + size;
+    }
+    return (size_t)(at - to);
+}
+
+static void
+refused(struct attack *a, const uint8_t *fingerprint, const char *descriptor, size_t size,
+        uint32_t code)
+{
+    char meta[2 * SPOKE_MUX_META_MAX];
+    spoke_stream *s;
+    size_t all = typed_meta(meta, fingerprint, descriptor, size);
+
+    cr_assert_leq(all, (size_t)SPOKE_MUX_META_MAX);
+    expect_rc(open_bytes(a, meta, all, &s), 0);
+    expect_last(a, s, 2, code);
+}
+
+Test(hostile, types_that_are_none_or_others)
+{
+    char brackets[SPOKE_MUX_META_MAX - 30], own[SPOKE_DESCRIPTOR_MAX + 1],
+        longer[SPOKE_DESCRIPTOR_MAX + 1];
+    uint8_t right[SPOKE_FINGERPRINT], wrong[SPOKE_FINGERPRINT];
+    spoke_port_config config;
+    struct attack a;
+    spoke_sender *typed;
+    spoke_receiver *rx;
+
+    expect_rc(spoke_type_check(&point_type), 0);
+    expect_rc(spoke_type_descriptor(&point_type, own, sizeof own), 0);
+    memcpy(right, point_type.fingerprint, sizeof right);
+    memcpy(wrong, right, sizeof wrong);
+    wrong[31] ^= 1;
+    memset(brackets, '[', sizeof brackets);
+    memset(longer, ' ', sizeof longer); /* "{x:…}" with blanks behind it */
+    memcpy(longer, own, strlen(own));
+    for (int evolving = 0; evolving < 2; evolving++) {
+        attack_open(&a);
+        spoke_port_config_init(&config);
+        config.flags = evolving ? SPOKE_PORT_EVOLVING : 0;
+        expect_rc(spoke_exporter_export_sender(a.x.ex, "typed", &point_type, &config, &typed), 0);
+        refused(&a, wrong, NULL, 0, SPOKE_MUX_TYPE);
+        if (evolving) {
+            refused(&a, NULL, brackets, sizeof brackets, SPOKE_MUX_PROTOCOL);
+            refused(&a, NULL, brackets, 1000, SPOKE_MUX_PROTOCOL);
+            refused(&a, right, brackets, sizeof brackets - 35, SPOKE_MUX_PROTOCOL);
+            refused(&a, NULL, longer, 1000, SPOKE_MUX_PROTOCOL);
+            refused(&a, NULL, longer, 30, SPOKE_MUX_PROTOCOL);
+            refused(&a, right, "u64", 3, SPOKE_MUX_PROTOCOL);
+            refused(&a, wrong, own, strlen(own), SPOKE_MUX_PROTOCOL);
+        } else {
+            refused(&a, right, own, strlen(own), SPOKE_MUX_TYPE);
+        }
+        expect_rc(
+            spoke_importer_import_receiver(a.x.im, "typed", &point_type, &config, &rx, soon(&a.x)),
+            0);
+        expect_rc(spoke_receiver_close(rx), 0);
+        expect_rc(spoke_sender_close(typed), 0);
+        attack_close(&a);
+    }
+}
