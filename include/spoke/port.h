@@ -68,7 +68,7 @@ SPOKE_API bool spoke_port_is_repeated(const spoke_msg *m);
 enum spoke_port_event_type {
     SPOKE_PORT_BOUND,
     SPOKE_PORT_UNBOUND,     /* `code`: why; 0: in order */
-    SPOKE_PORT_REFUSED,     /* an import */
+    SPOKE_PORT_REFUSED,     /* an import; exporter, without a name: a connection */
     SPOKE_PORT_CONNECTED,   /* a peer; importer: again */
     SPOKE_PORT_DISCONNECTED /* `code`: why */
 };
@@ -82,13 +82,16 @@ struct spoke_port_event {
     char text[256];                     /* one sentence */
     char peer[256];                     /* its address, as far as it has one */
 };
-/* On the engine's thread.  May make any call that does not wait. */
+/* On the engine's thread.  May make any call that does not wait, also close what it is about; once
+ * a close has returned elsewhere it runs no more. */
 typedef void spoke_port_event_f(void *ctx, const struct spoke_port_event *event);
 
 /* ---- exporters ---- */
 
 typedef struct spoke_exporter_config {
     spoke_session_config session; /* of its connections; `authenticate` too */
+    int connections;              /* at a time; more are closed, and SPOKE_PORT_REFUSED says so.
+                                     Default 1024 */
     int imports_per_peer;         /* bindings of one connection.  Default 1024 */
     int failures_per_peer;        /* refused imports, then its connection ends.  Default 1024 */
     /* May this peer bind that name?  On the engine's thread, must not wait.  NULL: all may. */
@@ -115,7 +118,8 @@ SPOKE_API int spoke_exporter_export_receiver(spoke_exporter *ex, const char *nam
 
 /* Serve importers at an address, on what a listener accepts, or on a stream: in the background.
  * `address`, if not NULL, gets the URL with the port that the system chose (at least 256 bytes).
- * The listener, and the stream, are taken on success. */
+ * The listener, and the stream, are taken on success.  SPOKE_ELIMIT: there are as many connections
+ * as may be. */
 SPOKE_API int spoke_exporter_listen(spoke_exporter *ex, const char *url, char *address);
 SPOKE_API int spoke_exporter_serve(spoke_exporter *ex, spoke_stream_listener *l);
 SPOKE_API int spoke_exporter_serve_stream(spoke_exporter *ex, spoke_stream *s);

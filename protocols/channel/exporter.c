@@ -4,14 +4,16 @@
 
 #include "protocols/channel/exporter.h"
 
-#define PER_PEER 1024
+#define PER_PEER    1024
+#define CONNECTIONS 1024
 
 /* ---- life ---- */
 
 void
 spoke_exporter_config_init(spoke_exporter_config *config)
 {
-    *config = (spoke_exporter_config){.imports_per_peer = PER_PEER, .failures_per_peer = PER_PEER};
+    *config = (spoke_exporter_config){
+        .connections = CONNECTIONS, .imports_per_peer = PER_PEER, .failures_per_peer = PER_PEER};
     spoke_session_config_init(&config->session);
 }
 
@@ -97,7 +99,7 @@ spoke_exporter_open(spoke_exporter **out, const spoke_exporter_config *config, s
         spoke_exporter_config_init(&defaults);
         config = &defaults;
     }
-    if (config->imports_per_peer < 1 || config->failures_per_peer < 0)
+    if (config->connections < 1 || config->imports_per_peer < 1 || config->failures_per_peer < 0)
         return SPOKE_ERANGE;
     if ((rc = spk_streams_enter(engine, &e)) != 0)
         return rc;
@@ -278,6 +280,7 @@ spoke_exporter_close(spoke_exporter *handle, spoke_ns linger_ns)
     if (linger_ns > 0)
         rc = spk_ports_finish(&ex->ports, spk_later(spk_engine_now(ex->ports.e), linger_ns));
     let_go(ex);
+    spk_ports_await_call(&ex->ports);
     spk_ports_leave(&ex->ports);
     return rc;
 }

@@ -8,6 +8,7 @@ struct spk_exporter {
     struct spk_ports ports;
     spoke_exporter_config config; /* without zeros */
     struct spk_link peers, listeners;
+    int connections; /* peers that have not ended */
 };
 
 /* A connection, and who is at the other end. */

@@ -449,6 +449,7 @@ spoke_importer_close(spoke_importer *handle, spoke_ns linger_ns)
     dialing = im->dialing;
     im->dialing = NULL;
     spk_importer_let_go(im);
+    spk_ports_await_call(&im->ports);
     spk_ports_leave(&im->ports);
     if (dialing != NULL)
         (void)spoke_stream_close(dialing);

@@ -81,6 +81,30 @@ struct event {
     struct spoke_port_event event;
 };
 
+void
+spk_ports_call_begin(struct spk_ports *ps)
+{
+    ps->calling = true;
+    spk_engine_call_begin(ps->e);
+}
+
+void
+spk_ports_call_end(struct spk_ports *ps)
+{
+    spk_engine_call_end(ps->e);
+    ps->calling = false;
+    if (ps->closed)
+        spk_engine_wake_all(ps->e, &ps->waiters);
+}
+
+void
+spk_ports_await_call(struct spk_ports *ps)
+{
+    while (ps->calling &&
+           spk_engine_wait(ps->e, &ps->waiters, SPOKE_FOREVER, SPOKE_WAIT_BLOCK) == 0) {
+    }
+}
+
 static void
 on_callback(struct spk_task *task)
 {
@@ -95,9 +119,9 @@ on_callback(struct spk_task *task)
 
         ps->event_count--;
         if (!ps->closed) {
-            spk_engine_call_begin(ps->e);
+            spk_ports_call_begin(ps);
             ps->on_event(ps->ctx, &item->event);
-            spk_engine_call_end(ps->e);
+            spk_ports_call_end(ps);
         }
         spk_free(item);
     }

@@ -67,6 +67,7 @@ spk_peer_let_go(struct spk_peer *peer)
              has_ended ? end->wire_code : 0, "", 0, has_ended ? end->text : "");
     spk_session_let_go(ss);
     spk_list_remove(&peer->link);
+    peer->ex->connections--;
     peer->callers--;
     free_peer_if_done(peer);
 }
@@ -306,9 +307,9 @@ ask(struct spk_peer *peer)
     memcpy(name, a->meta.name, a->meta.name_size);
     spk_session_info(peer->ss, &info);
     peer->callers++;
-    spk_engine_call_begin(ex->ports.e);
+    spk_ports_call_begin(&ex->ports);
     may = ex->config.allow(ex->config.ctx, name, direction, &info);
-    spk_engine_call_end(ex->ports.e);
+    spk_ports_call_end(&ex->ports);
     peer->callers--;
     if (peer->ss == NULL || ex->ports.closed)
         spk_arrival_free(a, SPOKE_MUX_GOING_AWAY);
@@ -342,12 +343,27 @@ spk_exporter_ask_user(struct spk_ports *ps)
 
 /* ---- connections ---- */
 
+static void
+turn_away(struct spk_exporter *ex, const char *address)
+{
+    struct spoke_port_event event = {
+        .type = SPOKE_PORT_REFUSED, .code = SPOKE_ELIMIT, .text = "there are too many connections"};
+
+    snprintf(event.peer, sizeof event.peer, "%s", address);
+    spk_ports_event(&ex->ports, &event);
+}
+
 static int
 new_peer(struct spk_exporter *ex, struct spk_conn *c, const char *address)
 {
-    struct spk_peer *peer = spk_zalloc(sizeof *peer);
+    struct spk_peer *peer;
     int rc;
 
+    if (ex->connections >= ex->config.connections) {
+        turn_away(ex, address);
+        return SPOKE_ELIMIT;
+    }
+    peer = spk_zalloc(sizeof *peer);
     if (peer == NULL)
         return SPOKE_ENOMEM;
     if ((rc = spk_session_new(&peer->ss, c, &ex->config.session)) != 0) {
@@ -359,6 +375,7 @@ new_peer(struct spk_exporter *ex, struct spk_conn *c, const char *address)
     spk_task_init(&peer->task, on_task);
     spk_list_init(&peer->undecided);
     spk_list_append(&ex->peers, &peer->link);
+    ex->connections++;
     peer->ss->watcher = &peer->task;
     spk_session_on_role(peer->ss, SPK_ROLE_PORT, on_import, peer);
     return 0;
@@ -391,24 +408,34 @@ struct listening {
     spoke_stream_listener *handle;
 };
 
+static bool
+may_come_in(spoke_exporter *handle, spoke_stream *s)
+{
+    const spoke_session_config *config;
+    struct spk_exporter *ex;
+    bool may = true;
+
+    if (spk_exporter_enter(handle, &ex) != 0)
+        return false;
+    config = &ex->config.session;
+    if (config->authenticate != NULL) {
+        spk_ports_call_begin(&ex->ports);
+        may = config->authenticate(config->ctx, s) == 0;
+        spk_ports_call_end(&ex->ports);
+    }
+    spk_ports_leave(&ex->ports);
+    return may;
+}
+
 /* The next connection.  False: there is none. */
 static bool
 serve_next(spoke_exporter *handle, spoke_stream_listener *l)
 {
-    int (*authenticate)(void *ctx, spoke_stream *carrier);
-    struct spk_exporter *ex;
     spoke_stream *s;
-    void *ctx;
 
-    if (spk_exporter_enter(handle, &ex) != 0)
-        return false;
-    authenticate = ex->config.session.authenticate;
-    ctx = ex->config.session.ctx;
-    spk_ports_leave(&ex->ports);
     if (spoke_stream_accept(l, &s, SPOKE_NOW) != 0)
         return false;
-    if ((authenticate != NULL && authenticate(ctx, s) != 0) ||
-        spoke_exporter_serve_stream(handle, s) != 0)
+    if (!may_come_in(handle, s) || spoke_exporter_serve_stream(handle, s) != 0)
         (void)spoke_stream_close(s);
     return true;
 }

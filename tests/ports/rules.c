@@ -177,6 +177,49 @@ Test(ports, who_asks_for_nonsense_too_often_is_turned_away)
     market_close(&x);
 }
 
+/* What is one too many is closed, and the next may come when one has gone. */
+Test(ports, so_many_connections_at_a_time)
+{
+    OVER_ADDRESSES(over)
+    {
+        spoke_exporter_config config;
+        struct market x;
+        struct spoke_port_event event;
+        spoke_importer *second, *third;
+        spoke_stream *a, *b;
+
+        spoke_exporter_config_init(&config);
+        config.connections = 2;
+        market_open(&x, (enum over)over, &config, NULL);
+        second = market_join(&x, NULL);
+        cr_assert_neq(spoke_importer_dial(&third, x.url, NULL, x.e[1], soon(&x)), 0);
+        event = market_event(&x, 0, SPOKE_PORT_REFUSED);
+        cr_assert_eq(event.code, SPOKE_ELIMIT);
+        cr_assert_str_eq(event.name, "");
+        expect_rc(spoke_stream_pair(&a, &b, NULL, x.e[0]), 0);
+        expect_rc(spoke_exporter_serve_stream(x.ex, a), SPOKE_ELIMIT);
+        expect_rc(spoke_stream_close(a), 0); /* it has not been taken */
+        expect_rc(spoke_stream_close(b), 0);
+        expect_rc(spoke_importer_close(second, 0), 0);
+        market_await(&x, 0, SPOKE_PORT_DISCONNECTED, 1);
+        third = market_join(&x, NULL);
+        market_await(&x, 0, SPOKE_PORT_CONNECTED, 3);
+        expect_rc(spoke_importer_close(third, 0), 0);
+        market_close(&x);
+    }
+}
+
+Test(ports, an_exporter_takes_connections_at_all)
+{
+    spoke_exporter_config config;
+    spoke_exporter *ex;
+
+    spoke_exporter_config_init(&config);
+    config.connections = 0;
+    expect_rc(spoke_exporter_open(&ex, &config, NULL), SPOKE_ERANGE);
+    cr_assert_null(ex);
+}
+
 /* ---- types ---- */
 
 #define OLD(FIELD, S)                                                                              \
