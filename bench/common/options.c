@@ -19,8 +19,9 @@ static const char *const transport_names[] = {"inproc", "ipc", "tcp", "shm", NUL
 static const char *const wait_names[] = {"block", "poll", "adaptive", NULL};
 static const char *const mode_names[] = {"owned", "shared", NULL};
 static const char *const touch_names[] = {"some", "all", NULL};
-static const char *const pattern_names[] = {"pair",   "req", "bus",        "star", "stream",
-                                            "chunks", "mux", "mux-chunks", NULL};
+static const char *const pattern_names[] = {"pair",    "req",  "bus",          "star",
+                                            "channel", "port", "channel-pair", "stream",
+                                            "chunks",  "mux",  "mux-chunks",   NULL};
 
 static const char help[] =
     "usage: bench-X --role server|client|both --transport inproc|ipc|tcp|shm --address URL "
@@ -38,11 +39,15 @@ static const char help[] =
     "in each (some)\n"
     "  --pattern pair|req            latency only (pair)\n"
     "  --pattern bus|star            fanout, spoke only: in place of PUB and SUB\n"
+    "  --pattern channel|port        latency and throughput, spoke only: on channels of a session, "
+    "or ports\n"
+    "  --pattern channel-pair        the same in the process: --mode shared, --transport inproc\n"
     "  --pattern stream    latency and throughput, raw and spoke only: bytes in place of "
     "messages,\n"
     "                      as many as a body has in one call\n"
     "  --pattern chunks    the same, spoke only, without copies\n"
     "  --pattern mux|mux-chunks      the same on a stream of a multiplexer\n"
+    "  --depth N           channels and ports: messages under way, 1 to 65536 (64)\n"
     "  --batch N           spoke only: messages per call, 1 to 1024 (1)\n"
     "  --chunk BYTES       raw streams only: bytes per system call (65536)\n"
     "  --connections N     for connections and pipes; fanout and survey: receivers; mux-crowd\n"
@@ -80,6 +85,12 @@ const char *
 bench_role_name(enum bench_role role)
 {
     return role_names[role];
+}
+
+bool
+bench_is_channel(const struct bench_options *o)
+{
+    return o->pattern >= BENCH_CHANNEL && o->pattern <= BENCH_CHANNEL_PAIR;
 }
 
 bool
@@ -151,6 +162,8 @@ set_option(struct bench_options *o, const char *name, const char *value)
         o->count = parse_number(name, value, 1, UINT64_C(1) << 40);
     else if (strcmp(name, "seconds") == 0)
         o->seconds = parse_seconds(name, value);
+    else if (strcmp(name, "depth") == 0)
+        o->depth = (unsigned)parse_number(name, value, 1, 65536);
     else if (strcmp(name, "batch") == 0)
         o->batch = (unsigned)parse_number(name, value, 1, 1024);
     else if (strcmp(name, "chunk") == 0)
@@ -180,6 +193,7 @@ bench_options_parse(struct bench_options *o, int argc, char **argv)
         {"size", required_argument, NULL, 0},
         {"count", required_argument, NULL, 0},
         {"seconds", required_argument, NULL, 0},
+        {"depth", required_argument, NULL, 0},
         {"batch", required_argument, NULL, 0},
         {"chunk", required_argument, NULL, 0},
         {"connections", required_argument, NULL, 0},
@@ -195,6 +209,7 @@ bench_options_parse(struct bench_options *o, int argc, char **argv)
                                 .transport = BENCH_IPC,
                                 .size = 64,
                                 .seconds = 1,
+                                .depth = 64,
                                 .batch = 1,
                                 .chunk_size = 65536,
                                 .connections = 1};
@@ -217,8 +232,11 @@ bench_options_parse(struct bench_options *o, int argc, char **argv)
         refuse("subscriptions", "this: it is for fanout, with bodies that are not lent");
     if ((o->pattern == BENCH_BUS || o->pattern == BENCH_STAR) && o->work != BENCH_FANOUT)
         refuse("pattern", "this: bus and star are for fanout");
-    if (bench_is_stream(o) && o->work != BENCH_LATENCY && o->work != BENCH_THROUGHPUT)
-        refuse("pattern", "this: streams and chunks are for latency and throughput");
+    if ((bench_is_stream(o) || bench_is_channel(o)) && o->work != BENCH_LATENCY &&
+        o->work != BENCH_THROUGHPUT)
+        refuse("pattern", "this: streams, chunks and channels are for latency and throughput");
+    if (o->pattern == BENCH_CHANNEL_PAIR && (o->role != BENCH_BOTH || o->mode != BENCH_SHARED))
+        refuse("pattern", "this: a pair of channel ends is in one process, on the shared engine");
     if (o->subscriptions > 0 && o->pattern != BENCH_PAIR)
         refuse("subscriptions", "this: only SUB has them");
     if (o->misses > 0 && o->subscriptions == 0)

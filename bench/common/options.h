@@ -30,6 +30,9 @@ enum bench_pattern {
     BENCH_REQ,
     BENCH_BUS,
     BENCH_STAR,
+    BENCH_CHANNEL,
+    BENCH_PORT,
+    BENCH_CHANNEL_PAIR,
     BENCH_STREAM,
     BENCH_CHUNKS,
     BENCH_MUX,
@@ -49,6 +52,7 @@ struct bench_options {
     uint64_t count;      /* messages to measure; 0 = for `seconds` */
     double seconds;
     bool touches_all;  /* every byte of a body is written anew and read, not only some */
+    unsigned depth;    /* BENCH_CHANNEL, …_PORT, …_CHANNEL_PAIR: messages under way */
     unsigned batch;    /* messages per call where the library has batch calls; 1 = one at a time */
     size_t chunk_size; /* bytes per system call of the raw stream programs */
     unsigned connections;   /* BENCH_CONNECTIONS: idle ones; BENCH_PIPES: busy ones;
@@ -62,6 +66,9 @@ struct bench_options {
 /* Fill `o` from the command line.  Prints what is wrong, or the help, and exits the program in
  * either case. */
 void bench_options_parse(struct bench_options *o, int argc, char **argv);
+
+/* Whether messages go through channels, of a session, of ports or in the process. */
+bool bench_is_channel(const struct bench_options *o);
 
 /* Whether bytes are moved in place of messages. */
 bool bench_is_stream(const struct bench_options *o);

@@ -58,6 +58,9 @@ spoke_bench_is_mux(const struct bench_options *o)
 /* Of streams: by the calls that copy, and by those that do not. */
 extern const struct bench_adapter spoke_bench_stream, spoke_bench_chunks;
 
+/* Of channels: of a session, of ports, in the process. */
+extern const struct bench_adapter spoke_bench_channel;
+
 /* The works connections and pipes: exit status. */
 int spoke_bench_connections(const struct bench_options *o);
 

@@ -248,6 +248,8 @@ choose_adapter(const struct bench_options *o)
 {
     if (o->pattern == BENCH_CHUNKS || o->pattern == BENCH_MUX_CHUNKS)
         return &spoke_bench_chunks;
+    if (bench_is_channel(o))
+        return &spoke_bench_channel;
     return bench_is_stream(o) ? &spoke_bench_stream : &spoke_adapter;
 }
 

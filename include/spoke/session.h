@@ -3,8 +3,10 @@
  * mux (mux.h) on a stream, which is its own, and each channel and attached stream is one stream of
  * that: docs/wire.md, "Channels".
  *
- * Engines, threads, deadlines and the errors that every call may give are as in channel.h.  When a
- * session ends, its channels do: what has arrived can still be received, then calls give
+ * Engines, threads, deadlines and the errors that every call may give are as in channel.h.  Calls
+ * that wait on channels of a session do so as its stream does: `busy_poll_ns` in
+ * spoke_stream_config.  When a session ends, its channels do: what has arrived can still be
+ * received, then calls give
  *   SPOKE_EMUXCLOSED it was closed here, or at the other side with channels in use
  *   SPOKE_ECONNRESET, SPOKE_EPEERDEAD, SPOKE_EPROTO, SPOKE_ELIMIT   as in mux.h
  *

@@ -57,7 +57,11 @@ spk_binding_set_wire(struct spk_binding *b, struct spk_wire *w)
 void
 spk_binding_bound(struct spk_binding *b)
 {
+    struct spk_channel *ch = b->port->ch;
+
     b->bound = true;
+    if (ch != NULL && b->w->conn != NULL) /* with several bindings: the latest's */
+        ch->busy_poll_ns = b->w->conn->busy_poll_ns;
     spk_binding_tell(b, SPOKE_PORT_BOUND, 0, 0, 0, "");
     if (b->port->owner->bound != NULL)
         b->port->owner->bound(b->port, b);

@@ -114,6 +114,7 @@ init(struct spk_channel *ch, const spoke_channel_config *config)
 {
     ch->depth = config->depth;
     ch->max_message = config->max_message;
+    ch->busy_poll_ns = ch->e->busy_poll_ns;
     ch->has_fingerprint = config->type != NULL;
     if (ch->has_fingerprint)
         memcpy(ch->fingerprint, config->type->fingerprint, sizeof ch->fingerprint);

@@ -66,7 +66,8 @@ struct spk_channel {
     spoke_msg **slots;
     uint32_t mask;
     size_t depth, max_message;
-    bool has_fingerprint; /* it is known what the type is */
+    spoke_ns busy_poll_ns; /* of calls that wait: the engine's, or its carrier's */
+    bool has_fingerprint;  /* it is known what the type is */
     uint8_t fingerprint[SPOKE_FINGERPRINT];
     enum spoke_form form; /* of values that are sent from now on */
     bool has_layout;      /* what those in SPOKE_FORM_LAYOUT have */

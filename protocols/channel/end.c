@@ -250,6 +250,7 @@ spk_end_open(struct spk_wire **out, struct spk_session *ss, struct spk_conn *con
     if ((rc = spk_wire_new(out, ss, conn, id, &own)) != 0)
         return rc;
     ch->ends[side_of(*out)].callers++; /* until it is released */
+    ch->busy_poll_ns = conn->busy_poll_ns;
     spk_channel_take(ch, side_of(*out), &(*out)->task);
     if (!own.sends) {
         (*out)->base = spk_channel_pushed(ch);

@@ -146,7 +146,7 @@ wait_on(struct spk_channel *ch, struct spk_link *list, spoke_ns deadline)
 {
     if (deadline == SPOKE_NOW)
         return SPOKE_EAGAIN;
-    return spk_engine_wait(ch->e, list, deadline, ch->e->busy_poll_ns);
+    return spk_engine_wait(ch->e, list, deadline, ch->busy_poll_ns);
 }
 
 /* Without depth the next send need not wait while a receive does. */

@@ -263,3 +263,59 @@ Test(session_life, the_engine_closes)
     cr_assert_eq(after.messages, before.messages);
     cr_assert_eq(after.chunks, before.chunks);
 }
+
+/* How often calls on this engine have looked for what they wait for without sleeping. */
+static uint64_t
+spins(spoke_engine *e)
+{
+    struct spoke_engine_info info;
+
+    cr_assert_eq(spoke_engine_get_info(e, &info), 0);
+    return info.spins;
+}
+
+static void
+receive_nothing(spoke_engine *e, spoke_receiver *rx)
+{
+    spoke_msg *m;
+
+    cr_assert_eq(spoke_receiver_recv(rx, &m, spoke_engine_now(e) + 5 * SPOKE_MS), SPOKE_ETIMEDOUT);
+}
+
+Test(session_life, channels_wait_as_their_carrier_does)
+{
+    static const spoke_ns waits[] = {SPOKE_WAIT_BLOCK, SPOKE_MS};
+
+    for (int spinning = 0; spinning < 2; spinning++) {
+        spoke_engine_config engine;
+        spoke_stream_config stream;
+        spoke_session_config config;
+        spoke_engine *e;
+        spoke_session *a, *b;
+        spoke_stream *s, *t;
+        spoke_sender *tx;
+        spoke_receiver *rx;
+        uint64_t before;
+
+        spoke_engine_config_init(&engine);
+        engine.busy_poll_ns = waits[!spinning];
+        cr_assert_eq(spoke_engine_open(&e, &engine), 0);
+        spoke_stream_config_init(&stream);
+        stream.busy_poll_ns = waits[spinning];
+        spoke_session_config_init(&config);
+        cr_assert_eq(spoke_stream_pair(&s, &t, &stream, e), 0);
+        cr_assert_eq(spoke_session_open(&a, s, &config), 0);
+        config.mux.even = true;
+        cr_assert_eq(spoke_session_open(&b, t, &config), 0);
+        cr_assert_eq(spoke_session_open_receiver(a, &rx, NULL, NULL, SPOKE_NOW), 0);
+        cr_assert_eq(spoke_session_accept_sender(b, &tx, NULL, late(e)), 0);
+        before = spins(e);
+        receive_nothing(e, rx);
+        cr_assert_eq(spins(e) > before, spinning == 1, "%d", spinning);
+        cr_assert_eq(spoke_session_close(a, 0), 0);
+        cr_assert_eq(spoke_session_close(b, 0), 0);
+        spoke_sender_close(tx);
+        spoke_receiver_close(rx);
+        cr_assert_eq(spoke_engine_close(e), 0);
+    }
+}

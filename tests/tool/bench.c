@@ -620,6 +620,29 @@ Test(bench, multiplexers_are_measured_beside_their_carriers, .timeout = 100)
     cr_assert_eq(count_words(output, "  M7   "), 4, "%s", output);
 }
 
+/* Beside a stream of a mux, and ports beside them. */
+Test(bench, channels_are_measured_beside_streams_of_a_mux, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL " bench channel --transport inproc,ipc --wait block "
+                                        "--pairs 1 --seconds 0.05 --json - 2>&1"),
+                 0, "%s", output);
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+    cr_assert_eq(count_rows(output, "channel-trip"), 8, "both modes, mux and channel: %s", output);
+    cr_assert_eq(count_rows(output, "channel-rate"), 8, "%s", output);
+    cr_assert_eq(count_rows(output, "port-trip"), 4, "%s", output);
+    cr_assert_eq(count_rows(output, "port-rate"), 4, "%s", output);
+    cr_assert_eq(count_rows(output, "channel-pair-64"), 1, "in the process: %s", output);
+    cr_assert_eq(count_rows(output, "channel-pair-1024"), 1, "%s", output);
+    cr_assert_eq(count_words(output, "\"ratio_raw\":null"), 2, "all but the pairs: %s", output);
+    /* Every target has its verdict on each row. */
+    cr_assert_eq(count_words(output, "  C1   "), 4, "%s", output);
+    cr_assert_eq(count_words(output, "  C2   "), 2, "%s", output);
+    cr_assert_eq(count_words(output, "  C3   "), 8, "%s", output);
+}
+
 /* Of the sizes of a call the best one is shown, and judged. */
 Test(bench, a_mux_is_judged_at_its_best_size, .timeout = 100)
 {

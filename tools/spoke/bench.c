@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* spoke bench: measures spoke beside the raw kernel and other libraries, each in processes of its
  * own, in turn. This file is the command line; bench_compare.c, bench_growth.c,
- * bench_subscriptions.c and bench_mux.c do the work, bench_run.c runs the programs, and
- * bench_rows.c, bench_targets.c and bench_html.c show what came out.  One thread. */
+ * bench_subscriptions.c, bench_mux.c and bench_channel.c do the work, bench_run.c runs the
+ * programs, and bench_rows.c, bench_targets.c and bench_html.c show what came out.  One thread. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -35,7 +35,7 @@ static const struct tool_option options[] = {
     {"transport", 't', "LIST", "inproc, ipc, tcp, shm (all)", ID_TRANSPORT},
     {"size", 's', "LIST", "bytes, also 16K, 1M (64; throughput 1M too; others: see man)", ID_SIZE},
     {"mode", 'm', "LIST", "owned, shared (both)", ID_MODE},
-    {"wait", 'w', "LIST", "block, poll, adaptive (all; one-way messages: block, adaptive)",
+    {"wait", 'w', "LIST", "block, poll, adaptive (all; one-way, channel: block, adaptive)",
      ID_WAIT},
     {"batch", 0, "LIST", "one-way: messages per call (shared 1, owned 1 and 256)", ID_BATCH},
     {"connections", 0, "N", "how many idle ones (10000, in shared memory 1000; mux: streams)",
@@ -63,8 +63,8 @@ static const struct tool_page page = {
              "compared figures come from the same minutes; the ratios are what counts.  Every "
              "message is\n"
              "checked.\n\n"
-             "WHAT is latency, throughput, stream, mux, loan, pipeline, fanout, survey, bus,\n"
-             "connections, subscriptions or all; "
+             "WHAT is latency, throughput, stream, mux, channel, loan, pipeline, fanout, survey,\n"
+             "bus, connections, subscriptions or all; "
              "latency and throughput if not given.",
     .options = options,
     .notes =
@@ -256,7 +256,8 @@ choose_work(struct bench_plan *p, const char *word)
                  {"subscriptions", &p->subscriptions},
                  {"loan", &p->loan},
                  {"stream", &p->stream},
-                 {"mux", &p->mux}};
+                 {"mux", &p->mux},
+                 {"channel", &p->channel}};
     bool is_all = strcmp(word, "all") == 0, found = is_all;
 
     for (size_t i = 0; i < sizeof works / sizeof *works; i++) {
@@ -264,9 +265,10 @@ choose_work(struct bench_plan *p, const char *word)
         found |= *works[i].chosen;
     }
     if (!found)
-        tool_error("there is nothing called \"%s\" to measure: latency, throughput, stream, mux, "
-                   "loan, pipeline, fanout, survey, bus, connections, subscriptions or all",
-                   word);
+        tool_error(
+            "there is nothing called \"%s\" to measure: latency, throughput, stream, mux, "
+            "channel, loan, pipeline, fanout, survey, bus, connections, subscriptions or all",
+            word);
     return found;
 }
 
@@ -427,6 +429,8 @@ measure(struct arguments *a)
         bench_subscriptions(p, &runner, &rows);
     if (p->mux)
         bench_mux(p, &runner, &rows);
+    if (p->channel)
+        bench_channel(p, &runner, &rows);
     bench_progress(p, NULL);
     bench_runner_fini(&runner);
     if (bench_runner_signal() != 0)

@@ -23,6 +23,7 @@ struct bench_plan {
     bool loan;
     bool stream;
     bool mux;
+    bool channel;
     bool connections;
     bool subscriptions;
     bool with_peers;
@@ -54,6 +55,9 @@ void bench_subscriptions(struct bench_plan *p, struct bench_runner *r, struct be
 
 /* Multiplexers, beside their carriers. */
 void bench_mux(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
+
+/* Channels and ports, beside streams of a mux. */
+void bench_channel(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
 
 /* The environment in which ipc does not move into shared memory: what it is compared with, and
  * judged as, everywhere but in the rows that are called spoke. */

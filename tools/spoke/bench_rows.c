@@ -103,6 +103,18 @@ bench_title(const char *bench)
         return "streams of a mux, opened and closed without waiting";
     if (strcmp(bench, "mux-idle") == 0)
         return "idle streams of a mux";
+    if (strcmp(bench, "channel-trip") == 0)
+        return "round trip on channels";
+    if (strcmp(bench, "channel-rate") == 0)
+        return "one-way on a channel";
+    if (strcmp(bench, "channel-pair-64") == 0)
+        return "a channel of depth 64 from thread to thread";
+    if (strcmp(bench, "channel-pair-1024") == 0)
+        return "a channel of depth 1024 from thread to thread";
+    if (strcmp(bench, "port-trip") == 0)
+        return "round trip on ports";
+    if (strcmp(bench, "port-rate") == 0)
+        return "one-way on a port";
     if (strcmp(bench, "connections") == 0)
         return "idle connections";
     return "busy connections";
@@ -123,9 +135,10 @@ bench_is_growth(const struct bench_row *row)
 }
 
 bool
-bench_is_mux(const struct bench_row *row)
+bench_is_of_works(const struct bench_row *row)
 {
-    return strncmp(row->bench, "mux", 3) == 0;
+    return strncmp(row->bench, "mux", 3) == 0 || strncmp(row->bench, "channel", 7) == 0 ||
+           strncmp(row->bench, "port-", 5) == 0;
 }
 
 bool
@@ -249,16 +262,23 @@ print_growth_row(FILE *f, const struct bench_row *row)
             row->metric, row->value.median, row->unit, text);
 }
 
-/* What is measured of a mux is of several kinds: each row says which. */
+/* These are of several kinds: each row says which. */
 static void
-print_mux_row(FILE *f, const struct bench_row *row)
+print_work_row(FILE *f, const struct bench_row *row)
 {
     char size[32];
     bool is_rate = strcmp(row->unit, "byte/s") == 0;
+    bool is_count = strcmp(row->unit, "message/s") == 0;
 
-    fprintf(f, "  %-16s %-8s %-7s %-18s ", row->bench, row->impl, row->mode, row->metric);
-    print_number(f, 10, is_rate ? row->value.median / (1 << 20) : row->value.median);
-    fprintf(f, " %-9s %-8s", is_rate ? "MiB/s" : row->unit,
+    fprintf(f, "  %-18s %-8s %-7s %-18s ", row->bench, row->impl, row->mode, row->metric);
+    print_number(f, 10,
+                 is_rate    ? row->value.median / (1 << 20)
+                 : is_count ? row->value.median / 1e3
+                            : row->value.median);
+    fprintf(f, " %-9s %-8s",
+            is_rate    ? "MiB/s"
+            : is_count ? "1000 m/s"
+                       : row->unit,
             is_rate ? bench_size_text(row->size, size) : "");
     print_number(f, 10, row->cpu_us_per_msg);
     print_ratio(f, &row->ratio_raw);
@@ -270,10 +290,13 @@ print_heading(FILE *f, const struct bench_row *row)
 {
     char size[32];
 
-    if (bench_is_mux(row)) {
-        fprintf(f, "\nmultiplexers, %s, wait %s\n  %-16s %-8s %-7s %-18s %10s %-9s %-8s%10s  %s\n",
-                row->transport, row->wait, "", "", "", "", "", "", "a call", "CPU us",
-                "x carrier (spread)");
+    if (bench_is_of_works(row)) {
+        bool is_mux = strncmp(row->bench, "mux", 3) == 0;
+
+        fprintf(f, "\n%s, %s, wait %s\n  %-18s %-8s %-7s %-18s %10s %-9s %-8s%10s  %s\n",
+                is_mux ? "multiplexers" : "channels and ports", row->transport, row->wait, "", "",
+                "", "", "", "", is_mux ? "a call" : "", "CPU us",
+                is_mux ? "x carrier (spread)" : "x mux, x channel (spread)");
         return;
     }
 
@@ -309,8 +332,8 @@ bench_print_group(FILE *f, const struct bench_rows *rows, unsigned group)
         has_heading = true;
         if (bench_is_growth(row))
             print_growth_row(f, row);
-        else if (bench_is_mux(row))
-            print_mux_row(f, row);
+        else if (bench_is_of_works(row))
+            print_work_row(f, row);
         else if (bench_is_latency(row))
             print_latency_row(f, row);
         else if (bench_is_stream_rate(row))

@@ -28,7 +28,8 @@ struct bench_row {
                           stream-rate, stream-rate-chunks,
                           connections, pipes-N, pipes, subscriptions-N,
                           mux-trip, mux-open, mux-rate, mux-rate-chunks, mux-1000, mux-opens,
-                          mux-idle */
+                          mux-idle, channel-trip, channel-rate, channel-pair-N, port-trip,
+                          port-rate */
     enum bench_kind kind;
     char impl[16];     /* raw, spoke, zeromq … */
     char detail[24];   /* for people: which raw mechanism, how many per batch */
@@ -43,7 +44,7 @@ struct bench_row {
     struct bench_spread value;
     double p50, p99, p999; /* medians over rounds, in `unit`; NAN for rates */
     double cpu_us_per_msg;
-    struct bench_spread ratio_raw; /* of a mux: to its carrier */
+    struct bench_spread ratio_raw; /* of works (bench_works.h): to what they are beside */
     struct bench_spread ratio_best_peer;
     struct bench_spread ratio_zeromq;
     struct bench_spread ratio_nanomsg;
@@ -83,7 +84,7 @@ unsigned bench_print_targets(FILE *f, const struct bench_rows *rows);
 /* What a row is about: a time, a rate, or how something grows. */
 bool bench_is_latency(const struct bench_row *row);
 bool bench_is_growth(const struct bench_row *row);
-bool bench_is_mux(const struct bench_row *row);
+bool bench_is_of_works(const struct bench_row *row); /* bench_works.h */
 
 /* A rate of bytes, in groups that have all sizes of a call. */
 bool bench_is_stream_rate(const struct bench_row *row);

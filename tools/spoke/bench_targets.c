@@ -16,6 +16,8 @@ enum against {
     CPU_OF_BEST_PEER,
     BEST_OF_RAW,
     CARRIER,
+    MUX,
+    CHANNEL,
     BESIDE,
     ABSOLUTE
 };
@@ -88,6 +90,10 @@ static const struct target targets[] = {
     {"M5", "mux-idle", NULL, NULL, NULL, 0, NULL, ABSOLUTE, true, 2048},
     {"M6", "mux-open", NULL, NULL, NULL, 0, NULL, CARRIER, true, 2},
     {"M7", "mux-opens", NULL, NULL, NULL, 0, NULL, ABSOLUTE, false, 200000},
+    {"C1", "channel-trip", NULL, NULL, NULL, 64, trip, MUX, true, 1.5},
+    {"C2", "channel-pair-*", NULL, NULL, NULL, 64, rate, ABSOLUTE, false, 5e6},
+    {"C3", "port-trip", NULL, NULL, NULL, 64, trip, CHANNEL, true, 1.2},
+    {"C3", "port-rate", NULL, NULL, NULL, 64, rate, CHANNEL, false, 1 / 1.2},
 };
 
 static bool
@@ -112,7 +118,9 @@ measured(const struct target *t, const struct bench_row *row)
 {
     switch (t->against) {
     case RAW:
-    case CARRIER: return row->ratio_raw.median;
+    case CARRIER:
+    case MUX:
+    case CHANNEL: return row->ratio_raw.median;
     case BEST_OF_RAW: return row->is_best ? row->ratio_raw.median : NAN;
     case ZEROMQ: return row->ratio_zeromq.median;
     case NANOMSG: return row->ratio_nanomsg.median;
@@ -135,7 +143,9 @@ against_text(const struct target *t, const struct bench_row *row)
                                         "x best peer",
                                         "x CPU time of best peer",
                                         "x raw at its best",
-                                        "x the carrier"};
+                                        "x the carrier",
+                                        "x a stream of the mux",
+                                        "x a channel"};
 
     if (t->against == BESIDE)
         return strcmp(t->bench, loan) == 0 ? "x 64 B" : "x our sockets";
