@@ -226,8 +226,8 @@ spk_channel_free_if_done(struct spk_channel *ch)
 
 /* ---- in and out ---- */
 
-int
-spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool *tell)
+static int
+push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool asks, bool *tell)
 {
     uint64_t tail;
     int rc = 0;
@@ -245,7 +245,7 @@ spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool 
         rc = ch->rx_end;
     } else if (m->size > ch->max_message) {
         rc = SPOKE_EMSGSIZE;
-    } else if (m->carries && ch->admit != NULL && (rc = ch->admit(ch, m)) != 0) {
+    } else if (asks && m->carries && ch->admit != NULL && (rc = ch->admit(ch, m)) != 0) {
         /* it stays where it is */
     } else if (tail >= ch->limit_seen) {
         rc = SPOKE_EAGAIN;
@@ -258,6 +258,18 @@ spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool 
 unlock:
     unlock(ch, &ch->tx_lock);
     return rc;
+}
+
+int
+spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool *tell)
+{
+    return push(ch, handle, m, true, tell);
+}
+
+int
+spk_channel_forward(struct spk_channel *ch, spoke_msg *m, bool *tell)
+{
+    return push(ch, NULL, m, false, tell);
 }
 
 spoke_msg *

@@ -121,6 +121,9 @@ void spk_channel_free_if_done(struct spk_channel *ch);
  * NULL, there is none.  `handle` NULL: with the engine.  *tell: the engine is to look, by
  * spk_channel_tell(). */
 int spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool *tell);
+/* With the engine, of what has come from elsewhere: nobody has it who could be told that it cannot
+ * leave, so what takes it breaks off. */
+int spk_channel_forward(struct spk_channel *ch, spoke_msg *m, bool *tell);
 spoke_msg *spk_channel_pop(struct spk_channel *ch, const void *handle, bool *tell);
 void spk_channel_tell(struct spk_channel *ch); /* without the engine, shared ones only */
 /* With the engine: who waits, or has asked to be told, is. */

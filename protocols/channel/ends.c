@@ -796,7 +796,8 @@ copy(struct copy *c, uint64_t *count)
         m = spk_channel_pop(c->from, NULL, &tell);
         if (tell)
             spk_channel_look(c->from);
-        (void)spk_channel_push(c->to, NULL, m, &tell);
+        if (spk_channel_forward(c->to, m, &tell) != 0)
+            spoke_msg_free(m); /* nobody receives any more, which is noticed next */
         if (tell)
             spk_channel_look(c->to);
         if (++*count % COPIES_MOST == 0 && (rc = let_others(c)) != 0)
