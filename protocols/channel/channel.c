@@ -304,18 +304,24 @@ unlock:
     return m;
 }
 
-size_t
-spk_channel_next_size(struct spk_channel *ch)
+int
+spk_channel_check_next(struct spk_channel *ch, const struct spk_channel *to)
 {
-    size_t size = 0;
+    const spoke_msg *m;
     uint64_t head;
+    int rc = 0;
 
     lock(ch, &ch->rx_lock);
     head = atomic_load_explicit(&ch->head, memory_order_relaxed);
-    if (head != spk_channel_pushed(ch))
-        size = ch->slots[head & ch->mask]->size;
+    if (head != spk_channel_pushed(ch)) {
+        m = ch->slots[head & ch->mask];
+        if (m->size > to->max_message)
+            rc = SPOKE_EMSGSIZE;
+        else if (m->carries && to->admit != NULL)
+            rc = to->admit(to, m);
+    }
     unlock(ch, &ch->rx_lock);
-    return size;
+    return rc;
 }
 
 bool

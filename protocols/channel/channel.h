@@ -132,8 +132,8 @@ void spk_channel_look_at(struct spk_channel *ch, enum spk_channel_side side);
 
 /* Take the last one back, if it has this number and has not been popped. */
 bool spk_channel_withdraw(struct spk_channel *ch, uint64_t number);
-/* The size of the one that is popped next, if there is one. */
-size_t spk_channel_next_size(struct spk_channel *ch);
+/* With the engine.  May the one that is popped next, if there is one, go into `to`?  As a send. */
+int spk_channel_check_next(struct spk_channel *ch, const struct spk_channel *to);
 
 /* With the engine: be told when there is a message or the end.  1: there is a message; 0: not yet;
  * or the end. */

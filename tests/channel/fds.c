@@ -508,6 +508,7 @@ Test(channel_fds, over_two_sessions)
  * and both ends hear of it. */
 Test(channel_fds, over_one_that_passes_and_one_that_does_not)
 {
+    struct spoke_channel_info info;
     struct place p, q;
     spoke_receiver *rx;
     spoke_msg *m = text_message("a pipe");
@@ -529,13 +530,42 @@ Test(channel_fds, over_one_that_passes_and_one_that_does_not)
     attach(m, eventfd(0, EFD_CLOEXEC));
     send_message(p.tx, m);
     receive_end(rx, SPOKE_EABORTED);
+    cr_assert_eq(spoke_receiver_get_info(rx, &info), 0);
+    cr_assert_eq(info.abort_code, SPOKE_MUX_UNSUPPORTED);
     do {
         m = text_message("x");
         if ((rc = spoke_sender_send(p.tx, m, SPOKE_FOREVER)) != 0)
             spoke_msg_free(m);
     } while (rc == 0);
     cr_assert_eq(rc, SPOKE_EABORTED, "%s", spoke_error_name(rc));
+    cr_assert_eq(spoke_sender_get_info(p.tx, &info), 0);
+    cr_assert_eq(info.abort_code, SPOKE_MUX_UNSUPPORTED);
     cr_assert_eq(spoke_receiver_close(rx), 0);
+    place_close(&q);
+    place_close(&p);
+}
+
+/* A copy tells, and leaves it where it was. */
+Test(channel_fds, a_copy_to_where_it_cannot_go)
+{
+    struct place p, q;
+    spoke_msg *m = text_message("before");
+    uint64_t count;
+    int fd;
+
+    place_open(&p, OVER_IPC, NULL);
+    place_open(&q, OVER_TCP, NULL);
+    send_message(p.tx, m);
+    m = text_message("an eventfd");
+    attach(m, eventfd(0, EFD_CLOEXEC));
+    send_message(p.tx, m);
+    cr_assert_eq(spoke_channel_copy(q.tx, p.rx, &count, SPOKE_FOREVER), SPOKE_ENOTSUP);
+    cr_assert_eq(count, 1);
+    receive_text(q.rx, "before");
+    m = receive(p.rx);
+    fd = take(m, 0);
+    spoke_msg_free(m);
+    close(fd);
     place_close(&q);
     place_close(&p);
 }
