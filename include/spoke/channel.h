@@ -140,8 +140,9 @@ SPOKE_API int spoke_sender_on_ready(spoke_sender *tx, spoke_sender_ready_f *fn, 
 
 /* Move what comes from one channel to another, on one engine, with all that is attached, until the
  * first ends: 0 then, or why the second did.  *count messages were moved; none is lost in between.
- * Closes neither.  SPOKE_EMSGSIZE: the next one is too large for the second; SPOKE_EBUSY: there is
- * a copy from `rx` already; SPOKE_EINVAL: it is one channel, or they live on two engines. */
+ * Closes neither.  SPOKE_EMSGSIZE, SPOKE_ENOTSUP: the next one is too large for the second, or
+ * carries what cannot go there, and stays; SPOKE_EBUSY: there is a copy from `rx` already;
+ * SPOKE_EINVAL: it is one channel, or they live on two engines. */
 SPOKE_API int spoke_channel_copy(spoke_sender *tx, spoke_receiver *rx, uint64_t *count,
                                  spoke_ns deadline);
 
@@ -176,9 +177,10 @@ SPOKE_API int spoke_msg_attach_sender(spoke_msg *m, spoke_sender *tx);     /* wh
 SPOKE_API int spoke_msg_attach_receiver(spoke_msg *m, spoke_receiver *rx); /* … receives */
 /* `direction`, SPOKE_ATTACHED_…: what the recipient does with it. */
 SPOKE_API int spoke_msg_attach_stream(spoke_msg *m, spoke_stream *s, int direction);
-/* Over ipc://, shm:// and in the process the descriptor itself arrives.  Elsewhere a stream takes
- * its place, if it is a stream socket, a pipe, a terminal or a regular file (read from where it
- * is); the send gives SPOKE_ENOTSUP for others.  SPOKE_EBADF: it is none. */
+/* Over ipc://, shm:// and in the process the descriptor itself arrives (session.h: take_fds).
+ * Elsewhere a stream takes its place, if it is a stream socket, a pipe, a terminal or a regular
+ * file (read from where it is); the send gives SPOKE_ENOTSUP for others, and SPOKE_EINVAL where it
+ * is closed by then, or of io_uring.  SPOKE_EBADF: it is none. */
 SPOKE_API int spoke_msg_attach_fd(spoke_msg *m, int fd, int direction);
 /* Make a pipe (SPOKE_ATTACHED_BOTH: a pair of sockets), attach the recipient's end, and give the
  * other: the caller's to close. */

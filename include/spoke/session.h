@@ -23,7 +23,8 @@ extern "C" {
 #endif
 
 typedef struct spoke_session_config {
-    spoke_mux_config mux; /* of it, `wire` is not looked at; `even` only by spoke_session_open() */
+    spoke_mux_config mux;         /* of it, `wire` and `pass_fds` are not looked at; `even` only by
+                                     spoke_session_open() */
     spoke_channel_config channel; /* of those that the peer opens, and of ends that come attached */
     int backlog;       /* top-level channels and streams that wait to be accepted; more are refused.
                           Default 64 */
@@ -31,8 +32,9 @@ typedef struct spoke_session_config {
                           channel.max_message.     Default 64 MiB */
     int unclaimed_max; /* streams that no message has named yet.  Default 256 */
     spoke_ns unclaimed_ns; /* … and for how long.  Default 30 s */
-    bool take_fds; /* descriptors may come: those of a peer that sends any are closed otherwise, and
-                      the session ends.  Default true */
+    bool take_fds;  /* descriptors pass in messages, both ways, if the peer says so too and the
+                       carrier can: ipc, shm, inproc, pairs, unix sockets.  Else those of a peer
+                       that sends any are closed, and the session ends.  Default true */
     bool proxy_fds; /* where descriptors cannot pass, streams may take their place.  Default true */
     /* Called on the engine's thread with each stream that a session listener has accepted, before
      * anything is said on it: 0, or the session is not made.  Reads and writes nothing.  NULL: all
@@ -122,8 +124,9 @@ struct spoke_session_info {
     size_t memory;              /* bytes of messages that wait here */
     uint64_t refused;           /* the peer's channels and streams that were */
     uint64_t messages_in, messages_out;
-    uint64_t fds_in, fds_out;
-    int pid, uid, gid; /* of the peer's process; ipc://, shm://, else -1 */
+    uint64_t fds_in, fds_out; /* descriptors that came, and went, with messages; no streams in
+                                 their places */
+    int pid, uid, gid;        /* of the peer's process; ipc://, shm://, else -1 */
 };
 SPOKE_API int spoke_session_get_info(spoke_session *ss, struct spoke_session_info *out);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What messages carry over a session.  Each end of a channel, and each stream, becomes a stream of
  * the session's mux, which is opened before the message leaves that names it; on the other side it
- * is claimed by that message, once. */
+ * is claimed by that message, once.  Descriptors go with the first byte of the message, where the
+ * session passes them, else streams in their places. */
 #include <string.h>
 
 #include "protocols/channel/session.h"
@@ -127,7 +128,7 @@ send_stream_of(struct spk_wire *w, struct spk_attachment *item, uint64_t *id)
 }
 
 static int
-send_fd(struct spk_wire *w, struct spk_attachment *item, uint64_t *id)
+send_proxy(struct spk_wire *w, struct spk_attachment *item, uint64_t *id)
 {
     struct spk_conn *local;
     int rc = spk_stand_in(&local, w->ss->e, item->fd, item->direction);
@@ -140,6 +141,30 @@ send_fd(struct spk_wire *w, struct spk_attachment *item, uint64_t *id)
     return rc;
 }
 
+enum spk_fds_way
+spk_carry_way(const struct spk_session *ss)
+{
+    if (ss->mux->passes_fds)
+        return SPK_FDS_PASS;
+    return ss->config.proxy_fds ? SPK_FDS_PROXIES : SPK_FDS_NONE;
+}
+
+/* One that passes is the message's until its first byte has left. */
+static int
+send_fd(struct spk_wire *w, struct spk_attachment *item, struct spk_frame_attachment *said)
+{
+    switch (spk_carry_way(w->ss)) {
+    case SPK_FDS_PASS:
+        said->index = (uint16_t)w->fd_count;
+        w->fds[w->fd_count++] = item->fd;
+        return 0;
+    case SPK_FDS_PROXIES:
+        said->kind = SPOKE_ATTACHED_FD_PROXY;
+        return send_proxy(w, item, &said->id);
+    default: return SPOKE_ENOTSUP;
+    }
+}
+
 static int
 send_one(struct spk_wire *w, struct spk_attachment *item, struct spk_frame_attachment *said)
 {
@@ -148,9 +173,7 @@ send_one(struct spk_wire *w, struct spk_attachment *item, struct spk_frame_attac
     case SPOKE_ATTACHED_CHANNEL: return send_channel(w, item, &said->id);
     case SPOKE_ATTACHED_STREAM:
     case SPOKE_ATTACHED_FD_PROXY: return send_stream_of(w, item, &said->id);
-    case SPOKE_ATTACHED_FD:
-        said->kind = SPOKE_ATTACHED_FD_PROXY;
-        return send_fd(w, item, &said->id);
+    case SPOKE_ATTACHED_FD: return send_fd(w, item, said);
     default: return SPOKE_ESTATE; /* it was taken before the message was sent */
     }
 }
@@ -171,8 +194,31 @@ spk_carry_out(struct spk_wire *w, spoke_msg *m)
     return 0;
 }
 
+void
+spk_carry_passed(struct spk_wire *w)
+{
+    struct spk_attachments *a = spk_attachments_of(w->body);
+
+    for (uint32_t i = 0; i < a->count; i++) {
+        if (a->items[i].kind == SPOKE_ATTACHED_FD)
+            a->items[i].kind = 0;
+    }
+    w->ss->fds_out += (uint64_t)w->fd_count;
+    w->fd_count = 0;
+}
+
+static int
+check_fd(const struct spk_channel *ch, int fd, enum spk_fds_way way)
+{
+    if (way == SPK_FDS_PASS)
+        return spk_fds_check(&fd, 1);
+    if (way == SPK_FDS_NONE || ch->e->backend->is_virtual)
+        return SPOKE_ENOTSUP;
+    return spk_stand_in_check(fd);
+}
+
 int
-spk_carry_check(const struct spk_channel *ch, const spoke_msg *m, bool proxies)
+spk_carry_check(const struct spk_channel *ch, const spoke_msg *m, enum spk_fds_way way)
 {
     const struct spk_attachments *a = spk_attachments_of(m);
 
@@ -184,11 +230,7 @@ spk_carry_check(const struct spk_channel *ch, const spoke_msg *m, bool proxies)
 
         if (item->kind == 0)
             return SPOKE_ESTATE;
-        if (item->kind != SPOKE_ATTACHED_FD)
-            continue;
-        if (!proxies || ch->e->backend->is_virtual)
-            return SPOKE_ENOTSUP;
-        if ((rc = spk_stand_in_check(item->fd)) != 0)
+        if (item->kind == SPOKE_ATTACHED_FD && (rc = check_fd(ch, item->fd, way)) != 0)
             return rc;
     }
     return 0;
@@ -203,14 +245,47 @@ wrong(struct spk_wire *w, const char *text)
 }
 
 int
-spk_carry_claim(struct spk_wire *w, const struct spk_frame_attachment *a)
+spk_carry_fds_came(struct spk_wire *w, struct spk_fds *set)
+{
+    if (!spk_frame_between(&w->in)) {
+        spk_fds_close(set);
+        return wrong(w, "descriptors inside a frame");
+    }
+    w->came = set;
+    return 0;
+}
+
+int
+spk_carry_begin(struct spk_wire *w)
+{
+    w->carried_count = 0;
+    w->named = 0;
+    if (w->came != NULL && w->came->count > w->in.frame.attachments)
+        return wrong(w, "descriptors that are not attached");
+    return 0;
+}
+
+static int
+claim_fd(struct spk_wire *w, const struct spk_frame_attachment *a)
+{
+    uint64_t bit;
+
+    if (w->came == NULL || a->index >= w->came->count)
+        return wrong(w, "a descriptor that has not come");
+    bit = (uint64_t)1 << a->index;
+    if ((w->named & bit) != 0)
+        return wrong(w, "a descriptor that is attached twice");
+    w->named |= bit;
+    return 0;
+}
+
+static int
+claim_stream(struct spk_wire *w, const struct spk_frame_attachment *a)
 {
     struct spk_arrival *arrival;
     enum spk_role role = a->kind == SPOKE_ATTACHED_CHANNEL ? SPK_ROLE_NESTED
                                                            : SPK_ROLE_ATTACHED_STREAM;
 
-    if (a->kind == SPOKE_ATTACHED_FD)
-        return wrong(w, "a descriptor that has not come");
     if ((arrival = spk_session_claim(w->ss, a->id, w->id)) == NULL) {
         if (w->lost_attachments)
             return spk_wire_violation(w, SPOKE_MUX_LIMIT, "too many streams waited to be named");
@@ -219,6 +294,20 @@ spk_carry_claim(struct spk_wire *w, const struct spk_frame_attachment *a)
     spk_list_append(&w->claimed, &arrival->link);
     if (arrival->meta.role != role || arrival->meta.direction != a->direction)
         return wrong(w, "an attachment that is something else");
+    return 0;
+}
+
+int
+spk_carry_claim(struct spk_wire *w, const struct spk_frame_attachment *a)
+{
+    int rc = a->kind == SPOKE_ATTACHED_FD ? claim_fd(w, a) : claim_stream(w, a);
+
+    if (rc != 0)
+        return rc;
+    w->carried[w->carried_count++] = *a;
+    if (w->carried_count == w->in.frame.attachments && w->came != NULL &&
+        __builtin_popcountll(w->named) != w->came->count)
+        return wrong(w, "descriptors that are not attached");
     return 0;
 }
 
@@ -269,22 +358,44 @@ receive_stream(struct spk_arrival *a, struct spk_attachment *item)
     return 0;
 }
 
+static void
+receive_fd(struct spk_wire *w, uint16_t index, struct spk_attachment *item)
+{
+    item->fd = w->came->numbers[index];
+    w->came->numbers[index] = -1;
+    w->ss->fds_in++;
+}
+
+static int
+receive_claimed(struct spk_wire *w, struct spk_attachment *item)
+{
+    struct spk_arrival *a = SPK_OWNER(w->claimed.next, struct spk_arrival, link);
+    int rc = item->kind == SPOKE_ATTACHED_CHANNEL ? receive_channel(w, a, item)
+                                                  : receive_stream(a, item);
+
+    if (rc == 0)
+        spk_arrival_free(a, SPOKE_MUX_NONE);
+    return rc;
+}
+
 int
 spk_carry_in(struct spk_wire *w)
 {
     int rc = spk_attachments_reserve(w->message, w->carried_count, w->ss->e);
 
     for (uint16_t i = 0; rc == 0 && i < w->carried_count; i++) {
-        struct spk_arrival *a = SPK_OWNER(w->claimed.next, struct spk_arrival, link);
-        struct spk_attachment item = {
-            .kind = w->carried[i].kind, .direction = w->carried[i].direction, .fd = -1};
+        const struct spk_frame_attachment *said = &w->carried[i];
+        struct spk_attachment item = {.kind = said->kind, .direction = said->direction, .fd = -1};
 
-        rc = item.kind == SPOKE_ATTACHED_CHANNEL ? receive_channel(w, a, &item)
-                                                 : receive_stream(a, &item);
-        if (rc != 0)
+        if (item.kind == SPOKE_ATTACHED_FD)
+            receive_fd(w, said->index, &item);
+        else if ((rc = receive_claimed(w, &item)) != 0)
             return rc;
-        spk_arrival_free(a, SPOKE_MUX_NONE);
         spk_attachments_add(w->message, item);
+    }
+    if (rc == 0) {
+        spk_fds_close(w->came);
+        w->came = NULL;
     }
     return rc;
 }
@@ -294,4 +405,6 @@ spk_carry_drop(struct spk_wire *w)
 {
     while (!spk_list_empty(&w->claimed))
         spk_arrival_free(SPK_OWNER(w->claimed.next, struct spk_arrival, link), SPOKE_MUX_CANCELED);
+    spk_fds_close(w->came);
+    w->came = NULL;
 }

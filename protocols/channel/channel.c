@@ -227,8 +227,8 @@ spk_channel_free_if_done(struct spk_channel *ch)
 
 /* ---- in and out ---- */
 
-int
-spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool *tell)
+static int
+push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool asks, bool *tell)
 {
     uint64_t tail;
     int rc = 0;
@@ -246,7 +246,7 @@ spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool 
         rc = ch->rx_end;
     } else if (m->size > ch->max_message) {
         rc = SPOKE_EMSGSIZE;
-    } else if (m->carries && ch->admit != NULL && (rc = ch->admit(ch, m)) != 0) {
+    } else if (asks && m->carries && ch->admit != NULL && (rc = ch->admit(ch, m)) != 0) {
         /* it stays where it is */
     } else if (tail >= ch->limit_seen) {
         rc = SPOKE_EAGAIN;
@@ -259,6 +259,18 @@ spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool 
 unlock:
     unlock(ch, &ch->tx_lock);
     return rc;
+}
+
+int
+spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool *tell)
+{
+    return push(ch, handle, m, true, tell);
+}
+
+int
+spk_channel_forward(struct spk_channel *ch, spoke_msg *m, bool *tell)
+{
+    return push(ch, NULL, m, false, tell);
 }
 
 spoke_msg *
@@ -293,18 +305,24 @@ unlock:
     return m;
 }
 
-size_t
-spk_channel_next_size(struct spk_channel *ch)
+int
+spk_channel_check_next(struct spk_channel *ch, const struct spk_channel *to)
 {
-    size_t size = 0;
+    const spoke_msg *m;
     uint64_t head;
+    int rc = 0;
 
     lock(ch, &ch->rx_lock);
     head = atomic_load_explicit(&ch->head, memory_order_relaxed);
-    if (head != spk_channel_pushed(ch))
-        size = ch->slots[head & ch->mask]->size;
+    if (head != spk_channel_pushed(ch)) {
+        m = ch->slots[head & ch->mask];
+        if (m->size > to->max_message)
+            rc = SPOKE_EMSGSIZE;
+        else if (m->carries && to->admit != NULL)
+            rc = to->admit(to, m);
+    }
     unlock(ch, &ch->rx_lock);
-    return size;
+    return rc;
 }
 
 bool

@@ -122,6 +122,9 @@ void spk_channel_free_if_done(struct spk_channel *ch);
  * NULL, there is none.  `handle` NULL: with the engine.  *tell: the engine is to look, by
  * spk_channel_tell(). */
 int spk_channel_push(struct spk_channel *ch, const void *handle, spoke_msg *m, bool *tell);
+/* With the engine, of what has come from elsewhere: nobody has it who could be told that it cannot
+ * leave, so what takes it breaks off. */
+int spk_channel_forward(struct spk_channel *ch, spoke_msg *m, bool *tell);
 spoke_msg *spk_channel_pop(struct spk_channel *ch, const void *handle, bool *tell);
 void spk_channel_tell(struct spk_channel *ch); /* without the engine, shared ones only */
 /* With the engine: who waits, or has asked to be told, is. */
@@ -130,8 +133,8 @@ void spk_channel_look_at(struct spk_channel *ch, enum spk_channel_side side);
 
 /* Take the last one back, if it has this number and has not been popped. */
 bool spk_channel_withdraw(struct spk_channel *ch, uint64_t number);
-/* The size of the one that is popped next, if there is one. */
-size_t spk_channel_next_size(struct spk_channel *ch);
+/* With the engine.  May the one that is popped next, if there is one, go into `to`?  As a send. */
+int spk_channel_check_next(struct spk_channel *ch, const struct spk_channel *to);
 
 /* With the engine: be told when there is a message or the end.  1: there is a message; 0: not yet;
  * or the end. */

@@ -34,6 +34,7 @@ code_of(const struct spk_channel *ch, int reason)
     case SPOKE_EDECODE: return SPOKE_MUX_DECODE;
     case SPOKE_EMSGSIZE: return SPOKE_MUX_TOO_LARGE;
     case SPOKE_ELIMIT: return SPOKE_MUX_LIMIT;
+    case SPOKE_ENOTSUP: return SPOKE_MUX_UNSUPPORTED;
     case SPOKE_ENOMEM: return SPOKE_MUX_INTERNAL;
     default: return SPOKE_MUX_PEER_GONE;
     }
@@ -47,6 +48,43 @@ say_why(const struct spk_channel *ch, int reason, uint64_t *code, const char **t
 }
 
 /* ---- sending ---- */
+
+static int
+admit_no_fds(const struct spk_channel *ch, const spoke_msg *m)
+{
+    return spk_carry_check(ch, m, SPK_FDS_NONE);
+}
+
+static int
+admit_proxies(const struct spk_channel *ch, const spoke_msg *m)
+{
+    return spk_carry_check(ch, m, SPK_FDS_PROXIES);
+}
+
+static int
+admit_fds(const struct spk_channel *ch, const spoke_msg *m)
+{
+    return spk_carry_check(ch, m, SPK_FDS_PASS);
+}
+
+/* Before the peer is known nothing leaves, so nothing is asked. */
+static void
+set_admit(struct spk_channel *ch, const struct spk_session *ss)
+{
+    int (*const ways[])(const struct spk_channel *ch,
+                        const spoke_msg *m) = {[SPK_FDS_NONE] = admit_no_fds,
+                                               [SPK_FDS_PROXIES] = admit_proxies,
+                                               [SPK_FDS_PASS] = admit_fds};
+    int (*fn)(const struct spk_channel *ch, const spoke_msg *m) = ways[spk_carry_way(ss)];
+
+    if (!ss->heard || ch->admit == fn)
+        return;
+    if (ch->e->shared)
+        pthread_mutex_lock(&ch->tx_lock);
+    ch->admit = fn;
+    if (ch->e->shared)
+        pthread_mutex_unlock(&ch->tx_lock);
+}
 
 /* As many as the peer allows, and no more on their way here than the channel has room for. */
 static void
@@ -99,6 +137,7 @@ changed(struct spk_wire *w)
     if (w->accepted) {
         ch->form = w->same_layout ? SPOKE_FORM_LAYOUT : SPOKE_FORM_EXACT;
         spk_channel_limit_size(ch, w->max_message);
+        set_admit(ch, w->ss);
         allow(w);
     }
     spk_channel_taken(ch, w->base + w->acked);
@@ -112,7 +151,7 @@ deliver(struct spk_wire *w, spoke_msg *m)
     struct spk_channel *ch = channel_of(w);
     bool tell = false;
 
-    if (spk_channel_push(ch, NULL, m, &tell) != 0)
+    if (spk_channel_forward(ch, m, &tell) != 0)
         spoke_msg_free(m); /* nobody receives any more, which is noticed next */
     if (tell)
         spk_channel_look(ch);
@@ -211,28 +250,6 @@ static const struct spk_wire_ops of_channels = {.next = next,
 
 /* ---- beginning ---- */
 
-static int
-admit_without_fds(const struct spk_channel *ch, const spoke_msg *m)
-{
-    return spk_carry_check(ch, m, false);
-}
-
-static int
-admit(const struct spk_channel *ch, const spoke_msg *m)
-{
-    return spk_carry_check(ch, m, true);
-}
-
-static void
-set_admit(struct spk_channel *ch, int (*fn)(const struct spk_channel *ch, const spoke_msg *m))
-{
-    if (ch->e->shared)
-        pthread_mutex_lock(&ch->tx_lock);
-    ch->admit = fn;
-    if (ch->e->shared)
-        pthread_mutex_unlock(&ch->tx_lock);
-}
-
 int
 spk_end_open(struct spk_wire **out, struct spk_session *ss, struct spk_conn *conn, uint64_t id,
              struct spk_channel *ch, const struct spk_wire_config *config)
@@ -259,7 +276,7 @@ spk_end_open(struct spk_wire **out, struct spk_session *ss, struct spk_conn *con
     (*out)->base = spk_channel_popped(ch);
     ch->form = (*out)->same_layout ? SPOKE_FORM_LAYOUT : SPOKE_FORM_EXACT;
     spk_channel_limit_size(ch, (*out)->max_message);
-    set_admit(ch, ss->config.proxy_fds ? admit : admit_without_fds);
+    set_admit(ch, ss);
     allow(*out);
     return 0;
 }

@@ -760,8 +760,8 @@ await_both(struct copy *c)
         c->lacks_room = rc != 0;
         if (rc == 0)
             rc = wait_to_receive(c->from, list, c->deadline);
-        else if (spk_channel_next_size(c->from) > c->to->max_message)
-            return SPOKE_EMSGSIZE;
+        else if ((rc = spk_channel_check_next(c->from, c->to)) != 0)
+            return rc;
         else if (spk_channel_await_room(c->to))
             return 0;
         else
@@ -796,7 +796,7 @@ copy(struct copy *c, uint64_t *count)
         m = spk_channel_pop(c->from, NULL, &tell);
         if (tell)
             spk_channel_look(c->from);
-        (void)spk_channel_push(c->to, NULL, m, &tell);
+        (void)spk_channel_forward(c->to, m, &tell);
         if (tell)
             spk_channel_look(c->to);
         if (++*count % COPIES_MOST == 0 && (rc = let_others(c)) != 0)

@@ -102,7 +102,7 @@ merge(struct spk_port *p)
     while (!spk_list_empty(&p->turns)) {
         struct spk_binding *b = SPK_OWNER(p->turns.next, struct spk_binding, turn);
 
-        rc = spk_channel_push(p->ch, NULL, b->slots[b->at & b->mask].m, &tell);
+        rc = spk_channel_forward(p->ch, b->slots[b->at & b->mask].m, &tell);
         if (rc == SPOKE_EAGAIN && spk_channel_await_room(p->ch))
             continue;
         if (rc != 0)

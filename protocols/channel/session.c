@@ -48,6 +48,7 @@ spk_session_read_config(spoke_session_config *out, const spoke_session_config *c
     if (out->mux.max_streams == 0)
         out->mux.max_streams = STREAMS;
     out->mux.wire = SPOKE_MUX_NATIVE;
+    out->mux.pass_fds = out->take_fds;
     out->channel.type = NULL; /* a type is one channel's */
     return 0;
 }

@@ -89,7 +89,9 @@ struct spk_wire {
     struct spk_link claimed; /* what it carries */
     struct spk_frame_attachment *carried;
     uint16_t carried_count;
-    bool reserved; /* its size is counted in the session's memory */
+    struct spk_fds *came; /* descriptors, with the head of the message that has begun */
+    uint64_t named;       /* … which of them, by index */
+    bool reserved;        /* its size is counted in the session's memory */
     uint64_t received;
     bool peer_closed, hangup; /* all have come; it says that there were more */
     /* … of a wire that receives */
@@ -102,11 +104,13 @@ struct spk_wire {
     uint64_t sent, limit, acked, sync_at;
     uint64_t max_message; /* of the peer */
     bool closing;         /* Close has been said */
-    bool failed;          /* there was no memory */
+    int failed;           /* why it cannot go on: there was no memory … */
     uint8_t out[SPK_FRAME_MOST];
     size_t out_size, out_at;
     spoke_msg *body; /* behind that */
     size_t body_at;
+    int fds[SPOKE_ATTACHMENTS_PER_MESSAGE]; /* the body's, which go with the first byte */
+    int fd_count;
 };
 
 /* ---- wire.c ---- */
@@ -154,15 +158,25 @@ void spk_wire_write(struct spk_wire *w);
 bool spk_wire_say_last(struct spk_wire *w, uint64_t code, const char *text);
 
 /* ---- carry.c ---- */
+/* What becomes of descriptors: nothing, streams in their places, or themselves. */
+enum spk_fds_way { SPK_FDS_NONE, SPK_FDS_PROXIES, SPK_FDS_PASS };
+/* Once the peer is known. */
+enum spk_fds_way spk_carry_way(const struct spk_session *ss);
 /* Open what m carries to the peer, and describe it behind w->out.  Errors: it cannot be sent. */
 int spk_carry_out(struct spk_wire *w, spoke_msg *m);
+/* The descriptors of w->body have left. */
+void spk_carry_passed(struct spk_wire *w);
+/* A set of descriptors has come with the byte that is read next; takes it. */
+int spk_carry_fds_came(struct spk_wire *w, struct spk_fds *set);
+/* … and this is the head of their message. */
+int spk_carry_begin(struct spk_wire *w);
 /* The peer has named something: the wire's from now on. */
 int spk_carry_claim(struct spk_wire *w, const struct spk_frame_attachment *a);
 /* Attach what was named to w->message. */
 int spk_carry_in(struct spk_wire *w);
 void spk_carry_drop(struct spk_wire *w);
 /* Could it leave over a session? */
-int spk_carry_check(const struct spk_channel *ch, const spoke_msg *m, bool proxies);
+int spk_carry_check(const struct spk_channel *ch, const spoke_msg *m, enum spk_fds_way way);
 
 /* ---- end.c ---- */
 /* A wire at this side of a channel, which has nobody there, or whose user it replaces.  `config`

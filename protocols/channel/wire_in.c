@@ -53,6 +53,7 @@ static int
 on_message(struct spk_wire *w)
 {
     const struct spk_frame *f = &w->in.frame;
+    int rc;
 
     if (w->sends)
         return wrong(w, "a message from who receives");
@@ -62,18 +63,12 @@ on_message(struct spk_wire *w)
         return wrong(w, "a message after the end");
     if (w->received >= w->granted)
         return wrong(w, "more messages than were allowed");
-    w->carried_count = 0;
+    if ((rc = spk_carry_begin(w)) != 0)
+        return rc;
     if (f->attachments > 0 && w->carried == NULL &&
         (w->carried = spk_zalloc(SPOKE_ATTACHMENTS_PER_MESSAGE * sizeof *w->carried)) == NULL)
         return SPOKE_ENOMEM;
     return 0;
-}
-
-static int
-on_attachment(struct spk_wire *w)
-{
-    w->carried[w->carried_count++] = w->in.attachment;
-    return spk_carry_claim(w, &w->in.attachment);
 }
 
 static int
@@ -254,6 +249,8 @@ on_error(struct spk_wire *w)
 static int
 on_frame(struct spk_wire *w)
 {
+    if (w->came != NULL)
+        return wrong(w, "descriptors with what is no message");
     switch (w->in.frame.kind) {
     case SPK_FRAME_ACCEPT: return on_accept(w);
     case SPK_FRAME_REFUSE: return on_refuse(w);
@@ -272,7 +269,7 @@ on_event(struct spk_wire *w, int event)
 {
     switch (event) {
     case SPK_FRAME_OF_MESSAGE: return on_message(w);
-    case SPK_FRAME_AN_ATTACHMENT: return on_attachment(w);
+    case SPK_FRAME_AN_ATTACHMENT: return spk_carry_claim(w, &w->in.attachment);
     case SPK_FRAME_PIECE: return on_piece(w);
     default: return on_frame(w);
     }
@@ -337,17 +334,28 @@ has_ended(struct spk_wire *w, int reason)
     spk_wire_end(w, reason, code, "");
 }
 
+/* Its first byte may have brought descriptors. */
+static bool
+take_piece(struct spk_wire *w)
+{
+    struct spk_fds *set;
+
+    if ((w->piece = spk_conn_take_input(w->conn, true)) == NULL)
+        return false;
+    w->piece_at = 0;
+    if ((set = spk_conn_take_fds(w->conn)) != NULL)
+        (void)spk_carry_fds_came(w, set);
+    return true;
+}
+
 void
 spk_wire_read(struct spk_wire *w)
 {
     if (!w->sends)
         spk_wire_release(w, w->ops->popped(w, UINT64_MAX));
     while (!w->over) {
-        if (w->piece == NULL) {
-            if ((w->piece = spk_conn_take_input(w->conn, true)) == NULL)
-                break;
-            w->piece_at = 0;
-        }
+        if (w->piece == NULL && !take_piece(w))
+            break;
         if (!read_piece(w))
             return;
         if (!w->over) {

@@ -42,12 +42,18 @@ write_some(struct spk_wire *w)
 {
     struct iovec pieces[2] = {{w->out + w->out_at, w->out_size - w->out_at}};
     int count = 1;
+    int64_t n;
 
     if (w->out_at == w->out_size)
         return spk_mux_write_slice(w->conn, w->body, w->body_at);
     if (w->body != NULL && w->body->size <= COPY_BYTES)
         pieces[count++] = (struct iovec){w->body->body, w->body->size};
-    return spk_conn_try_write(w->conn, pieces, count);
+    if (w->fd_count == 0)
+        return spk_conn_try_write(w->conn, pieces, count);
+    n = spk_conn_try_write_fds(w->conn, pieces, count, w->fds, w->fd_count);
+    if (n > 0)
+        spk_carry_passed(w);
+    return n;
 }
 
 /* True: all of it has left. */
@@ -57,7 +63,8 @@ flush(struct spk_wire *w)
     while (w->out_size > 0 || w->body != NULL) {
         int64_t n = write_some(w);
 
-        w->failed |= n == SPOKE_ENOMEM;
+        if (n == SPOKE_ENOMEM || n == SPOKE_EINVAL)
+            w->failed = (int)n;
         if (n < 0) /* later, or never: the stream's end says why */
             return false;
         advance(w, (size_t)n);
@@ -154,6 +161,7 @@ say_message(struct spk_wire *w, spoke_msg *m, uint8_t flags)
     if (f.attachments > 0 && (rc = spk_carry_out(w, m)) != 0) {
         spoke_msg_free(m);
         w->out_size = 0;
+        w->fd_count = 0;
         spk_wire_break(w, rc, SPOKE_MUX_UNSUPPORTED, "what a message carries cannot be sent");
         return;
     }
@@ -247,9 +255,11 @@ look_for_break(struct spk_wire *w)
     uint64_t code = 0;
     int reason = w->sends ? w->ops->end(w, &code, &text) : w->ops->gone(w, &code, &text);
 
-    if (w->failed) {
+    if (w->failed != 0) {
         spk_mux_reset_conn(w->conn, SPOKE_MUX_INTERNAL);
-        spk_wire_end(w, SPOKE_ENOMEM, SPOKE_MUX_INTERNAL, "no memory for what is sent");
+        spk_wire_end(w, w->failed, SPOKE_MUX_INTERNAL,
+                     w->failed == SPOKE_ENOMEM ? "no memory for what is sent"
+                                               : "a descriptor that is none any more");
     } else if (reason != 0 && reason != SPOKE_EOF) {
         spk_wire_break(w, reason, code, text);
     }
