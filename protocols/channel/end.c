@@ -194,8 +194,10 @@ taken(struct spk_wire *w, uint64_t tell)
 {
     struct spk_channel *ch = channel_of(w);
 
-    if (!ch->limit_is_takers)
-        return popped(w, tell);
+    if (!ch->limit_is_takers) {
+        (void)popped(w, tell);
+        return since(w->base, spk_channel_received(ch)); /* what was dropped is not taken */
+    }
     /* It goes on from here, and is asked for there. */
     if (w->ack_at > since(w->base, ch->sync_to) && ch->ends[SPK_RECEIVES].taker != NULL) {
         ch->sync_to = w->base + w->ack_at;

@@ -212,6 +212,19 @@ say_next_of_sender(struct spk_wire *w)
     return true;
 }
 
+/* Before it says that nobody receives any more: what somebody has. */
+static bool
+say_last_taken(struct spk_wire *w)
+{
+    uint64_t taken = w->ops->taken(w, w->received);
+
+    if (!w->accepted || taken <= w->ack_told)
+        return false;
+    w->ack_told = taken;
+    say_number(w, SPK_FRAME_ACK, taken);
+    return true;
+}
+
 static bool
 say_next_of_receiver(struct spk_wire *w)
 {
@@ -227,7 +240,8 @@ say_next_of_receiver(struct spk_wire *w)
     if (w->peer_closed && w->ops->taken(w, w->received) == w->received)
         reason = 0; /* it has all */
     if (reason != 0) {
-        spk_wire_break(w, reason, code, text);
+        if (!say_last_taken(w))
+            spk_wire_break(w, reason, code, text);
         return true;
     }
     /* Others wait for the memory of what is here. */

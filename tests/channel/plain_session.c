@@ -226,6 +226,39 @@ Test(session, depth_0)
     sessions_close(&x);
 }
 
+/* What was taken before the receiver went is told, and what was not is not called taken. */
+Test(session, who_goes_says_first_what_it_has)
+{
+    OVER_EVERYTHING(over)
+    {
+        struct spoke_channel_info info;
+        struct sessions x;
+        spoke_sender *tx;
+        spoke_receiver *rx;
+        int rc;
+
+        sessions_open(&x, (enum over)over, NULL);
+        open_channel(&x, x.a, x.b, &tx, &rx, NULL);
+        must_send(tx, "one");
+        receive_text(rx, "one");
+        cr_assert_eq(spoke_receiver_close(rx), 0);
+        cr_assert_eq(spoke_sender_sync(tx, soon(&x)), 0);
+        cr_assert_eq(spoke_sender_close(tx), 0);
+
+        open_channel(&x, x.a, x.b, &tx, &rx, NULL);
+        must_send(tx, "one");
+        must_send(tx, "two");
+        receive_text(rx, "one");
+        cr_assert_eq(spoke_receiver_close(rx), 0);
+        rc = spoke_sender_sync(tx, soon(&x));
+        cr_assert_eq(rc, SPOKE_EPEERCLOSED, "%s", spoke_strerror(rc));
+        cr_assert_eq(spoke_sender_get_info(tx, &info), 0);
+        cr_assert_eq(info.taken, 1);
+        cr_assert_eq(spoke_sender_close(tx), 0);
+        sessions_close(&x);
+    }
+}
+
 Test(session, sync_waits_for_the_application)
 {
     struct spoke_channel_info info;
