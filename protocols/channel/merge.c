@@ -18,9 +18,12 @@ update(struct spk_binding *b)
 {
     const struct spk_port *p = b->port;
     uint64_t popped = p->ch != NULL ? spk_channel_popped(p->ch) : UINT64_MAX;
+    uint64_t received = p->ch != NULL ? spk_channel_received(p->ch) : 0;
 
-    while (b->first < b->at && b->slots[b->first & b->mask].number <= popped)
-        b->first++;
+    for (; b->first < b->at && b->slots[b->first & b->mask].number <= popped; b->first++) {
+        if (b->slots[b->first & b->mask].number <= received) /* not dropped */
+            b->taken = b->first + 1;
+    }
 }
 
 /* How many have been popped; when it is `tell` the wire is told. */
@@ -164,6 +167,13 @@ popped(struct spk_wire *w, uint64_t tell)
 }
 
 static uint64_t
+taken(struct spk_wire *w, uint64_t tell)
+{
+    (void)popped(w, tell);
+    return binding_of(w)->taken;
+}
+
+static uint64_t
 room(struct spk_wire *w, uint64_t tell)
 {
     size_t size = binding_of(w)->port->config.size;
@@ -230,7 +240,7 @@ const struct spk_wire_ops spk_wires_of_receivers = {.changed = changed,
                                                     .deliver = deliver,
                                                     .room = room,
                                                     .popped = popped,
-                                                    .taken = popped,
+                                                    .taken = taken,
                                                     .gone = gone,
                                                     .ended = ended,
                                                     .released = released};

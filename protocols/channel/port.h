@@ -50,6 +50,7 @@ struct spk_binding {
     uint64_t first, at, last;
     uint64_t written; /* sends: have left */
     uint64_t tell;    /* receives: the wire is to be told when so many are popped */
+    uint64_t taken;   /* … of them, what was not dropped */
     bool bound;       /* both sides know */
     bool ended;       /* its wire has told */
     bool blamed;      /* it sent what is no value */

@@ -18,7 +18,7 @@
 #define PATIENCE         (10 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
 #define DESCRIPTORS_MOST 256
 #define MESSAGES         100
-#define TRIES_MOST       50 /* times MESSAGES */
+#define TRIES_MOST       500 /* times MESSAGES */
 
 /* A caller that waits, and a thread that sends to it, then closes its socket. */
 struct scene {
