@@ -695,7 +695,7 @@ WAY_TEST(select, tells_the_accepts_of_a_session_apart)
         t.kind->make(&t);
         for (int n = 0; n < 20; n++) {
             expect_rc(spoke_select(cases, 3, &which, sc.e, SPOKE_FOREVER), 0);
-            cr_assert_eq(which, i);
+            cr_assert_eq(which, (size_t)i);
         }
         expect_rc(t.kind->use(&t), 0);
         expect_rc(spoke_select(cases, 3, &which, sc.e, SPOKE_NOW), SPOKE_EAGAIN);
