@@ -107,7 +107,7 @@ serve(const char *url, int ready, bool once)
     check(spoke_session_listen(&l, url, NULL, NULL));
     if (ready >= 0)
         close(ready);
-    do {
+    for (int served = 0; !once || served == 0; served++) {
         check(spoke_session_accept(l, &ss, SPOKE_FOREVER));
         if (spoke_session_accept_receiver(ss, &rx, &commands, SPOKE_FOREVER) == 0) {
             while (spoke_receiver_recv_value(rx, &c, &backing, SPOKE_FOREVER) == 0) {
@@ -117,7 +117,7 @@ serve(const char *url, int ready, bool once)
             check(spoke_receiver_close(rx));
         }
         spoke_session_close(ss, SPOKE_SECOND);
-    } while (!once);
+    }
     check(spoke_session_listener_close(l));
 }
 

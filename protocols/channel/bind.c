@@ -36,7 +36,7 @@ encode_meta(const struct spk_port *p, uint8_t *to, size_t *size)
         meta.has_type = true;
         memcpy(meta.type, p->type->fingerprint, sizeof meta.type);
     }
-    if (p->uses_layout) {
+    if (p->type != NULL && p->uses_layout) {
         meta.has_layout = true;
         memcpy(meta.layout, p->type->layout, sizeof meta.layout);
     }

@@ -348,13 +348,13 @@ spin(struct spk_engine *e, spoke_ns start, spoke_ns limit)
     if (until > limit)
         until = limit;
     for (unsigned tries = 1;; tries++) {
-        /* First, so that it has its turn however often there is something below. */
+        /* First, so that it has its turn however often there is something below; and what is below
+         * has its, however much there is here. */
         bool any = poll_backend(e);
 
-        if (!any && !work_waits(e)) {
+        if (!any && !work_waits(e))
             spk_look_at_memory(e);
-            any = spk_try_hot(e);
-        }
+        any |= spk_try_hot(e);
         any |= spk_run_tasks(e);
         if (any || work_waits(e)) {
             e->info.spin_hits++;

@@ -1182,7 +1182,7 @@ spk_conn_take_input(struct spk_conn *c, bool awaited)
 spoke_msg *
 spk_conn_read_now(struct spk_conn *c)
 {
-    spoke_msg *m;
+    spoke_msg *m = NULL;
 
     if (c->input != NULL || !c->open || c->carrier->read == NULL || take_chunk(c, &m) != 0)
         return NULL;
