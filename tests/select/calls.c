@@ -592,7 +592,7 @@ Test(select, leaves_all_bytes_to_the_reads)
 {
     struct scene sc;
     struct thing t;
-    uint8_t bytes[100000], got[100000];
+    uint8_t bytes[100000], got[100000] = {0};
     size_t done, which, have = 0;
     struct spoke_stream_info info;
 
