@@ -289,21 +289,7 @@ spoke_session_open_stream(spoke_session *handle, spoke_stream **out, uint64_t *c
     ss->callers++;
     if ((rc = open_stream(ss, &c)) != 0)
         goto leave;
-    if (deadline != SPOKE_NOW) {
-        spk_mux_await(ss->mux);
-        c->callers++; /* its reason is still to be read */
-        rc = spk_conn_wait_dialed(c, deadline);
-        c->callers--;
-        if (code != NULL && rc == SPOKE_EREJECTED)
-            *code = c->info.abort_code;
-    }
-    if (rc == 0) {
-        *out = c->handle;
-    } else {
-        if (!c->closed)
-            (void)spk_conn_let_go(c);
-        spk_conn_free_if_done(c);
-    }
+    rc = spk_mux_wait_opened(ss->mux, c, out, code, deadline);
     if (ss->ended && rc != 0 && rc != SPOKE_EREJECTED)
         rc = ss->closed ? SPOKE_ECLOSED : SPOKE_EMUXCLOSED;
 leave:

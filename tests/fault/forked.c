@@ -261,7 +261,7 @@ Test(forked, a_child_starts_its_own_shared_engine_whoever_was_starting_the_paren
     struct parent parent;
 
     if (!THREADS_AFTER_FORK)
-        cr_skip("a child may not start threads here");
+        cr_skip("ThreadSanitizer ends a child that starts threads");
     cr_assert_eq(child_run(fork_while_the_shared_engine_starts, &parent, 30), 0);
 }
 

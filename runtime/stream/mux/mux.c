@@ -717,6 +717,30 @@ spk_mux_open_stream(struct spk_mux *m, const void *meta, size_t meta_size, struc
 }
 
 int
+spk_mux_wait_opened(struct spk_mux *m, struct spk_conn *c, spoke_stream **out, uint64_t *code,
+                    spoke_ns deadline)
+{
+    int rc = 0;
+
+    if (deadline != SPOKE_NOW) {
+        spk_mux_await(m);
+        c->callers++; /* its reason is still to be read */
+        rc = spk_conn_wait_dialed(c, deadline);
+        c->callers--;
+        if (code != NULL && rc == SPOKE_EREJECTED)
+            *code = c->info.abort_code;
+    }
+    if (rc == 0) {
+        *out = c->handle;
+        return 0;
+    }
+    if (!c->closed)
+        (void)spk_conn_let_go(c);
+    spk_conn_free_if_done(c);
+    return rc;
+}
+
+int
 spoke_mux_dial(spoke_mux *handle, spoke_stream **out, const void *meta, size_t meta_size,
                uint64_t *code, spoke_ns deadline)
 {
@@ -736,21 +760,7 @@ spoke_mux_dial(spoke_mux *handle, spoke_stream **out, const void *meta, size_t m
     m->callers++;
     if ((rc = check_dial(m, meta_size)) != 0 || (rc = start_dial(m, meta, meta_size, &c)) != 0)
         goto leave;
-    if (deadline != SPOKE_NOW) {
-        spk_mux_await(m);
-        c->callers++; /* its reason is still to be read */
-        rc = spk_conn_wait_dialed(c, deadline);
-        c->callers--;
-        if (code != NULL && rc == SPOKE_EREJECTED)
-            *code = c->info.abort_code;
-    }
-    if (rc == 0) {
-        *out = c->handle;
-    } else {
-        if (!c->closed)
-            (void)spk_conn_let_go(c);
-        spk_conn_free_if_done(c);
-    }
+    rc = spk_mux_wait_opened(m, c, out, code, deadline);
     if (m->ended && rc != 0 && rc != SPOKE_EREJECTED)
         rc = m->closed ? SPOKE_ECLOSED : SPOKE_EMUXCLOSED;
 leave:

@@ -243,6 +243,10 @@ int spk_mux_new(struct spk_mux **out, struct spk_conn *carrier, const spoke_mux_
 /* Streams without handles.  Errors: as spoke_mux_dial() and spoke_mux_accept(). */
 int spk_mux_open_stream(struct spk_mux *m, const void *meta, size_t meta_size,
                         struct spk_conn **out, uint64_t *id);
+/* What the peer makes of a stream that was opened and has a handle, until `deadline`: as
+ * spoke_mux_dial().  After an error it is given up. */
+int spk_mux_wait_opened(struct spk_mux *m, struct spk_conn *c, spoke_stream **out, uint64_t *code,
+                        spoke_ns deadline);
 int spk_mux_accept_stream(struct spk_mux_stream *st, struct spk_conn **out);
 /* Reset a stream's mux end, or say that it is not wanted.  The conn is still to be given up. */
 void spk_mux_reset_conn(struct spk_conn *c, uint64_t code);
