@@ -47,9 +47,10 @@ extern "C" {
 #define SPOKE_CHANNEL_MESSAGE_MAX ((size_t)16 * 1024 * 1024) /* bytes, the default largest */
 
 typedef struct spoke_channel_config {
-    /* Messages that may have been sent and not received yet.  0: a send waits until its message is
-     * taken, and one that does not wait needs a receive that waits; from process to process that is
-     * 1.  Default 64. */
+    /* Messages that may have been sent and not received yet; from process to process up to half as
+     * many more, as what has been received is told in batches.  0: a send waits until its message
+     * is taken, and one that does not wait needs a receive that waits; from process to process that
+     * is 1.  Default 64. */
     size_t depth;
     size_t max_message; /* bytes that a message may have.  Default SPOKE_CHANNEL_MESSAGE_MAX */
     /* What its messages are, for spoke_sender_send_value() and spoke_receiver_recv_value().  Both

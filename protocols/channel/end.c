@@ -86,14 +86,20 @@ set_admit(struct spk_channel *ch, const struct spk_session *ss)
         pthread_mutex_unlock(&ch->tx_lock);
 }
 
-/* As many as the peer allows, and no more on their way here than the channel has room for. */
+/* As many as the peer allows, and no more on their way here than the channel has room for.  The
+ * peer says that it has room again when half of it is free, so until then the rest waits here:
+ * whoever counts on `depth` sends that do not wait gets them. */
 static void
 allow(struct spk_wire *w)
 {
     struct spk_channel *ch = channel_of(w);
     uint64_t most = since(w->base, spk_channel_popped(ch)) + ch->depth;
+    uint64_t depth = w->first_limit < ch->depth ? w->first_limit : ch->depth;
+    uint64_t allowed = w->limit;
 
-    spk_channel_allow(ch, w->base + (w->limit < most ? w->limit : most));
+    if (allowed > w->first_limit && depth > 1)
+        allowed += depth / 2 - 1;
+    spk_channel_allow(ch, w->base + (allowed < most ? allowed : most));
 }
 
 static spoke_msg *

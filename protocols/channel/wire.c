@@ -112,7 +112,7 @@ spk_wire_new(struct spk_wire **out, struct spk_session *ss, struct spk_conn *con
     if (!w->is_ours) {
         w->due = SPK_WIRE_DUE_ACCEPT;
         if (w->sends) {
-            w->limit = config->meta->limit;
+            w->first_limit = w->limit = config->meta->limit;
             if (config->meta->max_message > 0)
                 w->max_message = config->meta->max_message;
         }

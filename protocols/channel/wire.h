@@ -101,7 +101,7 @@ struct spk_wire {
     uint32_t mask;
 
     /* out */
-    uint64_t sent, limit, acked, sync_at;
+    uint64_t sent, first_limit, limit, acked, sync_at;
     uint64_t max_message; /* of the peer */
     bool closing;         /* Close has been said */
     int failed;           /* why it cannot go on: there was no memory … */

@@ -143,7 +143,7 @@ on_accept(struct spk_wire *w)
         return wrong(w, "it accepted a channel twice");
     w->accepted = true;
     if (w->sends) {
-        w->limit = f->number;
+        w->first_limit = w->limit = f->number;
         w->max_message = f->max_message;
     }
     w->same_layout = w->has_layout && f->has_layout &&
@@ -310,6 +310,13 @@ read_piece(struct spk_wire *w)
     return true;
 }
 
+/* It was the carrier that was aborted: nobody has said anything of this stream. */
+static bool
+went_with_session(const struct spk_wire *w)
+{
+    return w->ss->mux->ended && w->conn->info.abort_code == SPOKE_MUX_NONE;
+}
+
 /* The stream has ended, and everything on it has been read. */
 static void
 has_ended(struct spk_wire *w, int reason)
@@ -326,7 +333,7 @@ has_ended(struct spk_wire *w, int reason)
         else
             reason = SPOKE_ECONNRESET;
         code = 0;
-    } else if (reason == SPOKE_EABORTED || reason == SPOKE_EREJECTED) {
+    } else if (reason == SPOKE_EREJECTED || (reason == SPOKE_EABORTED && !went_with_session(w))) {
         reason = spk_wire_reason(w, code);
     } else {
         reason = spk_session_reason(w->ss, reason);

@@ -150,6 +150,36 @@ Test(carrying, what_was_sent_before)
     sessions_close(&x);
 }
 
+/* The receiver says that it has room again when half of it is free.  All the same no less than
+ * `depth` can be on their way at any time. */
+Test(carrying, as_many_as_the_depth_are_on_their_way)
+{
+    struct sessions x;
+    spoke_sender *tx;
+    spoke_receiver *rx;
+
+    sessions_open(&x, OVER_PAIR, NULL);
+    open_channel(&x, x.a, x.b, &tx, &rx, NULL); /* of 64 */
+    for (int i = 0; i < 64; i++)
+        must_send(tx, "before");
+    for (int i = 0; i < 32; i++)
+        receive_text(rx, "before");
+    must_send(tx, "before"); /* which waits for 32 more that it may send */
+    for (int i = 0; i < 31; i++)
+        receive_text(rx, "before");
+    for (int i = 0; i < 62; i++) {
+        spoke_msg *m = text_message("after");
+
+        cr_assert_eq(spoke_sender_send(tx, m, soon(&x)), 0, "after %d", i);
+    }
+    receive_text(rx, "before");
+    receive_text(rx, "before");
+    for (int i = 0; i < 62; i++)
+        receive_text(rx, "after");
+    close_pair(tx, rx);
+    sessions_close(&x);
+}
+
 /* An end that came over one session goes on over another, and a sync goes through both. */
 static void
 passed_on(bool sender)

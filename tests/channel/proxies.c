@@ -135,7 +135,7 @@ Test(proxies, a_connection_is_lost)
 {
     struct spoke_mux_end why;
     struct sessions now = {.over = OVER_PAIR};
-    spoke_sender *tx[3], *inner;
+    spoke_sender *tx[3], *inner, *early;
     spoke_receiver *rx[3], *answers;
     struct wire_tap w;
     spoke_msg *m;
@@ -154,6 +154,7 @@ Test(proxies, a_connection_is_lost)
     cr_assert_eq(spoke_sender_close(tx[2]), 0);
     receive_text(rx[2], "all");
     receive_end(rx[2], SPOKE_EOF); /* nothing can happen to this one */
+    cr_assert_eq(spoke_session_open_sender(w.a, &early, NULL, NULL, SPOKE_NOW), 0);
     for (int i = 0; i < 2; i++)
         cr_assert_eq(spoke_stream_abort(w.ours[i], 1), 0);
     cr_assert_eq(spoke_session_wait(w.a, soon(&now)), 0);
@@ -169,6 +170,10 @@ Test(proxies, a_connection_is_lost)
     }
     receive_end(rx[2], SPOKE_EOF);
     receive_end(answers, why.code);
+    m = text_message("x"); /* nobody has accepted it, and nobody has rejected it */
+    cr_assert_eq(spoke_sender_send(early, m, soon(&now)), why.code);
+    spoke_msg_free(m);
+    cr_assert_eq(spoke_sender_close(early), 0);
     cr_assert_eq(spoke_session_open_sender(w.a, &tx[2], NULL, NULL, SPOKE_NOW), SPOKE_EMUXCLOSED);
     cr_assert_eq(spoke_receiver_close(answers), 0);
     cr_assert_eq(spoke_session_accept_receiver(w.b, &answers, NULL, SPOKE_NOW), SPOKE_EMUXCLOSED);
