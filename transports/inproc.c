@@ -16,11 +16,12 @@
 #include "runtime/core/transport.h"
 #include "runtime/engine/probe.h"
 
-#define RING_SIZE                                                                                    \
-    256u /* messages on their way, each direction, and no more than the receiver's queue is long … \
-          */
-#define STALLED_MOST 4u /* … while that has room; else so many */
-#define BYTES_MOST   ((size_t)1 << 20)
+#define LENGTH_MOST                                                                                \
+    4096u /* messages on their way, each direction, and no more than the receiver's queue is long  \
+             … */
+#define TURN_MOST    256               /* of one connection, before others have their turn */
+#define STALLED_MOST 4u                /* … while that has room; else so many */
+#define BYTES_MOST   ((size_t)8 << 20) /* … or bytes, the same */
 #define AHEAD        8u /* a message comes from the other CPU's cache so many before it is needed */
 #define RUN_MOST     32u /* messages that are put into the ring, or taken from it, together */
 
@@ -34,7 +35,8 @@ struct ring {
     atomic_size_t bytes_in;
     unsigned seen_head;
     size_t seen_bytes_out;
-    _Alignas(64) spoke_msg *slots[RING_SIZE];
+    _Alignas(64) spoke_msg **slots; /* make_ring() */
+    unsigned mask;
 };
 
 struct inproc_pipe;
@@ -49,6 +51,7 @@ struct end {
     atomic_bool want_room;          /* the other end wants to be told of room in `ring` */
     atomic_bool stalled;            /* its socket's receive queue is full */
     atomic_uint length;             /* of that queue, as far as `ring` is concerned */
+    size_t bytes;                   /* … and how many bytes, both set with the ring */
     atomic_bool noticed;            /* `notice` is posted */
     struct spk_post notice;
     struct ring ring;
@@ -157,13 +160,13 @@ ring_pop_many(struct ring *r, spoke_msg **messages, unsigned most, size_t cost)
     size_t bytes = atomic_load_explicit(&r->bytes_out, memory_order_relaxed);
 
     while (count < most && cost > 0) {
-        spoke_msg *m = r->slots[(head + count) % RING_SIZE];
+        spoke_msg *m = r->slots[(head + count) & r->mask];
         if (m->header_size > 0 && count > 0)
             break;
         if (m->header_size > 0)
             most = 1;
         if (r->seen_tail - (head + count) > AHEAD)
-            spk_msg_prefetch(r->slots[(head + count + AHEAD) % RING_SIZE]);
+            spk_msg_prefetch(r->slots[(head + count + AHEAD) & r->mask]);
         bytes += m->size;
         cost -= spk_queue_cost(m) < cost ? spk_queue_cost(m) : cost;
         messages[count++] = m;
@@ -199,7 +202,7 @@ ring_push_many(struct ring *r, spoke_msg **messages, unsigned count, size_t byte
     unsigned tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
 
     for (unsigned i = 0; i < count; i++)
-        r->slots[(tail + i) % RING_SIZE] = messages[i];
+        r->slots[(tail + i) & r->mask] = messages[i];
     atomic_store_explicit(&r->bytes_in,
                           atomic_load_explicit(&r->bytes_in, memory_order_relaxed) + bytes,
                           memory_order_relaxed);
@@ -216,6 +219,7 @@ unref_link(struct link *link)
 
         while ((m = ring_pop(&link->end[side].ring)) != NULL)
             spoke_msg_free(m);
+        spk_free(link->end[side].ring.slots);
     }
     if (link->name != NULL)
         unref_name(link->name);
@@ -244,9 +248,9 @@ room_as_seen(const struct end *end, size_t *bytes)
 
     if (most > STALLED_MOST && atomic_load(&end->stalled))
         most = STALLED_MOST;
-    if (count >= most || (count > 0 && used >= BYTES_MOST))
+    if (count >= most || (count > 0 && used >= end->bytes))
         return 0;
-    *bytes = used >= BYTES_MOST ? 1 : BYTES_MOST - used;
+    *bytes = used >= end->bytes ? 1 : end->bytes - used;
     return most - count;
 }
 
@@ -370,11 +374,11 @@ drain(struct inproc_pipe *ip, int most)
 {
     struct link *link = ip->link;
     struct end *mine = &link->end[ip->side], *theirs = &link->end[!ip->side];
-    bool bounded = mine->e != theirs->e && most > (int)RING_SIZE;
+    bool bounded = mine->e != theirs->e && most > TURN_MOST;
     int n = 0;
 
     if (bounded)
-        most = (int)RING_SIZE;
+        most = TURN_MOST;
     for (;;) {
         bool behind;
         bool last_words = atomic_load(
@@ -639,16 +643,38 @@ static const struct spk_pipe_ops inproc_pipe_ops = {
     .address = inproc_address,
 };
 
+/* The ring towards one end, whose queue is known: before the other end can write to it. */
+static int
+make_ring(struct end *end, const struct spk_endpoint *ep)
+{
+    unsigned length = spk_endpoint_recv_queue(ep), slots = 1;
+
+    length = length < 1 ? 1 : length > LENGTH_MOST ? LENGTH_MOST : length;
+    while (slots < length)
+        slots *= 2;
+    if ((end->ring.slots = spk_zalloc(slots * sizeof *end->ring.slots)) == NULL)
+        return SPOKE_ENOMEM;
+    end->ring.mask = slots - 1;
+    end->bytes = spk_endpoint_recv_queue_bytes(ep);
+    if (end->bytes > BYTES_MOST)
+        end->bytes = BYTES_MOST;
+    atomic_init(&end->length, length);
+    return 0;
+}
+
 /* Make the pipe of one end.  On its engine. */
 static int
 make_pipe(struct link *link, int side, struct spk_endpoint *ep)
 {
     struct inproc_pipe *ip = spk_zalloc(sizeof *ip);
-    unsigned length;
     int rc;
 
     if (ip == NULL)
         return SPOKE_ENOMEM;
+    if (side == LISTENER && (rc = make_ring(&link->end[side], ep)) != 0) {
+        spk_free(ip);
+        return rc;
+    }
     ip->side = side;
     ip->link = link;
     spk_op_init(&ip->watch, on_watch);
@@ -660,8 +686,6 @@ make_pipe(struct link *link, int side, struct spk_endpoint *ep)
         return rc;
     }
     ref_link(link);
-    length = spk_endpoint_recv_queue(ep);
-    atomic_store(&link->end[side].length, length < 1 ? 1 : length > RING_SIZE ? RING_SIZE : length);
     link->end[side].pipe = ip;
     if (ep->is_dialer)
         ep->pipe = &ip->pipe;
@@ -769,13 +793,12 @@ connect_to(struct spk_endpoint *d, struct name *n)
 {
     struct link *link = spk_zalloc(sizeof *link);
 
-    if (link == NULL) {
+    if (link == NULL || make_ring(&link->end[DIALER], d) != 0) {
+        spk_free(link);
         unref_name(n);
         return SPOKE_ENOMEM;
     }
     atomic_init(&link->refs, 1);
-    atomic_init(&link->end[DIALER].length, 1);
-    atomic_init(&link->end[LISTENER].length, 1);
     link->name = n;
     link->end[DIALER].e = d->e;
     link->end[DIALER].number = d->e->number;

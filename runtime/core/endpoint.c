@@ -380,6 +380,12 @@ spk_endpoint_recv_queue(const struct spk_endpoint *ep)
     return ep->socket->recv_queue.max_messages;
 }
 
+size_t
+spk_endpoint_recv_queue_bytes(const struct spk_endpoint *ep)
+{
+    return ep->socket->recv_queue.max_bytes;
+}
+
 /* ---- public calls ---- */
 
 static int

@@ -291,7 +291,8 @@ void spk_endpoint_unref(struct spk_endpoint *ep);
 /* The numbers of the protocol that speaks here, and of the only one that it talks to. */
 uint16_t spk_endpoint_protocol(const struct spk_endpoint *ep);
 uint16_t spk_endpoint_peer(const struct spk_endpoint *ep);
-unsigned spk_endpoint_recv_queue(const struct spk_endpoint *ep); /* SPOKE_OPT_RECV_QUEUE */
+unsigned spk_endpoint_recv_queue(const struct spk_endpoint *ep); /* SPOKE_OPT_RECV_QUEUE … */
+size_t spk_endpoint_recv_queue_bytes(const struct spk_endpoint *ep); /* … and its bytes */
 
 static inline int
 spk_stream_unix_fd(struct spk_stream *st)
