@@ -161,8 +161,8 @@ crowd_add(struct crowd *c, unsigned i, spoke_stream_ready_f *fn)
     return rc == 0 ? 0 : spoke_bench_complain("spoke_stream_on_ready", rc);
 }
 
-/* Bodies one after the other, from where the last write has ended.  What it took is written anew:
- * who sends something has to put it there. */
+/* Bodies one after the other, from where the last write has ended.  As on a connection by itself, of
+ * what it took a few words are written anew, or all. */
 static void
 write_more(spoke_stream *stream, unsigned what, void *ctx)
 {
@@ -177,7 +177,8 @@ write_more(spoke_stream *stream, unsigned what, void *ctx)
     do {
         bench_stamp(c->buffer, l->size, m->number, BENCH_HELLO);
         rc = spoke_stream_write(stream, c->buffer + m->at, l->size - m->at, &done);
-        memcpy(c->buffer + m->at, l->pattern + m->at, done);
+        if (l->options->touches_all)
+            memcpy(c->buffer + m->at, l->pattern + m->at, done);
         c->side->messages += done;
         if ((m->at += done) == l->size) {
             m->at = 0;
