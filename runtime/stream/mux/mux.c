@@ -236,13 +236,21 @@ on_task(struct spk_task *task)
 static void
 on_again(struct spk_task *task)
 {
-    spk_mux_work(SPK_OWNER(task, struct spk_mux, again));
+    struct spk_mux *m = SPK_OWNER(task, struct spk_mux, again);
+
+    m->granted = 0; /* those that were told have been called */
+    spk_mux_work(m);
 }
 
 static void
 on_flush(struct spk_flush *flush)
 {
-    write_now(SPK_OWNER(flush, struct spk_mux, flush));
+    struct spk_mux *m = SPK_OWNER(flush, struct spk_mux, flush);
+
+    if (spk_mux_others_follow(m))
+        spk_mux_hold_back(m);
+    else
+        write_now(m);
 }
 
 /* ---- calls of the user's functions ---- */

@@ -127,7 +127,7 @@ struct spk_mux {
     struct spk_engine *e;
     struct spk_layer layer;
     struct spk_conn *carrier;              /* NULL: it has ended */
-    struct spk_task task, callback, again; /* again: to read more */
+    struct spk_task task, callback, again; /* again: to read, or tell, more */
     struct spk_flush flush;                /* what is held back, for more to go with it */
     uint64_t burst; /* the engine's, in which the carrier was last written to */
     struct spk_timer timer;
@@ -164,6 +164,7 @@ struct spk_mux {
     uint32_t objects;       /* in `streams`: those that are over and have something to say, too */
     uint32_t writers, busy; /* now; of late */
     size_t unsent;
+    size_t granted; /* to the line, and not used yet, until all that were told have been called */
     size_t windows;
     struct spk_link fd_room;
     uint32_t fds_queued;   /* descriptors that have not left */
@@ -272,6 +273,8 @@ void spk_mux_write(struct spk_mux *m);
 /* May it wait for what comes next, because somebody will write it soon? */
 bool spk_mux_may_hold_back(const struct spk_mux *m);
 void spk_mux_hold_back(struct spk_mux *m);
+/* In a callback of one of a crowd: others that are called next are going to write too. */
+bool spk_mux_others_follow(const struct spk_mux *m);
 bool spk_mux_batch_empty(const struct spk_mux_batch *b);
 void spk_mux_batch_drop(struct spk_mux_batch *b);
 /* Its `due` or `out` has changed: it is among those that have something to say, and with schedule

@@ -464,18 +464,30 @@ tell_writer(struct spk_mux_stream *st)
         spk_conn_writable(st->conn);
 }
 
-/* As many as there is room for; where it takes a moment until they write, more. */
+/* A message costs less than to copy what is in it; a system call does not. */
+static bool
+takes_messages(const struct spk_mux *m)
+{
+    return m->carrier->carrier != NULL && m->carrier->carrier->read == NULL;
+}
+
+/* As many as there is room for, and more when these have been called, whether they write or not.
+ * Where bytes go past the queue there is no room while the carrier is full. */
 static void
 tell_line(struct spk_mux *m)
 {
     size_t left = queue_left(m);
 
-    for (size_t given = 0; given < left && !spk_list_empty(&m->room); given += SPK_MUX_TURN_BYTES) {
+    if (!m->e->shared && takes_messages(m) && !spk_mux_batch_empty(&m->batch))
+        return;
+    while (m->granted < left && !spk_list_empty(&m->room)) {
         struct spk_mux_stream *st = SPK_OWNER(m->room.next, struct spk_mux_stream, room);
 
         st->granted = SPK_MUX_TURN_BYTES;
         st->lines_up = false;
+        m->granted += SPK_MUX_TURN_BYTES;
         tell_writer(st);
+        spk_task_queue_callback(m->e, &m->again);
     }
 }
 
@@ -556,6 +568,13 @@ spk_mux_hold_back(struct spk_mux *m)
 {
     if (spk_list_empty(&m->flush.link))
         spk_list_append(&m->e->flushes, &m->flush.link);
+}
+
+bool
+spk_mux_others_follow(const struct spk_mux *m)
+{
+    return m->e->in_callback > 0 && !spk_engine_may_wait(m->e) && m->granted > 0 &&
+           m->unsent < BATCH_BYTES && spk_mux_batch_empty(&m->batch);
 }
 
 void
@@ -665,8 +684,12 @@ spk_mux_wait_no_more(struct spk_mux_stream *st)
 static void
 use_grant(struct spk_mux_stream *st, size_t size)
 {
+    struct spk_mux *m = st->mux;
+    size_t used = size < st->granted ? size : st->granted;
+
     st->lines_up |= st->granted > 0 && size >= st->granted;
-    st->granted -= size < st->granted ? size : st->granted;
+    st->granted -= used;
+    m->granted -= used < m->granted ? used : m->granted;
 }
 
 static void
@@ -788,13 +811,6 @@ struct through {
     int messages, count;
     size_t all; /* heads too */
 };
-
-/* A message costs less than to copy what is in it; a system call does not. */
-static bool
-takes_messages(const struct spk_mux *m)
-{
-    return m->carrier->carrier != NULL && m->carrier->carrier->read == NULL;
-}
 
 /* Does nothing wait to leave, and is this worth a write by itself? */
 static bool
