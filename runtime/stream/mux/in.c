@@ -8,7 +8,8 @@
 /* A message for a stream that is not known any more is read and dropped. */
 #define DROPPED NULL
 
-#define READS_MOST 4 /* of much, before readers have their turn */
+#define SLICE_LEAST ((size_t)4096) /* smaller pieces are copied */
+#define READS_MOST  4              /* of much, before readers have their turn */
 
 static int
 violation(struct spk_mux *m, const char *text)
@@ -229,18 +230,25 @@ on_fd_credit(struct spk_mux *m, const struct spk_mux_word *w)
     return 0;
 }
 
-/* Can the stream have the message itself?  It has to end with the piece, and what else its memory
- * holds must not be worth a copy; small ones are gathered, if they wait. */
+/* Is it better to keep the memory that a piece lies in than to copy it?  All of it is kept: so it
+ * has to be a good part of it, or what else is kept must be within bounds. */
 static bool
-is_whole(const spoke_msg *from, const struct spk_mux_word *w, const struct spk_conn *c)
+may_keep(struct spk_mux_stream *st, const struct spk_chunk *chunk, size_t size)
+{
+    return size >= chunk->size / 4 || (size >= SLICE_LEAST && spk_mux_keep(st, chunk->size - size));
+}
+
+/* Can the stream have the message itself?  It has to end with the piece; small ones are gathered,
+ * if they wait. */
+static bool
+is_whole(struct spk_mux_stream *st, const spoke_msg *from, const struct spk_mux_word *w)
 {
     if (w->data + w->size != from->body + from->size)
         return false;
-    return from->chunk == NULL ? c->input == NULL : w->size >= from->chunk->size / 4;
+    return from->chunk == NULL ? st->conn->input == NULL : may_keep(st, from->chunk, w->size);
 }
 
-/* `from`: the message that the piece lies in, NULL afterwards if the stream has it.  A slice keeps
- * all of its memory, so it has to be a good part of it. */
+/* `from`: the message that the piece lies in, NULL afterwards if the stream has it. */
 static int
 deliver(struct spk_mux_stream *st, const struct spk_mux_word *w, spoke_msg **whole)
 {
@@ -255,14 +263,14 @@ deliver(struct spk_mux_stream *st, const struct spk_mux_word *w, spoke_msg **who
             spk_mux_consumed(st, w->size);
         return 0;
     }
-    if (is_whole(from, w, c)) {
+    if (is_whole(st, from, w)) {
         from->body += from->size - w->size;
         from->size = w->size;
         *whole = NULL;
         spk_conn_input(c, from);
         return 0;
     }
-    if (from->chunk == NULL || w->size <= SPK_BODY_INLINE || w->size < from->chunk->size / 4)
+    if (from->chunk == NULL || w->size <= SPK_BODY_INLINE || !may_keep(st, from->chunk, w->size))
         return spk_conn_input_bytes(c, w->data, w->size);
     spk_chunk_ref(from->chunk);
     if ((rc = spk_msg_slice(&m, from->chunk, (uint8_t *)(uintptr_t)w->data, w->size)) != 0) {
@@ -586,6 +594,7 @@ read_message(struct spk_mux *m, spoke_msg *from)
     int rc = 0;
 
     m->info.bytes_in += from->size;
+    m->kept_by = NULL;
     if (!m->known)
         detect(m, *at);
     while (!m->ended && (rc = spk_mux_decode(&m->decoder, &at, end, &w)) > 0) {

@@ -68,6 +68,7 @@ struct spk_mux_stream {
     size_t owed;      /* read, and not given back to the peer yet */
     size_t read;      /* … since `read_since`, to see whether the window should grow */
     spoke_ns read_since;
+    size_t slack; /* of the memory that its unread bytes keep: see spk_mux_keep() */
 
     /* out */
     uint64_t credit; /* for bytes that are not in `out` yet */
@@ -165,7 +166,8 @@ struct spk_mux {
     uint32_t writers, busy; /* now; of late */
     size_t unsent;
     size_t granted; /* to the line, and not used yet, until all that were told have been called */
-    size_t windows;
+    size_t windows, slack;
+    const struct spk_mux_stream *kept_by; /* the last that keeps what is being read now */
     struct spk_link fd_room;
     uint32_t fds_queued;   /* descriptors that have not left */
     uint32_t fds_out;      /* … that have, and the peer has not given back */
@@ -316,6 +318,10 @@ void spk_mux_ids_fini(struct spk_mux_ids *ids);
 int spk_mux_window_open(struct spk_mux_stream *st); /* SPOKE_ELIMIT */
 void spk_mux_window_close(struct spk_mux_stream *st);
 void spk_mux_consumed(struct spk_mux_stream *st, size_t size);
+/* May it keep memory that is `size` bytes more than what it needs of it, until its reader has read
+ * all?  And it has. */
+bool spk_mux_keep(struct spk_mux_stream *st, size_t size);
+void spk_mux_keep_none(struct spk_mux_stream *st);
 /* The peer's budgets: false, and the mux has ended. */
 bool spk_mux_count_refused(struct spk_mux *m);
 bool spk_mux_count_abandoned(struct spk_mux *m);

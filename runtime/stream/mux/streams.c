@@ -223,6 +223,8 @@ consumed(struct spk_conn *c, size_t size)
 {
     struct spk_mux_stream *st = state_of(c);
 
+    if (c->input_size == 0)
+        spk_mux_keep_none(st);
     if (c->closed)
         st->data_lost = true;
     else if (!c->read.shut || !st->mux->native)

@@ -11,6 +11,7 @@
 #define CONTROL_FREE  ((uint64_t)1 << 20) /* bytes of it in a period, then … */
 #define CONTROL_TIMES 64u                 /* … so many for each of data */
 #define CREDITS_MANY  16u
+#define SLACK_SHARE   16               /* of session_budget, besides the windows */
 #define WINDOW_TRIPS  2                /* a window read in so few round trips is too small … */
 #define WINDOW_TIME   (500 * SPOKE_US) /* … or so soon: to be woken takes longer at times */
 
@@ -25,16 +26,22 @@ spoke_mux_set_memory_limit(size_t bytes)
 /* ---- memory ---- */
 
 static bool
-reserve(struct spk_mux *m, size_t size)
+hold(size_t size)
 {
     size_t now = atomic_load(&held), most = atomic_load(&limit);
 
-    if (size > m->config.session_budget - m->windows)
-        return false;
     do {
         if (now > most || size > most - now)
             return false;
     } while (!atomic_compare_exchange_weak(&held, &now, now + size));
+    return true;
+}
+
+static bool
+reserve(struct spk_mux *m, size_t size)
+{
+    if (size > m->config.session_budget - m->windows || !hold(size))
+        return false;
     m->windows += size;
     return true;
 }
@@ -79,9 +86,37 @@ spk_mux_window_close(struct spk_mux_stream *st)
 {
     atomic_fetch_sub(&held, st->window);
     st->mux->windows -= st->window;
+    spk_mux_keep_none(st);
     st->window = 0;
     st->in_room = 0;
     st->owed = 0;
+}
+
+bool
+spk_mux_keep(struct spk_mux_stream *st, size_t size)
+{
+    struct spk_mux *m = st->mux;
+
+    if (m->kept_by == st) /* it has it already */
+        return true;
+    if (size > m->config.session_budget / SLACK_SHARE - m->slack || !hold(size))
+        return false;
+    m->kept_by = st;
+    m->slack += size;
+    st->slack += size;
+    return true;
+}
+
+void
+spk_mux_keep_none(struct spk_mux_stream *st)
+{
+    if (st->slack == 0)
+        return;
+    atomic_fetch_sub(&held, st->slack);
+    st->mux->slack -= st->slack;
+    st->slack = 0;
+    if (st->mux->kept_by == st)
+        st->mux->kept_by = NULL;
 }
 
 /* Double it, if the reader takes more than it lets through. */
