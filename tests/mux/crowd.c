@@ -294,6 +294,97 @@ Test(crowd, a_thousand_writers_share_one_queue)
     crowd_close(&x);
 }
 
+/* Those of a crowd that write in callbacks, as long as they want to. */
+struct writer {
+    spoke_mux *mux;
+    size_t sent, most; /* `most`: that waited for the carrier then */
+    bool stopped;
+};
+
+static void
+write_what_fits(spoke_stream *s, unsigned what, void *ctx)
+{
+    static uint8_t bytes[65536];
+    struct writer *writer = ctx;
+    size_t done, unsent;
+
+    if ((what & SPOKE_STREAM_WRITABLE) == 0 || writer->stopped)
+        return;
+    while (spoke_stream_write(s, bytes, sizeof bytes, &done) == 0)
+        writer->sent += done;
+    unsent = unsent_of(writer->mux);
+    writer->most = unsent > writer->most ? unsent : writer->most;
+}
+
+static void
+start_writers(struct crowd *x, struct writer *writers)
+{
+    for (int i = 0; i < x->count; i++) {
+        writers[i] = (struct writer){.mux = x->odd};
+        cr_assert_eq(spoke_stream_on_ready(dialed[i], write_what_fits, &writers[i]), 0);
+    }
+}
+
+static void
+read_all(struct crowd *x, int rounds)
+{
+    static uint8_t bytes[65536];
+    size_t done;
+
+    for (int round = 0; round < rounds; round++) {
+        (void)spoke_sim_run(x->w, NULL, NULL, 100 * SPOKE_US);
+        for (int i = 0; i < x->count; i++) {
+            while (spoke_stream_read(accepted[i], bytes, sizeof bytes, &done) == 0) {
+            }
+        }
+    }
+}
+
+/* Goal: as many are told that there is room as there is room for, so that the queue keeps its size.
+ */
+Test(crowd, callbacks_of_a_crowd_fill_the_queue_once)
+{
+    static struct writer writers[200];
+    spoke_mux_config config;
+    struct crowd x;
+    size_t most = 0;
+
+    spoke_mux_config_init(&config);
+    crowd_open(&x, 200, &config);
+    start_writers(&x, writers);
+    read_all(&x, 200); /* the few bytes that each may write at first have left */
+    for (int i = 0; i < 200; i++)
+        writers[i].most = 0;
+    read_all(&x, 200);
+    for (int i = 0; i < 200; i++)
+        most = writers[i].most > most ? writers[i].most : most;
+    cr_assert_gt(most, 150000);
+    cr_assert_leq(most, 327740 + 10 * SPK_MUX_TURN_BYTES, "%zu bytes", most);
+    crowd_close(&x);
+}
+
+/* Goal: those that are told and do not write hold up nobody behind them in the line. */
+Test(crowd, who_is_told_and_does_not_write_is_passed_over)
+{
+    static struct writer writers[200];
+    size_t sent[200];
+    spoke_mux_config config;
+    struct crowd x;
+
+    spoke_mux_config_init(&config);
+    crowd_open(&x, 200, &config);
+    start_writers(&x, writers);
+    read_all(&x, 100);
+    for (int i = 0; i < 190; i++)
+        writers[i].stopped = true;
+    for (int i = 190; i < 200; i++)
+        sent[i] = writers[i].sent;
+    read_all(&x, 200);
+    for (int i = 190; i < 200; i++)
+        cr_assert_gt(writers[i].sent, sent[i] + 400000, "stream %d", i);
+    crowd_close(&x);
+}
+
 /* Goal: what goes past the queue, straight from the user's memory, is cut anywhere by a carrier
  * that takes a part, and arrives as it was; his memory is his again at once. */
 Test(crowd, bytes_past_the_queue_arrive_as_they_were_written)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Peers that mean harm, or seem to: the mux never crashes, holds no more than its configuration
  * allows, and says why it ended. */
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/mux/fixture.h"
@@ -345,6 +346,67 @@ Test(hostile, data_of_one_byte)
         cr_assert_eq(spoke_stream_close(s), 0);
         bench_close(&x);
     }
+}
+
+/* Pieces that are small beside the memory that they come in, for streams that nobody reads, keep
+ * no more of it than a share of the budget.  What fills it up is for a stream that is read. */
+Test(hostile, small_pieces_in_large_memory)
+{
+    static uint8_t said[65536], got[65536];
+    const size_t piece = 5000;
+    struct spoke_memory_stats before, after;
+    spoke_mux_config config;
+    spoke_stream *s[200];
+    struct bench x;
+    size_t done;
+
+    spoke_mux_config_init(&config);
+    config.backlog = 200;
+    bench_open(&x, true, true, &config);
+    for (unsigned i = 0; i < 200; i++) {
+        char open[32];
+
+        if (i < 64)
+            snprintf(open, sizeof open, "01 %02x 05", 2 * i + 1);
+        else
+            snprintf(open, sizeof open, "01 %02x%02x 05", ((2 * i + 1) & 0x7f) | 0x80,
+                     (2 * i + 1) >> 7);
+        s[i] = bench_accept(&x, open);
+    }
+    spoke_memory_stats(&before);
+    for (unsigned i = 1; i < 200; i++) {
+        size_t at = 0, left;
+
+        said[at++] = 3;
+        if (i < 64) {
+            said[at++] = (uint8_t)(2 * i + 1);
+        } else {
+            said[at++] = (uint8_t)(((2 * i + 1) & 0x7f) | 0x80);
+            said[at++] = (uint8_t)((2 * i + 1) >> 7);
+        }
+        said[at++] = (uint8_t)(piece >> 8);
+        said[at++] = (uint8_t)piece;
+        at += piece;
+        said[at++] = 3;
+        said[at++] = 1;
+        left = sizeof said - at - 2;
+        said[at++] = (uint8_t)(left >> 8);
+        said[at++] = (uint8_t)left;
+        bench_say_bytes(&x, said, at + left);
+        while (read_now(s[0], got, sizeof got, &done) == 0)
+            left -= done;
+        cr_assert_eq(left, 0);
+    }
+    cr_assert(bench_is_open(&x));
+    spoke_memory_stats(&after);
+    cr_assert_lt(after.chunk_bytes - before.chunk_bytes, (size_t)6 << 20);
+    for (unsigned i = 1; i < 200; i++) {
+        for (size_t left = piece; left > 0; left -= done)
+            cr_assert_eq(read_now(s[i], got, sizeof got, &done), 0);
+    }
+    for (unsigned i = 0; i < 200; i++)
+        cr_assert_eq(spoke_stream_close(s[i]), 0);
+    bench_close(&x);
 }
 
 /* Data that is announced and comes byte by byte, each just in time: it is read as it comes, and the
