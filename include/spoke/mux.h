@@ -102,8 +102,9 @@ typedef struct spoke_mux_config {
 /* The defaults, which a NULL config means. */
 SPOKE_API void spoke_mux_config_init(spoke_mux_config *config);
 
-/* What the windows of all muxes of the process may hold together; 1 GiB at first.  Streams beyond
- * that are refused, windows stop to grow.  Any thread, at any time. */
+/* What the windows of all muxes of the process may hold together, and the memory around what has
+ * arrived that is held with it; 1 GiB at first.  Streams beyond that are refused, windows stop to
+ * grow, and what arrives is copied.  Any thread, at any time. */
 SPOKE_API void spoke_mux_set_memory_limit(size_t bytes);
 
 /* ---- life ---- */
