@@ -74,6 +74,9 @@ spoke_socket *storm_socket(struct storm *storm, int machine, int pattern);
  * ever. */
 void storm_step(struct storm *storm);
 
+/* The same for `time`, which nothing makes longer, and without an end of the storm. */
+void storm_pass(struct storm *storm, spoke_ns time);
+
 /* All faults end and all networks are mended. */
 void storm_end(struct storm *storm);
 
