@@ -10,7 +10,8 @@
  * Opens: the same without waiting, so many of them always under way: on an owned engine by
  * callbacks, on the shared one by a thread that looks after the oldest.
  *
- * Idle: what memory a stream takes at each end that has carried a byte and does nothing now. */
+ * Idle: what memory a stream takes at each end that has carried a byte and does nothing now; and
+ * what it takes then with PART bytes that have come and nobody has read, on all of them at once. */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -25,6 +26,7 @@
 enum {
     IN_FLIGHT = 256,
     READ_BYTES = 64 * 1024,
+    PART = 4096,               /* of the least window that there is */
     LOOK_NS = 5 * 1000 * 1000, /* at what the callbacks have done */
 };
 
@@ -533,14 +535,66 @@ new_streams(const struct side *s)
 
 /* The one that was there before the others is not counted, so that what is needed once is not. */
 static void
-note_memory(struct side *s, uint64_t before)
+note_memory(struct side *s, const char *key, uint64_t before)
 {
     unsigned count = s->link.options->connections;
     uint64_t after = bench_private_bytes();
+    size_t used = strlen(s->more);
 
-    snprintf(s->more, sizeof s->more, ",\"memory_per_stream\":%.1f",
+    snprintf(s->more + used, sizeof s->more - used, ",\"%s\":%.1f", key,
              ((double)after - (double)before) / count);
     s->messages = count;
+}
+
+static int
+write_parts(spoke_stream **streams, unsigned count)
+{
+    static uint8_t part[PART];
+    size_t done;
+    int rc = 0;
+
+    for (unsigned i = 0; i <= count && rc == 0; i++) {
+        memset(part, (int)(i % 251), sizeof part);
+        rc = spoke_stream_write(streams[i], part, sizeof part, &done);
+    }
+    return rc;
+}
+
+/* Until they have all come: nobody reads any before. */
+static int
+wait_parts(struct side *s, spoke_stream **streams, unsigned count)
+{
+    struct spoke_stream_info info;
+    int rc = 0;
+
+    for (unsigned i = 0; i <= count && rc == 0;) {
+        rc = spoke_stream_get_info(streams[i], &info);
+        if (rc == 0 && info.unread >= PART)
+            i++;
+        else if (rc == 0 && info.read_end != 0)
+            rc = info.read_end;
+        else if (rc == 0)
+            rc = spoke_mux_wait(s->end.mux, spoke_engine_now(s->end.engine) + LOOK_NS);
+        rc = rc == SPOKE_ETIMEDOUT ? 0 : rc;
+    }
+    return rc;
+}
+
+static int
+read_parts(spoke_stream **streams, unsigned count)
+{
+    static uint8_t part[PART];
+    size_t done;
+    int rc = 0;
+
+    for (unsigned i = 0; i <= count && rc == 0; i++) {
+        rc = spoke_stream_read_full(streams[i], part, sizeof part, &done);
+        if (rc == 0 && (part[0] != i % 251 || part[PART - 1] != i % 251)) {
+            fputs("bench: bytes of another stream\n", stderr);
+            exit(1);
+        }
+    }
+    return rc;
 }
 
 static int
@@ -562,10 +616,16 @@ idle_client(struct side *s)
         if (i == 0)
             before = bench_private_bytes();
     }
+    if (rc == 0) {
+        note_memory(s, "memory_per_stream", before);
+        rc = write_parts(streams, count);
+    }
+    if (rc == 0 && (rc = wait_parts(s, streams, count)) == 0) {
+        note_memory(s, "active_per_stream", before);
+        rc = read_parts(streams, count);
+    }
     if (rc != 0)
         spoke_bench_complain("a stream", rc);
-    else
-        note_memory(s, before);
     for (unsigned i = 0; i <= count; i++)
         spoke_stream_close(streams[i]);
     free(streams);
@@ -591,11 +651,19 @@ idle_server(struct side *s)
         if (i == 0)
             before = bench_private_bytes();
     }
+    if (rc == 0) {
+        note_memory(s, "memory_per_stream", before);
+        rc = wait_parts(s, streams, count);
+    }
+    if (rc == 0) {
+        note_memory(s, "active_per_stream", before);
+        rc = read_parts(streams, count);
+    }
+    if (rc == 0)
+        rc = write_parts(streams, count);
     if (rc != 0)
         spoke_bench_complain("a stream", rc);
     else
-        note_memory(s, before);
-    if (rc == 0)
         rc = wait_end(s);
     for (unsigned i = 0; i <= count; i++)
         spoke_stream_close(streams[i]);

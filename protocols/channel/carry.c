@@ -70,9 +70,12 @@ open_stream(struct spk_session *ss, const struct spk_meta *meta, struct spk_conn
             uint64_t *id)
 {
     uint8_t bytes[SPOKE_MUX_META_MAX];
+    size_t size = spk_meta_encode(bytes, sizeof bytes, meta);
+    int rc = spk_mux_open_stream(ss->mux, bytes, size, conn, id);
 
-    return spk_mux_open_stream(ss->mux, bytes, spk_meta_encode(bytes, sizeof bytes, meta), conn,
-                               id);
+    if (rc == 0) /* by the message */
+        spk_mux_stream_of(*conn)->named = true;
+    return rc;
 }
 
 static int
@@ -80,7 +83,7 @@ send_channel(struct spk_wire *w, struct spk_attachment *item, uint64_t *id)
 {
     bool sends = item->direction == SPOKE_ATTACHED_READS;
     struct spk_channel *ch = spk_attachment_channel(item);
-    struct spk_wire_config config = {.sends = sends, .is_ours = true};
+    struct spk_wire_config config = {.sends = sends, .is_ours = true, .is_carried = true};
     struct spk_conn *conn;
     struct spk_wire *inner;
     struct spk_meta meta;
@@ -279,6 +282,24 @@ claim_fd(struct spk_wire *w, const struct spk_frame_attachment *a)
     return 0;
 }
 
+/* The peer may have opened it all the same. */
+static int
+not_there(struct spk_wire *w, uint64_t id)
+{
+    const struct spk_mux *m = w->ss->mux;
+
+    if (w->lost_attachments == SPOKE_ELIMIT)
+        return spk_wire_violation(w, SPOKE_MUX_LIMIT, "too many streams waited to be named");
+    if (w->lost_attachments != 0) /* there was no memory */
+        return w->lost_attachments;
+    if (m->unasked == 0 || id > m->peer_last_id)
+        return wrong(w, "an attachment that was not opened");
+    if (!m->leaves)
+        return SPOKE_ENOMEM;
+    spk_wire_break(w, SPOKE_EMUXCLOSED, SPOKE_MUX_GOING_AWAY, "no more streams are taken");
+    return SPOKE_EMUXCLOSED;
+}
+
 static int
 claim_stream(struct spk_wire *w, const struct spk_frame_attachment *a)
 {
@@ -286,11 +307,8 @@ claim_stream(struct spk_wire *w, const struct spk_frame_attachment *a)
     enum spk_role role = a->kind == SPOKE_ATTACHED_CHANNEL ? SPK_ROLE_NESTED
                                                            : SPK_ROLE_ATTACHED_STREAM;
 
-    if ((arrival = spk_session_claim(w->ss, a->id, w->id)) == NULL) {
-        if (w->lost_attachments)
-            return spk_wire_violation(w, SPOKE_MUX_LIMIT, "too many streams waited to be named");
-        return wrong(w, "an attachment that was not opened");
-    }
+    if ((arrival = spk_session_claim(w->ss, a->id, w->id)) == NULL)
+        return not_there(w, a->id);
     spk_list_append(&w->claimed, &arrival->link);
     if (arrival->meta.role != role || arrival->meta.direction != a->direction)
         return wrong(w, "an attachment that is something else");

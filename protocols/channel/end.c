@@ -29,6 +29,7 @@ code_of(const struct spk_channel *ch, int reason)
 {
     switch (reason) {
     case SPOKE_EOF: return SPOKE_MUX_NONE;
+    case SPOKE_EREJECTED:
     case SPOKE_EABORTED: return ch->abort_code;
     case SPOKE_EPEERCLOSED: return SPOKE_MUX_CANCELED;
     case SPOKE_EDECODE: return SPOKE_MUX_DECODE;

@@ -187,11 +187,11 @@ attachment_opened(struct spk_session *ss, struct spk_mux_stream *st, const struc
     if (parent->sends)
         return SPOKE_MUX_PROTOCOL;
     if (ss->unclaimed_count >= (uint32_t)ss->config.unclaimed_max) {
-        parent->lost_attachments = true;
+        parent->lost_attachments = SPOKE_ELIMIT;
         return SPOKE_MUX_LIMIT;
     }
     if ((rc = spk_arrival_new(&a, ss, st, meta)) != 0) {
-        parent->lost_attachments = true;
+        parent->lost_attachments = rc;
         return code_of(rc);
     }
     a->until = spk_later(spk_engine_now(ss->e), ss->config.unclaimed_ns);
@@ -250,7 +250,7 @@ spk_session_on_time(struct spk_timer *timer)
         if (a->until > now)
             break;
         if ((parent = find_wire(ss, a->meta.parent)) != NULL)
-            parent->lost_attachments = true;
+            parent->lost_attachments = SPOKE_ELIMIT;
         ss->unclaimed_count--;
         spk_arrival_free(a, SPOKE_MUX_CANCELED);
     }

@@ -96,6 +96,7 @@ spk_wire_new(struct spk_wire **out, struct spk_session *ss, struct spk_conn *con
     w->owner = config->owner;
     w->sends = config->sends;
     w->is_ours = config->is_ours;
+    w->is_carried = config->is_carried;
     w->max_message = UINT32_MAX; /* nothing is known */
     w->depth = config->depth > 0 ? config->depth : 1;
     if (allocate(w) != 0) {
@@ -167,7 +168,7 @@ spk_wire_opened(struct spk_wire *w, int rc, uint64_t code)
 int
 spk_wire_reason(const struct spk_wire *w, uint64_t code)
 {
-    if (!w->accepted && w->is_ours)
+    if (!w->accepted && w->is_ours && !w->is_carried)
         return code == SPOKE_MUX_TYPE ? SPOKE_ETYPE : SPOKE_EREJECTED;
     if (w->sends && (code == SPOKE_MUX_CANCELED || code == SPOKE_MUX_DATA_LOST))
         return SPOKE_EPEERCLOSED;

@@ -71,11 +71,11 @@ struct spk_wire {
     void *owner;
     uint64_t base; /* the owner's: messages of before */
     struct spk_opening *opening;
-    bool sends, is_ours, has_layout;
+    bool sends, is_ours, is_carried, has_layout;
     bool accepted; /* Accept has come, or been said */
     bool running, over;
     bool told;                         /* the owner, of the end */
-    bool lost_attachments;             /* the peer opened some that could not wait: not its fault */
+    int lost_attachments;              /* why some that the peer opened could not wait; 0: none */
     uint8_t layout[SPOKE_FINGERPRINT]; /* of the messages' type here */
     uint8_t peer_layout[SPOKE_FINGERPRINT];
     bool same_layout;
@@ -118,6 +118,7 @@ struct spk_wire_config {
     const struct spk_wire_ops *ops;
     void *owner;
     bool sends, is_ours;
+    bool is_carried;           /* opened for a message: nobody is asked whether it is wanted */
     size_t depth, max_message; /* of a wire that receives … */
     uint64_t granted;          /* … and what its peer may send at first */
     const spoke_value_type *type;

@@ -287,6 +287,71 @@ Test(carrying, ends_go_through)
     }
 }
 
+/* A carrier that has to be waited for: what leaves does so while the world goes on. */
+static void
+open_over_narrow_tcp(struct sessions *x)
+{
+    static const char url[] = "tcp://127.0.0.1:4200";
+    spoke_session_config config;
+    spoke_stream_listener *l;
+    spoke_stream *a, *b;
+    spoke_sim_config narrow;
+
+    *x = (struct sessions){.over = OVER_SIM};
+    spoke_sim_config_init(&narrow);
+    narrow.buffer_bytes = 256;
+    cr_assert_eq(spoke_sim_open(&x->world, &narrow), 0);
+    cr_assert_eq(spoke_sim_engine(x->world, &x->e), 0);
+    cr_assert_eq(spoke_stream_listen(&l, url, NULL, x->e), 0);
+    cr_assert_eq(spoke_stream_dial(&a, url, NULL, x->e, SPOKE_FOREVER), 0);
+    cr_assert_eq(spoke_stream_accept(l, &b, SPOKE_FOREVER), 0);
+    cr_assert_eq(spoke_stream_listener_close(l), 0);
+    spoke_session_config_init(&config);
+    cr_assert_eq(spoke_session_open(&x->a, a, &config), 0);
+    config.mux.even = true;
+    cr_assert_eq(spoke_session_open(&x->b, b, &config), 0);
+}
+
+/* The end that stayed is given up before the other one has left: the message names it all the same,
+ * and the channel goes on. */
+Test(carrying, what_is_given_up_before_its_message_leaves)
+{
+    struct sessions x;
+    spoke_sender *tx, *inner_tx, *kept_tx;
+    spoke_receiver *rx, *inner_rx, *kept_rx;
+    spoke_msg *large, *m = text_message("here");
+
+    open_over_narrow_tcp(&x);
+    open_channel(&x, x.a, x.b, &tx, &rx, NULL);
+    must_send(tx, "accepted");
+    receive_text(rx, "accepted");
+    cr_assert_eq(spoke_sender_sync(tx, soon(&x)), 0);
+    cr_assert_eq(spoke_msg_new(&large, 40000), 0);
+    memset(spoke_msg_body(large), 0, 40000);
+    cr_assert_eq(spoke_sender_send(tx, large, SPOKE_NOW), 0);
+    cr_assert_eq(spoke_channel_pair(&inner_rx, &inner_tx, NULL, x.e), 0);
+    cr_assert_eq(spoke_channel_pair(&kept_rx, &kept_tx, NULL, x.e), 0);
+    cr_assert_eq(spoke_msg_attach_receiver(m, inner_rx), 0);
+    cr_assert_eq(spoke_msg_attach_receiver(m, kept_rx), 0);
+    (void)spoke_sim_run(x.world, NULL, NULL, SPOKE_US); /* only now it may be opened */
+    cr_assert_eq(spoke_sender_send(tx, m, SPOKE_NOW), 0);
+    cr_assert_eq(spoke_sender_abort(inner_tx, 300, NULL), 0);
+    must_send(kept_tx, "alive");
+    spoke_msg_free(receive(rx));
+    m = receive(rx);
+    cr_assert_eq(spoke_msg_take_receiver(m, 0, &inner_rx), 0);
+    cr_assert_eq(spoke_msg_take_receiver(m, 1, &kept_rx), 0);
+    spoke_msg_free(m);
+    receive_end(inner_rx, SPOKE_EABORTED);
+    receive_text(kept_rx, "alive");
+    cr_assert_eq(spoke_receiver_close(inner_rx), 0);
+    close_pair(kept_tx, kept_rx);
+    close_pair(tx, rx);
+    cr_assert_eq(spoke_session_close(x.a, 0), 0);
+    cr_assert_eq(spoke_session_close(x.b, 0), 0);
+    cr_assert_eq(spoke_sim_close(x.world, NULL), 0);
+}
+
 /* ---- streams ---- */
 
 static void

@@ -221,6 +221,65 @@ Test(hostile, streams_that_are_reset_at_once)
     limited(&x);
 }
 
+/* … after one byte, after two, and so on: nothing of them stays. */
+Test(hostile, streams_that_are_reset_after_each_byte)
+{
+    struct spoke_memory_stats before, after;
+    struct spoke_mux_info info;
+    struct bench x;
+    uint64_t id = 1;
+
+    bench_open(&x, true, true, NULL);
+    spoke_memory_stats(&before);
+    for (int bytes = 0; bytes < 200; bytes++, id += 2) {
+        char got[200];
+        spoke_stream *s;
+        size_t done = 0;
+
+        say_id(&x, 1, id, &(uint64_t){300});
+        cr_assert_eq(spoke_mux_accept(x.m, &s, NULL, SPOKE_NOW), 0);
+        for (int i = 0; i < bytes; i++) {
+            say_id(&x, 3, id, NULL);
+            bench_say(&x, "0001 78");
+        }
+        say_id(&x, 8, id, &window);
+        if (bytes > 0)
+            cr_assert_eq(spoke_stream_read_full(s, got, (size_t)bytes, &done), 0);
+        cr_assert_eq(done, bytes, "what had come is read");
+        cr_assert_eq(read_end(s), SPOKE_EABORTED);
+        cr_assert_eq(spoke_stream_close(s), 0);
+        (void)bench_hear(&x, (uint8_t[256]){0}, 256);
+        cr_assert_eq(spoke_mux_get_info(x.m, &info), 0);
+        cr_assert_eq(info.streams, 0);
+        cr_assert_eq(info.windows, 0);
+    }
+    cr_assert(bench_is_open(&x));
+    spoke_memory_stats(&after);
+    cr_assert_leq(after.messages - before.messages, 1);
+    cr_assert_leq(after.chunks - before.chunks, 2);
+    bench_close(&x);
+}
+
+/* Lengths that nobody could hold: they are refused as they are read. */
+Test(hostile, lengths_of_2_to_the_63)
+{
+    static const char *const said[] = {"07 01 05 80808080808080808001", /* metadata */
+                                       "07 01 05 ffffffffffffffffff01", "07 01 05 8120"};
+
+    for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
+        struct spoke_memory_stats before, after;
+        struct bench x;
+
+        bench_open(&x, true, true, NULL);
+        spoke_memory_stats(&before);
+        bench_say(&x, said[i]);
+        spoke_memory_stats(&after);
+        cr_assert_leq(after.chunk_bytes - before.chunk_bytes, 65536);
+        bench_broken(&x, SPOKE_EPROTO, SPOKE_MUX_PROTOCOL);
+        bench_close(&x);
+    }
+}
+
 /* Taken ones that are given up count, too, and data for them is a violation. */
 Test(hostile, streams_that_are_taken_and_given_up)
 {

@@ -19,6 +19,7 @@ trap 'rm -rf "$work"' EXIT
         done | sed -E "s,.*[( ]([a-z0-9_]+)\, ([A-Za-z0-9_]+) *.\$,$(basename "$folder")/\1/\2,"
     done
     find "$source/tests/interop" -name '*.c' -exec sed -nE 's,^MEETING_TEST\((\w+)\,.*,interop/exchange/\1,p' {} +
+    sed -nE 's,^(EXACT|EVOLVING|LAYOUT)\((\w+)\,.*,types/malformed/\2,p' "$source/tests/types/malformed.c"
     find "$source/examples" -name '*.c' | sed -E 's,.*/(.*)\.c$,example.\1,'
     grep -oE 'NAME package\.[a-z_-]+' "$source/tests/package/CMakeLists.txt" | cut -d' ' -f2
 } | sort -u >"$work/tests"
@@ -69,6 +70,10 @@ planted 's,spoke_msg_free(),spoke_msg_fre(),'
 planted 's,SPOKE_EAGAIN,SPOKE_EAGAINST,'
 planted 's,`nn_poll`,`nn_pol`,'
 sed 's,netchan/TestExportDrain,netchan/TestExportDrai,' "$channels" >"$work/channels.md"
+channels=$work/channels.md
+planted 's/$/ /'
+channels=$source/docs/coverage-channels.md
+sed 's,hostile_bounds/channels_nested,hostile_peer/channels_nested,' "$channels" >"$work/channels.md"
 channels=$work/channels.md
 planted 's/$/ /'
 echo "coverage: planted mistakes are noticed"

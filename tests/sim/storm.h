@@ -47,6 +47,9 @@ void storm_failed(const struct storm *storm, const char *file, int line, const c
 /* Run `body` for every seed; `test` is the name of the test, for the replay.  The test fails if
  * there was a kind of fault that never happened in STORM_SEEDS seeds or more. */
 void storm_for_each_seed(const char *test, uint64_t (*body)(const char *test, uint64_t seed));
+/* … for worlds that connect before the storm begins: nobody is refused then. */
+void storm_for_each_seed_connected(const char *test,
+                                   uint64_t (*body)(const char *test, uint64_t seed));
 
 /* The same for worlds with a weather of their own: gives how many seeds there were.  The command
  * that runs the present one again is storm_replay(). */
@@ -70,6 +73,9 @@ spoke_socket *storm_socket(struct storm *storm, int machine, int pattern);
 /* Let the next thing happen: in the world, or to its weather.  Fails the test if that goes on for
  * ever. */
 void storm_step(struct storm *storm);
+
+/* The same for `time`, which nothing makes longer, and without an end of the storm. */
+void storm_pass(struct storm *storm, spoke_ns time);
 
 /* All faults end and all networks are mended. */
 void storm_end(struct storm *storm);

@@ -609,6 +609,7 @@ Test(bench, multiplexers_are_measured_beside_their_carriers, .timeout = 100)
     cr_assert_eq(count_rows(output, "mux-1000"), 8, "rate and share: %s", output);
     cr_assert_eq(count_rows(output, "mux-opens"), 4, "%s", output);
     cr_assert_eq(count_rows(output, "mux-idle"), 4, "both ends, between processes: %s", output);
+    cr_assert_eq(count_rows(output, "mux-active"), 4, "the same: %s", output);
     cr_assert_eq(count_words(output, "\"impl\":\"carrier\""), 10, "%s", output);
     /* Every target has its verdict on each row. */
     cr_assert_eq(count_words(output, "  M1   "), 6, "%s", output);

@@ -220,13 +220,25 @@ Test(gateway, passes_on_that_the_other_gateway_died)
 
 enum { CROWD = 40 };
 
+/* `most` KiB for each; a sanitizer keeps what was freed. */
+static void
+check_growth(const struct program *p, const char *name, long before, long most)
+{
+    long grown = memory_kib(p, name) - before;
+
+    if (SPOKE_TEST_SLOWDOWN == 1)
+        cr_assert_leq(grown, CROWD * most, "%s %ld KiB for %d", name, grown, CROWD);
+}
+
 Test(gateway, serves_others_beside_clients_that_say_nothing)
 {
     struct program gateway;
     char front[128], target[128];
     int listener = target_open(IPC, target), silent[CROWD], servers[CROWD];
+    long before;
 
     gateway_start(&gateway, TCP, "", front, target);
+    before = memory_kib(&gateway, "VmRSS:");
     for (int i = 0; i < CROWD; i++) {
         silent[i] = connect_to(front), servers[i] = accept_one(listener);
         if (i % 2 == 0) /* half-open: one way has ended */
@@ -234,6 +246,7 @@ Test(gateway, serves_others_beside_clients_that_say_nothing)
     }
     check_conversation(front, listener);
     wait_counters(&gateway, "40 connections, 42 ever");
+    check_growth(&gateway, "VmRSS:", before, 256);
     for (int i = 0; i < CROWD; i++)
         close(silent[i]), close(servers[i]);
     wait_counters(&gateway, "0 connections, 42 ever");
@@ -260,16 +273,6 @@ fill(const int *fds, int count)
         quiet = any ? 0 : quiet + 1;
         usleep(any ? 0 : 5000);
     }
-}
-
-/* `most` KiB for each; a sanitizer keeps what was freed. */
-static void
-check_growth(const struct program *p, const char *name, long before, long most)
-{
-    long grown = memory_kib(p, name) - before;
-
-    if (SPOKE_TEST_SLOWDOWN == 1)
-        cr_assert_leq(grown, CROWD * most, "%s %ld KiB for %d", name, grown, CROWD);
 }
 
 Test(gateway, holds_little_for_clients_that_never_read)
@@ -330,9 +333,11 @@ Test(gateway, outlives_a_flood)
     struct program gateway;
     char front[128], target[128];
     int listener = target_open(IPC, target), client;
+    long before;
 
     cr_assert_eq(fcntl(listener, F_SETFL, O_NONBLOCK), 0);
     gateway_start(&gateway, TCP, "", front, target);
+    before = memory_kib(&gateway, "VmRSS:");
     for (int i = 0; i < 1000; i++) {
         client = connect_to(front);
         if (i % 3 == 0)
@@ -350,6 +355,7 @@ Test(gateway, outlives_a_flood)
             break;
     }
     cr_assert(has_line(gateway.out, "0 connections, 1000 ever"), "%s", gateway.out);
+    check_growth(&gateway, "VmRSS:", before, 200); /* 8 MiB in all */
     cr_assert_eq(fcntl(listener, F_SETFL, 0), 0);
     check_conversation(front, listener);
     terminate(&gateway);

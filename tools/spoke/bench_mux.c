@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Multiplexers beside what carries them: a round trip, what goes through, in calls of several
  * sizes, on one stream and on a thousand, how long it takes to open streams, and what they take of
- * memory.  In each round the carrier by itself and the mux on it take turns. */
+ * memory, with nothing to do and with 4 KiB unread each.  In each round the carrier by itself and
+ * the mux on it take turns. */
 #include "bench_works.h"
 
 enum {
@@ -114,8 +115,12 @@ add_idle(struct bench_measurement *m, const char *mode)
                               .size = 64,
                               .count = m->plan->idle > 0 ? m->plan->idle : IDLE};
 
-    if (!bench_works_over(m, "inproc"))
-        bench_works_add(m, mode, &idle);
+    if (bench_works_over(m, "inproc"))
+        return;
+    bench_works_add(m, mode, &idle);
+    idle.bench = "mux-active";
+    idle.key = idle.also_key = "active_per_stream";
+    bench_works_add(m, mode, &idle);
 }
 
 static void

@@ -103,6 +103,8 @@ bench_title(const char *bench)
         return "streams of a mux, opened and closed without waiting";
     if (strcmp(bench, "mux-idle") == 0)
         return "idle streams of a mux";
+    if (strcmp(bench, "mux-active") == 0)
+        return "streams of a mux with 4 KiB unread";
     if (strcmp(bench, "channel-trip") == 0)
         return "round trip on channels";
     if (strcmp(bench, "channel-rate") == 0)

@@ -28,8 +28,8 @@ struct bench_row {
                           stream-rate, stream-rate-chunks,
                           connections, pipes-N, pipes, subscriptions-N,
                           mux-trip, mux-open, mux-rate, mux-rate-chunks, mux-1000, mux-opens,
-                          mux-idle, channel-trip, channel-rate, channel-pair-N, port-trip,
-                          port-rate */
+                          mux-idle, mux-active, channel-trip, channel-rate, channel-pair-N,
+                          port-trip, port-rate */
     enum bench_kind kind;
     char impl[16];     /* raw, spoke, zeromq … */
     char detail[24];   /* for people: which raw mechanism, how many per batch */

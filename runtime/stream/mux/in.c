@@ -64,6 +64,7 @@ refuse(struct spk_mux *m, uint64_t id, uint64_t code)
         return;
     }
     m->waiting++; /* until it is reset */
+    m->unasked += code == SPOKE_MUX_GOING_AWAY || code == SPOKE_MUX_INTERNAL;
     spk_mux_reset(st, code);
     m->info.reset--; /* it never was one */
     (void)spk_mux_count_refused(m);
@@ -148,6 +149,7 @@ on_open(struct spk_mux *m, const struct spk_mux_word *w)
         st->meta->size = 0; /* grows as it comes */
         m->opening = st;
     } else {
+        m->unasked++;
         spk_mux_reset(st, SPOKE_MUX_INTERNAL);
     }
     return 0;

@@ -54,6 +54,7 @@ struct spk_mux_stream {
     unsigned due;
     uint8_t priority;
     bool is_ours, registered, established;
+    bool named; /* what goes over another stream tells the peer of it: it is opened in any case */
     bool taken; /* does not wait to be accepted any more, perhaps for its answer */
     bool peer_ended, peer_closed, peer_stopped; /* it sends no more; is away; reads no more */
     bool write_ended;                           /* CLOSE_WRITE has left */
@@ -159,6 +160,7 @@ struct spk_mux {
     struct spk_link turns[SPK_MUX_PRIORITIES];
     unsigned passed[SPK_MUX_PRIORITIES]; /* turns that went to others in front */
     uint64_t next_id, peer_last_id, accepted_id;
+    uint64_t unasked; /* the peer's openings that were refused through no fault of its */
     bool exhausted;
     uint32_t waiting;       /* in undecided, pending, or opening */
     uint32_t ours, theirs;  /* registered */

@@ -174,7 +174,8 @@ spk_mux_detach(struct spk_mux_stream *st, int reason)
 void
 spk_mux_reset(struct spk_mux_stream *st, uint64_t code)
 {
-    bool is_known = (st->due & SPK_MUX_DUE_OPEN) == 0; /* to the peer */
+    unsigned opening = st->due & SPK_MUX_DUE_OPEN; /* the peer does not know it yet … */
+    bool is_known = opening == 0 || st->named;     /* … and need not, or will */
 
     if (!st->registered)
         return;
@@ -182,8 +183,9 @@ spk_mux_reset(struct spk_mux_stream *st, uint64_t code)
     spk_mux_unregister(st);
     st->code = code;
     st->mux->info.reset++;
-    st->due = !is_known ? 0 : st->mux->native ? SPK_MUX_DUE_RESET : SPK_MUX_DUE_CLOSE;
-    spk_list_remove(&st->control);
+    st->due = !is_known ? 0 : st->mux->native ? opening | SPK_MUX_DUE_RESET : SPK_MUX_DUE_CLOSE;
+    if ((st->due & SPK_MUX_DUE_OPEN) == 0) /* which keeps its place: they go by their numbers */
+        spk_list_remove(&st->control);
     spk_mux_schedule(st);
 }
 
