@@ -184,6 +184,12 @@ spk_dialer_attempt_over(struct spk_endpoint *d, int reason)
 static int
 start_pipe(struct spk_endpoint *ep, struct spk_stream *st)
 {
+    int rc;
+
+    if (ep->transport->wrap != NULL && (rc = ep->transport->wrap(ep, &st)) != 0)
+        return rc;
+    if (ep->transport->start_pipe != NULL)
+        return ep->transport->start_pipe(ep, st);
     if (ep->owner != NULL && ep->transport->shared_memory != SPK_SHM_ALWAYS)
         return spk_bytes_start(ep, st);
     return spk_framing_start(ep, st);

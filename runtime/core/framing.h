@@ -19,6 +19,7 @@ struct spk_framing {
     struct spk_pipe pipe;
     struct spk_stream *st;
     bool type_byte, closing;
+    bool beginning;         /* the stream has to do something before the handshake */
     struct spk_timer timer; /* for the handshake, then for the rest of a message */
     uint8_t hello[SPK_HANDSHAKE_SIZE];
     uint8_t hello_have;
@@ -75,7 +76,7 @@ spk_framing_head_size(const struct spk_framing *f)
 
 /* ---- framing.c ---- */
 
-/* A read has ended while the pipe is STARTING. */
+/* The stream has begun, or a read has ended, while the pipe is STARTING. */
 void spk_framing_on_hello(struct spk_framing *f, int result);
 void spk_framing_start_upgrade(struct spk_framing *f);
 /* The peer's messages come through shared memory from here on; `rest` bytes are behind that. */

@@ -28,6 +28,10 @@ struct spk_pipe;
 
 struct spk_stream;
 struct spk_stream_ops {
+    /* What has to happen before the first byte of the user's (a TLS handshake): completes with 0,
+     * or why it cannot be.  Before that none of the others is called but close, reset, address and
+     * credentials.  NULL: nothing has to. */
+    void (*begin)(struct spk_stream *st, struct spk_op *op);
     int64_t (*send_now)(struct spk_stream *st, struct iovec *iov,
                         int count); /* bytes or SPOKE_E…, SPOKE_EAGAIN */
     void (*send)(struct spk_stream *st, struct spk_op *op, struct msghdr *msg);
@@ -71,6 +75,13 @@ struct spoke_transport {
     bool message_face;      /* makes pipes by itself (inproc) instead of streams */
     unsigned options;       /* SPK_OPTIONS_…: of its endpoints, besides those that all have */
     unsigned shared_memory; /* SPK_SHM_…: needs a unix socket, and a type byte */
+
+    /* Stream face.  What carries the bytes in place of the connection *st, which it takes (tls): 0,
+     * or an error, and then it is closed.  NULL: the connection does. */
+    int (*wrap)(struct spk_endpoint *ep, struct spk_stream **st);
+    /* Make a pipe of it, in place of framing.c (ws): takes st, also if it fails.  Those of streams,
+     * too.  NULL: framing.c. */
+    int (*start_pipe)(struct spk_endpoint *ep, struct spk_stream *st);
 
     int (*check)(const struct spk_url *url); /* beyond its syntax; NULL: nothing to check */
     /* One attempt.  Answers later, always, with spk_dialer_connected() or spk_dialer_failed();
@@ -312,6 +323,15 @@ int spk_fd_accept(struct spk_endpoint *l);  /* listen on l->fd, start accepting 
 void spk_fd_unbind(struct spk_endpoint *l); /* give l->fd back, nothing is outstanding */
 int spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, const char *scheme,
                         char *text, size_t room); /* as an URL */
+
+/* TCP sockets, and the names of hosts.  tcpsocket.c */
+int spk_tcp_check(const struct spk_url *url);
+void spk_tcp_dial(struct spk_endpoint *d);
+void spk_tcp_dial_cancel(struct spk_endpoint *d);
+bool spk_tcp_dial_next(struct spk_endpoint *d);
+int spk_tcp_listen(struct spk_endpoint *l);
+void spk_tcp_listen_cancel(struct spk_endpoint *l);
+int spk_tcp_listen_address(struct spk_endpoint *l, char *text, size_t size);
 
 /* Unix sockets and their files.  unixsocket.c */
 void spk_unix_dial(struct spk_endpoint *d);

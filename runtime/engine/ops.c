@@ -204,11 +204,25 @@ spk_op_writable(struct spk_engine *e, struct spk_op *op, int handle)
 }
 
 void
+spk_op_by_other(struct spk_op *op, void *by, void (*cancel)(struct spk_op *op))
+{
+    op->kind = SPK_OP_OTHER;
+    op->state = SPK_OP_QUEUED;
+    op->cancelled = op->more = false;
+    op->u.other.by = by;
+    op->u.other.cancel = cancel;
+}
+
+void
 spk_op_cancel(struct spk_engine *e, struct spk_op *op)
 {
     if (op->state == SPK_OP_IDLE || op->cancelled)
         return;
     op->cancelled = true;
+    if (op->kind == SPK_OP_OTHER) {
+        op->u.other.cancel(op);
+        return;
+    }
     e->poke |= e->asleep;
     if (op->state == SPK_OP_IN_FLIGHT)
         e->backend->cancel(e, op);

@@ -13,7 +13,8 @@ struct bytes {
     struct spk_stream *st;
     struct spk_conn *conn; /* NULL: it is gone */
     struct spk_op recv_op, send_op;
-    bool closing;
+    struct spk_timer timer; /* until it has begun */
+    bool beginning, closing;
     struct spk_fds_in *fds; /* where receives put descriptors; NULL: nobody wants any */
     int unix_fd;            /* if not NULL */
 };
@@ -86,10 +87,37 @@ begin_fds(struct spk_conn *c)
     spk_conn_writable(c);
 }
 
+/* It is a stream, or will be none. */
+static void
+on_begun(struct bytes *b, int result)
+{
+    b->beginning = false;
+    spk_timer_cancel(b->st->e, &b->timer);
+    if (b->closing) {
+        spk_pipe_closed(&b->pipe);
+    } else if (b->pipe.state == SPK_PIPE_STARTING && result == 0) {
+        spk_pipe_shook_hands(&b->pipe);
+    } else if (b->pipe.state == SPK_PIPE_STARTING) {
+        spk_endpoint_count_bad_handshake(b->pipe.endpoint);
+        spk_pipe_shut(&b->pipe, result);
+    }
+}
+
+static void
+on_time(struct spk_timer *timer)
+{
+    spk_pipe_shut(&SPK_OWNER(timer, struct bytes, timer)->pipe, SPOKE_ETIMEDOUT);
+}
+
 static void
 on_received(struct spk_op *op, int result)
 {
     struct bytes *b = SPK_OWNER(op, struct bytes, recv_op);
+
+    if (b->beginning) {
+        on_begun(b, result);
+        return;
+    }
     bool complete = take_fds(b);
     spoke_msg *m;
 
@@ -304,6 +332,7 @@ close_pipe(struct spk_pipe *p)
     struct bytes *b = bytes_of(p);
 
     b->closing = true;
+    spk_timer_cancel(b->st->e, &b->timer);
     spk_op_cancel(b->st->e, &b->recv_op);
     spk_op_cancel(b->st->e, &b->send_op);
     if (!spk_op_busy(&b->recv_op) && !spk_op_busy(&b->send_op))
@@ -366,7 +395,17 @@ spk_bytes_start(struct spk_endpoint *ep, struct spk_stream *st)
         goto free_bytes;
     if (ep->is_dialer)
         ep->pipe = &b->pipe;
-    spk_pipe_shook_hands(&b->pipe);
+    spk_timer_init(&b->timer, on_time);
+    if (st->ops->begin == NULL) {
+        spk_pipe_shook_hands(&b->pipe);
+        return 0;
+    }
+    b->beginning = true;
+    if (spk_timer_set(st->e, &b->timer,
+                      spk_later(spk_engine_now(st->e), ep->options.handshake_ns)) != 0)
+        spk_pipe_shut(&b->pipe, SPOKE_ENOMEM);
+    else
+        st->ops->begin(st, &b->recv_op);
     return 0;
 free_bytes:
     spk_free(b);
