@@ -423,7 +423,9 @@ spk_framing_maybe_closed(struct spk_framing *f)
         spk_shm_close(f->shm, on_shm_closed);
         return;
     }
+    f->left_behind = spk_stream_unsent(f->st);
     f->st->ops->close(f->st);
+    f->st = NULL;
     spk_pipe_closed(&f->pipe);
 }
 
@@ -481,6 +483,17 @@ framing_credentials(struct spk_pipe *p, struct spk_credentials *out)
 }
 
 static int
+framing_property(struct spk_pipe *p, const char *name, enum spoke_type type, void *value,
+                 size_t *size)
+{
+    struct spk_framing *f = spk_framing_of(p);
+
+    return f->st == NULL || f->st->ops->property == NULL
+               ? SPOKE_EOPTION
+               : f->st->ops->property(f->st, name, type, value, size);
+}
+
+static int
 framing_shared_memory(struct spk_pipe *p)
 {
     const struct spk_framing *f = spk_framing_of(p);
@@ -512,6 +525,7 @@ static const struct spk_pipe_ops framing_ops = {
     .give_back = spk_framing_give_back,
     .address = framing_address,
     .credentials = framing_credentials,
+    .property = framing_property,
     .shared_memory = framing_shared_memory,
     .lets_fds = framing_lets_fds,
     .send_fds = framing_send_fds,

@@ -74,7 +74,9 @@ struct spk_op {
             bool (*changed)(struct spk_op *op);
             bool (*arm)(struct spk_op *op);
         } watch;
-        struct {
+        struct { /* the first two as `recv` has them */
+            void *buffer;
+            size_t size;
             void (*cancel)(struct spk_op *op);
             void *by;
         } other;
@@ -117,8 +119,8 @@ bool spk_op_watch(struct spk_engine *e, struct spk_op *op, bool (*changed)(struc
                   bool (*arm)(struct spk_op *op));
 void spk_op_unwatch(struct spk_engine *e, struct spk_op *op);
 
-/* An operation that `by` does, which is no backend: it calls spk_op_complete() from the loop or a
- * task.  cancel() may ask for that soon, once. */
+/* An operation that `by` does, which is no backend: it calls spk_op_complete(), or
+ * spk_scratch_complete(), from the loop or a task.  cancel() may ask for that soon, once. */
 void spk_op_by_other(struct spk_op *op, void *by, void (*cancel)(struct spk_op *op));
 
 /* Ask for an early end: the final completion follows, usually with SPOKE_ECANCELED.  Harmless on an

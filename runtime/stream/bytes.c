@@ -13,8 +13,9 @@ struct bytes {
     struct spk_stream *st;
     struct spk_conn *conn; /* NULL: it is gone */
     struct spk_op recv_op, send_op;
-    struct spk_timer timer; /* until it has begun */
+    struct spk_timer timer; /* until it has begun, and for what is unsent in the end */
     bool beginning, closing;
+    bool finishing;         /* nobody uses it any more; what was taken is handed over still */
     struct spk_fds_in *fds; /* where receives put descriptors; NULL: nobody wants any */
     int unix_fd;            /* if not NULL */
 };
@@ -106,7 +107,19 @@ on_begun(struct bytes *b, int result)
 static void
 on_time(struct spk_timer *timer)
 {
-    spk_pipe_shut(&SPK_OWNER(timer, struct bytes, timer)->pipe, SPOKE_ETIMEDOUT);
+    struct bytes *b = SPK_OWNER(timer, struct bytes, timer);
+
+    if (b->conn != NULL)
+        b->conn->lost |= b->finishing;
+    spk_pipe_shut(&b->pipe, b->finishing ? SPOKE_ECLOSED : SPOKE_ETIMEDOUT);
+}
+
+/* Have the stream hand over what it has taken. */
+static void
+await_unsent(struct bytes *b)
+{
+    if (spk_stream_unsent(b->st) > 0 && !spk_op_busy(&b->send_op))
+        b->st->ops->writable(b->st, &b->send_op);
 }
 
 static void
@@ -168,7 +181,17 @@ bytes_write(struct spk_conn *c, const struct iovec *buffers, int count)
     struct bytes *b = carrier_of(c);
     int64_t n = b->st->ops->send_now(b->st, (struct iovec *)(uintptr_t)buffers, count);
 
-    return n > 0 ? n : cannot_write(b, n);
+    if (n <= 0)
+        return cannot_write(b, n);
+    if (b->st->ops->unsent != NULL)
+        await_unsent(b);
+    return n;
+}
+
+static size_t
+bytes_unsent(const struct spk_conn *c)
+{
+    return spk_stream_unsent(carrier_of(c)->st);
 }
 
 static bool
@@ -210,7 +233,13 @@ on_writable(struct spk_op *op, int result)
             spk_pipe_closed(&b->pipe);
         return;
     }
-    (void)result; /* the next write will say what it was */
+    if (b->finishing && (result < 0 || spk_stream_unsent(b->st) == 0)) {
+        if (b->conn != NULL)
+            b->conn->lost |= result < 0;
+        spk_pipe_shut(&b->pipe, SPOKE_ECLOSED);
+        return;
+    }
+    /* The next write will say what it was. */
     if (b->conn != NULL)
         spk_conn_writable(b->conn);
 }
@@ -221,6 +250,7 @@ bytes_close_write(struct spk_conn *c)
     struct bytes *b = carrier_of(c);
     int rc = b->st->ops->shutdown(b->st, false);
 
+    await_unsent(b);
     return rc == SPOKE_ECONNRESET ? 0 : rc; /* it is as closed as can be */
 }
 
@@ -266,9 +296,15 @@ bytes_abort(struct spk_conn *c, uint64_t code)
 static void
 bytes_finish(struct spk_conn *c, spoke_ns deadline)
 {
-    (void)deadline; /* what was taken is the kernel's */
-    drop_unread(carrier_of(c));
-    spk_pipe_shut(&carrier_of(c)->pipe, SPOKE_ECLOSED);
+    struct bytes *b = carrier_of(c);
+
+    drop_unread(b);
+    if (spk_stream_unsent(b->st) > 0 && spk_timer_set(b->st->e, &b->timer, deadline) == 0) {
+        b->finishing = true;
+        await_unsent(b);
+        return;
+    }
+    spk_pipe_shut(&b->pipe, SPOKE_ECLOSED); /* what was taken is the kernel's */
 }
 
 static int
@@ -288,6 +324,7 @@ static const struct spk_carrier bytes_carrier = {
     .abort = bytes_abort,
     .finish = bytes_finish,
     .address = bytes_address,
+    .unsent = bytes_unsent,
     .passes_fds = bytes_passes_fds,
     .write_fds = bytes_write_fds,
 };
@@ -369,6 +406,15 @@ credentials(struct spk_pipe *p, struct spk_credentials *out)
     return bytes_of(p)->st->ops->credentials(bytes_of(p)->st, out);
 }
 
+static int
+property(struct spk_pipe *p, const char *name, enum spoke_type type, void *value, size_t *size)
+{
+    struct spk_stream *st = bytes_of(p)->st;
+
+    return st->ops->property == NULL ? SPOKE_EOPTION
+                                     : st->ops->property(st, name, type, value, size);
+}
+
 const struct spk_pipe_ops spk_bytes_pipe_ops = {
     .send = send_nothing,
     .start = start,
@@ -378,6 +424,7 @@ const struct spk_pipe_ops spk_bytes_pipe_ops = {
     .pending = pending,
     .address = address,
     .credentials = credentials,
+    .property = property,
 };
 
 int
