@@ -13,7 +13,9 @@ tls_listen(struct spk_endpoint *l)
 const struct spoke_transport spoke_transport_tls = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "tls+tcp",
-    .addresses = {{"tls+tcp", spk_url_host_and_port}},
+    .addresses = {{"tls+tcp", spk_url_host_and_port},
+                  {"tls+tcp4", spk_url_host_and_port4},
+                  {"tls+tcp6", spk_url_host_and_port6}},
     .options = SPK_OPTIONS_TCP | SPK_OPTIONS_TLS,
     .wrap = spk_tls_wrap,
     .check = spk_tcp_check,

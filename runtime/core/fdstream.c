@@ -315,7 +315,7 @@ spk_fd_bind(struct spk_endpoint *l)
     if (l->address.ss_family != AF_UNIX)
         (void)e->backend->set_option(e, l->fd, SPK_REUSEADDR, 1);
     if (l->address.ss_family == AF_INET6)
-        (void)e->backend->set_option(e, l->fd, SPK_V6ONLY, 0);
+        (void)e->backend->set_option(e, l->fd, SPK_V6ONLY, l->url.family == AF_INET6);
     if ((rc = e->backend->bind(e, l->fd, (const struct sockaddr *)&l->address, l->address_size)) !=
         0)
         spk_fd_unbind(l);

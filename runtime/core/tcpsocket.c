@@ -20,7 +20,8 @@ struct addresses {
     struct sockaddr_storage list[ADDRESSES];
     socklen_t size[ADDRESSES];
     int count, next;
-    int error; /* listener: what a name came to, if not to addresses */
+    int family; /* of those that are wanted; 0: all */
+    int error;  /* listener: what a name came to, if not to addresses */
     struct resolve *resolving;
 };
 
@@ -41,7 +42,9 @@ struct resolve {
 static void
 add_address(struct addresses *a, const void *address, socklen_t size)
 {
-    if (a->count == ADDRESSES)
+    sa_family_t family = ((const struct sockaddr *)address)->sa_family;
+
+    if (a->count == ADDRESSES || (a->family != 0 && family != a->family))
         return;
     memcpy(&a->list[a->count], address, size);
     a->size[a->count++] = size;
@@ -50,9 +53,11 @@ add_address(struct addresses *a, const void *address, socklen_t size)
 static struct addresses *
 addresses_of(struct spk_endpoint *ep)
 {
-    if (ep->private == NULL)
-        ep->private = spk_zalloc(sizeof(struct addresses));
-    return ep->private;
+    struct addresses *a = ep->private;
+
+    if (a == NULL && (a = ep->private = spk_zalloc(sizeof *a)) != NULL)
+        a->family = ep->url.family;
+    return a;
 }
 
 /* ---- literals ---- */
@@ -171,12 +176,14 @@ local_address(const struct spk_endpoint *d, struct sockaddr_storage *out, sockle
 int
 spk_tcp_check(const struct spk_url *url)
 {
-    struct sockaddr_storage ignored;
+    struct sockaddr_storage address, ignored;
     socklen_t size;
-    int rc;
+    int rc = url->host == NULL ? SPOKE_EHOST : literal(url->host, 0, &address, &size);
 
-    if (url->host != NULL && literal(url->host, 0, &ignored, &size) == SPOKE_ENODEV)
-        return SPOKE_ENODEV;
+    if (rc == SPOKE_ENODEV)
+        return rc;
+    if (rc == 0 && url->family != 0 && address.ss_family != url->family)
+        return SPOKE_EURL;
     if (url->local == NULL)
         return 0;
     if ((rc = literal(url->local, 0, &ignored, &size)) == SPOKE_EHOST)
@@ -343,6 +350,7 @@ start_dial(struct spk_endpoint *d)
         rc = d->e->backend->is_virtual ? virtual_name(a, &d->url) : start_resolving(d, a);
     if (rc != 0 || a->resolving != NULL)
         return rc;
+    rc = SPOKE_EADDRNOTAVAIL;
     return try_next(d, &rc) ? 0 : rc;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Each way in which a certificate can be wrong has its own error, at the end that looks at it, and
  * words for it; the other end learns that it was refused. */
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/tls/meeting.h"
@@ -212,4 +213,38 @@ Test(tls_verify, is_on_by_default, .timeout = 30)
     expect_rc(meeting_dial(&m, &client), 0);
     meeting_talk(&m);
     meeting_close(&m);
+}
+
+/* One version of IP, and no other. */
+Test(tls_verify, schemes_of_one_version_keep_to_it, .timeout = 30)
+{
+    static const char *const wrong[] = {"tls+tcp4://[::1]:5000", "tls+tcp6://127.0.0.1:5000",
+                                        "tls+tcp6://[::ffff:127.0.0.1]:5000"};
+    char url[ENDPOINT_MAX], four[ENDPOINT_MAX];
+    spoke_listener *l;
+    spoke_socket *a, *b;
+    spoke_dialer *d;
+    const char *port;
+
+    expect_rc(spoke_socket_open(&a, SPOKE_PAIR, NULL), 0);
+    expect_rc(spoke_socket_open(&b, SPOKE_PAIR, NULL), 0);
+    expect_rc(spoke_socket_set_tls(a, test_tls()), 0);
+    expect_rc(spoke_socket_set_tls(b, test_tls()), 0);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        expect_rc(spoke_listen(a, wrong[i], NULL, 0), SPOKE_EURL);
+        expect_rc(spoke_dial(b, wrong[i], NULL, 0), SPOKE_EURL);
+    }
+    expect_rc(spoke_listen(a, "tls+tcp6://*:0", &l, 0), 0);
+    expect_rc(spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, url, sizeof url), 0);
+    port = strrchr(url, ':') + 1;
+    cr_assert_eq(strncmp(url, "tls+tcp://[::]:", 15), 0, "%s", url);
+    snprintf(four, sizeof four, "tls+tcp4://localhost:%s", port);
+    expect_rc(spoke_dial(b, four, &d, SPOKE_WAIT_FIRST), SPOKE_ECONNREFUSED);
+    snprintf(url, sizeof url, "tls+tcp6://[::1]:%s", port);
+    expect_rc(spoke_dial(b, url, &d, SPOKE_WAIT_FIRST), 0);
+    expect_rc(spoke_listen(a, "tls+tcp4://*:0", &l, 0), 0);
+    expect_rc(spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, url, sizeof url), 0);
+    cr_assert_eq(strncmp(url, "tls+tcp://0.0.0.0:", 18), 0, "%s", url);
+    expect_rc(spoke_socket_close(a), 0);
+    expect_rc(spoke_socket_close(b), 0);
 }
