@@ -2,6 +2,7 @@
 /* Each way in which a certificate can be wrong has its own error, at the end that looks at it, and
  * words for it; the other end learns that it was refused. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/tls/meeting.h"
@@ -224,7 +225,7 @@ Test(tls_verify, schemes_of_one_version_keep_to_it, .timeout = 30)
     spoke_listener *l;
     spoke_socket *a, *b;
     spoke_dialer *d;
-    const char *port;
+    unsigned long port;
 
     expect_rc(spoke_socket_open(&a, SPOKE_PAIR, NULL), 0);
     expect_rc(spoke_socket_open(&b, SPOKE_PAIR, NULL), 0);
@@ -236,11 +237,11 @@ Test(tls_verify, schemes_of_one_version_keep_to_it, .timeout = 30)
     }
     expect_rc(spoke_listen(a, "tls+tcp6://*:0", &l, 0), 0);
     expect_rc(spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, url, sizeof url), 0);
-    port = strrchr(url, ':') + 1;
+    port = strtoul(strrchr(url, ':') + 1, NULL, 10);
     cr_assert_eq(strncmp(url, "tls+tcp://[::]:", 15), 0, "%s", url);
-    snprintf(four, sizeof four, "tls+tcp4://localhost:%s", port);
+    snprintf(four, sizeof four, "tls+tcp4://localhost:%lu", port);
     expect_rc(spoke_dial(b, four, &d, SPOKE_WAIT_FIRST), SPOKE_ECONNREFUSED);
-    snprintf(url, sizeof url, "tls+tcp6://[::1]:%s", port);
+    snprintf(url, sizeof url, "tls+tcp6://[::1]:%lu", port);
     expect_rc(spoke_dial(b, url, &d, SPOKE_WAIT_FIRST), 0);
     expect_rc(spoke_listen(a, "tls+tcp4://*:0", &l, 0), 0);
     expect_rc(spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, url, sizeof url), 0);
