@@ -140,7 +140,7 @@ try_flush(struct tls *t)
 static void
 arm_send(struct tls *t)
 {
-    if (spk_op_busy(&t->send_op))
+    if (spk_op_busy(&t->send_op) || t->out == NULL)
         return;
     t->out_iov = (struct iovec){t->out->data + t->out_from, unsent(t)};
     t->out_msg = (struct msghdr){.msg_iov = &t->out_iov, .msg_iovlen = 1};

@@ -69,7 +69,8 @@ static void
 note(void *ctx, enum spoke_log_level level, const char *text)
 {
     (void)ctx, (void)level;
-    strncpy(logged, text, sizeof logged - 1);
+    if (logged[0] == '\0') /* the dialer's is the first */
+        strncpy(logged, text, sizeof logged - 1);
 }
 
 static void
