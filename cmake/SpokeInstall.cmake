@@ -26,7 +26,7 @@ install(FILES "${PROJECT_BINARY_DIR}/spokeConfig.cmake"
 file(RELATIVE_PATH SPOKE_PC_TO_PREFIX
     "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
 string(REGEX REPLACE "/$" "" SPOKE_PC_TO_PREFIX "${SPOKE_PC_TO_PREFIX}")
-set(SPOKE_PC_REQUIRES_PRIVATE "liburing, libcbor, libmd")
+set(SPOKE_PC_REQUIRES_PRIVATE "liburing, libcbor, libmd, libssl, libcrypto")
 if(SPOKE_USE_ALLOCATOR STREQUAL "jemalloc")
     string(APPEND SPOKE_PC_REQUIRES_PRIVATE ", jemalloc")
 endif()

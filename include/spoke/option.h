@@ -67,6 +67,7 @@ enum spoke_type {
 #define SPOKE_OPT_IDLE_TIMEOUT   "idle-timeout"   /* duration 0 = none, S*DL (not inproc): a peer that has begun a message and sends none of its bytes for so long is cut off: SPOKE_ETIMEDOUT, counted as stalled; not who is silent between messages */
 #define SPOKE_OPT_CLOSE_PIPES    "close-pipes"    /* bool false, S*L: closing the listener closes the pipes that it accepted */
 #define SPOKE_OPT_LAST_ERROR     "last-error"     /* int, D, read-only: what the last attempt came to, 0 or a SPOKE_E… */
+#define SPOKE_OPT_LAST_REASON    "last-reason"    /* string, D L, read-only: that in words, with what else is known of it (which certificate, …); L: why it got no pipe last; "": nothing has failed */
 #define SPOKE_OPT_MAX_PIPES      "max-pipes"      /* int 0 = no limit, S: further connections are accepted and closed */
 #define SPOKE_OPT_INTERRUPTIBLE  "interruptible"  /* bool false, S: a send or receive that sleeps gives SPOKE_EINTR when a signal handler ran in its thread */
 #define SPOKE_OPT_BUSY_POLL      "busy-poll"      /* duration: SPOKE_WAIT_…, S; the engine's */
@@ -90,7 +91,7 @@ enum spoke_type {
 #define SPOKE_OPT_SHM_NUMA_NODE  "shm-numa-node"  /* int -1 = where the writer runs, S, before the first dial, listen or loan: that memory is to be of this NUMA node, while it has some left; SPOKE_ERANGE: no such node, or it has no memory, or not for this process; SPOKE_EPERM: the kernel may not be asked for it (a seccomp filter); SPOKE_ENOTSUP: it knows of no nodes */
 #define SPOKE_OPT_LEND_LEAST     "lend-least"     /* size 4 KiB, S*DL (ipc, shm): bodies of so many bytes are lent to the receiver where they are, smaller ones copied through the ring */
 #define SPOKE_OPT_URL            "url"            /* string, D L P, read-only: as given */
-#define SPOKE_OPT_SCHEME         "scheme"         /* string, D L P, read-only: of its transport: "inproc", "ipc", "shm", "tcp" */
+#define SPOKE_OPT_SCHEME         "scheme"         /* string, D L P, read-only: of its transport: "inproc", "ipc", "shm", "tcp", "tls+tcp" */
 #define SPOKE_OPT_ADDRESS        "address"        /* string, L, read-only: as bound, port 0 resolved; can be dialed */
 #define SPOKE_OPT_LOCAL_ADDRESS  "local-address"  /* string, P, read-only: this end as an URL. = LOCAL-ADDR */
 #define SPOKE_OPT_REMOTE_ADDRESS "remote-address" /* string, P, read-only: the other end; an ipc dialer's own end has no name: "ipc://". = REMOTE-ADDR */
@@ -98,6 +99,15 @@ enum spoke_type {
 #define SPOKE_OPT_PEER_PID       "peer-pid"       /* int, P (ipc, shm), read-only */
 #define SPOKE_OPT_PEER_UID       "peer-uid"       /* int, P (ipc, shm), read-only */
 #define SPOKE_OPT_PEER_GID       "peer-gid"       /* int, P (ipc, shm), read-only */
+#define SPOKE_OPT_TLS_CONFIG     "tls-config"     /* pointer NULL = none, S*DL (tls+tcp): a spoke_tls_config (tls.h), of which one reference more is held; what is read is a reference of the caller's. For connections that are made from then on. = TLS-CONFIG */
+#define SPOKE_OPT_TLS_VERSION    "tls-version"    /* string, P (tls+tcp), read-only: "TLSv1.3" or "TLSv1.2" */
+#define SPOKE_OPT_TLS_CIPHER     "tls-cipher"     /* string, P (tls+tcp), read-only: "TLS_AES_256_GCM_SHA384", … */
+#define SPOKE_OPT_TLS_ALPN       "tls-alpn"       /* string, P (tls+tcp), read-only: the protocol that was agreed on; "": none */
+#define SPOKE_OPT_TLS_SERVER_NAME "tls-server-name" /* string, P (tls+tcp), read-only: whom the dialer asked for; "": nobody, as with an IP address */
+#define SPOKE_OPT_TLS_PEER_SUBJECT "tls-peer-subject" /* string, P (tls+tcp), read-only: of the peer's certificate, "CN=name,O=…"; "": it has none */
+#define SPOKE_OPT_TLS_PEER_FINGERPRINT "tls-peer-fingerprint" /* string, P (tls+tcp), read-only: SHA-256 of that certificate, 64 hexadecimal digits */
+#define SPOKE_OPT_TLS_VERIFIED   "tls-verified"   /* bool, P (tls+tcp), read-only: the peer's certificate passes all checks, also where they are not asked for */
+#define SPOKE_OPT_TLS_RESUMED    "tls-resumed"    /* bool, P (tls+tcp), read-only: the session of an earlier connection goes on */
 
 /* clang-format on */
 

@@ -19,6 +19,7 @@
 #include <spoke/socket.h>
 #include <spoke/stats.h>
 #include <spoke/stream.h>
+#include <spoke/tls.h>
 #include <spoke/type.h>
 
 #endif

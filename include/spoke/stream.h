@@ -55,6 +55,8 @@ typedef struct spoke_stream_config {
     bool tcp_nodelay,
         tcp_keepalive; /* as the socket options of these names (option.h); defaults as there */
     int ipc_mode;      /* listener: mode of the socket file, -1: as the umask has it */
+    struct spoke_tls_config *tls; /* for schemes with TLS (tls.h); NULL: none.  A reference more is
+                                     held while it is in use */
 } spoke_stream_config;
 
 /* The defaults, which a NULL config means everywhere. */

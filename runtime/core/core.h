@@ -219,5 +219,10 @@ const struct spoke_transport *spk_find_transport(const char *prefix, spk_url_syn
 
 /* ---- option.c ---- */
 void spk_endpoint_options_init(struct spk_endpoint_options *o);
+/* With references of their own. */
+void spk_endpoint_options_copy(struct spk_endpoint_options *to,
+                               const struct spk_endpoint_options *from);
+void spk_endpoint_options_fini(struct spk_endpoint_options *o);
+bool spk_tls_is_config(const struct spoke_tls_config *config);
 
 #endif

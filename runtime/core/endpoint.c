@@ -34,7 +34,7 @@ spk_endpoint_new(struct spk_endpoint **out, struct spk_socket *s, const char *ur
     ep->e = s->e;
     ep->is_dialer = is_dialer;
     ep->state = SPK_CREATED;
-    ep->options = s->defaults;
+    spk_endpoint_options_copy(&ep->options, &s->defaults);
     ep->refs = 1;
     ep->fd = -1;
     spk_timer_init(&ep->timer, on_dialer_timer);
@@ -61,6 +61,8 @@ spk_endpoint_unref(struct spk_endpoint *ep)
     spk_list_remove(&ep->link);
     spk_timer_cancel(s->e, &ep->timer);
     spk_url_fini(&ep->url);
+    spk_endpoint_options_fini(&ep->options);
+    spk_free(ep->explanation);
     spk_free(ep->private);
     spk_free(ep);
     spk_socket_advance_close(s);
@@ -184,6 +186,12 @@ spk_dialer_attempt_over(struct spk_endpoint *d, int reason)
 static int
 start_pipe(struct spk_endpoint *ep, struct spk_stream *st)
 {
+    int rc;
+
+    if (ep->transport->wrap != NULL && (rc = ep->transport->wrap(ep, &st)) != 0)
+        return rc;
+    if (ep->transport->start_pipe != NULL)
+        return ep->transport->start_pipe(ep, st);
     if (ep->owner != NULL && ep->transport->shared_memory != SPK_SHM_ALWAYS)
         return spk_bytes_start(ep, st);
     return spk_framing_start(ep, st);
@@ -339,6 +347,15 @@ spk_endpoint_pipe_gone(struct spk_endpoint *ep, int reason, bool was_attached)
         dialer_pipe_gone(ep, reason, was_attached);
     else if (!was_attached && reason != SPOKE_ECLOSED)
         no_pipe(ep, reason);
+}
+
+void
+spk_endpoint_explain(struct spk_endpoint *ep, int reason, const char *text)
+{
+    spk_free(ep->explanation);
+    if ((ep->explanation = spk_zalloc(strlen(text) + 1)) != NULL)
+        strcpy(ep->explanation, text);
+    ep->explained = reason;
 }
 
 void

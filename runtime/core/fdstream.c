@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Streams that are one descriptor (ipc, tcp): the stream itself, how to connect one, how to accept
- * them. */
+/* Streams that are one descriptor (a unix or TCP socket): the stream itself, how to connect one,
+ * how to accept them. */
 #include <arpa/inet.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -110,28 +110,28 @@ unix_text(const struct sockaddr_un *un, size_t size, const char *scheme, char *t
 }
 
 static void
-v4_text(const void *address, in_port_t port, char *text, size_t room)
+v4_text(const void *address, in_port_t port, const char *scheme, char *text, size_t room)
 {
     char name[INET_ADDRSTRLEN];
 
     inet_ntop(AF_INET, address, name, sizeof name);
-    snprintf(text, room, "tcp://%s:%u", name, ntohs(port));
+    snprintf(text, room, "%s://%s:%u", scheme, name, ntohs(port));
 }
 
 /* A peer of version 4 that came to an address of both versions is told as what it is. */
 static void
-v6_text(const struct sockaddr_in6 *in, char *text, size_t room)
+v6_text(const struct sockaddr_in6 *in, const char *scheme, char *text, size_t room)
 {
     char name[INET6_ADDRSTRLEN], scope[IF_NAMESIZE + 1] = "", interface[IF_NAMESIZE];
 
     if (IN6_IS_ADDR_V4MAPPED(&in->sin6_addr)) {
-        v4_text(&in->sin6_addr.s6_addr[12], in->sin6_port, text, room);
+        v4_text(&in->sin6_addr.s6_addr[12], in->sin6_port, scheme, text, room);
         return;
     }
     inet_ntop(AF_INET6, &in->sin6_addr, name, sizeof name);
     if (in->sin6_scope_id != 0 && if_indextoname(in->sin6_scope_id, interface) != NULL)
         snprintf(scope, sizeof scope, "%%%s", interface);
-    snprintf(text, room, "tcp://[%s%s]:%u", name, scope, ntohs(in->sin6_port));
+    snprintf(text, room, "%s://[%s%s]:%u", scheme, name, scope, ntohs(in->sin6_port));
 }
 
 int
@@ -142,8 +142,8 @@ spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, cons
 
     switch (address->ss_family) {
     case AF_UNIX: unix_text((const void *)address, size, scheme, text, room); return 0;
-    case AF_INET: v4_text(&in->sin_addr, in->sin_port, text, room); return 0;
-    case AF_INET6: v6_text((const void *)address, text, room); return 0;
+    case AF_INET: v4_text(&in->sin_addr, in->sin_port, scheme, text, room); return 0;
+    case AF_INET6: v6_text((const void *)address, scheme, text, room); return 0;
     default: return SPOKE_ENOTSUP;
     }
 }
@@ -315,7 +315,7 @@ spk_fd_bind(struct spk_endpoint *l)
     if (l->address.ss_family != AF_UNIX)
         (void)e->backend->set_option(e, l->fd, SPK_REUSEADDR, 1);
     if (l->address.ss_family == AF_INET6)
-        (void)e->backend->set_option(e, l->fd, SPK_V6ONLY, 0);
+        (void)e->backend->set_option(e, l->fd, SPK_V6ONLY, l->url.family == AF_INET6);
     if ((rc = e->backend->bind(e, l->fd, (const struct sockaddr *)&l->address, l->address_size)) !=
         0)
         spk_fd_unbind(l);

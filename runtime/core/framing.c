@@ -50,40 +50,6 @@ await_hello(struct spk_framing *f)
         f->st->ops->recv(f->st, &f->recv_op, NULL, 0);
 }
 
-void
-spk_framing_on_hello(struct spk_framing *f, int result)
-{
-    uint8_t *to = f->hello + f->hello_have;
-    size_t room = SPK_HANDSHAKE_SIZE - f->hello_have, n;
-    const struct spk_op *op = &f->recv_op;
-    bool is_there = op->kind == SPK_OP_READABLE;
-
-    if (is_there && result >= 0)
-        result = (int)spk_upgrade_hear_hello(&f->upgrade, f->unix_fd, to, room);
-    if (result == SPOKE_ENOBUFS || result == SPOKE_EAGAIN) {
-        await_hello(f);
-        return;
-    }
-    if (result <= 0) {
-        spk_pipe_shut(&f->pipe, result == 0 ? SPOKE_ECONNRESET : result);
-        return;
-    }
-    n = (size_t)result < room ? (size_t)result : room;
-    if (!is_there)
-        memcpy(to, op->data, n);
-    f->hello_have = (uint8_t)(f->hello_have + n);
-    if (!hello_is_fine(f))
-        return;
-    if (f->hello_have < SPK_HANDSHAKE_SIZE) {
-        await_hello(f);
-        return;
-    }
-    spk_timer_cancel(spk_framing_engine(f), &f->timer);
-    if ((size_t)result > n)
-        spk_framing_keep_left(f, op->chunk, op->data + n, (size_t)result - n);
-    spk_pipe_shook_hands(&f->pipe);
-}
-
 /* Our eight bytes go out at once, without waiting for the peer's.  A socket that has just connected
  * has room for them. */
 static void
@@ -109,6 +75,56 @@ say_hello(struct spk_framing *f)
         spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
     else /* the rest goes out as if it were a message */
         spk_framing_write_more(f);
+}
+
+static void
+greet(struct spk_framing *f)
+{
+    say_hello(f);
+    if (f->pipe.state == SPK_PIPE_STARTING)
+        await_hello(f);
+}
+
+void
+spk_framing_on_hello(struct spk_framing *f, int result)
+{
+    uint8_t *to = f->hello + f->hello_have;
+    size_t room = SPK_HANDSHAKE_SIZE - f->hello_have, n;
+    const struct spk_op *op = &f->recv_op;
+    bool is_there = op->kind == SPK_OP_READABLE;
+
+    if (f->beginning) {
+        f->beginning = false;
+        if (result == 0)
+            greet(f);
+        else
+            spk_pipe_shut(&f->pipe, result);
+        return;
+    }
+    if (is_there && result >= 0)
+        result = (int)spk_upgrade_hear_hello(&f->upgrade, f->unix_fd, to, room);
+    if (result == SPOKE_ENOBUFS || result == SPOKE_EAGAIN) {
+        await_hello(f);
+        return;
+    }
+    if (result <= 0) {
+        spk_pipe_shut(&f->pipe, result == 0 ? SPOKE_ECONNRESET : result);
+        return;
+    }
+    n = (size_t)result < room ? (size_t)result : room;
+    if (!is_there)
+        memcpy(to, op->data, n);
+    f->hello_have = (uint8_t)(f->hello_have + n);
+    if (!hello_is_fine(f))
+        return;
+    if (f->hello_have < SPK_HANDSHAKE_SIZE) {
+        await_hello(f);
+        return;
+    }
+    spk_timer_cancel(spk_framing_engine(f), &f->timer);
+    if ((size_t)result > n)
+        spk_framing_keep_left(f, op->chunk, op->data + n, (size_t)result - n);
+    spk_pipe_shook_hands(&f->pipe);
 }
 
 /* ---- into shared memory ---- */
@@ -407,7 +423,9 @@ spk_framing_maybe_closed(struct spk_framing *f)
         spk_shm_close(f->shm, on_shm_closed);
         return;
     }
+    f->left_behind = spk_stream_unsent(f->st);
     f->st->ops->close(f->st);
+    f->st = NULL;
     spk_pipe_closed(&f->pipe);
 }
 
@@ -465,6 +483,17 @@ framing_credentials(struct spk_pipe *p, struct spk_credentials *out)
 }
 
 static int
+framing_property(struct spk_pipe *p, const char *name, enum spoke_type type, void *value,
+                 size_t *size)
+{
+    struct spk_framing *f = spk_framing_of(p);
+
+    return f->st == NULL || f->st->ops->property == NULL
+               ? SPOKE_EOPTION
+               : f->st->ops->property(f->st, name, type, value, size);
+}
+
+static int
 framing_shared_memory(struct spk_pipe *p)
 {
     const struct spk_framing *f = spk_framing_of(p);
@@ -496,6 +525,7 @@ static const struct spk_pipe_ops framing_ops = {
     .give_back = spk_framing_give_back,
     .address = framing_address,
     .credentials = framing_credentials,
+    .property = framing_property,
     .shared_memory = framing_shared_memory,
     .lets_fds = framing_lets_fds,
     .send_fds = framing_send_fds,
@@ -527,9 +557,11 @@ spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
         spk_pipe_shut(&f->pipe, SPOKE_ENOMEM);
         return 0;
     }
-    say_hello(f);
-    if (f->pipe.state == SPK_PIPE_STARTING)
-        await_hello(f);
+    f->beginning = st->ops->begin != NULL;
+    if (f->beginning)
+        st->ops->begin(st, &f->recv_op);
+    else
+        greet(f);
     return 0;
 free_framing:
     spk_free(f);

@@ -17,8 +17,9 @@ struct spk_framing_out;
 
 struct spk_framing {
     struct spk_pipe pipe;
-    struct spk_stream *st;
+    struct spk_stream *st; /* NULL: closed */
     bool type_byte, closing;
+    bool beginning;         /* the stream has to do something before the handshake */
     struct spk_timer timer; /* for the handshake, then for the rest of a message */
     uint8_t hello[SPK_HANDSHAKE_SIZE];
     uint8_t hello_have;
@@ -37,6 +38,8 @@ struct spk_framing {
 
     /* framing_out.c */
     struct spk_op send_op;
+    bool awaits_room;   /* it writes nothing: the stream has something that is unsent */
+    size_t left_behind; /* by the stream, when it was closed */
     struct spk_flush flush;
     struct spk_framing_out *out; /* NULL: nothing is to be written */
     uint64_t burst;              /* the engine's burst in which we last wrote at once */
@@ -75,7 +78,7 @@ spk_framing_head_size(const struct spk_framing *f)
 
 /* ---- framing.c ---- */
 
-/* A read has ended while the pipe is STARTING. */
+/* The stream has begun, or a read has ended, while the pipe is STARTING. */
 void spk_framing_on_hello(struct spk_framing *f, int result);
 void spk_framing_start_upgrade(struct spk_framing *f);
 /* The peer's messages come through shared memory from here on; `rest` bytes are behind that. */

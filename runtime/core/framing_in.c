@@ -310,6 +310,9 @@ on_received(struct spk_op *op, int result)
         arm_recv(f);
         return;
     }
+    /* Messages have lengths: an end between two of them loses none, whatever else is said. */
+    if (result == SPOKE_ETRUNCATED && f->head_have == 0 && f->body == NULL)
+        result = 0;
     if (result <= 0) {
         spk_pipe_shut(&f->pipe, result == 0 ? SPOKE_EOF : result);
         return;

@@ -105,13 +105,26 @@ spk_framing_write_more(struct spk_framing *f)
     f->st->ops->send(f->st, &f->send_op, &out->msg);
 }
 
+/* Nothing is left here; the stream may have something, which it hands over while we wait for room.
+ */
+static void
+all_taken(struct spk_framing *f)
+{
+    if (spk_stream_unsent(f->st) == 0)
+        spk_socket_advance_close(f->pipe.socket);
+    else if (!spk_op_busy(&f->send_op)) {
+        f->awaits_room = true;
+        f->st->ops->writable(f->st, &f->send_op);
+    }
+}
+
 /* The pipe can take more, or has nothing left: tell whom it concerns. */
 static void
 after_write(struct spk_framing *f)
 {
     if (f->out->bytes == 0) {
         spk_framing_drop_out(f);
-        spk_socket_advance_close(f->pipe.socket);
+        all_taken(f);
     }
     if (f->moved_out)
         return;
@@ -204,14 +217,30 @@ on_flush(struct spk_flush *flush)
 }
 
 static void
+on_room(struct spk_framing *f, int result)
+{
+    f->awaits_room = false;
+    if (result < 0)
+        write_failed(f, result);
+    else if (f->out != NULL)
+        flush_now(f);
+    else
+        all_taken(f);
+}
+
+static void
 on_sent(struct spk_op *op, int result)
 {
     struct spk_framing *f = SPK_OWNER(op, struct spk_framing, send_op);
 
     if (f->closing) {
-        if (result > 0) /* that much is not lost */
+        if (result > 0 && f->out != NULL) /* that much is not lost */
             consume(f->out, (size_t)result);
         spk_framing_maybe_closed(f);
+        return;
+    }
+    if (f->awaits_room) {
+        on_room(f, result);
         return;
     }
     if (result == SPOKE_ENOBUFS || result == SPOKE_EAGAIN) {
@@ -449,6 +478,8 @@ send_at_once(struct spk_framing *f, spoke_msg *m)
     f->burst = spk_framing_engine(f)->burst;
     if ((size_t)n == all) {
         spoke_msg_free(m);
+        if (f->st->ops->unsent != NULL)
+            all_taken(f);
         return 0;
     }
     if ((rc = queue_message(f, m, (size_t)n)) != 0) {
@@ -494,7 +525,10 @@ spk_framing_pending(struct spk_pipe *p, uint64_t *bytes)
     struct spk_framing *f = spk_framing_of(p);
     uint64_t messages = messages_in(f), there = 0;
 
-    *bytes = f->out == NULL ? 0 : f->out->bytes;
+    size_t taken = f->st != NULL ? spk_stream_unsent(f->st) : f->left_behind;
+
+    *bytes = (f->out == NULL ? 0 : f->out->bytes) + taken;
+    messages += messages == 0 && taken > 0 && p->added; /* a part of one, at least */
     if (f->shm != NULL)
         messages += spk_shm_pending(f->shm, &there);
     *bytes += there;

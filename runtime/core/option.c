@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include <spoke/tls.h>
+
 #include "runtime/core/core.h"
 
 #define UPGRADE_AFTER 16 /* messages, of a connection that may move into shared memory */
@@ -42,8 +44,8 @@ spk_endpoint_options_init(struct spk_endpoint_options *o)
 
 /* ---- reading values out ---- */
 
-static int
-give(void *value, size_t *size, const void *from, size_t length)
+int
+spk_give(void *value, size_t *size, const void *from, size_t length)
 {
     size_t n = *size < length ? *size : length;
 
@@ -53,12 +55,12 @@ give(void *value, size_t *size, const void *from, size_t length)
     return 0;
 }
 
-static int
-give_text(void *value, size_t *size, const char *text)
+int
+spk_give_text(void *value, size_t *size, const char *text)
 {
     size_t room = *size;
 
-    give(value, size, text, strlen(text) + 1);
+    spk_give(value, size, text, strlen(text) + 1);
     if (room > 0 && room < *size)
         ((char *)value)[room - 1] = '\0';
     return 0;
@@ -95,6 +97,11 @@ struct field {
     {                                                                                              \
         name, type, false, BOTH, SPK_OPTIONS_TCP, offsetof(struct spk_endpoint_options, member),   \
             least, most                                                                            \
+    }
+#define TLS_FIELD(name, type, member)                                                              \
+    {                                                                                              \
+        name, type, false, BOTH, SPK_OPTIONS_TLS, offsetof(struct spk_endpoint_options, member),   \
+            INT64_MIN, INT64_MAX                                                                   \
     }
 #define IPC_FIELD(name, type, member, least, most)                                                 \
     {                                                                                              \
@@ -156,6 +163,7 @@ static const struct field endpoint_fields[] = {
     IPC_FIELD(SPOKE_OPT_IPC_MODE, SPOKE_INT, ipc_mode, -1, 0777),
     IPC_FIELD(SPOKE_OPT_IPC_OWNER, SPOKE_INT, ipc_owner, -1, INT32_MAX),
     IPC_FIELD(SPOKE_OPT_IPC_GROUP, SPOKE_INT, ipc_group, -1, INT32_MAX),
+    TLS_FIELD(SPOKE_OPT_TLS_CONFIG, SPOKE_POINTER, tls),
 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -229,7 +237,7 @@ get_field(const void *owner, const struct field *field, enum spoke_type type, vo
 {
     if (field->type != type || *size < size_of(type))
         return SPOKE_ETYPE;
-    return give(value, size, (const char *)owner + field->offset, size_of(type));
+    return spk_give(value, size, (const char *)owner + field->offset, size_of(type));
 }
 
 /* Not every protocol loses messages, and not all of those in every way. */
@@ -241,6 +249,47 @@ find_field_of_endpoints(const struct spk_socket *s, const char *name)
     return find_field(endpoint_fields, COUNT(endpoint_fields), name);
 }
 
+/* It is counted by who has it. */
+static int
+set_tls(struct spk_endpoint_options *o, enum spoke_type type, const void *value, size_t size)
+{
+    spoke_tls_config *config, *old = o->tls;
+
+    if (check_type(SPOKE_POINTER, type, size) != 0)
+        return SPOKE_ETYPE;
+    memcpy(&config, value, sizeof config);
+    if (config != NULL && !spk_tls_is_config(config))
+        return SPOKE_EINVAL;
+    o->tls = spoke_tls_config_ref(config);
+    spoke_tls_config_free(old);
+    return 0;
+}
+
+static int
+get_field_of_endpoints(const struct spk_endpoint_options *options, const struct field *field,
+                       enum spoke_type type, void *value, size_t *size)
+{
+    int rc = get_field(options, field, type, value, size);
+
+    if (rc == 0 && field->offset == offsetof(struct spk_endpoint_options, tls))
+        (void)spoke_tls_config_ref(options->tls);
+    return rc;
+}
+
+void
+spk_endpoint_options_copy(struct spk_endpoint_options *to, const struct spk_endpoint_options *from)
+{
+    *to = *from;
+    (void)spoke_tls_config_ref(to->tls);
+}
+
+void
+spk_endpoint_options_fini(struct spk_endpoint_options *o)
+{
+    spoke_tls_config_free(o->tls);
+    o->tls = NULL;
+}
+
 static int
 set_field_of_endpoints(const struct spk_socket *s, struct spk_endpoint_options *options,
                        const struct field *field, enum spoke_type type, const void *value,
@@ -248,6 +297,8 @@ set_field_of_endpoints(const struct spk_socket *s, struct spk_endpoint_options *
 {
     struct field bounded = *field;
 
+    if (field->offset == offsetof(struct spk_endpoint_options, tls))
+        return set_tls(options, type, value, size);
     if (field->offset == offsetof(struct spk_endpoint_options, loss))
         bounded.most = s->protocol->losses - 1;
     return set_field(options, &bounded, type, value, size, started);
@@ -271,7 +322,7 @@ set_name(void *owner, const void *value, size_t size)
 static int
 get_name(void *owner, void *value, size_t *size)
 {
-    return give_text(value, size, ((struct spk_socket *)owner)->name);
+    return spk_give_text(value, size, ((struct spk_socket *)owner)->name);
 }
 
 static int
@@ -291,7 +342,7 @@ get_numa_node(void *owner, void *value, size_t *size)
 {
     int node = ((struct spk_socket *)owner)->shm_wish.node;
 
-    return give(value, size, &node, sizeof node);
+    return spk_give(value, size, &node, sizeof node);
 }
 
 static int
@@ -299,7 +350,7 @@ get_protocol(void *owner, void *value, size_t *size)
 {
     int number = ((struct spk_socket *)owner)->protocol->number;
 
-    return give(value, size, &number, sizeof number);
+    return spk_give(value, size, &number, sizeof number);
 }
 
 static int
@@ -307,13 +358,13 @@ get_peer(void *owner, void *value, size_t *size)
 {
     int number = ((struct spk_socket *)owner)->protocol->peer;
 
-    return give(value, size, &number, sizeof number);
+    return spk_give(value, size, &number, sizeof number);
 }
 
 static int
 get_protocol_name(void *owner, void *value, size_t *size)
 {
-    return give_text(value, size, ((struct spk_socket *)owner)->protocol->name);
+    return spk_give_text(value, size, ((struct spk_socket *)owner)->protocol->name);
 }
 
 static int
@@ -328,7 +379,7 @@ get_event_fd(struct spk_socket *s, int *fd, void *value, size_t *size)
             spk_front_shut_inbox(s->front);
         spk_socket_check_ready(s);
     }
-    return give(value, size, fd, sizeof *fd);
+    return spk_give(value, size, fd, sizeof *fd);
 }
 
 static int
@@ -517,7 +568,7 @@ get_socket(void *owner, const char *name, enum spoke_type type, void *value, siz
     if ((field = find_field(socket_fields, COUNT(socket_fields), name)) != NULL)
         return get_field(s, field, type, value, size);
     if ((field = find_field_of_endpoints(s, name)) != NULL)
-        return get_field(&s->defaults, field, type, value, size);
+        return get_field_of_endpoints(&s->defaults, field, type, value, size);
     if ((option = find_option(s->protocol->options, name)) == NULL &&
         (option = find_option(socket_options, name)) == NULL)
         return SPOKE_EOPTION;
@@ -568,7 +619,18 @@ static bool
 is_property(const struct spk_endpoint *ep, const char *name)
 {
     return strcmp(name, SPOKE_OPT_URL) == 0 || strcmp(name, SPOKE_OPT_SCHEME) == 0 ||
+           strcmp(name, SPOKE_OPT_LAST_REASON) == 0 ||
            strcmp(name, ep->is_dialer ? SPOKE_OPT_LAST_ERROR : SPOKE_OPT_ADDRESS) == 0;
+}
+
+static const char *
+reason_of(const struct spk_endpoint *ep)
+{
+    if (ep->last_error == 0)
+        return "";
+    return ep->explanation != NULL && ep->explained == ep->last_error
+               ? ep->explanation
+               : spoke_strerror(ep->last_error);
 }
 
 static int
@@ -592,23 +654,25 @@ get_endpoint(void *owner, const char *name, enum spoke_type type, void *value, s
     int rc;
 
     if (field != NULL)
-        return get_field(&ep->options, field, type, value, size);
+        return get_field_of_endpoints(&ep->options, field, type, value, size);
     if (!is_property(ep, name))
         return SPOKE_EOPTION;
     if (strcmp(name, SPOKE_OPT_LAST_ERROR) == 0)
         return type != SPOKE_INT || *size < sizeof ep->last_error
                    ? SPOKE_ETYPE
-                   : give(value, size, &ep->last_error, sizeof ep->last_error);
+                   : spk_give(value, size, &ep->last_error, sizeof ep->last_error);
     if (type != SPOKE_STRING)
         return SPOKE_ETYPE;
     if (strcmp(name, SPOKE_OPT_URL) == 0)
-        return give_text(value, size, ep->url.text);
+        return spk_give_text(value, size, ep->url.text);
     if (strcmp(name, SPOKE_OPT_SCHEME) == 0)
-        return give_text(value, size, ep->transport->scheme);
+        return spk_give_text(value, size, ep->transport->scheme);
+    if (strcmp(name, SPOKE_OPT_LAST_REASON) == 0)
+        return spk_give_text(value, size, reason_of(ep));
     if (ep->state != SPK_LISTENING)
         return SPOKE_ESTATE;
     rc = ep->transport->listen_address(ep, text, sizeof text);
-    return rc != 0 ? rc : give_text(value, size, text);
+    return rc != 0 ? rc : spk_give_text(value, size, text);
 }
 
 int
@@ -651,10 +715,10 @@ get_credential(struct spk_pipe *p, const char *name, void *value, size_t *size)
     if ((rc = p->ops->credentials(p, &who)) != 0)
         return rc == SPOKE_ENOTSUP ? SPOKE_EOPTION : rc;
     if (strcmp(name, SPOKE_OPT_PEER_PID) == 0)
-        return give(value, size, &who.pid, sizeof who.pid);
+        return spk_give(value, size, &who.pid, sizeof who.pid);
     if (strcmp(name, SPOKE_OPT_PEER_UID) == 0)
-        return give(value, size, &who.uid, sizeof who.uid);
-    return give(value, size, &who.gid, sizeof who.gid);
+        return spk_give(value, size, &who.uid, sizeof who.uid);
+    return spk_give(value, size, &who.gid, sizeof who.gid);
 }
 
 static int
@@ -664,8 +728,9 @@ get_shared_memory(struct spk_pipe *p, enum spoke_type type, void *value, size_t 
 
     if (p->ops->shared_memory == NULL || (answer = p->ops->shared_memory(p)) == SPOKE_EOPTION)
         return SPOKE_EOPTION;
-    return type != SPOKE_INT || *size < sizeof answer ? SPOKE_ETYPE
-                                                      : give(value, size, &answer, sizeof answer);
+    return type != SPOKE_INT || *size < sizeof answer
+               ? SPOKE_ETYPE
+               : spk_give(value, size, &answer, sizeof answer);
 }
 
 static int
@@ -684,15 +749,16 @@ get_pipe(struct spk_pipe *p, const char *name, enum spoke_type type, void *value
     if (strcmp(name, SPOKE_OPT_SHARED_MEMORY) == 0)
         return get_shared_memory(p, type, value, size);
     if (strcmp(name, SPOKE_OPT_URL) != 0 && !local && !remote && !scheme)
-        return SPOKE_EOPTION;
+        return p->ops->property != NULL ? p->ops->property(p, name, type, value, size)
+                                        : SPOKE_EOPTION;
     if (type != SPOKE_STRING)
         return SPOKE_ETYPE;
     if (scheme)
-        return give_text(value, size, p->endpoint->transport->scheme);
+        return spk_give_text(value, size, p->endpoint->transport->scheme);
     if (!local && !remote)
-        return give_text(value, size, p->endpoint->url.text);
+        return spk_give_text(value, size, p->endpoint->url.text);
     rc = p->ops->address(p, local, text, sizeof text);
-    return rc != 0 ? rc : give_text(value, size, text);
+    return rc != 0 ? rc : spk_give_text(value, size, text);
 }
 
 int

@@ -276,6 +276,7 @@ finish_close(struct spk_socket *s)
     }
     spk_list_remove(&s->link);
     spk_shm_home_close(s->shm);
+    spk_endpoint_options_fini(&s->defaults);
     spk_free(s->state);
     spk_free(s);
 }

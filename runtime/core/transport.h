@@ -28,6 +28,10 @@ struct spk_pipe;
 
 struct spk_stream;
 struct spk_stream_ops {
+    /* What has to happen before the first byte of the user's (a TLS handshake): completes with 0,
+     * or why it cannot be.  Before that none of the others is called but close, reset, address and
+     * credentials.  NULL: nothing has to. */
+    void (*begin)(struct spk_stream *st, struct spk_op *op);
     int64_t (*send_now)(struct spk_stream *st, struct iovec *iov,
                         int count); /* bytes or SPOKE_E…, SPOKE_EAGAIN */
     void (*send)(struct spk_stream *st, struct spk_op *op, struct msghdr *msg);
@@ -35,6 +39,9 @@ struct spk_stream_ops {
                                                                               SPOKE_E… */
     void (*recv)(struct spk_stream *st, struct spk_op *op, void *buffer, size_t size);
     void (*writable)(struct spk_stream *st, struct spk_op *op); /* completes when there is room */
+    /* Bytes that are neither the kernel's nor the user's: a send has taken them, and the next one,
+     * or writable(), hands them over first.  Close loses them.  NULL: never any. */
+    size_t (*unsent)(const struct spk_stream *st);
     int (*shutdown)(struct spk_stream *st, bool reading);
     void (*reset)(struct spk_stream *st); /* its close will lose what is on its way */
     void (*close)(struct spk_stream *st); /* no operation is busy; frees st */
@@ -42,6 +49,10 @@ struct spk_stream_ops {
     int (*credentials)(struct spk_stream *st, struct spk_credentials *out);
     int (*unix_fd)(struct spk_stream *st); /* if it is a unix socket of the kernel's, else -1; NULL:
                                               never */
+    /* What a pipe of it can tell besides (spoke_pipe_get()); SPOKE_EOPTION: not that.  NULL:
+     * nothing. */
+    int (*property)(struct spk_stream *st, const char *name, enum spoke_type type, void *value,
+                    size_t *size);
 };
 struct spk_stream {
     const struct spk_stream_ops *ops;
@@ -50,7 +61,7 @@ struct spk_stream {
 
 /* ---- transports ---- */
 
-enum { SPK_OPTIONS_TCP = 1, SPK_OPTIONS_UNIX = 2, SPK_OPTIONS_UPGRADE = 4 };
+enum { SPK_OPTIONS_TCP = 1, SPK_OPTIONS_UNIX = 2, SPK_OPTIONS_UPGRADE = 4, SPK_OPTIONS_TLS = 8 };
 /* Do its connections move into shared memory? */
 enum { SPK_SHM_NEVER, SPK_SHM_MAYBE, SPK_SHM_ALWAYS };
 
@@ -71,6 +82,13 @@ struct spoke_transport {
     bool message_face;      /* makes pipes by itself (inproc) instead of streams */
     unsigned options;       /* SPK_OPTIONS_…: of its endpoints, besides those that all have */
     unsigned shared_memory; /* SPK_SHM_…: needs a unix socket, and a type byte */
+
+    /* Stream face.  What carries the bytes in place of the connection *st, which it takes (tls): 0,
+     * or an error, and then it is closed.  NULL: the connection does. */
+    int (*wrap)(struct spk_endpoint *ep, struct spk_stream **st);
+    /* Make a pipe of it, in place of framing.c (ws): takes st, also if it fails.  Those of streams,
+     * too.  NULL: framing.c. */
+    int (*start_pipe)(struct spk_endpoint *ep, struct spk_stream *st);
 
     int (*check)(const struct spk_url *url); /* beyond its syntax; NULL: nothing to check */
     /* One attempt.  Answers later, always, with spk_dialer_connected() or spk_dialer_failed();
@@ -103,6 +121,7 @@ struct spk_endpoint_options {
     int loss;                         /* enum spoke_loss */
     spoke_ns tcp_keepalive_ns, tcp_user_timeout_ns;
     int ipc_mode, ipc_owner, ipc_group;
+    struct spoke_tls_config *tls; /* a reference, NULL: none.  See spk_endpoint_options_copy() */
 };
 
 /* What dialer and listener statistics are made of. */
@@ -138,7 +157,9 @@ struct spk_endpoint {
     struct spk_endpoint_options options;
     uint32_t refs; /* its pipes, and itself while it is not closed */
     struct spk_endpoint_counts counts;
-    int last_error; /* dialer: of the last attempt; listener: why it got no pipe last */
+    int last_error;    /* dialer: of the last attempt; listener: why it got no pipe last */
+    char *explanation; /* … of `explained`, with what else is known; NULL: there is none */
+    int explained;
 
     /* dialer */
     /* Of streams (runtime/stream/connect.c), not of a pattern's socket: */
@@ -199,6 +220,8 @@ struct spk_pipe_ops {
                                               never has any */
     int (*address)(struct spk_pipe *p, bool local, char *text, size_t size);
     int (*credentials)(struct spk_pipe *p, struct spk_credentials *out);
+    int (*property)(struct spk_pipe *p, const char *name, enum spoke_type type, void *value,
+                    size_t *size);            /* as a stream's */
     int (*shared_memory)(struct spk_pipe *p); /* SPOKE_OPT_SHARED_MEMORY.  NULL: there is no such
                                                  question */
     /* Descriptors beside the messages, in sets, in the order in which they were sent; which message
@@ -287,12 +310,24 @@ void spk_endpoint_count(struct spk_endpoint *ep);
 void spk_endpoint_count_refused(struct spk_endpoint *ep);
 void spk_endpoint_count_bad_handshake(struct spk_endpoint *ep);
 void spk_dialer_attempt_over(struct spk_endpoint *d, int reason);
+/* More about what is going to be its last error.  The text is copied. */
+void spk_endpoint_explain(struct spk_endpoint *ep, int reason, const char *text);
 void spk_endpoint_unref(struct spk_endpoint *ep);
 /* The numbers of the protocol that speaks here, and of the only one that it talks to. */
 uint16_t spk_endpoint_protocol(const struct spk_endpoint *ep);
 uint16_t spk_endpoint_peer(const struct spk_endpoint *ep);
 unsigned spk_endpoint_recv_queue(const struct spk_endpoint *ep); /* SPOKE_OPT_RECV_QUEUE … */
 size_t spk_endpoint_recv_queue_bytes(const struct spk_endpoint *ep); /* … and its bytes */
+
+/* Give the value of a property, as spoke_pipe_get() wants it. */
+int spk_give(void *value, size_t *size, const void *from, size_t length);
+int spk_give_text(void *value, size_t *size, const char *text);
+
+static inline size_t
+spk_stream_unsent(const struct spk_stream *st)
+{
+    return st->ops->unsent != NULL ? st->ops->unsent(st) : 0;
+}
 
 static inline int
 spk_stream_unix_fd(struct spk_stream *st)
@@ -312,6 +347,21 @@ int spk_fd_accept(struct spk_endpoint *l);  /* listen on l->fd, start accepting 
 void spk_fd_unbind(struct spk_endpoint *l); /* give l->fd back, nothing is outstanding */
 int spk_fd_address_text(const struct sockaddr_storage *address, socklen_t size, const char *scheme,
                         char *text, size_t room); /* as an URL */
+
+/* TCP sockets, and the names of hosts.  tcpsocket.c */
+int spk_tcp_check(const struct spk_url *url);
+void spk_tcp_dial(struct spk_endpoint *d);
+void spk_tcp_dial_cancel(struct spk_endpoint *d);
+bool spk_tcp_dial_next(struct spk_endpoint *d);
+int spk_tcp_listen(struct spk_endpoint *l);
+void spk_tcp_listen_cancel(struct spk_endpoint *l);
+int spk_tcp_listen_address(struct spk_endpoint *l, char *text, size_t size);
+
+/* TLS around a connection's bytes, as the endpoint's SPOKE_OPT_TLS_CONFIG says: for `wrap`, where
+ * the transport has SPK_OPTIONS_TLS; and what its listen() asks first, which gives why it cannot.
+ * tlsstream.c */
+int spk_tls_wrap(struct spk_endpoint *ep, struct spk_stream **st);
+int spk_tls_check_listener(const struct spk_endpoint *l);
 
 /* Unix sockets and their files.  unixsocket.c */
 void spk_unix_dial(struct spk_endpoint *d);

@@ -155,6 +155,20 @@ spk_url_host_and_port(struct spk_url *url, char *rest, bool listen)
     return rc != 0 ? rc : parse_host(url, rest, listen);
 }
 
+int
+spk_url_host_and_port4(struct spk_url *url, char *rest, bool listen)
+{
+    url->family = AF_INET;
+    return spk_url_host_and_port(url, rest, listen);
+}
+
+int
+spk_url_host_and_port6(struct spk_url *url, char *rest, bool listen)
+{
+    url->family = AF_INET6;
+    return spk_url_host_and_port(url, rest, listen);
+}
+
 /* ---- paths and names ---- */
 
 static int

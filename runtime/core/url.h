@@ -18,6 +18,7 @@ struct spoke_transport;
 struct spk_url {
     char *text; /* as it was given; the other strings lie in the same memory */
     const struct spoke_transport *transport;
+    int family; /* AF_INET, AF_INET6; 0: either */
     char *host; /* without brackets; NULL: wildcard, or the scheme has no hosts */
     bool wildcard;
     uint16_t port;
@@ -40,6 +41,9 @@ typedef int spk_url_syntax_f(struct spk_url *url, char *rest, bool listen);
 /* host:port: a name, a v4 literal, [v6] or [v6%interface]; to listen also * or nothing, and port 0.
  * local;host:port: to dial from a local address or interface. */
 int spk_url_host_and_port(struct spk_url *url, char *rest, bool listen);
+/* The same of one version of IP. */
+int spk_url_host_and_port4(struct spk_url *url, char *rest, bool listen);
+int spk_url_host_and_port6(struct spk_url *url, char *rest, bool listen);
 /* The path of a socket file, relative or absolute; @name is one in the abstract namespace. */
 int spk_url_unix_path(struct spk_url *url, char *rest, bool listen);
 /* The latter without the @, but with %xx escapes, which may stand for any byte. */

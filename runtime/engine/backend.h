@@ -75,6 +75,8 @@ void spk_engine_sleep_end(struct spk_engine *e);
 /* Memory for a receive without a buffer, by plain call: room in e->scratch of at least 16 KiB, then
  * how much was used. NULL: no memory. */
 uint8_t *spk_scratch_room(struct spk_engine *e, size_t *size);
+/* So many bytes of the room are used: a reference to the chunk that they lie in. */
+struct spk_chunk *spk_scratch_take(struct spk_engine *e, size_t size);
 /* Complete such a receive: sets op->chunk and op->data, runs the callback, keeps the room if nobody
  * kept a slice. */
 void spk_scratch_complete(struct spk_engine *e, struct spk_op *op, int64_t result);

@@ -264,7 +264,8 @@ carry_out(struct sim_op *o)
     case SPK_OP_RECV: return finish_recv(o);
     case SPK_OP_SEND:
     case SPK_OP_READABLE:
-    case SPK_OP_WATCH: break; /* the last two do not come here */
+    case SPK_OP_WATCH:
+    case SPK_OP_OTHER: break; /* the last three do not come here */
     }
     if (o->op->u.send.msg == NULL)
         return spk_sim_can(h, kind) ? finish(o, 0, false) : wait_again(o);

@@ -38,7 +38,8 @@ enum spk_op_kind {
                         memory, see `chunk` */
     SPK_OP_SEND,     /* result: bytes, at least 1; without a message: 0 or more, there is room */
     SPK_OP_READABLE, /* of a descriptor; result: 0 or more, also when the other end has closed it */
-    SPK_OP_WATCH     /* of memory that other threads write: see spk_op_watch() */
+    SPK_OP_WATCH,    /* of memory that other threads write: see spk_op_watch() */
+    SPK_OP_OTHER     /* see spk_op_by_other() */
 };
 enum spk_op_state { SPK_OP_IDLE, SPK_OP_QUEUED, SPK_OP_IN_FLIGHT };
 
@@ -73,6 +74,12 @@ struct spk_op {
             bool (*changed)(struct spk_op *op);
             bool (*arm)(struct spk_op *op);
         } watch;
+        struct { /* the first two as `recv` has them */
+            void *buffer;
+            size_t size;
+            void (*cancel)(struct spk_op *op);
+            void *by;
+        } other;
     } u;
     /* After a receive without a buffer: the bytes, in a chunk of the engine's.  Borrowed for the
      * callback: whoever keeps a slice adds a reference. */
@@ -111,6 +118,10 @@ void spk_op_readable(struct spk_engine *e, struct spk_op *op,
 bool spk_op_watch(struct spk_engine *e, struct spk_op *op, bool (*changed)(struct spk_op *op),
                   bool (*arm)(struct spk_op *op));
 void spk_op_unwatch(struct spk_engine *e, struct spk_op *op);
+
+/* An operation that `by` does, which is no backend: it calls spk_op_complete(), or
+ * spk_scratch_complete(), from the loop or a task.  cancel() may ask for that soon, once. */
+void spk_op_by_other(struct spk_op *op, void *by, void (*cancel)(struct spk_op *op));
 
 /* Ask for an early end: the final completion follows, usually with SPOKE_ECANCELED.  Harmless on an
  * idle operation. */

@@ -204,11 +204,27 @@ spk_op_writable(struct spk_engine *e, struct spk_op *op, int handle)
 }
 
 void
+spk_op_by_other(struct spk_op *op, void *by, void (*cancel)(struct spk_op *op))
+{
+    op->kind = SPK_OP_OTHER;
+    op->state = SPK_OP_QUEUED;
+    op->cancelled = op->more = false;
+    op->u.other.buffer = NULL;
+    op->u.other.size = 0;
+    op->u.other.by = by;
+    op->u.other.cancel = cancel;
+}
+
+void
 spk_op_cancel(struct spk_engine *e, struct spk_op *op)
 {
     if (op->state == SPK_OP_IDLE || op->cancelled)
         return;
     op->cancelled = true;
+    if (op->kind == SPK_OP_OTHER) {
+        op->u.other.cancel(op);
+        return;
+    }
     e->poke |= e->asleep;
     if (op->state == SPK_OP_IN_FLIGHT)
         e->backend->cancel(e, op);
@@ -258,17 +274,23 @@ spk_scratch_room(struct spk_engine *e, size_t *size)
     return e->scratch->data + e->scratch_used;
 }
 
+struct spk_chunk *
+spk_scratch_take(struct spk_engine *e, size_t size)
+{
+    e->scratch_used += (size + 15) & ~(size_t)15;
+    return spk_chunk_ref(e->scratch);
+}
+
 void
 spk_scratch_complete(struct spk_engine *e, struct spk_op *op, int64_t result)
 {
-    struct spk_chunk *chunk = e->scratch;
-    size_t used = e->scratch_used;
-
     if (result > 0) {
-        spk_chunk_ref(chunk); /* ours while the callback runs, which may receive again */
+        uint8_t *data = e->scratch->data + e->scratch_used;
+        /* Ours while the callback runs, which may receive again. */
+        struct spk_chunk *chunk = spk_scratch_take(e, (size_t)result);
+
         op->chunk = chunk;
-        op->data = chunk->data + used;
-        e->scratch_used = used + (((size_t)result + 15) & ~(size_t)15);
+        op->data = data;
         spk_op_complete(e, op, (int)result);
         spk_chunk_unref(chunk);
         return;

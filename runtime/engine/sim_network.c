@@ -688,7 +688,8 @@ spk_sim_can(const struct sim_handle *h, enum spk_op_kind kind)
         return h->state != SIM_CONNECTED || h->in.readable > 0 || h->in.ended != SIM_OPEN;
     case SPK_OP_SEND: return h->state != SIM_CONNECTED || is_cut_off(h) || room_for(h) > 0;
     case SPK_OP_READABLE:
-    case SPK_OP_WATCH: break; /* these do not come here */
+    case SPK_OP_WATCH:
+    case SPK_OP_OTHER: break; /* these do not come here */
     }
     return true;
 }

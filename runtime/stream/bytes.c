@@ -13,7 +13,9 @@ struct bytes {
     struct spk_stream *st;
     struct spk_conn *conn; /* NULL: it is gone */
     struct spk_op recv_op, send_op;
-    bool closing;
+    struct spk_timer timer; /* until it has begun, and for what is unsent in the end */
+    bool beginning, closing;
+    bool finishing;         /* nobody uses it any more; what was taken is handed over still */
     struct spk_fds_in *fds; /* where receives put descriptors; NULL: nobody wants any */
     int unix_fd;            /* if not NULL */
 };
@@ -86,10 +88,49 @@ begin_fds(struct spk_conn *c)
     spk_conn_writable(c);
 }
 
+/* It is a stream, or will be none. */
+static void
+on_begun(struct bytes *b, int result)
+{
+    b->beginning = false;
+    spk_timer_cancel(b->st->e, &b->timer);
+    if (b->closing) {
+        spk_pipe_closed(&b->pipe);
+    } else if (b->pipe.state == SPK_PIPE_STARTING && result == 0) {
+        spk_pipe_shook_hands(&b->pipe);
+    } else if (b->pipe.state == SPK_PIPE_STARTING) {
+        spk_endpoint_count_bad_handshake(b->pipe.endpoint);
+        spk_pipe_shut(&b->pipe, result);
+    }
+}
+
+static void
+on_time(struct spk_timer *timer)
+{
+    struct bytes *b = SPK_OWNER(timer, struct bytes, timer);
+
+    if (b->conn != NULL)
+        b->conn->lost |= b->finishing;
+    spk_pipe_shut(&b->pipe, b->finishing ? SPOKE_ECLOSED : SPOKE_ETIMEDOUT);
+}
+
+/* Have the stream hand over what it has taken. */
+static void
+await_unsent(struct bytes *b)
+{
+    if (spk_stream_unsent(b->st) > 0 && !spk_op_busy(&b->send_op))
+        b->st->ops->writable(b->st, &b->send_op);
+}
+
 static void
 on_received(struct spk_op *op, int result)
 {
     struct bytes *b = SPK_OWNER(op, struct bytes, recv_op);
+
+    if (b->beginning) {
+        on_begun(b, result);
+        return;
+    }
     bool complete = take_fds(b);
     spoke_msg *m;
 
@@ -140,7 +181,17 @@ bytes_write(struct spk_conn *c, const struct iovec *buffers, int count)
     struct bytes *b = carrier_of(c);
     int64_t n = b->st->ops->send_now(b->st, (struct iovec *)(uintptr_t)buffers, count);
 
-    return n > 0 ? n : cannot_write(b, n);
+    if (n <= 0)
+        return cannot_write(b, n);
+    if (b->st->ops->unsent != NULL)
+        await_unsent(b);
+    return n;
+}
+
+static size_t
+bytes_unsent(const struct spk_conn *c)
+{
+    return spk_stream_unsent(carrier_of(c)->st);
 }
 
 static bool
@@ -182,7 +233,13 @@ on_writable(struct spk_op *op, int result)
             spk_pipe_closed(&b->pipe);
         return;
     }
-    (void)result; /* the next write will say what it was */
+    if (b->finishing && (result < 0 || spk_stream_unsent(b->st) == 0)) {
+        if (b->conn != NULL)
+            b->conn->lost |= result < 0;
+        spk_pipe_shut(&b->pipe, SPOKE_ECLOSED);
+        return;
+    }
+    /* The next write will say what it was. */
     if (b->conn != NULL)
         spk_conn_writable(b->conn);
 }
@@ -193,6 +250,7 @@ bytes_close_write(struct spk_conn *c)
     struct bytes *b = carrier_of(c);
     int rc = b->st->ops->shutdown(b->st, false);
 
+    await_unsent(b);
     return rc == SPOKE_ECONNRESET ? 0 : rc; /* it is as closed as can be */
 }
 
@@ -238,9 +296,15 @@ bytes_abort(struct spk_conn *c, uint64_t code)
 static void
 bytes_finish(struct spk_conn *c, spoke_ns deadline)
 {
-    (void)deadline; /* what was taken is the kernel's */
-    drop_unread(carrier_of(c));
-    spk_pipe_shut(&carrier_of(c)->pipe, SPOKE_ECLOSED);
+    struct bytes *b = carrier_of(c);
+
+    drop_unread(b);
+    if (spk_stream_unsent(b->st) > 0 && spk_timer_set(b->st->e, &b->timer, deadline) == 0) {
+        b->finishing = true;
+        await_unsent(b);
+        return;
+    }
+    spk_pipe_shut(&b->pipe, SPOKE_ECLOSED); /* what was taken is the kernel's */
 }
 
 static int
@@ -260,6 +324,7 @@ static const struct spk_carrier bytes_carrier = {
     .abort = bytes_abort,
     .finish = bytes_finish,
     .address = bytes_address,
+    .unsent = bytes_unsent,
     .passes_fds = bytes_passes_fds,
     .write_fds = bytes_write_fds,
 };
@@ -304,6 +369,7 @@ close_pipe(struct spk_pipe *p)
     struct bytes *b = bytes_of(p);
 
     b->closing = true;
+    spk_timer_cancel(b->st->e, &b->timer);
     spk_op_cancel(b->st->e, &b->recv_op);
     spk_op_cancel(b->st->e, &b->send_op);
     if (!spk_op_busy(&b->recv_op) && !spk_op_busy(&b->send_op))
@@ -340,6 +406,15 @@ credentials(struct spk_pipe *p, struct spk_credentials *out)
     return bytes_of(p)->st->ops->credentials(bytes_of(p)->st, out);
 }
 
+static int
+property(struct spk_pipe *p, const char *name, enum spoke_type type, void *value, size_t *size)
+{
+    struct spk_stream *st = bytes_of(p)->st;
+
+    return st->ops->property == NULL ? SPOKE_EOPTION
+                                     : st->ops->property(st, name, type, value, size);
+}
+
 const struct spk_pipe_ops spk_bytes_pipe_ops = {
     .send = send_nothing,
     .start = start,
@@ -349,6 +424,7 @@ const struct spk_pipe_ops spk_bytes_pipe_ops = {
     .pending = pending,
     .address = address,
     .credentials = credentials,
+    .property = property,
 };
 
 int
@@ -366,7 +442,17 @@ spk_bytes_start(struct spk_endpoint *ep, struct spk_stream *st)
         goto free_bytes;
     if (ep->is_dialer)
         ep->pipe = &b->pipe;
-    spk_pipe_shook_hands(&b->pipe);
+    spk_timer_init(&b->timer, on_time);
+    if (st->ops->begin == NULL) {
+        spk_pipe_shook_hands(&b->pipe);
+        return 0;
+    }
+    b->beginning = true;
+    if (spk_timer_set(st->e, &b->timer,
+                      spk_later(spk_engine_now(st->e), ep->options.handshake_ns)) != 0)
+        spk_pipe_shut(&b->pipe, SPOKE_ENOMEM);
+    else
+        st->ops->begin(st, &b->recv_op);
     return 0;
 free_bytes:
     spk_free(b);

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <spoke/tls.h>
+
 #include "runtime/stream/conn.h"
 
 /* What shm:// and inproc:// tell each other in the handshake; it is none of a Scalability Protocol.
@@ -65,6 +67,8 @@ read_config(spoke_stream_config *out, const spoke_stream_config *config, const s
     if (out->linger_ns < 0 || out->backlog < 0 || out->busy_poll_ns < SPOKE_WAIT_ADAPTIVE ||
         out->ipc_mode < -1 || out->ipc_mode > 0777)
         return SPOKE_ERANGE;
+    if (out->tls != NULL && !spk_tls_is_config(out->tls))
+        return SPOKE_EINVAL;
     if (out->backlog == 0)
         out->backlog = BACKLOG;
     return 0;
@@ -364,6 +368,7 @@ new_endpoint(struct spk_endpoint **out, struct spk_socket *s, const char *url, b
     ep->options.tcp_nodelay = config->tcp_nodelay;
     ep->options.tcp_keepalive = config->tcp_keepalive;
     ep->options.ipc_mode = config->ipc_mode;
+    ep->options.tls = spoke_tls_config_ref(config->tls);
     *out = ep;
     return 0;
 }

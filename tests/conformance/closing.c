@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* How a socket ends: in bounded time, with everything written that can be, and never twice. */
+#include "tests/support/certs.h"
 #include "tests/support/world.h"
 
 WORLD_TEST(closing, what_was_sent_before_close_arrives, world_cases, .timeout = 60)
@@ -324,6 +325,8 @@ WORLD_TEST(closing, an_engine_takes_its_sockets_with_it, world_cases_owned, .tim
     cr_assert_eq(spoke_engine_open(&e, NULL), 0);
     cr_assert_eq(spoke_socket_open(&a, SPOKE_PAIR, e), 0);
     cr_assert_eq(spoke_socket_open(&b, SPOKE_PAIR, e), 0);
+    cr_assert_eq(spoke_socket_set_tls(a, test_tls()), 0);
+    cr_assert_eq(spoke_socket_set_tls(b, test_tls()), 0);
     world_url(w, url);
     cr_assert_eq(spoke_listen(a, url, NULL, 0), 0);
     cr_assert_eq(spoke_dial(b, url, NULL, SPOKE_WAIT_FIRST), 0);

@@ -377,17 +377,18 @@ Test(options, a_socket_holds_the_defaults_of_its_dialers_and_listeners)
 
 Test(options, of_another_transport_are_unknown)
 {
-    static const enum transport transports[] = {INPROC, IPC, TCP, SHM};
+    static const enum transport transports[] = {INPROC, IPC, TCP, SHM, TLS};
     char url[ENDPOINT_MAX];
 
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         enum transport transport = transports[i];
         bool file = transport == IPC || transport == SHM;
-        int tcp = transport == TCP ? 0 : SPOKE_EOPTION, ipc = file ? 0 : SPOKE_EOPTION;
+        int tcp = transport == TCP || transport == TLS ? 0 : SPOKE_EOPTION,
+            ipc = file ? 0 : SPOKE_EOPTION;
         spoke_dialer *d;
         spoke_listener *l;
         bool flag;
-        int mode;
+        int mode, tls = transport == TLS ? 0 : SPOKE_EOPTION;
         endpoint_fresh(url, transport);
         cr_assert_eq(spoke_dialer_create(&d, s, url), 0);
         cr_assert_eq(spoke_listener_create(&l, s, url), 0);
@@ -396,6 +397,8 @@ Test(options, of_another_transport_are_unknown)
         cr_expect_eq(spoke_listener_set_duration(l, SPOKE_OPT_TCP_KEEPALIVE_TIME, SPOKE_SECOND),
                      tcp, "%s", url);
         cr_expect_eq(spoke_listener_set_int(l, SPOKE_OPT_IPC_MODE, 0600), ipc, "%s", url);
+        cr_expect_eq(spoke_listener_set_tls(l, NULL), tls, "%s", url);
+        cr_expect_eq(spoke_dialer_set_tls(d, NULL), tls, "%s", url);
         cr_expect_eq(spoke_listener_get_int(l, SPOKE_OPT_IPC_OWNER, &mode), ipc, "%s", url);
         cr_expect_eq(spoke_dialer_set_int(d, SPOKE_OPT_IPC_MODE, 0600), SPOKE_EOPTION, "%s", url);
         cr_expect_eq(spoke_listener_set_bool(l, SPOKE_OPT_DIAL_ASYNC, false), SPOKE_EOPTION);

@@ -272,7 +272,7 @@ PLACE_TEST(stream_bytes, a_window_is_bytes_and_holds, places, .timeout = 20)
     struct ends d;
     size_t done;
 
-    if (p->over == OVER_IPC || p->over == OVER_TCP || p->over == OVER_FD)
+    if (p->over == OVER_IPC || is_over_tcp(p) || p->over == OVER_FD)
         return; /* the kernel has buffers besides */
     ends_open(&d, p,
               &(spoke_stream_config){.window = 10000, .linger_ns = SPOKE_MS, .ipc_mode = -1});

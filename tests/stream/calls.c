@@ -194,7 +194,7 @@ PLACE_TEST(stream_calls, a_closed_reader_comes_before_room, places, .timeout = 2
     struct ends d;
 
     ends_open(&d, p, NULL);
-    if (p->over != OVER_TCP) { /* which learns it only from the end */
+    if (!is_over_tcp(p)) { /* which learns it only from the end */
         expect_rc(spoke_stream_close_read(d.end[1]), 0);
         stage_pass(&d.st, 5 * SPOKE_MS);
         for (int i = 0; i < 100; i++)

@@ -94,7 +94,7 @@ PLACE_TEST(stream_ends, the_peer_learns_that_nobody_reads, places, .timeout = 20
     struct ends d;
 
     for (int whole = 0; whole < 2; whole++) {
-        if (p->over == OVER_TCP && !whole)
+        if (is_over_tcp(p) && !whole)
             continue; /* only after the close */
         ends_open(&d, p, NULL);
         write_text(d.end[0], "thrown away");
@@ -139,7 +139,7 @@ PLACE_TEST(stream_ends, a_half_that_is_closed_ends_who_waits_at_it, places, .tim
     expect_rc(read_one(d.end[0]), SPOKE_ERDCLOSED);
     stage_joined(later);
     ends_close(&d);
-    if (p->over == OVER_TCP)
+    if (is_over_tcp(p))
         goto end;
     ends_open(&d, p, &(spoke_stream_config){.linger_ns = SPOKE_MS, .ipc_mode = -1});
     later = stage_after(&d.st, 10 * SPOKE_MS, close_read_of, d.end[1]);
@@ -186,7 +186,7 @@ PLACE_TEST(stream_ends, abort, places, .timeout = 20)
     struct spoke_stream_info info;
     struct ends d;
     bool by_frames = p->over == OVER_INPROC || p->over == OVER_SHM || p->over == OVER_PAIR;
-    int wanted = by_frames ? SPOKE_EABORTED : p->over == OVER_TCP ? SPOKE_ECONNRESET : SPOKE_EOF;
+    int wanted = by_frames ? SPOKE_EABORTED : is_over_tcp(p) ? SPOKE_ECONNRESET : SPOKE_EOF;
 
     ends_open(&d, p, NULL);
     expect_rc(spoke_stream_abort(d.end[0], 0x123456789abcdef0u), 0);
@@ -213,7 +213,7 @@ PLACE_TEST(stream_ends, an_abort_leaves_what_had_arrived, places, .timeout = 20)
 {
     struct ends d;
 
-    if (p->over == OVER_TCP || p->over == OVER_IPC || p->over == OVER_FD)
+    if (is_over_tcp(p) || p->over == OVER_IPC || p->over == OVER_FD)
         return; /* the kernel's matter */
     ends_open(&d, p, NULL);
     write_text(d.end[0], "had arrived");

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "tests/support/certs.h"
+
 /* ---- places ---- */
 
 #define BIT(n) (1u << (n))
@@ -15,7 +17,7 @@
 static struct criterion_test_params
 list_places(unsigned overs, unsigned ways, unsigned ons)
 {
-    static struct place list[72];
+    static struct place list[84];
     const char *backend = getenv("SPOKE_BACKEND");
     size_t count = 0;
 
@@ -24,7 +26,7 @@ list_places(unsigned overs, unsigned ways, unsigned ons)
         ways &= ~BIT(SIM);
     for (int over = OVER_INPROC; over <= OVER_FD; over++) {
         for (int way = ONE; way <= TWO; way++) {
-            if (((over == OVER_SHM || over == OVER_FD) && way == SIM) ||
+            if (((over == OVER_SHM || over == OVER_TLS || over == OVER_FD) && way == SIM) ||
                 (over == OVER_PAIR && way == TWO))
                 continue;
             for (int on = PLAIN; on <= ON_MUX_BACK; on++) {
@@ -191,6 +193,8 @@ stage_open(struct stage *st, const struct place *p)
     memset(st, 0, sizeof *st);
     st->p = *p;
     scratch_dir();
+    if (p->over == OVER_TLS)
+        test_tls();
     if (p->way == SHARED)
         warm_up(p);
     resources_take(&st->before);
@@ -331,9 +335,24 @@ fresh_url(const struct stage *st, char url[ENDPOINT_MAX])
     endpoint_fresh(url, (enum transport)st->p.over);
 }
 
+/* What was given, and what its scheme needs besides. */
+static const spoke_stream_config *
+config_for(const struct place *p, const spoke_stream_config *config, spoke_stream_config *own)
+{
+    if (p->over != OVER_TLS)
+        return config;
+    if (config != NULL)
+        *own = *config;
+    else
+        spoke_stream_config_init(own);
+    own->tls = test_tls();
+    return own;
+}
+
 static void
 connect_carriers(struct stage *st, const spoke_stream_config *config, spoke_stream *end[2])
 {
+    spoke_stream_config own;
     spoke_stream_listener *l;
     char url[ENDPOINT_MAX];
     int fds[2];
@@ -349,6 +368,7 @@ connect_carriers(struct stage *st, const spoke_stream_config *config, spoke_stre
         return;
     }
     fresh_url(st, url);
+    config = config_for(&st->p, config, &own);
     expect_rc(spoke_stream_listen(&l, url, config, st->e[1]), 0);
     expect_rc(spoke_stream_dial(&end[0], url, config, st->e[0], stage_in(st, PATIENCE)), 0);
     expect_rc(spoke_stream_accept(l, &end[1], stage_in(st, PATIENCE)), 0);
@@ -639,7 +659,9 @@ void
 run_tasks(const struct place *p, const spoke_stream_config *config, task_f *dialer,
           task_f *listener, void *ctx)
 {
-    struct tasks all = {.p = *p, .config = config, .fn = {dialer, listener}, .ctx = ctx};
+    spoke_stream_config own;
+    struct tasks all = {
+        .p = *p, .config = config_for(p, config, &own), .fn = {dialer, listener}, .ctx = ctx};
     struct task_thread threads[2];
     struct stage st;
 

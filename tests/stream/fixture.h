@@ -11,12 +11,13 @@
 #include "tests/support/resources.h"
 #include "tests/support/test.h"
 
-/* INPROC, IPC, TCP, SHM as in enum transport, and those without an address. */
+/* INPROC, IPC, TCP, SHM, TLS as in enum transport, and those without an address. */
 enum over {
     OVER_INPROC = INPROC,
     OVER_IPC = IPC,
     OVER_TCP = TCP,
     OVER_SHM = SHM,
+    OVER_TLS = TLS,
     OVER_PAIR,
     OVER_FD
 };
@@ -37,6 +38,13 @@ struct place {
     enum way way;
     enum on on;
 };
+
+/* A peer learns of an abort as it does over tcp, and of nothing that tcp has no word for. */
+static inline bool
+is_over_tcp(const struct place *p)
+{
+    return p->over == OVER_TCP || p->over == OVER_TLS;
+}
 
 /* Lists for ParameterizedTestParameters. */
 struct criterion_test_params places(void);      /* ONE, SHARED, SIM */

@@ -128,6 +128,8 @@ parse(struct address *a, const char *url)
         return RAW_FAILED;
     if (strncmp(url, "ipc://", 6) == 0 || strncmp(url, "shm://", 6) == 0)
         return parse_ipc(a, url + 6);
+    if (strncmp(url, "tls+", 4) == 0) /* what is below is tcp */
+        url += 4;
     if (strncmp(url, "tcp://", 6) == 0)
         return parse_tcp(a, url + 6);
     return RAW_FAILED;

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "tests/support/certs.h"
 #include "tests/support/resources.h"
 #include "tests/support/waiters.h"
 
@@ -48,8 +49,8 @@ struct world {
 
 #define BIT(n) (1u << (n))
 enum {
-    EVERY_TRANSPORT = BIT(INPROC) | BIT(IPC) | BIT(TCP) | BIT(SHM),
-    STREAMS = BIT(IPC) | BIT(TCP) | BIT(SHM),
+    EVERY_TRANSPORT = BIT(INPROC) | BIT(IPC) | BIT(TCP) | BIT(SHM) | BIT(TLS),
+    STREAMS = BIT(IPC) | BIT(TCP) | BIT(SHM) | BIT(TLS),
     FILES = BIT(IPC) | BIT(SHM),
     EVERY_MODE = BIT(OWNED_ONE) | BIT(OWNED_TWO) | BIT(SHARED) | BIT(SIM),
     REAL = EVERY_MODE & ~BIT(SIM),
@@ -60,7 +61,7 @@ enum {
 static struct criterion_test_params
 list_cases(unsigned transports, unsigned modes)
 {
-    static struct world_case cases[16];
+    static struct world_case cases[20];
     const char *backend = getenv("SPOKE_BACKEND"), *mask = getenv("SPOKE_MASK_FEATURES");
     size_t count = 0;
 
@@ -74,9 +75,12 @@ list_cases(unsigned transports, unsigned modes)
 #endif
     if (mask != NULL && strtoul(mask, NULL, 0) != EVERY_FEATURE)
         transports &= ~BIT(INPROC);
-    for (int transport = INPROC; transport <= SHM; transport++) {
+    if (mask != NULL) /* below tls there is tcp, which has had it */
+        transports &= ~BIT(TLS);
+    for (int transport = INPROC; transport <= TLS; transport++) {
         for (int mode = OWNED_ONE; mode <= SIM; mode++) {
-            if ((transport == SHM && mode == SIM) ||
+            if (((transport == SHM || transport == TLS) && mode == SIM) ||
+                (transport == TLS && mode == OWNED_TWO) ||
                 !transport_is_wanted((enum transport)transport))
                 continue;
             if (transports & BIT(transport) && modes & BIT(mode))
@@ -264,6 +268,10 @@ warm_up_shared(enum transport transport)
     endpoint_fresh(url, transport);
     cr_assert_eq(spoke_socket_open(&a, SPOKE_PAIR, NULL), 0);
     cr_assert_eq(spoke_socket_open(&b, SPOKE_PAIR, NULL), 0);
+    if (transport == TLS) {
+        cr_assert_eq(spoke_socket_set_tls(a, test_tls()), 0);
+        cr_assert_eq(spoke_socket_set_tls(b, test_tls()), 0);
+    }
     cr_assert_eq(spoke_listen(a, url, NULL, 0), 0);
     cr_assert_eq(spoke_dial(b, url, NULL, SPOKE_WAIT_FIRST), 0);
     for (uint32_t i = 0; i < 20; i++) {
@@ -316,6 +324,8 @@ world_open(const struct world_case *c)
     w->c = *c;
     cr_log_info("%s, %s", transport_name(c->transport), mode_name(c->mode));
     scratch_dir();
+    if (c->transport == TLS)
+        test_tls();
     if (c->mode == SHARED)
         warm_up_shared(c->transport);
     resources_take(&w->before);
@@ -364,6 +374,8 @@ call_open(struct node *n, void *ctx)
         rc = spoke_socket_set_duration(n->s, SPOKE_OPT_SEND_TIMEOUT, WORLD_PATIENCE);
     if (rc == 0) /* so that tests of reconnecting are quick */
         rc = spoke_socket_set_duration(n->s, SPOKE_OPT_RECONNECT, 5 * SPOKE_MS);
+    if (rc == 0 && n->world->c.transport == TLS)
+        rc = spoke_socket_set_tls(n->s, test_tls());
     return rc;
 }
 

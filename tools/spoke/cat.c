@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "secure.h"
 #include "stop.h"
 #include "tool.h"
 #include "watcher.h"
@@ -57,7 +58,6 @@ enum {
     OPT_LINGER,
     OPT_MAX_SIZE,
     OPT_NAME,
-    OPT_TLS,
     OPT_SUBSCRIBE,
     OPT_VERBOSE,
     OPT_SILENT,
@@ -101,15 +101,12 @@ static const struct tool_option options[] = {
      OPT_SEND_TIMEOUT},
     {"linger", 0, "SEC", "at the end wait this long for what is unsent; 1", OPT_LINGER},
     {"recv-maxsz", 'Z', "BYTES", "largest message accepted; 1048576; 0: no limit", OPT_MAX_SIZE},
+    SECURE_OPTIONS,
     {NULL, 0, NULL, "Other", 0},
     {"socket-name", 0, "NAME", "the socket's name in messages and statistics", OPT_NAME},
     {"verbose", 'v', NULL, "say what happens; twice: what was counted, at the end", OPT_VERBOSE},
     {"silent", 'q', NULL, "print no errors", OPT_SILENT},
     {"list-options", 0, NULL, "print the names of all options, a line each, and end", OPT_LIST},
-    {"cert", 'E', "FILE", NULL, OPT_TLS},
-    {"key", 0, "FILE", NULL, OPT_TLS},
-    {"cacert", 0, "FILE", NULL, OPT_TLS},
-    {"insecure", 'k', NULL, NULL, OPT_TLS},
     {0},
 };
 #define OPTION_COUNT (sizeof options / sizeof *options)
@@ -126,6 +123,8 @@ struct request {
     spoke_ns linger_ns;
     uint64_t max_size;
     int verbosity;
+    struct secure secure;
+    spoke_tls_config *tls;
 };
 
 static bool
@@ -171,14 +170,6 @@ set_format_by_name(struct request *r, const char *name)
     return false;
 }
 
-static bool
-refuse_tls(void)
-{
-    return usage_error(
-        "this version has no TLS, so --cert, --key, --cacert and --insecure cannot be used: "
-        "take a tcp:// or ipc:// address without them");
-}
-
 /* Obey one option.  False after an error. */
 static bool
 set_option(void *request, int id, const char *value)
@@ -188,6 +179,8 @@ set_option(void *request, int id, const char *value)
 
     if (id < TOOL_NEXT_ID)
         return add_endpoint(r, id, value);
+    if (secure_option(&r->secure, id, value))
+        return true;
     switch (id) {
     case OPT_DATA: r->data = value; return true;
     case OPT_FILE: r->file = value; return true;
@@ -211,7 +204,6 @@ set_option(void *request, int id, const char *value)
     case OPT_VERBOSE: r->verbosity++; return true;
     case OPT_SILENT: r->verbosity--; return true;
     case OPT_LIST: r->lists_options = true; return true;
-    case OPT_TLS: return refuse_tls();
     case OPT_SUBSCRIBE: r->topics[r->topic_count++] = value; return true;
     default: return set_pattern(r, &patterns[id - OPT_PATTERN]);
     }
@@ -337,6 +329,8 @@ set_socket_options(const struct request *r, spoke_socket *s)
         rc = spoke_socket_set_size(s, SPOKE_OPT_MAX_RECV_SIZE, (size_t)r->max_size);
     if (rc == 0 && r->socket_name != NULL)
         rc = spoke_socket_set_string(s, SPOKE_OPT_NAME, r->socket_name);
+    if (rc == 0 && r->tls != NULL)
+        rc = spoke_socket_set_tls(s, r->tls);
     if (rc == 0 && r->cat.pattern->number == SPOKE_SUB && r->topic_count == 0)
         rc = spoke_socket_set_string(s, SPOKE_OPT_SUBSCRIBE, "");
     for (size_t i = 0; rc == 0 && i < r->topic_count; i++)
@@ -490,7 +484,10 @@ run_request(struct request *r)
         r->cat.format = FORMAT_LINE;
     status = open_data(r);
     if (status == TOOL_OK)
+        status = secure_config(&r->secure, &r->tls);
+    if (status == TOOL_OK)
         status = open_and_run(r);
+    spoke_tls_config_free(r->tls);
     if (fflush(stdout) != 0 && status == TOOL_OK && stop_signal() == 0)
         status = tool_output_error(errno);
     close_data(&r->cat);

@@ -12,6 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "secure.h"
 #include "stop.h"
 #include "tool.h"
 #include "watcher.h"
@@ -62,6 +63,7 @@ static const struct tool_option options[] = {
     {"ttl", 0, "N", "hops accepted, 1 to 255, where the type counts them; 8", OPT_TTL},
     {"recv-maxsz", 'Z', "BYTES", "largest message accepted; 1048576; 0: no limit", OPT_MAX_SIZE},
     {"linger", 0, "SEC", "at the end wait this long for what is unsent; 1", OPT_LINGER},
+    SECURE_OPTIONS,
     {NULL, 0, NULL, "Other", 0},
     {"subscribe", 0, "PREFIX", "--sub and --pub: only messages that begin so; may be repeated",
      OPT_SUBSCRIBE},
@@ -91,6 +93,8 @@ struct request {
     int verbosity;
     spoke_device *device;
     struct spoke_device_stats passed; /* once it has stopped */
+    struct secure secure;
+    spoke_tls_config *tls;
 };
 
 /* ---- the command line ---- */
@@ -143,6 +147,8 @@ set_option(void *request, int id, const char *value)
 
     if (id < TOOL_NEXT_ID)
         return add_side(r, id, value);
+    if (secure_option(&r->secure, id, value))
+        return true;
     switch (id) {
     case OPT_TTL: return set_ttl(r, value);
     case OPT_MAX_SIZE:
@@ -303,6 +309,8 @@ set_socket_options(const struct request *r, spoke_socket *s, int number)
         rc = spoke_socket_set_duration(s, SPOKE_OPT_LINGER, r->linger_ns);
     if (rc == 0 && r->has_max_size)
         rc = spoke_socket_set_size(s, SPOKE_OPT_MAX_RECV_SIZE, (size_t)r->max_size);
+    if (rc == 0 && r->tls != NULL)
+        rc = spoke_socket_set_tls(s, r->tls);
     if (rc == 0 && r->ttl > 0 &&
         (rc = spoke_socket_set_int(s, SPOKE_OPT_TTL, r->ttl)) == SPOKE_EOPTION)
         rc = 0; /* this side does not count hops */
@@ -376,8 +384,11 @@ run(struct request *r)
         return TOOL_API;
     }
     watch_usr1();
+    status = secure_config(&r->secure, &r->tls);
     watcher_init(&w, attached_fd, r->verbosity);
-    status = start(r, &w);
+    if (status == TOOL_OK)
+        status = start(r, &w);
+    spoke_tls_config_free(r->tls);
     if (status == TOOL_OK)
         sleep_until_stopped(r, stop_fd);
     finish(r, status == TOOL_OK);

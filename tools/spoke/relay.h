@@ -15,6 +15,7 @@
 #include <sys/queue.h>
 
 #include "gateway_rules.h"
+#include "secure.h"
 #include "tool.h"
 
 #define RELAY_FRONTS_MOST 16
@@ -105,6 +106,7 @@ struct relay {
     spoke_ns drain_ns, hold_ns;
     struct gateway_rules given, rules; /* on the command line; with what the file says */
 
+    struct secure secure;
     spoke_engine *e;
     spoke_stream_config config;
     LIST_HEAD(front_list, front) fronts;
@@ -198,7 +200,7 @@ enum {
             RELAY_RULES                                                                            \
     }
 #define RELAY_OTHER_OPTIONS                                                                        \
-    {NULL, 0, NULL, "Other", 0},                                                                   \
+    SECURE_OPTIONS, {NULL, 0, NULL, "Other", 0},                                                   \
         {"hold", 0, "SEC", "clients wait so long for a carrier, or for room on it; 5",             \
          RELAY_HOLD},                                                                              \
         {"drain", 0, "SEC", "at SIGTERM wait so long for connections to end; 10", RELAY_DRAIN},    \

@@ -63,7 +63,9 @@ relay_set_option(struct relay *r, int id, const char *value)
     case RELAY_DRAIN: return tool_seconds("drain", value, &r->drain_ns);
     case RELAY_VERBOSE: r->verbosity++; return true;
     case RELAY_SILENT: r->verbosity--; return true;
-    default: return relay_usage_error("this option is not for this command");
+    default:
+        return secure_option(&r->secure, id, value) ||
+               relay_usage_error("this option is not for this command");
     }
 }
 
@@ -473,6 +475,8 @@ relay_run(struct relay *r)
     int rc, status;
 
     spoke_stream_config_init(&r->config);
+    if ((status = secure_config(&r->secure, &r->config.tls)) != TOOL_OK)
+        return status;
     r->config.ipc_mode = r->mode;
     r->config.backlog = BACKLOG;
     r->config.linger_ns = RELAY_LINGER;
@@ -484,6 +488,7 @@ relay_run(struct relay *r)
         return tool_api_error("start", NULL, rc);
     status = run_engine(r);
     (void)spoke_engine_close(r->e);
+    spoke_tls_config_free(r->config.tls);
     if (r->cut > 0)
         die_of(r);
     return status;

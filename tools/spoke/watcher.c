@@ -27,8 +27,10 @@ is_problem(int reason)
     case SPOKE_EMSGSIZE:
     case SPOKE_EACCES:
     case SPOKE_EHOST:
-    case SPOKE_EPROTO: return true;
-    default: return false;
+    case SPOKE_EPROTO:
+    case SPOKE_ETLS:
+    case SPOKE_ETRUNCATED: return true;
+    default: return reason <= SPOKE_ECERT && reason >= SPOKE_ECERTREFUSED;
     }
 }
 
@@ -38,7 +40,7 @@ first_time(struct watcher *w, int reason)
 {
     uint64_t bit = UINT64_C(1) << (-reason & 63);
 
-    return (atomic_fetch_or(&w->told, bit) & bit) == 0;
+    return (atomic_fetch_or(&w->told[-reason / 64 & 1], bit) & bit) == 0;
 }
 
 static void

@@ -11,8 +11,8 @@
 struct watcher {
     int attached_fd; /* an eventfd: written to when a peer was attached */
     int verbosity;
-    bool impatient;             /* somebody at a terminal wants to know why nothing happens */
-    atomic_uint_least64_t told; /* a bit for each problem that was mentioned */
+    bool impatient;                /* somebody at a terminal wants to know why nothing happens */
+    atomic_uint_least64_t told[2]; /* a bit for each problem that was mentioned */
 };
 
 /* Prints the library's log too. */

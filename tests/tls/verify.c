@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: MIT */
+/* Each way in which a certificate can be wrong has its own error, at the end that looks at it, and
+ * words for it; the other end learns that it was refused. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/tls/meeting.h"
+
+/* One thing is wrong with the certificate of `wish`; who checks it says `error`. */
+struct wrong {
+    const char *name;
+    struct cert_wish wish;
+    enum { TRUSTED, UNKNOWN, SELF, NOBODY } issuer;
+    bool revoked;
+    int error;
+    const char *word; /* in the reason */
+};
+
+static const struct wrong server_wrongs[] = {
+    {"expired", {.from_days = -3, .to_days = -2}, TRUSTED, false, SPOKE_ECERTEXPIRED, "expired"},
+    {"early", {.from_days = 2, .to_days = 3}, TRUSTED, false, SPOKE_ECERTEARLY, "not yet valid"},
+    {"name", {.names = "DNS:other.test"}, TRUSTED, false, SPOKE_ECERTNAME, "ostname mismatch"},
+    {"no name", {.names = "IP:127.0.0.1"}, TRUSTED, false, SPOKE_ECERTNAME, "ostname mismatch"},
+    {"issuer", {0}, UNKNOWN, false, SPOKE_ECERTISSUER, "issuer"},
+    {"self", {0}, SELF, false, SPOKE_ECERTSELF, "self-signed"},
+    {"usage", {.usage = "clientAuth"}, TRUSTED, false, SPOKE_ECERTUSAGE, "purpose"},
+    {"revoked", {0}, TRUSTED, true, SPOKE_ECERTREVOKED, "revoked"},
+};
+
+static const struct wrong client_wrongs[] = {
+    {"expired", {.from_days = -3, .to_days = -2}, TRUSTED, false, SPOKE_ECERTEXPIRED, "expired"},
+    {"early", {.from_days = 2, .to_days = 3}, TRUSTED, false, SPOKE_ECERTEARLY, "not yet valid"},
+    {"issuer", {0}, UNKNOWN, false, SPOKE_ECERTISSUER, "issuer"},
+    {"self", {0}, SELF, false, SPOKE_ECERTSELF, "self-signed"},
+    {"usage", {.usage = "serverAuth"}, TRUSTED, false, SPOKE_ECERTUSAGE, "purpose"},
+    {"revoked", {0}, TRUSTED, true, SPOKE_ECERTREVOKED, "revoked"},
+    {"none", {0}, NOBODY, false, SPOKE_ECERTNONE, "no certificate"},
+};
+
+static const struct cert *
+make_wrong(const struct wrong *w)
+{
+    struct cert_wish wish = w->wish;
+
+    wish.subject = "wrong one";
+    if (wish.names == NULL)
+        wish.names = "DNS:spoke.test";
+    if (w->issuer == TRUSTED)
+        wish.issuer = test_authority();
+    else if (w->issuer == UNKNOWN)
+        wish.issuer = cert_make(
+            &(struct cert_wish){.subject = "who is that", .is_authority = true});
+    return cert_make(&wish);
+}
+
+static void
+expect_reason(const char *reason, const struct wrong *w)
+{
+    cr_assert_not_null(strstr(reason, spoke_strerror(w->error)), "%s: %s", w->name, reason);
+    cr_assert_not_null(strstr(reason, w->word), "%s: %s", w->name, reason);
+    if (w->issuer != NOBODY)
+        cr_assert_not_null(strstr(reason, "CN=wrong one"), "%s: %s", w->name, reason);
+}
+
+static char logged[512];
+
+static void
+note(void *ctx, enum spoke_log_level level, const char *text)
+{
+    (void)ctx, (void)level;
+    if (logged[0] == '\0') /* the dialer's is the first */
+        strncpy(logged, text, sizeof logged - 1);
+}
+
+static void
+refuse_server(const struct wrong *w, enum spoke_tls_version version)
+{
+    struct spoke_tls_options server, client;
+    const struct cert *c = make_wrong(w);
+    char reason[512];
+    struct meeting m;
+
+    server_options(&server);
+    present(&server, c);
+    client_options(&client);
+    client.min_version = version;
+    if (w->revoked)
+        client.crl = cert_revoked_text(test_authority(), c);
+    meeting_open(&m, &server);
+    logged[0] = '\0';
+    expect_rc(meeting_dial(&m, &client), w->error);
+    expect_rc(spoke_dialer_get_string(m.d, SPOKE_OPT_LAST_REASON, reason, sizeof reason), 0);
+    expect_reason(reason, w);
+    cr_assert_not_null(strstr(logged, w->word), "%s: %s", w->name, logged);
+    cr_assert_eq(meeting_dialer_error(&m), w->error);
+    expect_rc(meeting_listener_error(&m), SPOKE_ECERTREFUSED);
+    /* Who does not look takes it. */
+    expect_rc(spoke_dialer_close(m.d), 0);
+    client.verify = SPOKE_TLS_VERIFY_NONE;
+    expect_rc(meeting_dial(&m, &client), 0);
+    meeting_talk(&m);
+    cr_assert_not(pipe_flag(&m, 1, SPOKE_OPT_TLS_VERIFIED));
+    meeting_close(&m);
+}
+
+Test(tls_verify, a_server_that_is_wrong_is_told_as_what_it_is, .timeout = 60)
+{
+    spoke_set_log(note, NULL, SPOKE_LOG_WARNING);
+    for (size_t i = 0; i < sizeof server_wrongs / sizeof *server_wrongs; i++)
+        refuse_server(&server_wrongs[i], SPOKE_TLS_1_2);
+    spoke_set_log(NULL, NULL, SPOKE_LOG_WARNING);
+}
+
+static void
+refuse_client(const struct wrong *w)
+{
+    struct spoke_tls_options server, client;
+    const struct cert *c = w->issuer != NOBODY ? make_wrong(w) : NULL;
+    char reason[512];
+    struct meeting m;
+
+    server_options(&server);
+    server.verify = SPOKE_TLS_VERIFY_REQUIRED;
+    client_options(&client);
+    if (c != NULL)
+        present(&client, c);
+    if (w->revoked)
+        server.crl = cert_revoked_text(test_authority(), c);
+    meeting_open(&m, &server);
+    /* With 1.3 a client may have its pipe, or not yet, when the server has seen what it sent. */
+    expect_rc(meeting_dial(&m, &client), SPOKE_ECERTREFUSED);
+    expect_rc(meeting_listener_error(&m), w->error);
+    expect_rc(spoke_listener_get_string(m.l, SPOKE_OPT_LAST_REASON, reason, sizeof reason), 0);
+    if (w->issuer != NOBODY)
+        expect_reason(reason, w);
+    meeting_close(&m);
+}
+
+Test(tls_verify, a_client_that_is_wrong_is_told_as_what_it_is, .timeout = 60)
+{
+    for (size_t i = 0; i < sizeof client_wrongs / sizeof *client_wrongs; i++)
+        refuse_client(&client_wrongs[i]);
+}
+
+Test(tls_verify, both_ends_can_be_sure, .timeout = 30)
+{
+    struct spoke_tls_options server, client;
+    char text[512];
+    struct meeting m;
+
+    server_options(&server);
+    server.verify = SPOKE_TLS_VERIFY_REQUIRED;
+    server.crl = cert_revoked_text(test_authority(), NULL);
+    client_options(&client);
+    present(&client,
+            cert_make(&(struct cert_wish){
+                .subject = "a client", .usage = "clientAuth", .issuer = test_authority()}));
+    meeting_open(&m, &server);
+    expect_rc(meeting_dial(&m, &client), 0);
+    meeting_talk(&m);
+    for (int side = 0; side < 2; side++) {
+        cr_assert(pipe_flag(&m, side, SPOKE_OPT_TLS_VERIFIED));
+        pipe_text(&m, side, SPOKE_OPT_TLS_PEER_FINGERPRINT, text);
+        cr_assert_eq(strlen(text), 64);
+        pipe_text(&m, side, SPOKE_OPT_TLS_VERSION, text);
+        cr_assert_str_eq(text, "TLSv1.3");
+    }
+    pipe_text(&m, 0, SPOKE_OPT_TLS_PEER_SUBJECT, text);
+    cr_assert_str_eq(text, "CN=a client");
+    pipe_text(&m, 1, SPOKE_OPT_TLS_PEER_SUBJECT, text);
+    cr_assert_str_eq(text, "CN=spoke.test");
+    pipe_text(&m, 0, SPOKE_OPT_TLS_SERVER_NAME, text);
+    cr_assert_str_eq(text, "spoke.test");
+    meeting_close(&m);
+}
+
+Test(tls_verify, a_client_may_have_none_where_it_is_optional, .timeout = 30)
+{
+    struct spoke_tls_options server, client;
+    char text[512];
+    struct meeting m;
+
+    server_options(&server);
+    server.verify = SPOKE_TLS_VERIFY_OPTIONAL;
+    client_options(&client);
+    meeting_open(&m, &server);
+    expect_rc(meeting_dial(&m, &client), 0);
+    meeting_talk(&m);
+    cr_assert_not(pipe_flag(&m, 0, SPOKE_OPT_TLS_VERIFIED));
+    pipe_text(&m, 0, SPOKE_OPT_TLS_PEER_SUBJECT, text);
+    cr_assert_str_eq(text, "");
+    meeting_hang_up(&m);
+    present(&client, make_wrong(&client_wrongs[0]));
+    expect_rc(meeting_dial(&m, &client), SPOKE_ECERTREFUSED);
+    meeting_close(&m);
+}
+
+/* Without a configuration a dialer believes the system's authorities, and asks for the URL's host.
+ */
+Test(tls_verify, is_on_by_default, .timeout = 30)
+{
+    struct spoke_tls_options server, client;
+    struct meeting m;
+
+    server_options(&server);
+    meeting_open(&m, &server);
+    expect_rc(meeting_dial(&m, NULL), SPOKE_ECERTISSUER);
+    expect_rc(spoke_dialer_close(m.d), 0);
+    client_options(&client);
+    client.server_name = NULL; /* an address that is none of the certificate's */
+    expect_rc(meeting_dial(&m, &client), SPOKE_ECERTNAME);
+    expect_rc(spoke_dialer_close(m.d), 0);
+    client.server_name = "127.0.0.1";
+    expect_rc(meeting_dial(&m, &client), 0);
+    meeting_talk(&m);
+    meeting_close(&m);
+}
+
+/* One version of IP, and no other. */
+Test(tls_verify, schemes_of_one_version_keep_to_it, .timeout = 30)
+{
+    static const char *const wrong[] = {"tls+tcp4://[::1]:5000", "tls+tcp6://127.0.0.1:5000",
+                                        "tls+tcp6://[::ffff:127.0.0.1]:5000"};
+    char url[ENDPOINT_MAX], four[ENDPOINT_MAX];
+    spoke_listener *l;
+    spoke_socket *a, *b;
+    spoke_dialer *d;
+    unsigned long port;
+
+    expect_rc(spoke_socket_open(&a, SPOKE_PAIR, NULL), 0);
+    expect_rc(spoke_socket_open(&b, SPOKE_PAIR, NULL), 0);
+    expect_rc(spoke_socket_set_tls(a, test_tls()), 0);
+    expect_rc(spoke_socket_set_tls(b, test_tls()), 0);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        expect_rc(spoke_listen(a, wrong[i], NULL, 0), SPOKE_EURL);
+        expect_rc(spoke_dial(b, wrong[i], NULL, 0), SPOKE_EURL);
+    }
+    expect_rc(spoke_listen(a, "tls+tcp6://*:0", &l, 0), 0);
+    expect_rc(spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, url, sizeof url), 0);
+    port = strtoul(strrchr(url, ':') + 1, NULL, 10);
+    cr_assert_eq(strncmp(url, "tls+tcp://[::]:", 15), 0, "%s", url);
+    snprintf(four, sizeof four, "tls+tcp4://localhost:%lu", port);
+    expect_rc(spoke_dial(b, four, &d, SPOKE_WAIT_FIRST), SPOKE_ECONNREFUSED);
+    snprintf(url, sizeof url, "tls+tcp6://[::1]:%lu", port);
+    expect_rc(spoke_dial(b, url, &d, SPOKE_WAIT_FIRST), 0);
+    expect_rc(spoke_listen(a, "tls+tcp4://*:0", &l, 0), 0);
+    expect_rc(spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, url, sizeof url), 0);
+    cr_assert_eq(strncmp(url, "tls+tcp://0.0.0.0:", 18), 0, "%s", url);
+    expect_rc(spoke_socket_close(a), 0);
+    expect_rc(spoke_socket_close(b), 0);
+}
