@@ -163,8 +163,8 @@ crowd_add(struct crowd *c, unsigned i, spoke_stream_ready_f *fn)
     return rc == 0 ? 0 : spoke_bench_complain("spoke_stream_on_ready", rc);
 }
 
-/* Bodies one after the other, from where the last write has ended.  As on a connection by itself, of
- * what it took a few words are written anew, or all. */
+/* Bodies one after the other, from where the last write has ended.  As on a connection by itself,
+ * of what it took a few words are written anew, or all. */
 static void
 write_more(spoke_stream *stream, unsigned what, void *ctx)
 {
