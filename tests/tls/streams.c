@@ -121,6 +121,7 @@ Test(tls_streams, idle_ones_take_little_memory, .timeout = 60)
     }
     each = (resources_resident_kib() - before) / (2 * COUNT);
     cr_log_info("%ld KiB for each end", each);
-    cr_assert_lt(each, 48 * (SPOKE_TEST_SLOWDOWN > 1 ? 4 : 1), "%ld KiB for each end", each);
+    if (SPOKE_TEST_SLOWDOWN == 1) /* else it is the sanitizer's */
+        cr_assert_lt(each, 48, "%ld KiB for each end", each);
     expect_rc(spoke_engine_close(p.e), 0);
 }
