@@ -12,7 +12,12 @@ target_link_libraries(spoke-internals INTERFACE PkgConfig::URING Threads::Thread
 pkg_check_modules(CBOR REQUIRED IMPORTED_TARGET "libcbor>=0.8")
 pkg_check_modules(MD REQUIRED IMPORTED_TARGET "libmd>=1.0")
 pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET "libssl>=3.0" "libcrypto>=3.0")
-target_link_libraries(spoke-internals INTERFACE PkgConfig::CBOR PkgConfig::MD PkgConfig::OPENSSL)
+find_library(HTTP_PARSER_LIBRARY http_parser REQUIRED) # which says nothing to pkg-config
+find_path(HTTP_PARSER_INCLUDE_DIR http_parser.h REQUIRED)
+mark_as_advanced(HTTP_PARSER_LIBRARY HTTP_PARSER_INCLUDE_DIR)
+target_link_libraries(spoke-internals INTERFACE PkgConfig::CBOR PkgConfig::MD PkgConfig::OPENSSL
+    "${HTTP_PARSER_LIBRARY}")
+target_include_directories(spoke-internals SYSTEM INTERFACE "${HTTP_PARSER_INCLUDE_DIR}")
 if(SPOKE_USE_ALLOCATOR STREQUAL "jemalloc")
     pkg_check_modules(JEMALLOC REQUIRED IMPORTED_TARGET "jemalloc>=5.2")
     target_link_libraries(spoke-internals INTERFACE PkgConfig::JEMALLOC)

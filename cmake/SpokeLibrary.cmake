@@ -26,7 +26,7 @@ endfunction()
 
 # What the archive needs at the end of a link.  The installed package names the libraries plainly: its
 # users need no pkg-config for that.
-set(static_needs uring cbor md ssl crypto)
+set(static_needs uring cbor md ssl crypto http_parser)
 if(SPOKE_USE_ALLOCATOR STREQUAL "jemalloc")
     list(APPEND static_needs jemalloc)
 endif()

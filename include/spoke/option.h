@@ -90,11 +90,19 @@ enum spoke_type {
 #define SPOKE_OPT_SHM_HUGE_PAGES "shm-huge-pages" /* bool false, S, before the first dial, listen or loan: that memory is to be huge pages; where there are none to be had it is ordinary ones, which the log says and the counters shm_huge_bytes and shm_huge_failed show */
 #define SPOKE_OPT_SHM_NUMA_NODE  "shm-numa-node"  /* int -1 = where the writer runs, S, before the first dial, listen or loan: that memory is to be of this NUMA node, while it has some left; SPOKE_ERANGE: no such node, or it has no memory, or not for this process; SPOKE_EPERM: the kernel may not be asked for it (a seccomp filter); SPOKE_ENOTSUP: it knows of no nodes */
 #define SPOKE_OPT_LEND_LEAST     "lend-least"     /* size 4 KiB, S*DL (ipc, shm): bodies of so many bytes are lent to the receiver where they are, smaller ones copied through the ring */
+#define SPOKE_OPT_WS_FRAME_SIZE  "ws-frame-size"  /* size 1 MiB, at least 8 KiB, S*DL (ws): longer messages leave in several frames of so many bytes */
+#define SPOKE_OPT_WS_SEND_TEXT   "ws-send-text"   /* bool false, S*DL (ws): messages leave as text, which has to be UTF-8, or the peer closes. = NN_WS_MSG_TYPE, ws:send-text */
+#define SPOKE_OPT_WS_RECV_TEXT   "ws-recv-text"   /* bool false, S*DL (ws): text is a message, too, if it is UTF-8; else the pipe is closed (1003). = ws:recv-text */
+#define SPOKE_OPT_WS_CHECK_ORIGIN "ws-check-origin" /* bool true, S*L (ws): pages of other hosts than the listener's own are refused (403): a browser says in Origin whose page it shows; who says nothing is none. = WEBSOCKET-CHECKORIGIN */
+#define SPOKE_OPT_WS_ORIGINS     "ws-origins"     /* string of at most 4096 bytes, "" = none, S*L (ws): … but for these, between spaces: "https://example.org http://localhost:8000"; "*": all */
+#define SPOKE_OPT_WS_DIRECTORY   "ws-directory"   /* string of at most 4095 bytes, "" = none, S*L (ws): GET and HEAD without an upgrade are answered with the files of this directory, each of at most 8 MiB; "/" is index.html */
 #define SPOKE_OPT_URL            "url"            /* string, D L P, read-only: as given */
-#define SPOKE_OPT_SCHEME         "scheme"         /* string, D L P, read-only: of its transport: "inproc", "ipc", "shm", "tcp", "tls+tcp" */
+#define SPOKE_OPT_SCHEME         "scheme"         /* string, D L P, read-only: of its transport: "inproc", "ipc", "shm", "tcp", "tls+tcp", "ws", "wss" */
 #define SPOKE_OPT_ADDRESS        "address"        /* string, L, read-only: as bound, port 0 resolved; can be dialed */
 #define SPOKE_OPT_LOCAL_ADDRESS  "local-address"  /* string, P, read-only: this end as an URL. = LOCAL-ADDR */
 #define SPOKE_OPT_REMOTE_ADDRESS "remote-address" /* string, P, read-only: the other end; an ipc dialer's own end has no name: "ipc://". = REMOTE-ADDR */
+#define SPOKE_OPT_WS_TARGET      "ws-target"      /* string, P (ws), read-only: what was asked for: path and query as they came. = ws:request-uri */
+#define SPOKE_OPT_WS_FIELDS      "ws-fields"      /* string, P (ws), read-only: the header fields that the peer sent, as lines "Name: value". = HTTP-REQUEST */
 #define SPOKE_OPT_SHARED_MEMORY  "shared-memory"  /* int, P (ipc, shm), read-only: 0: what is sent goes through shared memory; SPOKE_EAGAIN: not decided yet; else why it does not: SPOKE_ENOTSUP the peer, or the system, cannot or will not; SPOKE_EACCES it is of another user; SPOKE_ECANCELED "upgrade" is off; or what failed */
 #define SPOKE_OPT_PEER_PID       "peer-pid"       /* int, P (ipc, shm), read-only */
 #define SPOKE_OPT_PEER_UID       "peer-uid"       /* int, P (ipc, shm), read-only */

@@ -195,6 +195,7 @@ int spk_socket_take_many(struct spk_socket *s, spoke_msg **messages, int count);
 
 /* ---- framing.c ---- */
 /* Make a pipe of a stream, which is taken: handshake, then frames. */
+void spk_partings_close(struct spk_engine *e); /* parting.c: now, whatever has been written */
 int spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st);
 
 /* ---- ../stream/bytes.c ---- */

@@ -391,6 +391,20 @@ spk_endpoint_peer(const struct spk_endpoint *ep)
     return ep->socket->protocol->peer;
 }
 
+const char *
+spk_endpoint_protocol_name(const struct spk_endpoint *ep)
+{
+    return ep->socket->protocol->name;
+}
+
+const char *
+spk_endpoint_peer_name(const struct spk_endpoint *ep)
+{
+    const struct spoke_protocol *peer = spk_find_protocol(ep->socket->protocol->peer);
+
+    return peer != NULL ? peer->name : NULL;
+}
+
 unsigned
 spk_endpoint_recv_queue(const struct spk_endpoint *ep)
 {

@@ -86,6 +86,14 @@ greet(struct spk_framing *f)
 }
 
 void
+spk_framing_greeted(struct spk_framing *f)
+{
+    f->greeted = true;
+    spk_timer_cancel(spk_framing_engine(f), &f->timer);
+    spk_pipe_shook_hands(&f->pipe);
+}
+
+void
 spk_framing_on_hello(struct spk_framing *f, int result)
 {
     uint8_t *to = f->hello + f->hello_have;
@@ -95,7 +103,9 @@ spk_framing_on_hello(struct spk_framing *f, int result)
 
     if (f->beginning) {
         f->beginning = false;
-        if (result == 0)
+        if (result == 0 && f->wire != NULL)
+            f->wire->greet(f);
+        else if (result == 0)
             greet(f);
         else
             spk_pipe_shut(&f->pipe, result);
@@ -121,10 +131,9 @@ spk_framing_on_hello(struct spk_framing *f, int result)
         await_hello(f);
         return;
     }
-    spk_timer_cancel(spk_framing_engine(f), &f->timer);
     if ((size_t)result > n)
         spk_framing_keep_left(f, op->chunk, op->data + n, (size_t)result - n);
-    spk_pipe_shook_hands(&f->pipe);
+    spk_framing_greeted(f);
 }
 
 /* ---- into shared memory ---- */
@@ -424,7 +433,10 @@ spk_framing_maybe_closed(struct spk_framing *f)
         return;
     }
     f->left_behind = spk_stream_unsent(f->st);
-    f->st->ops->close(f->st);
+    if (f->wire != NULL)
+        f->wire->part(f);
+    else
+        f->st->ops->close(f->st);
     f->st = NULL;
     spk_pipe_closed(&f->pipe);
 }
@@ -437,8 +449,8 @@ framing_close(struct spk_pipe *p)
 
     if (p->added)
         spk_framing_deliver_left(f);
-    if (p->reason != SPOKE_ECLOSED && (f->hello_have < SPK_HANDSHAKE_SIZE ||
-                                       p->reason == SPOKE_EHANDSHAKE || p->reason == SPOKE_EPEER))
+    if (p->reason != SPOKE_ECLOSED &&
+        (!f->greeted || p->reason == SPOKE_EHANDSHAKE || p->reason == SPOKE_EPEER))
         spk_endpoint_count_bad_handshake(p->endpoint);
     f->closing = true;
     spk_timer_cancel(e, &f->timer);
@@ -461,6 +473,8 @@ framing_free(struct spk_pipe *p)
     if (f->shm != NULL)
         spk_shm_free(f->shm);
     spk_fds_close_queue(&f->fds);
+    if (f->wire != NULL)
+        f->wire->free(f);
     spk_free(f);
 }
 
@@ -487,7 +501,10 @@ framing_property(struct spk_pipe *p, const char *name, enum spoke_type type, voi
                  size_t *size)
 {
     struct spk_framing *f = spk_framing_of(p);
+    const char *text = f->wire != NULL ? f->wire->text(f, name) : NULL;
 
+    if (text != NULL)
+        return type != SPOKE_STRING ? SPOKE_ETYPE : spk_give_text(value, size, text);
     return f->st == NULL || f->st->ops->property == NULL
                ? SPOKE_EOPTION
                : f->st->ops->property(f->st, name, type, value, size);
@@ -535,6 +552,13 @@ static const struct spk_pipe_ops framing_ops = {
 int
 spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
 {
+    return spk_framing_start_with(endpoint, st, NULL, NULL);
+}
+
+int
+spk_framing_start_with(struct spk_endpoint *endpoint, struct spk_stream *st,
+                       const struct spk_wire *wire, void *wire_state)
+{
     struct spk_socket *s = endpoint->socket;
     struct spk_framing *f = spk_zalloc(sizeof *f);
     int rc = SPOKE_ENOMEM;
@@ -542,6 +566,8 @@ spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
     if (f == NULL)
         goto close_stream;
     f->st = st;
+    f->wire = wire;
+    f->wire_state = wire_state;
     f->fds_end = &f->fds;
     f->type_byte = endpoint->transport->message_type_byte;
     f->unix_fd = may_upgrade(endpoint) ? spk_stream_unix_fd(st) : -1;
@@ -558,6 +584,7 @@ spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st)
         return 0;
     }
     f->beginning = st->ops->begin != NULL;
+    assert(f->beginning || wire == NULL);
     if (f->beginning)
         st->ops->begin(st, &f->recv_op);
     else

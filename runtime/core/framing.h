@@ -8,18 +8,51 @@
 #include "runtime/core/upgrade.h"
 
 #define SPK_HANDSHAKE_SIZE 8u
-#define SPK_HEAD_MOST      9u /* type byte and length */
+#define SPK_HEAD_MOST      14u /* type byte and length: 9; a frame's of WebSocket: 14 */
 
 /* The type byte of a message, where there is one. */
 enum { SPK_TYPE_MESSAGE = 1, SPK_TYPE_MOVED = 2 };
 
 struct spk_framing_out;
+struct spk_framing;
+
+/* Another way to greet, and other bytes around the messages (ws).  All of them are asked with the
+ * engine entered. */
+struct spk_wire {
+    /* The stream has begun: spk_pipe_shook_hands() once the peer is known, or spk_pipe_shut(). */
+    void (*greet)(struct spk_framing *f);
+    /* Of the bytes in front of a message of this length; and write them, returning how many. */
+    size_t (*head_size)(const struct spk_framing *f, size_t length);
+    size_t (*put_head)(struct spk_framing *f, uint8_t *head, size_t length);
+    /* The `size` bytes behind a head are about to leave: what put_head() has promised of them. */
+    void (*cover)(const struct spk_framing *f, uint8_t *bytes, size_t size);
+    /* May a message of this length leave where it is?  Else it is put together in one place, of
+     * whole_size() bytes, by put_whole(). */
+    bool (*goes_as_it_is)(const struct spk_framing *f, size_t length);
+    size_t (*whole_size)(const struct spk_framing *f, size_t length);
+    void (*put_whole)(struct spk_framing *f, uint8_t *to, const spoke_msg *m);
+    /* Where the message ends of which the first byte is at `at`. */
+    const uint8_t *(*end_of)(const uint8_t *at);
+    void (*wrote)(struct spk_framing *f); /* something; there is room for spk_framing_put() */
+    /* As parse() and spk_framing_deliver_left() in framing_in.c. */
+    size_t (*parse)(struct spk_framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size,
+                    int most);
+    void (*deliver_left)(struct spk_framing *f);
+    /* Bytes of a body have been received into their place: true if the message is whole. */
+    bool (*arrived)(struct spk_framing *f, size_t n);
+    void (*part)(struct spk_framing *f); /* close the stream, with the last word if there is one */
+    void (*free)(struct spk_framing *f); /* f->wire_state */
+    const char *(*text)(const struct spk_framing *f, const char *name); /* a property, or NULL */
+};
 
 struct spk_framing {
     struct spk_pipe pipe;
-    struct spk_stream *st; /* NULL: closed */
+    struct spk_stream *st;       /* NULL: closed */
+    const struct spk_wire *wire; /* NULL: that of SP over streams */
+    void *wire_state;
     bool type_byte, closing;
     bool beginning;         /* the stream has to do something before the handshake */
+    bool greeted;           /* the handshake is done */
     struct spk_timer timer; /* for the handshake, then for the rest of a message */
     uint8_t hello[SPK_HANDSHAKE_SIZE];
     uint8_t hello_have;
@@ -76,10 +109,15 @@ spk_framing_head_size(const struct spk_framing *f)
     return f->type_byte ? 9 : 8;
 }
 
+/* A pipe of a stream, which speaks like this.  Takes st. */
+int spk_framing_start_with(struct spk_endpoint *endpoint, struct spk_stream *st,
+                           const struct spk_wire *wire, void *wire_state);
+
 /* ---- framing.c ---- */
 
 /* The stream has begun, or a read has ended, while the pipe is STARTING. */
 void spk_framing_on_hello(struct spk_framing *f, int result);
+void spk_framing_greeted(struct spk_framing *f); /* by a good peer */
 void spk_framing_start_upgrade(struct spk_framing *f);
 /* The peer's messages come through shared memory from here on; `rest` bytes are behind that. */
 void spk_framing_move_in(struct spk_framing *f, size_t rest);
@@ -107,6 +145,8 @@ bool spk_framing_put(struct spk_framing *f, const uint8_t *bytes, size_t size);
 /* Let the ring write what is there; no write is outstanding. */
 void spk_framing_write_more(struct spk_framing *f);
 
+bool spk_framing_is_written(const struct spk_framing *f); /* all that was to be */
+
 /* Those of struct spk_pipe_ops. */
 int spk_framing_send(struct spk_pipe *p, spoke_msg *m);
 int spk_framing_send_many(struct spk_pipe *p, spoke_msg **messages, int count, uint64_t *bytes);
@@ -123,6 +163,15 @@ void spk_framing_keep_left(struct spk_framing *f, struct spk_chunk *chunk, uint8
                            size_t size);
 /* At the end: deliver what arrived whole, as far as the queue takes it. */
 void spk_framing_deliver_left(struct spk_framing *f);
+/* For wires: begin a body that is to have `length` bytes, of which `have` are at `data`; add bytes
+ * to it, as many as it still wants, and return how many; a message of so many bytes, whose chunk is
+ * at hand.  The first two shut the pipe if there is no memory. */
+bool spk_framing_begin_body(struct spk_framing *f, uint64_t length, const uint8_t *data,
+                            size_t have);
+size_t spk_framing_continue_body(struct spk_framing *f, const uint8_t *data, size_t size);
+bool spk_framing_deliver_body(struct spk_framing *f); /* false: deliver no more for now */
+spoke_msg *spk_framing_whole_message(struct spk_chunk *chunk, uint8_t *data, size_t size);
+enum { SPK_RUN_MOST = 64 }; /* small messages that are made together */
 /* Of struct spk_pipe_ops; also begins to deliver. */
 void spk_framing_resume(struct spk_pipe *p, int most);
 

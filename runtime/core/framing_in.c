@@ -11,7 +11,6 @@
 #define SLICE_LEAST  ((size_t)8 * 1024)    /* smaller bodies are copied out of the chunk */
 #define RESERVE_STEP ((size_t)1024 * 1024) /* memory for a body that has only been announced */
 #define DIRECT_LEAST ((size_t)16 * 1024)   /* a body's rest is received straight into it */
-#define RUN_MOST     64                    /* small messages that are made together */
 #define LATE_NS      (10 * SPOKE_MS) /* after an idle timeout: until what is there has been read */
 
 /* From now on it is the peer who keeps a message waiting that has begun. */
@@ -53,8 +52,8 @@ arm_recv(struct spk_framing *f)
 }
 
 /* Begin a body of which `have` bytes of `length` are at `data`. */
-static bool
-begin_body(struct spk_framing *f, uint64_t length, const uint8_t *data, size_t have)
+bool
+spk_framing_begin_body(struct spk_framing *f, uint64_t length, const uint8_t *data, size_t have)
 {
     size_t room = (size_t)length < have + RESERVE_STEP ? (size_t)length : have + RESERVE_STEP;
 
@@ -68,8 +67,8 @@ begin_body(struct spk_framing *f, uint64_t length, const uint8_t *data, size_t h
     return true;
 }
 
-static spoke_msg *
-whole_message(struct spk_chunk *chunk, uint8_t *data, size_t size)
+spoke_msg *
+spk_framing_whole_message(struct spk_chunk *chunk, uint8_t *data, size_t size)
 {
     spoke_msg *m;
 
@@ -112,8 +111,8 @@ take_head(struct spk_framing *f, const uint8_t *data, size_t size, size_t *at)
 }
 
 /* Continue a body with what has come. */
-static size_t
-continue_body(struct spk_framing *f, const uint8_t *data, size_t size)
+size_t
+spk_framing_continue_body(struct spk_framing *f, const uint8_t *data, size_t size)
 {
     size_t n = f->body_size - f->body->size;
 
@@ -129,8 +128,8 @@ continue_body(struct spk_framing *f, const uint8_t *data, size_t size)
     return n;
 }
 
-static bool
-deliver_body(struct spk_framing *f)
+bool
+spk_framing_deliver_body(struct spk_framing *f)
 {
     spoke_msg *m = f->body;
 
@@ -147,14 +146,14 @@ parse_run(struct spk_framing *f, const uint8_t *data, size_t size, size_t *at, i
 {
     size_t limit = f->pipe.endpoint->options.max_recv_size, head_size = spk_framing_head_size(f),
            next = *at;
-    struct iovec bodies[RUN_MOST];
-    spoke_msg *messages[RUN_MOST];
+    struct iovec bodies[SPK_RUN_MOST];
+    spoke_msg *messages[SPK_RUN_MOST];
     int count = 0, made;
 
     if (limit == 0 || limit > SPK_BODY_INLINE)
         limit = SPK_BODY_INLINE;
-    if (most > RUN_MOST)
-        most = RUN_MOST;
+    if (most > SPK_RUN_MOST)
+        most = SPK_RUN_MOST;
     while (count < most && size - next >= head_size) {
         const uint8_t *head = data + next;
         uint64_t length = spk_get64(head + (head_size - 8));
@@ -184,6 +183,8 @@ parse(struct spk_framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size
     bool go_on = f->pipe.state == SPK_PIPE_ATTACHED;
 
     assert(data != NULL);
+    if (f->wire != NULL)
+        return f->wire->parse(f, chunk, data, size, most);
     while (at < size && go_on && most > 0) {
         const uint8_t *head;
         uint64_t length;
@@ -198,12 +199,12 @@ parse(struct spk_framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size
             continue;
         }
         if (f->body != NULL) {
-            at += continue_body(f, data + at, size - at);
+            at += spk_framing_continue_body(f, data + at, size - at);
             if (f->body->size < f->body_size) {
                 go_on = f->pipe.state == SPK_PIPE_ATTACHED;
                 continue;
             }
-            go_on = deliver_body(f);
+            go_on = spk_framing_deliver_body(f);
             most--;
             continue;
         }
@@ -214,7 +215,7 @@ parse(struct spk_framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size
         }
         f->head_have = 0;
         if (length <= size - at) {
-            spoke_msg *m = whole_message(chunk, data + at, (size_t)length);
+            spoke_msg *m = spk_framing_whole_message(chunk, data + at, (size_t)length);
 
             at += (size_t)length;
             if (m == NULL) {
@@ -224,7 +225,7 @@ parse(struct spk_framing *f, struct spk_chunk *chunk, uint8_t *data, size_t size
             go_on = spk_pipe_received(&f->pipe, m);
             most--;
         } else {
-            go_on = begin_body(f, length, data + at, size - at);
+            go_on = spk_framing_begin_body(f, length, data + at, size - at);
             at = size;
         }
     }
@@ -280,8 +281,15 @@ spk_framing_resume(struct spk_pipe *p, int most)
 static void
 on_body(struct spk_framing *f, size_t n)
 {
-    f->body->size += n;
-    if (f->body->size == f->body_size && !deliver_body(f) && f->pipe.held != NULL)
+    bool whole;
+
+    if (f->wire != NULL) {
+        whole = f->wire->arrived(f, n);
+    } else {
+        f->body->size += n;
+        whole = f->body->size == f->body_size;
+    }
+    if (whole && !spk_framing_deliver_body(f) && f->pipe.held != NULL)
         return; /* held back: resume() goes on */
     arm_recv(f);
 }
@@ -364,7 +372,9 @@ spk_framing_deliver_left(struct spk_framing *f)
     size_t at = 0, cost, head_size = spk_framing_head_size(f);
     int room;
 
-    while (f->left != NULL && f->body == NULL && f->head_have == 0 &&
+    if (f->left != NULL && f->wire != NULL)
+        f->wire->deliver_left(f);
+    while (f->left != NULL && f->wire == NULL && f->body == NULL && f->head_have == 0 &&
            f->left_size - at >= head_size &&
            (room = spk_pipe_room(&f->pipe, UINT32_MAX, &cost)) > 0) {
         const uint8_t *head = f->left_data + at;
@@ -376,7 +386,8 @@ spk_framing_deliver_left(struct spk_framing *f)
         length = spk_get64(head + (head_size - 8));
         if ((f->type_byte && head[0] != SPK_TYPE_MESSAGE) ||
             length > f->left_size - at - head_size || !spk_pipe_length_is_fine(&f->pipe, length) ||
-            (m = whole_message(f->left, f->left_data + at + head_size, (size_t)length)) == NULL)
+            (m = spk_framing_whole_message(f->left, f->left_data + at + head_size,
+                                           (size_t)length)) == NULL)
             break;
         spk_pipe_received(&f->pipe, m);
         at += head_size + (size_t)length;

@@ -128,8 +128,11 @@ after_write(struct spk_framing *f)
     }
     if (f->moved_out)
         return;
-    if (f->out == NULL || (f->out->bytes <= PENDING_MOST / 2 && f->out->count <= SEGMENTS / 2))
+    if (f->out == NULL || (f->out->bytes <= PENDING_MOST / 2 && f->out->count <= SEGMENTS / 2)) {
         spk_pipe_set_writable(&f->pipe, true);
+        if (f->wire != NULL)
+            f->wire->wrote(f);
+    }
 }
 
 /* Of the messages gathered in a segment, those that are written already. */
@@ -140,7 +143,7 @@ written(const struct spk_framing *f, const struct segment_owner *owner, const ui
     uint32_t count = 0;
 
     for (const uint8_t *at = owner->start; at != NULL && count < owner->ends; count++) {
-        at += type + 8 + spk_get64(at + type);
+        at = f->wire != NULL ? f->wire->end_of(at) : at + type + 8 + spk_get64(at + type);
         if (at > up_to)
             break;
     }
@@ -263,14 +266,30 @@ on_sent(struct spk_op *op, int result)
 
 /* The bytes in front of a message; returns how many there are. */
 static inline size_t
-put_head(const struct spk_framing *f, uint8_t *head, size_t length)
+put_head(struct spk_framing *f, uint8_t *head, size_t length)
 {
     size_t at = 0;
 
+    if (f->wire != NULL)
+        return f->wire->put_head(f, head, length);
     if (f->type_byte)
         head[at++] = SPK_TYPE_MESSAGE;
     spk_put64(head + at, length);
     return at + 8;
+}
+
+static inline size_t
+head_size_of(const struct spk_framing *f, size_t length)
+{
+    return f->wire != NULL ? f->wire->head_size(f, length) : spk_framing_head_size(f);
+}
+
+/* What stands behind a head has been put there. */
+static inline void
+cover(const struct spk_framing *f, uint8_t *bytes, size_t size)
+{
+    if (f->wire != NULL)
+        f->wire->cover(f, bytes, size);
 }
 
 static void
@@ -338,17 +357,46 @@ check_full(struct spk_framing *f)
         spk_pipe_set_writable(&f->pipe, false);
 }
 
+bool
+spk_framing_is_written(const struct spk_framing *f)
+{
+    return f->out == NULL && !spk_op_busy(&f->send_op);
+}
+
+/* A message that cannot leave as it is, in memory of its own.  Takes it, or changes nothing. */
+static int
+queue_whole(struct spk_framing *f, spoke_msg *m)
+{
+    size_t size = f->wire->whole_size(f, m->header_size + m->size);
+    struct spk_framing_out *out = get_out(f);
+    struct spk_chunk *chunk = out == NULL ? NULL : spk_chunk_new(size);
+
+    if (chunk == NULL)
+        return SPOKE_ENOMEM;
+    f->wire->put_whole(f, chunk->data, m);
+    if (!m->returns) { /* else it is kept until then */
+        spoke_msg_free(m);
+        m = NULL;
+    }
+    add_segment(out, chunk->data, size, m, chunk);
+    out->owner[out->count - 1].ends = 1;
+    check_full(f);
+    return 0;
+}
+
 /* Put a message behind what is to be written, less its first `skip` bytes, which are written
  * already.  Takes it, or fails and changes nothing. */
 static int
 queue_message(struct spk_framing *f, spoke_msg *m, size_t skip)
 {
-    size_t length = m->header_size + m->size, head_size = spk_framing_head_size(f);
+    size_t length = m->header_size + m->size, head_size = head_size_of(f, length);
     bool small = m->size <= GATHER_MOST && !m->returns; /* else it would be gone */
     size_t front = head_size + m->header_size, copied = front + (small ? m->size : 0);
     struct spk_framing_out *out = get_out(f);
     uint8_t *room;
 
+    if (!small && f->wire != NULL && !f->wire->goes_as_it_is(f, length))
+        return queue_whole(f, m);
     if (out == NULL || (room = gather_room(out, copied)) == NULL)
         return SPOKE_ENOMEM;
     put_head(f, room, length);
@@ -356,6 +404,7 @@ queue_message(struct spk_framing *f, spoke_msg *m, size_t skip)
         memcpy(room + head_size, m->header, m->header_size);
     if (small)
         memcpy(room + front, m->body, m->size);
+    cover(f, room + head_size, copied - head_size);
     if (skip < copied) {
         gathered(out, room + skip, copied - skip);
         out->gather_used += skip;
@@ -378,7 +427,7 @@ queue_message(struct spk_framing *f, spoke_msg *m, size_t skip)
 static int
 gather_run(struct spk_framing *f, spoke_msg **messages, int count, uint64_t *bytes)
 {
-    size_t head_size = spk_framing_head_size(f);
+    size_t head_size = f->wire != NULL ? SPK_HEAD_MOST : spk_framing_head_size(f);
     spoke_msg *m = messages[0];
     struct spk_framing_out *out;
     uint8_t *start, *at, *end;
@@ -396,6 +445,7 @@ gather_run(struct spk_framing *f, spoke_msg **messages, int count, uint64_t *byt
         SPK_PROBE(send, f->pipe.id, m->size);
         at += put_head(f, at, m->size);
         memcpy(at, m->body, m->size);
+        cover(f, at, m->size);
         at += m->size;
         *bytes += m->size;
     } while (++n < count && (m = messages[n])->size <= GATHER_MOST && m->header_size == 0 &&
@@ -436,6 +486,57 @@ spk_framing_send_many(struct spk_pipe *p, spoke_msg **messages, int count, uint6
     return done;
 }
 
+/* A message that was taken dies with its connection. */
+static void
+lose(struct spk_framing *f, spoke_msg *m, int reason)
+{
+    spk_pipe_shut(&f->pipe, reason);
+    spk_drop(f->pipe.socket, &f->pipe, m, SPK_DROP_LOST);
+}
+
+/* As a wire has it: a small one from one place; what is larger is gathered, and written from
+ * there. */
+static int
+send_covered(struct spk_framing *f, spoke_msg *m)
+{
+    uint8_t front[SPK_HEAD_MOST + SMALL_MOST];
+    size_t length = m->header_size + m->size, size;
+    struct iovec iov = {front, 0};
+    int64_t n;
+    int rc;
+
+    if (length > SMALL_MOST) {
+        if ((rc = queue_message(f, m, 0)) == 0)
+            flush_now(f);
+        return rc;
+    }
+    size = put_head(f, front, length);
+    memcpy(front + size, m->header, m->header_size);
+    memcpy(front + size + m->header_size, m->body, m->size);
+    cover(f, front + size, length);
+    iov.iov_len = size + length;
+    n = f->st->ops->send_now(f->st, &iov, 1);
+    if (n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS)
+        n = 0;
+    f->burst = spk_framing_engine(f)->burst;
+    if (n < 0 || ((size_t)n < iov.iov_len && n > 0 &&
+                  !spk_framing_put(f, front + n, iov.iov_len - (size_t)n))) {
+        lose(f, m, n < 0 ? (int)n : SPOKE_ENOMEM);
+        return 0;
+    }
+    if (n == 0) {
+        if ((rc = queue_message(f, m, 0)) == 0)
+            spk_framing_write_more(f);
+        return rc;
+    }
+    if (f->out != NULL) {
+        f->out->owner[f->out->count - 1].ends = 1;
+        spk_framing_write_more(f);
+    }
+    spoke_msg_free(m);
+    return 0;
+}
+
 /* The system call for one message: a small one from one place, which the kernel takes faster than
  * three. */
 static int64_t
@@ -451,14 +552,6 @@ write_message(struct spk_framing *f, const spoke_msg *m)
     memcpy(front + size + m->header_size, m->body, m->size);
     iov[0].iov_len += m->header_size + m->size;
     return f->st->ops->send_now(f->st, iov, 1);
-}
-
-/* A message that was taken dies with its connection. */
-static void
-lose(struct spk_framing *f, spoke_msg *m, int reason)
-{
-    spk_pipe_shut(&f->pipe, reason);
-    spk_drop(f->pipe.socket, &f->pipe, m, SPK_DROP_LOST);
 }
 
 /* Write one message at once, as far as it goes. */
@@ -507,7 +600,7 @@ spk_framing_send(struct spk_pipe *p, spoke_msg *m)
     /* A second message in the same burst waits for the others; on a shared engine its thread, or
      * FLUSH_BYTES of them, write them. */
     if (idle && e->cork == 0 && !(e->shared && f->burst == e->burst))
-        return send_at_once(f, m);
+        return f->wire != NULL ? send_covered(f, m) : send_at_once(f, m);
     if ((rc = queue_message(f, m, 0)) != 0)
         return rc;
     if (spk_op_busy(&f->send_op))

@@ -39,6 +39,8 @@ spk_endpoint_options_init(struct spk_endpoint_options *o)
         .ipc_mode = -1,
         .ipc_owner = -1,
         .ipc_group = -1,
+        .ws_check_origin = true,
+        .ws_frame_size = (size_t)1 << 20,
     };
 }
 
@@ -109,6 +111,12 @@ struct field {
             offsetof(struct spk_endpoint_options, member), least, most                             \
     }
 
+#define WS_FIELD(name, whose, type, member, least, most)                                           \
+    {                                                                                              \
+        name, type, false, whose, SPK_OPTIONS_WS, offsetof(struct spk_endpoint_options, member),   \
+            least, most                                                                            \
+    }
+
 #define UNIX_FIELD(name, options, type, member, least, most)                                       \
     {                                                                                              \
         name, type, false, BOTH, options, offsetof(struct spk_endpoint_options, member), least,    \
@@ -163,6 +171,12 @@ static const struct field endpoint_fields[] = {
     IPC_FIELD(SPOKE_OPT_IPC_MODE, SPOKE_INT, ipc_mode, -1, 0777),
     IPC_FIELD(SPOKE_OPT_IPC_OWNER, SPOKE_INT, ipc_owner, -1, INT32_MAX),
     IPC_FIELD(SPOKE_OPT_IPC_GROUP, SPOKE_INT, ipc_group, -1, INT32_MAX),
+    WS_FIELD(SPOKE_OPT_WS_FRAME_SIZE, BOTH, SPOKE_SIZE, ws_frame_size, 8 * 1024, INT64_MAX),
+    WS_FIELD(SPOKE_OPT_WS_SEND_TEXT, BOTH, SPOKE_BOOL, ws_send_text, 0, 1),
+    WS_FIELD(SPOKE_OPT_WS_RECV_TEXT, BOTH, SPOKE_BOOL, ws_recv_text, 0, 1),
+    WS_FIELD(SPOKE_OPT_WS_CHECK_ORIGIN, LISTENERS, SPOKE_BOOL, ws_check_origin, 0, 1),
+    WS_FIELD(SPOKE_OPT_WS_ORIGINS, LISTENERS, SPOKE_STRING, ws_origins, 0, 4096),
+    WS_FIELD(SPOKE_OPT_WS_DIRECTORY, LISTENERS, SPOKE_STRING, ws_directory, 0, 4095),
     TLS_FIELD(SPOKE_OPT_TLS_CONFIG, SPOKE_POINTER, tls),
 };
 
@@ -231,12 +245,53 @@ set_field(void *owner, const struct field *field, enum spoke_type type, const vo
     return 0;
 }
 
+static struct spk_text *
+ref_text(struct spk_text *t)
+{
+    if (t != NULL)
+        t->refs++;
+    return t;
+}
+
+static void
+unref_text(struct spk_text *t)
+{
+    if (t != NULL && --t->refs == 0)
+        spk_free(t);
+}
+
+static int
+replace_text(struct spk_text **at, const char *text, size_t size)
+{
+    struct spk_text *t = NULL;
+
+    if (size > 0 && memchr(text, '\0', size) != NULL)
+        return SPOKE_ERANGE;
+    if (size > 0) {
+        if ((t = spk_zalloc(sizeof *t + size + 1)) == NULL)
+            return SPOKE_ENOMEM;
+        t->refs = 1;
+        memcpy(t->text, text, size);
+    }
+    unref_text(*at);
+    *at = t;
+    return 0;
+}
+
+static struct spk_text **
+text_at(void *owner, const struct field *field)
+{
+    return (struct spk_text **)(void *)((char *)owner + field->offset);
+}
+
 static int
 get_field(const void *owner, const struct field *field, enum spoke_type type, void *value,
           size_t *size)
 {
     if (field->type != type || *size < size_of(type))
         return SPOKE_ETYPE;
+    if (type == SPOKE_STRING)
+        return spk_give_text(value, size, spk_text_of(*text_at((void *)(uintptr_t)owner, field)));
     return spk_give(value, size, (const char *)owner + field->offset, size_of(type));
 }
 
@@ -281,6 +336,8 @@ spk_endpoint_options_copy(struct spk_endpoint_options *to, const struct spk_endp
 {
     *to = *from;
     (void)spoke_tls_config_ref(to->tls);
+    (void)ref_text(to->ws_origins);
+    (void)ref_text(to->ws_directory);
 }
 
 void
@@ -288,6 +345,19 @@ spk_endpoint_options_fini(struct spk_endpoint_options *o)
 {
     spoke_tls_config_free(o->tls);
     o->tls = NULL;
+    unref_text(o->ws_origins);
+    unref_text(o->ws_directory);
+    o->ws_origins = o->ws_directory = NULL;
+}
+
+static int
+set_text(struct spk_endpoint_options *options, const struct field *field, enum spoke_type type,
+         const void *value, size_t size)
+{
+    if (type != SPOKE_STRING)
+        return SPOKE_ETYPE;
+    return size > (size_t)field->most ? SPOKE_ERANGE
+                                      : replace_text(text_at(options, field), value, size);
 }
 
 static int
@@ -299,6 +369,8 @@ set_field_of_endpoints(const struct spk_socket *s, struct spk_endpoint_options *
 
     if (field->offset == offsetof(struct spk_endpoint_options, tls))
         return set_tls(options, type, value, size);
+    if (field->type == SPOKE_STRING)
+        return set_text(options, field, type, value, size);
     if (field->offset == offsetof(struct spk_endpoint_options, loss))
         bounded.most = s->protocol->losses - 1;
     return set_field(options, &bounded, type, value, size, started);

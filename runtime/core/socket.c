@@ -105,6 +105,7 @@ close_all(struct spk_engine *e)
         spk_socket_start_close(s);
         spk_engine_turn(e, spk_engine_now(e) + SPOKE_MS);
     }
+    spk_partings_close(e);
 }
 
 int

@@ -61,7 +61,13 @@ struct spk_stream {
 
 /* ---- transports ---- */
 
-enum { SPK_OPTIONS_TCP = 1, SPK_OPTIONS_UNIX = 2, SPK_OPTIONS_UPGRADE = 4, SPK_OPTIONS_TLS = 8 };
+enum {
+    SPK_OPTIONS_TCP = 1,
+    SPK_OPTIONS_UNIX = 2,
+    SPK_OPTIONS_UPGRADE = 4,
+    SPK_OPTIONS_TLS = 8,
+    SPK_OPTIONS_WS = 16
+};
 /* Do its connections move into shared memory? */
 enum { SPK_SHM_NEVER, SPK_SHM_MAYBE, SPK_SHM_ALWAYS };
 
@@ -110,6 +116,17 @@ struct spoke_transport {
 
 /* ---- endpoints ---- */
 
+/* The value of an option that is a text, of several owners on one engine. */
+struct spk_text {
+    unsigned refs;
+    char text[];
+};
+static inline const char *
+spk_text_of(const struct spk_text *t)
+{
+    return t != NULL ? t->text : "";
+}
+
 /* What a dialer or listener can have of its own; the socket holds the defaults. */
 struct spk_endpoint_options {
     size_t max_recv_size;
@@ -121,6 +138,9 @@ struct spk_endpoint_options {
     int loss;                         /* enum spoke_loss */
     spoke_ns tcp_keepalive_ns, tcp_user_timeout_ns;
     int ipc_mode, ipc_owner, ipc_group;
+    bool ws_send_text, ws_recv_text, ws_check_origin;
+    size_t ws_frame_size;
+    struct spk_text *ws_origins, *ws_directory;
     struct spoke_tls_config *tls; /* a reference, NULL: none.  See spk_endpoint_options_copy() */
 };
 
@@ -316,6 +336,9 @@ void spk_endpoint_unref(struct spk_endpoint *ep);
 /* The numbers of the protocol that speaks here, and of the only one that it talks to. */
 uint16_t spk_endpoint_protocol(const struct spk_endpoint *ep);
 uint16_t spk_endpoint_peer(const struct spk_endpoint *ep);
+/* Their names: "rep".  NULL: the peer is none of a pattern. */
+const char *spk_endpoint_protocol_name(const struct spk_endpoint *ep);
+const char *spk_endpoint_peer_name(const struct spk_endpoint *ep);
 unsigned spk_endpoint_recv_queue(const struct spk_endpoint *ep); /* SPOKE_OPT_RECV_QUEUE … */
 size_t spk_endpoint_recv_queue_bytes(const struct spk_endpoint *ep); /* … and its bytes */
 
@@ -334,6 +357,17 @@ spk_stream_unix_fd(struct spk_stream *st)
 {
     return st->ops->unix_fd != NULL ? st->ops->unix_fd(st) : -1;
 }
+
+/* The last words of a connection that nobody holds any more.  They are written, for `most` at the
+ * longest, then the stream is closed once its peer has ended, a second later at the latest.  Takes
+ * st, which has begun and has no operation busy, and a reference on the chunk (NULL: no words).
+ * parting.c */
+void spk_stream_part(struct spk_stream *st, struct spk_chunk *chunk, size_t size, spoke_ns most);
+void spk_stream_part_with(struct spk_stream *st, const void *bytes, size_t size); /* a second */
+
+/* Make a stream of `st`, for listeners and dialers of streams.  Takes it.  runtime/stream/bytes.c
+ */
+int spk_bytes_start(struct spk_endpoint *ep, struct spk_stream *st);
 
 /* Streams that are one descriptor.  fdstream.c */
 int spk_fd_stream(struct spk_stream **out, struct spk_engine *e, const char *scheme, int fd);

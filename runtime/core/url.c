@@ -169,6 +169,54 @@ spk_url_host_and_port6(struct spk_url *url, char *rest, bool listen)
     return spk_url_host_and_port(url, rest, listen);
 }
 
+/* What may stand in the first line of a request. */
+static bool
+is_web_path(const char *path)
+{
+    for (; *path != '\0'; path++)
+        if (*path <= ' ' || *path > '~' || *path == '#')
+            return false;
+    return true;
+}
+
+/* The colon in front of a port, not one within brackets. */
+static char *
+port_colon(char *place)
+{
+    char *bracket = strrchr(place, ']');
+
+    return strrchr(bracket != NULL ? bracket : place, ':');
+}
+
+int
+spk_url_web(struct spk_url *url, char *rest, bool listen, uint16_t port)
+{
+    size_t size = strcspn(rest, "/?#");
+    char *place = rest - 1; /* the slash in front makes room for a NUL */
+    int rc = SPOKE_EURL;
+
+    if (!is_web_path(rest + size))
+        return rc;
+    if (rest[size] != '\0') {
+        url->path = rest + size;
+        url->path_size = strlen(url->path);
+    }
+    memmove(place, rest, size);
+    place[size] = '\0';
+    if (port_colon(place) != NULL)
+        return spk_url_host_and_port(url, place, listen);
+    url->port = port;
+    url->has_port = true;
+    char *semicolon = strchr(place, ';');
+    if (semicolon != NULL) {
+        *semicolon = '\0';
+        if ((rc = parse_local(url, place, listen)) != 0)
+            return rc;
+        place = semicolon + 1;
+    }
+    return parse_host(url, place, listen);
+}
+
 /* ---- paths and names ---- */
 
 static int

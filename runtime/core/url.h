@@ -44,6 +44,9 @@ int spk_url_host_and_port(struct spk_url *url, char *rest, bool listen);
 /* The same of one version of IP. */
 int spk_url_host_and_port4(struct spk_url *url, char *rest, bool listen);
 int spk_url_host_and_port6(struct spk_url *url, char *rest, bool listen);
+/* host[:port][/path][?query], or host[:port] behind local;.  Without a port it is `port`, without a
+ * path "/"; url->path is both, path and query, as they are written. */
+int spk_url_web(struct spk_url *url, char *rest, bool listen, uint16_t port);
 /* The path of a socket file, relative or absolute; @name is one in the abstract namespace. */
 int spk_url_unix_path(struct spk_url *url, char *rest, bool listen);
 /* The latter without the @, but with %xx escapes, which may stand for any byte. */

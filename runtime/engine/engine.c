@@ -138,6 +138,7 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
     spk_list_init(&e->callbacks);
     spk_list_init(&e->flushes);
     spk_list_init(&e->afters);
+    spk_list_init(&e->partings);
     spk_list_init(&e->sockets);
     spk_list_init(&e->posted);
     spk_list_init(&e->waiters);

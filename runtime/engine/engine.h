@@ -210,8 +210,9 @@ struct spk_engine {
     struct spk_link afters; /* spoke_engine_after() */
     struct spk_idmap afters_by_id;
     uint32_t after_ids;
-    struct spk_link sockets; /* of the core: everything to close with the engine */
-    void *streams;           /* … and the one among them that streams belong to */
+    struct spk_link partings; /* of the core: connections that end by themselves */
+    struct spk_link sockets;  /* of the core: everything to close with the engine */
+    void *streams;            /* … and the one among them that streams belong to */
     struct spk_timers timers;
     uint32_t hot_count, hot_changes;
     uint32_t looks; /* at descriptors that are readable seldom */

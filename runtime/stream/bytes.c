@@ -99,7 +99,8 @@ on_begun(struct bytes *b, int result)
     } else if (b->pipe.state == SPK_PIPE_STARTING && result == 0) {
         spk_pipe_shook_hands(&b->pipe);
     } else if (b->pipe.state == SPK_PIPE_STARTING) {
-        spk_endpoint_count_bad_handshake(b->pipe.endpoint);
+        if (result != SPOKE_ECLOSED) /* it never was to be a peer */
+            spk_endpoint_count_bad_handshake(b->pipe.endpoint);
         spk_pipe_shut(&b->pipe, result);
     }
 }

@@ -377,13 +377,14 @@ Test(options, a_socket_holds_the_defaults_of_its_dialers_and_listeners)
 
 Test(options, of_another_transport_are_unknown)
 {
-    static const enum transport transports[] = {INPROC, IPC, TCP, SHM, TLS};
+    static const enum transport transports[] = {INPROC, IPC, TCP, SHM, TLS, WS};
     char url[ENDPOINT_MAX];
 
     for (int i = 0; i < 5; i++) {
         enum transport transport = transports[i];
         bool file = transport == IPC || transport == SHM;
-        int tcp = transport == TCP || transport == TLS ? 0 : SPOKE_EOPTION,
+        bool on_tcp = transport == TCP || transport == TLS || transport == WS;
+        int tcp = on_tcp ? 0 : SPOKE_EOPTION, ws = transport == WS ? 0 : SPOKE_EOPTION,
             ipc = file ? 0 : SPOKE_EOPTION;
         spoke_dialer *d;
         spoke_listener *l;
@@ -401,6 +402,8 @@ Test(options, of_another_transport_are_unknown)
         cr_expect_eq(spoke_dialer_set_tls(d, NULL), tls, "%s", url);
         cr_expect_eq(spoke_listener_get_int(l, SPOKE_OPT_IPC_OWNER, &mode), ipc, "%s", url);
         cr_expect_eq(spoke_dialer_set_int(d, SPOKE_OPT_IPC_MODE, 0600), SPOKE_EOPTION, "%s", url);
+        cr_expect_eq(spoke_dialer_set_size(d, SPOKE_OPT_WS_FRAME_SIZE, 65536), ws, "%s", url);
+        cr_expect_eq(spoke_listener_set_bool(l, SPOKE_OPT_WS_CHECK_ORIGIN, false), ws, "%s", url);
         cr_expect_eq(spoke_listener_set_bool(l, SPOKE_OPT_DIAL_ASYNC, false), SPOKE_EOPTION);
     }
 }

@@ -139,11 +139,12 @@ WORLD_TEST(waiting, a_reader_that_stops_stops_the_sender, world_cases, .timeout 
         world_connect(w, a, b);
         uint32_t queues = (uint32_t)(lengths[i].send + lengths[i].recv);
         uint32_t sent = send_until_full(w, a, size, queues);
-        /* Loopback tcp, also below tls, grows its buffers up to some megabytes, each side.  Over
-         * inproc as many as its queue holds are on their way before a reader that gets little time
-         * has stopped the writer; through shared memory 4 MiB are lent, beside what is in the ring.
+        /* Loopback tcp, also below tls and ws, grows its buffers up to some megabytes, each side.
+         * Over inproc as many as its queue holds are on their way before a reader that gets little
+         * time has stopped the writer; through shared memory 4 MiB are lent, beside what is in the
+         * ring.
          */
-        uint32_t held = c->transport == TCP || c->transport == TLS ? 150
+        uint32_t held = c->transport == TCP || c->transport >= TLS ? 150
                         : c->transport == INPROC                   ? (uint32_t)lengths[i].recv + 2
                                                                    : 60;
         cr_assert(sent >= queues && sent <= queues + held, "queues %d and %d: %u went",

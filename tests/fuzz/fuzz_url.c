@@ -23,7 +23,9 @@ require(bool holds)
 static void
 check_host(const struct spk_url *url, bool listen)
 {
-    require(url->has_port && url->path == NULL);
+    require(url->has_port && (url->path == NULL || strlen(url->path) == url->path_size));
+    for (const char *c = url->path; c != NULL && *c != '\0'; c++) /* it can be asked for */
+        require(*c > ' ' && *c <= '~' && *c != '#' && (c > url->path || *c == '/' || *c == '?'));
     require(url->wildcard == (url->host == NULL));
     require(listen || (!url->wildcard && url->port > 0));
     require(!listen || url->local == NULL);
@@ -58,7 +60,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int rc = spk_url_parse(&url, text, listen);
     if (rc == 0) {
         require(strcmp(url.text, text) == 0);
-        if (strcmp(url.transport->scheme, "tcp") == 0)
+        if ((url.transport->options & SPK_OPTIONS_TCP) != 0)
             check_host(&url, listen);
         else
             check_path(&url);

@@ -36,7 +36,7 @@ settle(void)
 static struct criterion_test_params
 wanted_of(const enum transport *transports, int count)
 {
-    static enum transport wanted[4];
+    static enum transport wanted[5];
     size_t n = 0;
 
     for (int i = 0; i < count; i++)
@@ -48,7 +48,7 @@ wanted_of(const enum transport *transports, int count)
 struct criterion_test_params
 every_transport(void)
 {
-    return wanted_of((enum transport[]){INPROC, IPC, TCP, SHM}, 4);
+    return wanted_of((enum transport[]){INPROC, IPC, TCP, SHM, WS}, 5);
 }
 
 struct criterion_test_params

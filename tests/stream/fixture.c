@@ -17,7 +17,7 @@
 static struct criterion_test_params
 list_places(unsigned overs, unsigned ways, unsigned ons)
 {
-    static struct place list[84];
+    static struct place list[96];
     const char *backend = getenv("SPOKE_BACKEND");
     size_t count = 0;
 
@@ -26,10 +26,10 @@ list_places(unsigned overs, unsigned ways, unsigned ons)
         ways &= ~BIT(SIM);
     for (int over = OVER_INPROC; over <= OVER_FD; over++) {
         for (int way = ONE; way <= TWO; way++) {
-            if (((over == OVER_SHM || over == OVER_TLS || over == OVER_FD) && way == SIM) ||
+            if (((over == OVER_SHM || over >= OVER_TLS) && over != OVER_PAIR && way == SIM) ||
                 (over == OVER_PAIR && way == TWO))
                 continue;
-            for (int on = PLAIN; on <= ON_MUX_BACK; on++) {
+            for (int on = PLAIN; on <= (over == OVER_WS ? ON_MUX : ON_MUX_BACK); on++) {
                 if ((overs & BIT(over)) != 0 && (ways & BIT(way)) != 0 && (ons & BIT(on)) != 0)
                     list[count++] = (struct place){(enum over)over, (enum way)way, (enum on)on};
             }
@@ -39,7 +39,7 @@ list_places(unsigned overs, unsigned ways, unsigned ons)
 }
 
 #define ALL       (BIT(OVER_FD + 1) - 1)
-#define ADDRESSES (BIT(OVER_INPROC) | BIT(OVER_IPC) | BIT(OVER_TCP) | BIT(OVER_SHM))
+#define ADDRESSES (BIT(OVER_INPROC) | BIT(OVER_IPC) | BIT(OVER_TCP) | BIT(OVER_SHM) | BIT(OVER_WS))
 
 struct criterion_test_params
 places(void)

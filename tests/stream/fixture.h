@@ -11,13 +11,14 @@
 #include "tests/support/resources.h"
 #include "tests/support/test.h"
 
-/* INPROC, IPC, TCP, SHM, TLS as in enum transport, and those without an address. */
+/* INPROC, IPC, TCP, SHM, TLS, WS as in enum transport, and those without an address. */
 enum over {
     OVER_INPROC = INPROC,
     OVER_IPC = IPC,
     OVER_TCP = TCP,
     OVER_SHM = SHM,
     OVER_TLS = TLS,
+    OVER_WS = WS,
     OVER_PAIR,
     OVER_FD
 };
@@ -43,7 +44,7 @@ struct place {
 static inline bool
 is_over_tcp(const struct place *p)
 {
-    return p->over == OVER_TCP || p->over == OVER_TLS;
+    return p->over == OVER_TCP || p->over == OVER_TLS || p->over == OVER_WS;
 }
 
 /* Lists for ParameterizedTestParameters. */

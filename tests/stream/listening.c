@@ -157,11 +157,12 @@ PLACE_TEST(stream_listening, a_backlog, places_listening, .timeout = 20)
     int dialed = 0, rc;
 
     spoke_stream_config_init(&config);
+    /* Over shm and ws the dial itself waits. */
+    bool outside = p->over == OVER_SHM || p->over == OVER_WS;
     config.backlog = BACKLOG;
     open_listener(&x, p, &config);
     for (; dialed < COUNT; dialed++) {
-        /* Over shm the dial itself waits outside. */
-        rc = dial(&x, &a[dialed], p->over == OVER_SHM ? SPOKE_NOW : PATIENCE);
+        rc = dial(&x, &a[dialed], outside ? SPOKE_NOW : PATIENCE);
         if (rc != 0)
             break;
         stage_pass(&x.st, 3 * SPOKE_MS);
@@ -183,7 +184,7 @@ PLACE_TEST(stream_listening, a_backlog, places_listening, .timeout = 20)
         size_t done;
 
         expect_rc(spoke_stream_set_write_deadline(a[i], SPOKE_FOREVER), 0);
-        if (p->over != OVER_SHM)
+        if (!outside)
             expect_rc(spoke_stream_write(a[i], &number, 1, &done), 0);
     }
     for (int i = 0; i < dialed; i++) {
@@ -191,7 +192,7 @@ PLACE_TEST(stream_listening, a_backlog, places_listening, .timeout = 20)
         size_t done;
 
         accept_one(&x, &b);
-        if (p->over != OVER_SHM) {
+        if (!outside) {
             expect_rc(spoke_stream_read_full(b, &number, 1, &done), 0);
             cr_assert(number < COUNT && !seen[number]);
             seen[number] = true;
@@ -289,7 +290,7 @@ PLACE_TEST(stream_listening, halves_that_are_closed_during_a_dial, places_listen
     accept_one(&x, &b);
     write_text(a, "the other");
     expect_text(b, "the other");
-    if (p->over != OVER_TCP)
+    if (!is_over_tcp(p))
         expect_rc(write_one(b), SPOKE_EPEERCLOSED);
     expect_rc(spoke_stream_close(a), 0);
     expect_rc(spoke_stream_close(b), 0);

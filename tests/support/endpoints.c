@@ -18,7 +18,7 @@ static char directory[64];
 const char *
 transport_name(enum transport transport)
 {
-    static const char *const names[] = {"inproc", "ipc", "tcp", "shm", "tls"};
+    static const char *const names[] = {"inproc", "ipc", "tcp", "shm", "tls", "ws"};
 
     return names[transport];
 }
@@ -93,14 +93,14 @@ scratch_path(char path[ENDPOINT_MAX], const char *name)
 /* All of 127.0.0.0/8 is this machine, so each process gets an address, and with it all ports, for
  * itself. */
 static void
-tcp_fresh(char url[ENDPOINT_MAX], const char *scheme, unsigned number)
+tcp_fresh(char url[ENDPOINT_MAX], const char *scheme, unsigned number, const char *path)
 {
     static unsigned pid;
 
     if (pid == 0)
         pid = (unsigned)getpid();
-    snprintf(url, ENDPOINT_MAX, "%s://127.%u.%u.1:%u", scheme, 1 + (pid >> 8) % 254, pid & 0xff,
-             20000 + number % 10000);
+    snprintf(url, ENDPOINT_MAX, "%s://127.%u.%u.1:%u%s", scheme, 1 + (pid >> 8) % 254, pid & 0xff,
+             20000 + number % 10000, path);
 }
 
 void
@@ -112,8 +112,9 @@ endpoint_fresh(char url[ENDPOINT_MAX], enum transport transport)
     switch (transport) {
     case INPROC: snprintf(url, ENDPOINT_MAX, "inproc://place-%d-%u", (int)getpid(), number); break;
     case IPC: snprintf(url, ENDPOINT_MAX, "ipc://%s/%u.sock", scratch_dir(), number); break;
-    case TCP: tcp_fresh(url, "tcp", number); break;
-    case TLS: tcp_fresh(url, "tls+tcp", number); break;
+    case TCP: tcp_fresh(url, "tcp", number, ""); break;
+    case TLS: tcp_fresh(url, "tls+tcp", number, ""); break;
+    case WS: tcp_fresh(url, "ws", number, "/a/path"); break;
     case SHM: snprintf(url, ENDPOINT_MAX, "shm://%s/%u.sock", scratch_dir(), number); break;
     }
 }

@@ -49,8 +49,8 @@ struct world {
 
 #define BIT(n) (1u << (n))
 enum {
-    EVERY_TRANSPORT = BIT(INPROC) | BIT(IPC) | BIT(TCP) | BIT(SHM) | BIT(TLS),
-    STREAMS = BIT(IPC) | BIT(TCP) | BIT(SHM) | BIT(TLS),
+    EVERY_TRANSPORT = BIT(INPROC) | BIT(IPC) | BIT(TCP) | BIT(SHM) | BIT(TLS) | BIT(WS),
+    STREAMS = BIT(IPC) | BIT(TCP) | BIT(SHM) | BIT(TLS) | BIT(WS),
     FILES = BIT(IPC) | BIT(SHM),
     EVERY_MODE = BIT(OWNED_ONE) | BIT(OWNED_TWO) | BIT(SHARED) | BIT(SIM),
     REAL = EVERY_MODE & ~BIT(SIM),
@@ -75,12 +75,11 @@ list_cases(unsigned transports, unsigned modes)
 #endif
     if (mask != NULL && strtoul(mask, NULL, 0) != EVERY_FEATURE)
         transports &= ~BIT(INPROC);
-    if (mask != NULL) /* below tls there is tcp, which has had it */
-        transports &= ~BIT(TLS);
-    for (int transport = INPROC; transport <= TLS; transport++) {
+    if (mask != NULL) /* below tls and ws there is tcp, which has had it */
+        transports &= ~(BIT(TLS) | BIT(WS));
+    for (int transport = INPROC; transport <= WS; transport++) {
         for (int mode = OWNED_ONE; mode <= SIM; mode++) {
-            if (((transport == SHM || transport == TLS) && mode == SIM) ||
-                (transport == TLS && mode == OWNED_TWO) ||
+            if ((transport >= SHM && mode == SIM) || (transport >= TLS && mode == OWNED_TWO) ||
                 !transport_is_wanted((enum transport)transport))
                 continue;
             if (transports & BIT(transport) && modes & BIT(mode))

@@ -37,8 +37,9 @@ struct world_case {
  * left out where that is "poll", and where features are masked, so that they run once.  Where one
  * feature of io_uring is masked, inproc is left out: no ring carries its messages; it runs where
  * all are.  shm is never in SIM, which has no memory that its machines share; nor is
- * tls, whose handshakes no seed repeats.  tls is not in OWNED_TWO either, which tells no more of it
- * than the other two do, and not where features are masked. */
+ * tls, whose handshakes no seed repeats.  tls and ws are not in OWNED_TWO either, which tells no
+ * more of them than the other two do, ws not in SIM for the same reason, and neither where features
+ * are masked. */
 struct criterion_test_params world_cases(void);      /* everything */
 struct criterion_test_params world_cases_real(void); /* not SIM */
 struct criterion_test_params world_cases_threaded(
