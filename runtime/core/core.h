@@ -195,12 +195,10 @@ int spk_socket_take_many(struct spk_socket *s, spoke_msg **messages, int count);
 
 /* ---- framing.c ---- */
 /* Make a pipe of a stream, which is taken: handshake, then frames. */
-void spk_partings_close(struct spk_engine *e); /* parting.c: now, whatever has been written */
 int spk_framing_start(struct spk_endpoint *endpoint, struct spk_stream *st);
 
-/* ---- ../stream/bytes.c ---- */
-/* The same for a stream, whose bytes are the user's from the first one. */
-int spk_bytes_start(struct spk_endpoint *ep, struct spk_stream *st);
+/* ---- parting.c ---- */
+void spk_partings_close(struct spk_engine *e); /* now, whatever has been written */
 
 /* ---- endpoint.c ---- */
 void spk_endpoint_pipe_gone(struct spk_endpoint *ep, int reason, bool was_attached);

@@ -245,7 +245,7 @@ Test(hostile, streams_that_are_reset_after_each_byte)
         say_id(&x, 8, id, &window);
         if (bytes > 0)
             cr_assert_eq(spoke_stream_read_full(s, got, (size_t)bytes, &done), 0);
-        cr_assert_eq(done, bytes, "what had come is read");
+        cr_assert_eq(done, (size_t)bytes, "what had come is read");
         cr_assert_eq(read_end(s), SPOKE_EABORTED);
         cr_assert_eq(spoke_stream_close(s), 0);
         (void)bench_hear(&x, (uint8_t[256]){0}, 256);
