@@ -339,7 +339,7 @@ uint16_t spk_endpoint_peer(const struct spk_endpoint *ep);
 /* Their names: "rep".  NULL: the peer is none of a pattern. */
 const char *spk_endpoint_protocol_name(const struct spk_endpoint *ep);
 const char *spk_endpoint_peer_name(const struct spk_endpoint *ep);
-unsigned spk_endpoint_recv_queue(const struct spk_endpoint *ep); /* SPOKE_OPT_RECV_QUEUE … */
+unsigned spk_endpoint_recv_queue(const struct spk_endpoint *ep);     /* SPOKE_OPT_RECV_QUEUE … */
 size_t spk_endpoint_recv_queue_bytes(const struct spk_endpoint *ep); /* … and its bytes */
 
 /* Give the value of a property, as spoke_pipe_get() wants it. */
