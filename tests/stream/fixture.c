@@ -24,7 +24,14 @@ list_places(unsigned overs, unsigned ways, unsigned ons)
     /* Simulated worlds do not depend on the backend: they run once. */
     if ((backend != NULL && strcmp(backend, "poll") == 0) || getenv("SPOKE_MASK_FEATURES") != NULL)
         ways &= ~BIT(SIM);
+#ifdef __SANITIZE_THREAD__
+    /* One thread does not race with itself. */
+    if ((ways & (BIT(TWO) | BIT(SHARED))) != 0)
+        ways &= BIT(TWO) | BIT(SHARED);
+#endif
     for (int over = OVER_INPROC; over <= OVER_FD; over++) {
+        if (over <= OVER_WS && !transport_is_wanted((enum transport)over))
+            continue;
         for (int way = ONE; way <= TWO; way++) {
             if (((over == OVER_SHM || over >= OVER_TLS) && over != OVER_PAIR && way == SIM) ||
                 (over == OVER_PAIR && way == TWO))

@@ -12,7 +12,8 @@ enum transport { INPROC, IPC, TCP, SHM, TLS, WS };
 const char *transport_name(enum transport transport);
 
 /* Shall tests that run over every transport run over this one?  Where SPOKE_UPGRADE says how ipc
- * moves into shared memory, which is nothing to the others, over ipc alone. */
+ * moves into shared memory, which is nothing to the others, over ipc alone; else
+ * SPOKE_TEST_TRANSPORTS may name those, by transport_name(), with commas between. */
 bool transport_is_wanted(enum transport transport);
 
 /* Long enough for every address that the calls below give. */
