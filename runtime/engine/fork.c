@@ -4,12 +4,12 @@
  * one that forked; what another one was in the middle of would stay so for ever.  So a fork waits
  * until nobody holds one of these locks.  They are held for a few instructions, or while a thread
  * starts, and never while the user is called. */
-#include <assert.h>
+#include <stdlib.h>
 
 #include "runtime/engine/engine.h"
 #include "runtime/memory/pool.h"
 
-#define LOCKS_MOST 8u
+#define LOCKS_MOST 16u
 
 atomic_uint spk_fork_generation;
 
@@ -51,6 +51,7 @@ watch(void)
 void
 spk_fork_add_lock(pthread_mutex_t *lock)
 {
-    assert(lock_count < LOCKS_MOST);
+    if (lock_count == LOCKS_MOST) /* before main(): the first run of the build that has one more */
+        abort();
     locks[lock_count++] = lock;
 }
