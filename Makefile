@@ -3,7 +3,7 @@
 BUILD  ?= build
 PREFIX ?= /usr/local
 
-.PHONY: all demo test bench interop sanitize fuzz check install clean help
+.PHONY: all demo test test-browser bench interop sanitize fuzz check install clean help
 
 all:
 	@scripts/install-deps build
@@ -18,6 +18,11 @@ test:
 	@scripts/install-deps build test
 	@scripts/build $(BUILD) -DSPOKE_BUILD_TESTS=ON
 	@scripts/run-tests $(BUILD)
+
+test-browser:
+	@scripts/install-deps build test browser
+	@scripts/build $(BUILD) -DSPOKE_BUILD_TESTS=ON
+	@scripts/run-tests $(BUILD) -R '^js'
 
 bench:
 	@scripts/install-deps build bench
@@ -55,6 +60,7 @@ help:
 	@echo 'make            build everything into $(BUILD)/'
 	@echo 'make demo       two processes talk, a nanomsg program answers, and what it costs'
 	@echo 'make test       build and run all tests'
+	@echo 'make test-browser  the tests of the client for browsers, also in Chromium (300 MB, which it installs)'
 	@echo 'make bench      measure beside the raw kernel and every peer library installed'
 	@echo 'make interop    the tests against nanomsg and NNG, and a table of what works with them'
 	@echo 'make sanitize   all tests under address+undefined and thread sanitizers'

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "demo_web.h"
 #include "stop.h"
 #include "tool.h"
 
@@ -25,16 +26,18 @@
 #define QUESTION   "how are you?"
 #define ANSWER     "fine, thanks"
 
-enum { OPT_NO_BENCH = TOOL_FIRST_ID };
+enum { OPT_NO_BENCH = TOOL_FIRST_ID, OPT_WEB, OPT_PORT };
 
 static const struct tool_option options[] = {
     {NULL, 0, NULL, "Options", 0},
     {"no-bench", 0, NULL, "leave out the measurements", OPT_NO_BENCH},
+    {"web", 0, NULL, "serve a page with live figures instead, until interrupted", OPT_WEB},
+    {"port", 0, "PORT", "its port on 127.0.0.1; else one that is free", OPT_PORT},
     {0},
 };
 
 static const struct tool_page page = {
-    .usage = "[--no-bench]",
+    .usage = "[--no-bench]\n--web [--port PORT]",
     .about = "Show in less than two minutes what spoke does: processes that exchange requests, "
              "also with\n"
              "programs of nanomsg, and what a round trip costs.",
@@ -429,20 +432,45 @@ run_demo(bool with_bench)
     return ok ? TOOL_OK : TOOL_API;
 }
 
+struct request {
+    bool no_bench, web, has_port;
+    uint64_t port;
+};
+
+static bool
+set_option(void *request, int id, const char *value)
+{
+    struct request *r = request;
+
+    switch (id) {
+    case OPT_NO_BENCH: r->no_bench = true; return true;
+    case OPT_WEB: r->web = true; return true;
+    default: r->has_port = true; return tool_number("port", value, UINT16_MAX, &r->port);
+    }
+}
+
 int
 demo_main(int argc, char **argv)
 {
     struct tool_args args = {.argc = argc, .argv = argv, .page = &page};
-    bool with_bench = true;
-    int id, status;
+    struct request r = {.web = false};
+    int status;
 
-    while ((id = tool_next_option(&args)) > 0)
-        with_bench = with_bench && id != OPT_NO_BENCH;
-    if (id < 0)
+    if (!tool_obey_options(&args, set_option, &r))
         return args.status;
     if (!tool_no_operands(&args))
         return TOOL_USAGE;
-    status = run_demo(with_bench);
+    if (r.web && r.no_bench) {
+        tool_error("--no-bench says nothing about --web: leave one of them out");
+        return TOOL_USAGE;
+    }
+    if (r.has_port && !r.web) {
+        tool_error("--port is the page's: add --web");
+        return TOOL_USAGE;
+    }
+    if (r.web)
+        return demo_web((uint16_t)r.port);
+    status = run_demo(!r.no_bench);
     fflush(stdout);
     stop_finish();
     return status;
