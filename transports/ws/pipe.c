@@ -227,7 +227,10 @@ parse_run(struct spk_framing *f, uint8_t *data, size_t size, size_t *at, int mos
             break;
         cost -= length + sizeof(spoke_msg);
     }
+    if (count == 0)
+        return 0;
     made = spk_msg_from_many(messages, bodies, count);
+    assert(made <= count);
     for (int i = made; masked && i < count; i++) { /* those are read once more */
         uint8_t *body = bodies[i].iov_base;
         ws_mask(body, body, bodies[i].iov_len, body - 4, 0);

@@ -96,10 +96,10 @@ out_room(struct ws_stream *w, size_t size)
     if (w->out == NULL || w->out->size - w->out_size < size) {
         if ((chunk = spk_chunk_new(waits + size)) == NULL)
             return NULL;
-        if (waits > 0)
+        if (w->out != NULL) {
             memcpy(chunk->data, w->out->data + w->out_done, waits);
-        if (w->out != NULL)
             spk_chunk_unref(w->out);
+        }
         w->out = chunk;
         w->out_done = 0;
         w->out_size = waits;
