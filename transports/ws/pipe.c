@@ -231,13 +231,14 @@ parse_run(struct spk_framing *f, uint8_t *data, size_t size, size_t *at, int mos
         return 0;
     made = spk_msg_from_many(messages, bodies, count);
     assert(made <= count);
+    if (made > 0)
+        *at = (size_t)((uint8_t *)bodies[made - 1].iov_base + bodies[made - 1].iov_len - data);
     for (int i = made; masked && i < count; i++) { /* those are read once more */
         uint8_t *body = bodies[i].iov_base;
         ws_mask(body, body, bodies[i].iov_len, body - 4, 0);
     }
     if (made == 0)
         return 0;
-    *at = (size_t)((uint8_t *)bodies[made - 1].iov_base + bodies[made - 1].iov_len - data);
     spk_pipe_received_many(&f->pipe, messages, made);
     return made;
 }
