@@ -734,11 +734,15 @@ recv_went_on(struct ws_stream *w, int result)
 {
     if (result == 0 && w->end == 0)
         w->end = end_of_connection(w);
-    if (result < 0)
+    if (result < 0) {
         end_recv(w, result);
-    else if (!give(w, w->in_op.chunk, w->in_op.data, (size_t)result) && w->recv_op->cancelled)
+        return;
+    }
+    if (give(w, w->in_op.chunk, w->in_op.data, (size_t)result))
+        return; /* its owner may have closed it */
+    if (w->recv_op->cancelled)
         end_recv(w, SPOKE_ECANCELED);
-    else if (w->recv_op != NULL && !spk_op_busy(&w->in_op))
+    else
         recv_more(w);
 }
 
