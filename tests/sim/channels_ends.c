@@ -73,8 +73,8 @@ let_go(struct thing t)
 static void
 take(spoke_msg *m, size_t i, struct thing t, int machine)
 {
-    struct channel *c = &x.channels[t.number];
-    struct stream *s = &x.streams[t.number];
+    struct channel *c = t.kind == A_STREAM ? NULL : &x.channels[t.number];
+    struct stream *s = t.kind == A_STREAM ? &x.streams[t.number] : NULL;
     int *at = t.kind == A_SENDER ? &c->tx_at : t.kind == A_RECEIVER ? &c->rx_at : &s->at[1];
     int rc;
 
@@ -99,8 +99,8 @@ take(spoke_msg *m, size_t i, struct thing t, int machine)
 static bool
 attach(spoke_msg *m, struct thing t)
 {
-    struct channel *c = &x.channels[t.number];
-    struct stream *s = &x.streams[t.number];
+    struct channel *c = t.kind == A_STREAM ? NULL : &x.channels[t.number];
+    struct stream *s = t.kind == A_STREAM ? &x.streams[t.number] : NULL;
     int rc = t.kind == A_SENDER     ? spoke_msg_attach_sender(m, c->tx)
              : t.kind == A_RECEIVER ? spoke_msg_attach_receiver(m, c->rx)
                                     : spoke_msg_attach_stream(m, s->ends[1], SPOKE_ATTACHED_BOTH);
