@@ -652,7 +652,7 @@ Test(bench, a_mux_is_judged_at_its_best_size, .timeout = 100)
     need_programs(dir);
     cr_assert_eq(run(output, SPOKE_TOOL
                      " bench mux --transport ipc --wait block --mode owned --size 64,64K "
-                     "--connections 50 --pairs 1 --seconds 0.05 --json - 2>&1"),
+                     "--connections 50 --pairs 1 --seconds 0.5 --json - 2>&1"),
                  0, "%s", output);
     cr_assert_eq(count_rows(output, "mux-rate"), 2, "%s", output);
     cr_assert_eq(count_words(output, "  M1   "), 1, "%s", output);
