@@ -229,7 +229,8 @@ WORLD_TEST(endpoints, who_is_turned_away_is_counted_where_that_happened, world_c
     struct world *w = world_open(c);
 
     for (int side = 0; side < 2; side++) {
-        struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
+        /* No PAIR: its listener turns a second one away by itself, while the first has not gone. */
+        struct node *a = world_add(w, SPOKE_BUS), *b = world_add(w, SPOKE_BUS);
         static atomic_int left;
         spoke_listener *l;
         spoke_dialer *d;
