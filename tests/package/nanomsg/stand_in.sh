@@ -33,7 +33,7 @@ run "$work/preloaded" LD_PRELOAD="$library"
 diff "$work/theirs" "$work/ours" || fail "the results differ (LD_LIBRARY_PATH)"
 diff "$work/theirs" "$work/preloaded" || fail "the results differ (LD_PRELOAD)"
 # It was ours that ran: it can be told by its file.
-LD_LIBRARY_PATH=$stand_in LD_TRACE_LOADED_OBJECTS=1 "$work/program" | grep -q "$stand_in/libnanomsg.so.5" ||
+LD_LIBRARY_PATH=$stand_in LD_TRACE_LOADED_OBJECTS=1 "$work/program" | grep "$stand_in/libnanomsg.so.5" >"$work/loaded" ||
     fail "it was not our library that ran"
 
 # ---- nanocat ----
