@@ -329,8 +329,10 @@ reason_against(const struct cell *c)
 {
     if (!stranger_is_here(c->meeting.library))
         return "not installed";
+    if (c->meeting.transport == WS && (c->we_raw || c->they_raw))
+        return "cooked only over ws: what is raw is none of a transport's";
     if (c->meeting.transport == WS)
-        return "not settled over ws: a cell in some hundreds waits in vain for a connection";
+        return "switched off: a cell in some hundreds over ws waits in vain for a connection";
     return role_of(c)->absent[c->meeting.library];
 }
 
