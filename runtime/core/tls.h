@@ -48,7 +48,7 @@ int spk_tls_config_setup(spoke_tls_config *config, struct spk_tls_setup **out);
 void spk_tls_keep_session(struct spk_tls_setup *setup, const char *url, SSL_SESSION *session);
 SSL_SESSION *spk_tls_take_session(struct spk_tls_setup *setup, const char *url);
 
-/* tlsstream.c: OpenSSL has a session for a dialer.  Takes it if it returns 1. */
+/* tlshandshake.c: OpenSSL has a session for a dialer.  Takes it if it returns 1. */
 int spk_tls_on_session(SSL *ssl, SSL_SESSION *session);
 
 /* tlsreason.c.  The certificate that was found wanting, and why. */

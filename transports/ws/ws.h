@@ -3,7 +3,7 @@
  *
  *   frame.c   frames as bytes             in.c    what a peer sends, frame by frame
  *   http.c    the heads in front of them
- *   stream.c  the handshake, and streams of bytes in frames: a struct spk_stream around another one
+ *   stream.h  the handshake, and streams of bytes in frames: a struct spk_stream around another one
  *   pipe.c    messages in frames: a wire for the core's pipes (runtime/core/framing.h)
  *   place.c   listeners that share an address     files.c   what is served beside them
  *   ws.c      addresses, listeners, dialers
