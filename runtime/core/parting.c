@@ -16,9 +16,7 @@ struct parting {
     struct spk_stream *st;
     struct spk_op send_op, recv_op;
     struct spk_timer timer;
-    struct spk_chunk *chunk;
-    struct iovec iov;
-    struct msghdr msg;
+    struct spk_unsent words;
     size_t dropped;
     bool closing;
 };
@@ -30,8 +28,7 @@ close_if_idle(struct parting *p)
         return;
     spk_list_remove(&p->link);
     p->st->ops->close(p->st);
-    if (p->chunk != NULL)
-        spk_chunk_unref(p->chunk);
+    spk_unsent_drop(&p->words);
     spk_free(p);
 }
 
@@ -65,19 +62,15 @@ static void
 write_more(struct parting *p)
 {
     struct spk_engine *e = p->st->e;
-    int64_t n = 1;
+    int rc = spk_unsent_write(&p->words, p->st);
 
-    while (p->iov.iov_len > 0 && (n = p->st->ops->send_now(p->st, &p->iov, 1)) > 0) {
-        p->iov.iov_base = (uint8_t *)p->iov.iov_base + n;
-        p->iov.iov_len -= (size_t)n;
-    }
-    if (p->iov.iov_len == 0) {
+    if (rc == 0) {
         (void)p->st->ops->shutdown(p->st, false);
         write_unsent(p);
         if (spk_timer_set(e, &p->timer, spk_engine_now(e) + WAIT_NS) != 0)
             give_up(p);
-    } else if (n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS) {
-        p->st->ops->send(p->st, &p->send_op, &p->msg);
+    } else if (rc == SPOKE_EAGAIN) {
+        spk_unsent_send(&p->words, p->st, &p->send_op);
     } else {
         give_up(p);
     }
@@ -92,15 +85,13 @@ on_sent(struct spk_op *op, int result)
         close_if_idle(p);
         return;
     }
-    if (p->iov.iov_len == 0) {
+    if (spk_unsent_size(&p->words) == 0) {
         if (result >= 0)
             write_unsent(p);
         return;
     }
-    if (result > 0) {
-        p->iov.iov_base = (uint8_t *)p->iov.iov_base + result;
-        p->iov.iov_len -= (size_t)result;
-    }
+    if (result > 0)
+        spk_unsent_wrote(&p->words, (size_t)result);
     if (result > 0 || result == SPOKE_ENOBUFS || result == SPOKE_EAGAIN)
         write_more(p);
     else
@@ -130,17 +121,14 @@ on_time(struct spk_timer *timer)
 }
 
 void
-spk_stream_part(struct spk_stream *st, struct spk_chunk *chunk, size_t size, spoke_ns most)
+spk_stream_part(struct spk_stream *st, struct spk_unsent words, spoke_ns most)
 {
     struct parting *p = spk_zalloc(sizeof *p);
 
     if (p == NULL)
         goto close;
     p->st = st;
-    p->chunk = chunk;
-    p->iov = (struct iovec){chunk == NULL ? NULL : chunk->data, size};
-    p->msg.msg_iov = &p->iov;
-    p->msg.msg_iovlen = 1;
+    p->words = words;
     spk_op_init(&p->send_op, on_sent);
     spk_op_init(&p->recv_op, on_received);
     spk_timer_init(&p->timer, on_time);
@@ -152,22 +140,21 @@ spk_stream_part(struct spk_stream *st, struct spk_chunk *chunk, size_t size, spo
     return;
 close:
     spk_free(p);
-    if (chunk != NULL)
-        spk_chunk_unref(chunk);
+    spk_unsent_drop(&words);
     st->ops->close(st);
 }
 
 void
 spk_stream_part_with(struct spk_stream *st, const void *bytes, size_t size)
 {
-    struct spk_chunk *chunk = spk_chunk_new(size);
+    struct spk_unsent words = {.chunk = spk_chunk_new(size), .to = size};
 
-    if (chunk == NULL) {
+    if (words.chunk == NULL) {
         st->ops->close(st);
         return;
     }
-    memcpy(chunk->data, bytes, size);
-    spk_stream_part(st, chunk, size, WAIT_NS);
+    memcpy(words.chunk->data, bytes, size);
+    spk_stream_part(st, words, WAIT_NS);
 }
 
 void

@@ -6,15 +6,6 @@
 #include "runtime/core/tlsstream.h"
 
 void
-spk_tls_drop_out(struct spk_tls *t)
-{
-    if (t->out != NULL)
-        spk_chunk_unref(t->out);
-    t->out = NULL;
-    t->out_from = t->out_to = 0;
-}
-
-void
 spk_tls_drop_in(struct spk_tls *t)
 {
     if (t->in != NULL)
@@ -28,35 +19,22 @@ spk_tls_cannot_send(struct spk_tls *t, int reason)
 {
     if (t->write_end == 0)
         t->write_end = reason;
-    spk_tls_drop_out(t);
-}
-
-static void
-after_out(struct spk_tls *t)
-{
-    spk_tls_drop_out(t);
-    if (t->end_below) {
-        t->end_below = false;
-        (void)t->below->ops->shutdown(t->below, false);
-    }
+    spk_unsent_drop(&t->out);
 }
 
 void
 spk_tls_flush(struct spk_tls *t)
 {
-    while (spk_tls_unsent(t) > 0) {
-        struct iovec iov = {t->out->data + t->out_from, spk_tls_unsent(t)};
-        int64_t n = t->below->ops->send_now(t->below, &iov, 1);
+    int rc = spk_unsent_write(&t->out, t->below);
 
-        if (n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS)
-            return;
-        if (n <= 0) {
-            spk_tls_cannot_send(t, n == 0 ? SPOKE_ECONNRESET : (int)n);
-            return;
-        }
-        t->out_from += (size_t)n;
+    if (rc == SPOKE_EAGAIN)
+        return;
+    if (rc != 0) {
+        spk_tls_cannot_send(t, rc);
+    } else if (t->end_below) {
+        t->end_below = false;
+        (void)t->below->ops->shutdown(t->below, false);
     }
-    after_out(t);
 }
 
 void
@@ -69,11 +47,8 @@ spk_tls_try_flush(struct spk_tls *t)
 void
 spk_tls_arm_send(struct spk_tls *t)
 {
-    if (spk_op_busy(&t->send_op) || t->out == NULL)
-        return;
-    t->out_iov = (struct iovec){t->out->data + t->out_from, spk_tls_unsent(t)};
-    t->out_msg = (struct msghdr){.msg_iov = &t->out_iov, .msg_iovlen = 1};
-    t->below->ops->send(t->below, &t->send_op, &t->out_msg);
+    if (!spk_op_busy(&t->send_op) && spk_tls_unsent(t) > 0)
+        spk_unsent_send(&t->out, t->below, &t->send_op);
 }
 
 void
@@ -156,10 +131,12 @@ bio_read(BIO *bio, char *to, int size)
 static int
 put_out(struct spk_tls *t, const char *from, size_t size)
 {
-    if (t->out == NULL && (t->out = spk_chunk_new(SPK_TLS_OUT_SIZE)) == NULL)
+    uint8_t *room = spk_unsent_room(&t->out, t->out.chunk == NULL ? SPK_TLS_OUT_SIZE : size);
+
+    if (room == NULL)
         return -1;
-    memcpy(t->out->data + t->out_to, from, size);
-    t->out_to += size;
+    memcpy(room, from, size);
+    t->out.to += size;
     return 0;
 }
 

@@ -123,7 +123,7 @@ on_sent(struct spk_op *op, int result)
     struct spk_tls *t = SPK_OWNER(op, struct spk_tls, send_op);
 
     if (result > 0) {
-        t->out_from += (size_t)result;
+        spk_unsent_wrote(&t->out, (size_t)result);
         spk_tls_flush(t);
     } else if (result != SPOKE_EAGAIN && result != SPOKE_ENOBUFS && result != SPOKE_ECANCELED) {
         spk_tls_cannot_send(t, result == 0 ? SPOKE_ECONNRESET : result);
@@ -254,7 +254,7 @@ free_tls(struct spk_tls *t)
     SSL_free(t->ssl);
     spk_tls_setup_free(t->setup);
     spk_tls_drop_in(t);
-    spk_tls_drop_out(t);
+    spk_unsent_drop(&t->out);
     spk_free(t);
 }
 

@@ -49,15 +49,12 @@ struct spk_tls {
     uint8_t *in_data;
     size_t in_size;
     bool in_end;
-    struct spk_chunk *out; /* what goes there */
-    size_t out_from, out_to;
+    struct spk_unsent out; /* what goes there */
 
     struct spk_op recv_op, send_op;   /* below */
     struct spk_op *beginner, *reader; /* the user's; NULL: not busy.  The first uses both below */
     struct spk_op *writer;
     struct msghdr *msg; /* the writer's; NULL: it waits for room */
-    struct msghdr out_msg;
-    struct iovec out_iov;
     struct spk_task task;
 };
 
@@ -70,13 +67,13 @@ spk_tls_of(struct spk_stream *st)
 static inline size_t
 spk_tls_unsent(const struct spk_tls *t)
 {
-    return t->out_to - t->out_from;
+    return spk_unsent_size(&t->out);
 }
 
 static inline bool
 spk_tls_out_has_room(const struct spk_tls *t, size_t size)
 {
-    return t->out == NULL ? size <= SPK_TLS_OUT_SIZE : t->out->size - t->out_to >= size;
+    return t->out.chunk == NULL ? size <= SPK_TLS_OUT_SIZE : t->out.chunk->size - t->out.to >= size;
 }
 
 /* ---- tlsbelow.c ---- */
@@ -88,7 +85,6 @@ void spk_tls_drop_in(struct spk_tls *t);
 void spk_tls_ends_below(struct spk_tls *t, int reason);
 /* Nobody reads there any more; what the peer has sent can be read still. */
 void spk_tls_cannot_send(struct spk_tls *t, int reason);
-void spk_tls_drop_out(struct spk_tls *t);
 /* Write `out` as far as it goes.  No write below is busy; the second sees to that itself. */
 void spk_tls_flush(struct spk_tls *t);
 void spk_tls_try_flush(struct spk_tls *t);

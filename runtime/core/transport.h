@@ -358,11 +358,33 @@ spk_stream_unix_fd(struct spk_stream *st)
     return st->ops->unix_fd != NULL ? st->ops->unix_fd(st) : -1;
 }
 
+/* Bytes that go to a stream before anything else does, gathered in one chunk and written as far as
+ * it takes them, again and again.  All zero: none.  unsent.c */
+struct spk_unsent {
+    struct spk_chunk *chunk; /* NULL: nothing waits */
+    size_t from, to;
+    struct iovec iov; /* while an operation writes it */
+    struct msghdr msg;
+};
+static inline size_t
+spk_unsent_size(const struct spk_unsent *u)
+{
+    return u->to - u->from;
+}
+void spk_unsent_drop(struct spk_unsent *u);
+/* Room for so many bytes behind what waits, which may move, so nothing writes it; NULL: there is no
+ * memory.  They count once they are added to u->to. */
+uint8_t *spk_unsent_room(struct spk_unsent *u, size_t size);
+/* 0: nothing waits any more; SPOKE_EAGAIN; or why the stream takes no more, and then it is lost. */
+int spk_unsent_write(struct spk_unsent *u, struct spk_stream *st);
+/* Something waits: have an operation write of it, whose owner then says how much that was. */
+void spk_unsent_send(struct spk_unsent *u, struct spk_stream *st, struct spk_op *op);
+void spk_unsent_wrote(struct spk_unsent *u, size_t n);
+
 /* The last words of a connection that nobody holds any more.  They are written, for `most` at the
  * longest, then the stream is closed once its peer has ended, a second later at the latest.  Takes
- * st, which has begun and has no operation busy, and a reference on the chunk (NULL: no words).
- * parting.c */
-void spk_stream_part(struct spk_stream *st, struct spk_chunk *chunk, size_t size, spoke_ns most);
+ * st, which has begun and has no operation busy, and the words.  parting.c */
+void spk_stream_part(struct spk_stream *st, struct spk_unsent words, spoke_ns most);
 void spk_stream_part_with(struct spk_stream *st, const void *bytes, size_t size); /* a second */
 
 /* Make a stream of `st`, for listeners and dialers of streams.  Takes it.  runtime/stream/bytes.c

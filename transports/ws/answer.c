@@ -77,7 +77,8 @@ is_for_others(struct ws_stream *w, size_t used, size_t size)
         if ((answer = ws_file_answer(w->http, directory, &size)) == NULL) {
             ws_refuse(w, 404, SPOKE_ECLOSED);
         } else {
-            spk_stream_part(w->st, answer, size, w->patience_ns);
+            spk_stream_part(w->st, (struct spk_unsent){.chunk = answer, .to = size},
+                            w->patience_ns);
             w->st = NULL;
             ws_end_begin(w, SPOKE_ECLOSED);
         }

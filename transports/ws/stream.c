@@ -51,20 +51,13 @@ ws_reset(struct spk_stream *st)
 static void
 part(struct ws_stream *w)
 {
-    struct spk_chunk *chunk;
-    size_t size;
-
     if (!w->closed) {
         w->close_due = true;
         w->code = WS_NORMAL;
     }
     ws_put_due(w);
-    chunk = w->out;
-    size = w->out_size - w->out_done;
-    if (chunk != NULL && w->out_done > 0)
-        memmove(chunk->data, chunk->data + w->out_done, size);
-    w->out = NULL;
-    spk_stream_part(w->st, chunk, size, w->patience_ns);
+    spk_stream_part(w->st, w->out, w->patience_ns);
+    w->out.chunk = NULL;
     w->st = NULL;
 }
 
@@ -75,8 +68,7 @@ free_stream(struct ws_stream *w)
     ws_http_free(w->http);
     ws_terms_fini(&w->terms);
     ws_forget_left(w);
-    if (w->out != NULL)
-        spk_chunk_unref(w->out);
+    spk_unsent_drop(&w->out);
     if (w->st != NULL)
         w->st->ops->close(w->st);
     spk_free(w);
@@ -122,8 +114,8 @@ on_out(struct spk_op *op, int result)
     struct ws_stream *w = SPK_OWNER(op, struct ws_stream, out_op);
     int rc = result;
 
-    if (result > 0 && w->out != NULL)
-        ws_out_written(w, (size_t)result);
+    if (result > 0 && w->out.chunk != NULL)
+        spk_unsent_wrote(&w->out, (size_t)result);
     if (w->closing) {
         close_now(w);
         return;
@@ -131,7 +123,7 @@ on_out(struct spk_op *op, int result)
     if (result >= 0 || result == SPOKE_EAGAIN || result == SPOKE_ENOBUFS)
         rc = ws_write_out(w);
     else if (result != SPOKE_ECANCELED)
-        ws_out_written(w, w->out_size - w->out_done); /* nobody will have it */
+        spk_unsent_drop(&w->out); /* nobody will have it */
     if (w->begin_op != NULL)
         ws_begin_wrote(w, rc);
     else
@@ -161,7 +153,7 @@ ws_unsent(const struct spk_stream *st)
 {
     const struct ws_stream *w = SPK_OWNER((void *)(uintptr_t)st, struct ws_stream, stream);
 
-    return w->out_size - w->out_done + (w->st != NULL ? spk_stream_unsent(w->st) : 0);
+    return spk_unsent_size(&w->out) + (w->st != NULL ? spk_stream_unsent(w->st) : 0);
 }
 
 static int

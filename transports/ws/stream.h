@@ -42,10 +42,7 @@ struct ws_stream {
 
     /* writing */
     struct spk_op *writable_op;
-    struct spk_chunk *out; /* to be written … */
-    size_t out_size, out_done;
-    struct iovec iov;
-    struct msghdr msg;
+    struct spk_unsent out;
     bool open;     /* hands have been shaken */
     bool finished; /* this end sends no more */
     bool closed;   /* … nor anything else, behind its close frame */
@@ -95,10 +92,6 @@ void ws_forget_left(struct ws_stream *w);
 
 int64_t ws_send_now(struct spk_stream *st, struct iovec *iov, int count);
 void ws_writable(struct spk_stream *st, struct spk_op *op);
-/* Room for so many bytes behind what waits; NULL: there is no memory.  They count once they are
- * added to w->out_size; and are gone with the second, which is told how many have been written. */
-uint8_t *ws_out_room(struct ws_stream *w, size_t size);
-void ws_out_written(struct ws_stream *w, size_t n);
 /* Words that are due go behind what waits, while nobody reads there. */
 void ws_put_due(struct ws_stream *w);
 /* Write what waits: 0: it is written; SPOKE_EAGAIN; or an error. */

@@ -10,46 +10,14 @@
 
 /* ---- what waits ---- */
 
-uint8_t *
-ws_out_room(struct ws_stream *w, size_t size)
-{
-    struct spk_chunk *chunk;
-    size_t waits = w->out_size - w->out_done;
-
-    if (w->out == NULL || w->out->size - w->out_size < size) {
-        if ((chunk = spk_chunk_new(waits + size)) == NULL)
-            return NULL;
-        if (w->out != NULL) {
-            memcpy(chunk->data, w->out->data + w->out_done, waits);
-            spk_chunk_unref(w->out);
-        }
-        w->out = chunk;
-        w->out_done = 0;
-        w->out_size = waits;
-    }
-    return w->out->data + w->out_size;
-}
-
-void
-ws_out_written(struct ws_stream *w, size_t n)
-{
-    w->out_done += n;
-    if (w->out_done < w->out_size)
-        return;
-    if (w->out != NULL)
-        spk_chunk_unref(w->out);
-    w->out = NULL;
-    w->out_size = w->out_done = 0;
-}
-
 static bool
 put_word(struct ws_stream *w, unsigned opcode, const uint8_t *payload, size_t size)
 {
-    uint8_t *room = ws_out_room(w, WS_CONTROL_MOST + 6);
+    uint8_t *room = spk_unsent_room(&w->out, WS_CONTROL_MOST + 6);
 
     if (room == NULL)
         return false;
-    w->out_size += ws_put_control(room, opcode, payload, size, w->terms.masks);
+    w->out.to += ws_put_control(room, opcode, payload, size, w->terms.masks);
     return true;
 }
 
@@ -72,36 +40,20 @@ ws_write_out(struct ws_stream *w)
     if (spk_op_busy(&w->out_op))
         return SPOKE_EAGAIN;
     ws_put_due(w);
-    while (w->out != NULL) {
-        struct iovec iov = {w->out->data + w->out_done, w->out_size - w->out_done};
-        int64_t n = w->st->ops->send_now(w->st, &iov, 1);
-
-        if (n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS)
-            return SPOKE_EAGAIN;
-        if (n <= 0) {
-            ws_out_written(w, w->out_size - w->out_done); /* nobody will have it */
-            return (int)n;
-        }
-        ws_out_written(w, (size_t)n);
-    }
-    return 0;
+    return spk_unsent_write(&w->out, w->st);
 }
 
 void
 ws_start_writing(struct ws_stream *w)
 {
-    if (spk_op_busy(&w->out_op))
-        return;
-    w->iov = (struct iovec){w->out->data + w->out_done, w->out_size - w->out_done};
-    w->msg.msg_iov = &w->iov;
-    w->msg.msg_iovlen = 1;
-    w->st->ops->send(w->st, &w->out_op, &w->msg);
+    if (!spk_op_busy(&w->out_op))
+        spk_unsent_send(&w->out, w->st, &w->out_op);
 }
 
 void
 ws_write_soon(struct ws_stream *w)
 {
-    if (ws_write_out(w) == SPOKE_EAGAIN && w->out != NULL)
+    if (ws_write_out(w) == SPOKE_EAGAIN && w->out.chunk != NULL)
         ws_start_writing(w);
 }
 
@@ -111,7 +63,7 @@ ws_write_soon(struct ws_stream *w)
 static int64_t
 send_masked(struct ws_stream *w, const struct iovec *iov, int count, size_t size)
 {
-    uint8_t *room = ws_out_room(w, size + WS_HEAD_MOST), key[4];
+    uint8_t *room = spk_unsent_room(&w->out, size + WS_HEAD_MOST), key[4];
     size_t at = 0;
     int rc;
 
@@ -125,7 +77,7 @@ send_masked(struct ws_stream *w, const struct iovec *iov, int count, size_t size
         ws_mask(room + at, iov[i].iov_base, n, key, at);
         at += n;
     }
-    w->out_size = (size_t)(room + size - w->out->data);
+    w->out.to = (size_t)(room + size - w->out.chunk->data);
     rc = ws_write_out(w);
     return rc != 0 && rc != SPOKE_EAGAIN ? rc : (int64_t)size;
 }
@@ -134,7 +86,7 @@ send_masked(struct ws_stream *w, const struct iovec *iov, int count, size_t size
 static bool
 keep_rest(struct ws_stream *w, const struct iovec *iov, int count, size_t n, size_t all)
 {
-    uint8_t *room = ws_out_room(w, all - n);
+    uint8_t *room = spk_unsent_room(&w->out, all - n);
 
     if (room == NULL)
         return false;
@@ -146,7 +98,7 @@ keep_rest(struct ws_stream *w, const struct iovec *iov, int count, size_t n, siz
             memcpy(room, (const uint8_t *)iov[i].iov_base + gone, rest);
         room += rest;
     }
-    w->out_size = (size_t)(room - w->out->data);
+    w->out.to = (size_t)(room - w->out.chunk->data);
     return true;
 }
 
@@ -211,7 +163,7 @@ wait_writable(struct ws_stream *w)
 {
     if (spk_op_busy(&w->out_op))
         return;
-    if (w->out != NULL)
+    if (w->out.chunk != NULL)
         ws_start_writing(w);
     else
         w->st->ops->writable(w->st, &w->out_op);
@@ -243,7 +195,7 @@ ws_went_out(struct ws_stream *w, int rc)
     if (rc == 0 && w->writable_op != NULL && !w->writable_op->cancelled &&
         spk_stream_unsent(w->st) > 0)
         w->st->ops->writable(w->st, &w->out_op);
-    else if (rc == SPOKE_EAGAIN && w->out != NULL &&
+    else if (rc == SPOKE_EAGAIN && w->out.chunk != NULL &&
              (w->writable_op == NULL || !w->writable_op->cancelled))
         ws_start_writing(w);
     else

@@ -53,12 +53,12 @@ read_head(struct ws_stream *w)
 bool
 ws_put_text(struct ws_stream *w, const char *text, size_t size)
 {
-    uint8_t *room = ws_out_room(w, size);
+    uint8_t *room = spk_unsent_room(&w->out, size);
 
     if (room == NULL)
         return false;
     memcpy(room, text, size);
-    w->out_size += size;
+    w->out.to += size;
     return true;
 }
 
@@ -131,7 +131,7 @@ on_response(struct ws_stream *w, size_t used, size_t size)
         rc = wrong_protocol ? SPOKE_EPEER : SPOKE_EHANDSHAKE;
         spk_endpoint_explain(w->ep, rc, text);
         ws_stop_begin(w, rc);
-    } else if (w->out != NULL) { /* it answers before it can know */
+    } else if (w->out.chunk != NULL) { /* it answers before it can know */
         ws_stop_begin(w, SPOKE_EHANDSHAKE);
     } else if (!ws_keep_head(w, used, size)) {
         ws_stop_begin(w, SPOKE_ENOMEM);
