@@ -518,7 +518,7 @@ message_of(const void *data, size_t size)
 }
 
 uint64_t
-fill_up(struct stage *st, spoke_stream *s)
+fill_up_from(struct stage *st, spoke_stream *s, uint64_t from)
 {
     static uint8_t bytes[64 * 1024];
     uint64_t total = 0;
@@ -526,7 +526,7 @@ fill_up(struct stage *st, spoke_stream *s)
 
     expect_rc(spoke_stream_set_write_deadline(s, SPOKE_NOW), 0);
     for (int quiet = 0; quiet < 5;) {
-        bytes_fill(bytes, sizeof bytes, total);
+        bytes_fill(bytes, sizeof bytes, from + total);
         int rc = spoke_stream_write(s, bytes, sizeof bytes, &done);
 
         total += done;
@@ -540,6 +540,12 @@ fill_up(struct stage *st, spoke_stream *s)
     }
     expect_rc(spoke_stream_set_write_deadline(s, SPOKE_FOREVER), 0);
     return total;
+}
+
+uint64_t
+fill_up(struct stage *st, spoke_stream *s)
+{
+    return fill_up_from(st, s, 0);
 }
 
 /* ---- tasks ---- */

@@ -119,7 +119,9 @@ int read_one(spoke_stream *s);
 int write_one(spoke_stream *s);
 int read_now(spoke_stream *s); /* without waiting */
 spoke_msg *message_of(const void *data, size_t size);
-/* Write without waiting until nothing more goes, however long one waits.  How much it was. */
+/* Write without waiting until nothing more goes for a while, what follows the first `from` bytes.
+ * How much it was. */
+uint64_t fill_up_from(struct stage *st, spoke_stream *s, uint64_t from);
 uint64_t fill_up(struct stage *st, spoke_stream *s);
 
 #define expect_rc(Call, Wanted)                                                                    \

@@ -68,6 +68,21 @@ PLACE_TEST(stream_waiting, a_descriptor_for_reading, places, .timeout = 20)
     ends_close(&d);
 }
 
+/* Until the descriptor says so, too: the other end's thread reads ahead when it comes to run, and
+ * then there is room, or the descriptor lied. */
+static uint64_t
+fill_up_until_quiet(struct ends *d, int fd)
+{
+    uint64_t total = 0, more;
+
+    do {
+        more = fill_up_from(&d->st, d->end[0], total);
+        cr_assert_gt(more, 0);
+        total += more;
+    } while (is_ready(fd));
+    return total;
+}
+
 PLACE_TEST(stream_waiting, a_descriptor_for_writing, places_real, .timeout = 20)
 {
     static uint8_t bytes[64 * 1024];
@@ -80,8 +95,7 @@ PLACE_TEST(stream_waiting, a_descriptor_for_writing, places_real, .timeout = 20)
     fd = spoke_stream_fd(d.end[0], SPOKE_STREAM_WRITABLE);
     cr_assert_geq(fd, 0, "%s", name_of(fd));
     cr_assert(stage_until(&d.st, fd_is_ready, &fd));
-    sent = fill_up(&d.st, d.end[0]);
-    cr_assert(!is_ready(fd));
+    sent = fill_up_until_quiet(&d, fd);
     expect_rc(spoke_stream_set_read_deadline(d.end[1], SPOKE_NOW), 0);
     for (bool before_end = true; got < sent || before_end;) {
         int rc = spoke_stream_read(d.end[1], bytes, sizeof bytes, &done);
@@ -99,8 +113,7 @@ PLACE_TEST(stream_waiting, a_descriptor_for_writing, places_real, .timeout = 20)
     cr_assert_eq(got, sent);
     expect_rc(write_one(d.end[0]), 0);
     /* An end is, too. */
-    (void)fill_up(&d.st, d.end[0]);
-    cr_assert(!is_ready(fd));
+    (void)fill_up_until_quiet(&d, fd);
     expect_rc(spoke_stream_abort(d.end[1], 0), 0);
     cr_assert(stage_until(&d.st, fd_is_ready, &fd));
     (void)spoke_stream_close(d.end[0]);
