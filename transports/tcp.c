@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* tcp: version 4 and 6. */
+#include <sys/socket.h>
+
 #include "runtime/core/transport.h"
 
 const struct spoke_transport spoke_transport_tcp = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "tcp",
-    .addresses = {{"tcp", spk_url_host_and_port}},
+    .addresses = {{"tcp", spk_url_host_and_port},
+                  {"tcp4", spk_url_host_and_port, .family = AF_INET},
+                  {"tcp6", spk_url_host_and_port, .family = AF_INET6}},
     .options = SPK_OPTIONS_TCP,
     .check = spk_tcp_check,
     .dial = spk_tcp_dial,

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* tls+tcp: TLS over tcp, version 4 and 6.  What is said inside is what tcp says. */
+#include <sys/socket.h>
+
 #include "runtime/core/transport.h"
 
 static int
@@ -14,8 +16,8 @@ const struct spoke_transport spoke_transport_tls = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "tls+tcp",
     .addresses = {{"tls+tcp", spk_url_host_and_port},
-                  {"tls+tcp4", spk_url_host_and_port4},
-                  {"tls+tcp6", spk_url_host_and_port6}},
+                  {"tls+tcp4", spk_url_host_and_port, .family = AF_INET},
+                  {"tls+tcp6", spk_url_host_and_port, .family = AF_INET6}},
     .options = SPK_OPTIONS_TCP | SPK_OPTIONS_TLS,
     .wrap = spk_tls_wrap,
     .check = spk_tcp_check,

@@ -106,6 +106,9 @@ apply(struct compat_socket *c, enum compat_value which, int value)
         return set_duration(c, SPOKE_OPT_SURVEY_TIME, survey_time_of(value));
     case VALUE_SNDPRIO: return spoke_socket_set_int(handle, SPOKE_OPT_SEND_PRIORITY, value);
     case VALUE_RCVPRIO: return spoke_socket_set_int(handle, SPOKE_OPT_RECV_PRIORITY, value);
+    case VALUE_WS_MSG_TYPE:
+        on = value == NN_WS_MSG_TYPE_TEXT;
+        return set_everywhere(c, SPOKE_OPT_WS_SEND_TEXT, SPOKE_BOOL, &on, sizeof on);
     case VALUE_TCP_NODELAY:
         return set_everywhere(c, SPOKE_OPT_TCP_NODELAY, SPOKE_BOOL, &on, sizeof on);
     default: return 0; /* looked at when an endpoint is made, or of no effect */
@@ -196,6 +199,9 @@ compat_options_init(struct compat_socket *c, spoke_socket *handle, int number)
         (rc = spoke_socket_set_duration(handle, SPOKE_OPT_LINGER, 0)) != 0 ||
         (rc = spoke_socket_set_bool(handle, SPOKE_OPT_CLOSE_PIPES, true)) != 0 ||
         (rc = spoke_socket_set_bool(handle, SPOKE_OPT_INTERRUPTIBLE, true)) != 0 ||
+        (rc = spoke_socket_set_bool(handle, SPOKE_OPT_WS_BELOW, true)) != 0 ||
+        (rc = spoke_socket_set_bool(handle, SPOKE_OPT_WS_CHECK_ORIGIN, false)) != 0 ||
+        (rc = spoke_socket_set_bool(handle, SPOKE_OPT_WS_RECV_TEXT, true)) != 0 ||
         (rc = spoke_socket_set_bool(handle, SPOKE_OPT_RAW, raw)) != 0)
         return rc;
     return 0;

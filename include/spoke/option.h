@@ -95,6 +95,7 @@ enum spoke_type {
 #define SPOKE_OPT_WS_RECV_TEXT   "ws-recv-text"   /* bool false, S*DL (ws): text is a message, too, if it is UTF-8; else the pipe is closed (1003). = ws:recv-text */
 #define SPOKE_OPT_WS_CHECK_ORIGIN "ws-check-origin" /* bool true, S*L (ws): pages of other hosts than the listener's own are refused (403): a browser says in Origin whose page it shows; who says nothing is none. = WEBSOCKET-CHECKORIGIN */
 #define SPOKE_OPT_WS_ORIGINS     "ws-origins"     /* string of at most 4096 bytes, "" = none, S*L (ws): … but for these, between spaces: "https://example.org http://localhost:8000"; "*": all */
+#define SPOKE_OPT_WS_BELOW       "ws-below"       /* bool false, S*L (ws): also for paths below its own that no other listener there has or is closer above: at "/a" for "/a/b", at "/" for all; SPOKE_OPT_WS_TARGET tells which one it was. = in mangos a path that ends in "/" */
 #define SPOKE_OPT_WS_DIRECTORY   "ws-directory"   /* string of at most 4095 bytes, "" = none, S*L (ws): GET and HEAD without an upgrade are answered with the files of this directory, each of at most 8 MiB; "/" is index.html */
 #define SPOKE_OPT_URL            "url"            /* string, D L P, read-only: as given */
 #define SPOKE_OPT_SCHEME         "scheme"         /* string, D L P, read-only: of its transport: "inproc", "ipc", "shm", "tcp", "tls+tcp", "ws", "wss" */

@@ -214,7 +214,8 @@ int spk_listen_patiently(struct spk_engine *e,
 /* ---- registry.c ---- */
 const struct spoke_protocol *spk_find_protocol(int number);
 /* Whose addresses have this prefix, and what follows it. */
-const struct spoke_transport *spk_find_transport(const char *prefix, spk_url_syntax_f **parse);
+const struct spoke_transport *spk_find_transport(const char *prefix,
+                                                 const struct spk_url_form **form);
 
 /* ---- option.c ---- */
 void spk_endpoint_options_init(struct spk_endpoint_options *o);

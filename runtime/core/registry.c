@@ -58,21 +58,20 @@ spk_find_protocol(int number)
     return NULL;
 }
 
-static spk_url_syntax_f *
+static const struct spk_url_form *
 find_form(const struct spoke_transport *t, const char *prefix)
 {
     for (size_t i = 0; i < SPK_ADDRESS_FORMS && t->addresses[i].prefix != NULL; i++)
         if (strcmp(t->addresses[i].prefix, prefix) == 0)
-            return t->addresses[i].parse;
+            return &t->addresses[i];
     return NULL;
 }
 
 const struct spoke_transport *
-spk_find_transport(const char *prefix, spk_url_syntax_f **parse)
+spk_find_transport(const char *prefix, const struct spk_url_form **form)
 {
     for (size_t i = 0; i < COUNT(transports); i++)
-        if (transport_is_sound(transports[i]) &&
-            (*parse = find_form(transports[i], prefix)) != NULL)
+        if (transport_is_sound(transports[i]) && (*form = find_form(transports[i], prefix)) != NULL)
             return transports[i];
     return NULL;
 }

@@ -73,17 +73,12 @@ enum { SPK_SHM_NEVER, SPK_SHM_MAYBE, SPK_SHM_ALWAYS };
 
 #define SPOKE_TRANSPORT_ABI 1u
 
-/* PREFIX://… */
-struct spk_address_form {
-    const char *prefix;
-    spk_url_syntax_f *parse;
-};
 enum { SPK_ADDRESS_FORMS = 4 };
 
 struct spoke_transport {
     uint32_t abi;
-    const char *scheme;                                   /* what the user is told */
-    struct spk_address_form addresses[SPK_ADDRESS_FORMS]; /* the first ones; at least one */
+    const char *scheme;                               /* what the user is told */
+    struct spk_url_form addresses[SPK_ADDRESS_FORMS]; /* the first ones; at least one */
     bool message_type_byte; /* stream face: each message starts with a 0x01 (ipc) */
     bool message_face;      /* makes pipes by itself (inproc) instead of streams */
     unsigned options;       /* SPK_OPTIONS_…: of its endpoints, besides those that all have */
@@ -138,7 +133,7 @@ struct spk_endpoint_options {
     int loss;                         /* enum spoke_loss */
     spoke_ns tcp_keepalive_ns, tcp_user_timeout_ns;
     int ipc_mode, ipc_owner, ipc_group;
-    bool ws_send_text, ws_recv_text, ws_check_origin;
+    bool ws_send_text, ws_recv_text, ws_check_origin, ws_below;
     size_t ws_frame_size;
     struct spk_text *ws_origins, *ws_directory;
     struct spoke_tls_config *tls; /* a reference, NULL: none.  See spk_endpoint_options_copy() */

@@ -155,20 +155,6 @@ spk_url_host_and_port(struct spk_url *url, char *rest, bool listen)
     return rc != 0 ? rc : parse_host(url, rest, listen);
 }
 
-int
-spk_url_host_and_port4(struct spk_url *url, char *rest, bool listen)
-{
-    url->family = AF_INET;
-    return spk_url_host_and_port(url, rest, listen);
-}
-
-int
-spk_url_host_and_port6(struct spk_url *url, char *rest, bool listen)
-{
-    url->family = AF_INET6;
-    return spk_url_host_and_port(url, rest, listen);
-}
-
 /* What may stand in the first line of a request. */
 static bool
 is_web_path(const char *path)
@@ -189,7 +175,7 @@ port_colon(char *place)
 }
 
 int
-spk_url_web(struct spk_url *url, char *rest, bool listen, uint16_t port)
+spk_url_web(struct spk_url *url, char *rest, bool listen)
 {
     size_t size = strcspn(rest, "/?#");
     char *place = rest - 1; /* the slash in front makes room for a NUL */
@@ -205,8 +191,7 @@ spk_url_web(struct spk_url *url, char *rest, bool listen, uint16_t port)
     place[size] = '\0';
     if (port_colon(place) != NULL)
         return spk_url_host_and_port(url, place, listen);
-    url->port = port;
-    url->has_port = true;
+    url->has_port = true; /* that of the form */
     char *semicolon = strchr(place, ';');
     if (semicolon != NULL) {
         *semicolon = '\0';
@@ -287,14 +272,16 @@ static int
 parse_parts(struct spk_url *url, char *text, bool listen)
 {
     char *end = strstr(text, "://");
-    spk_url_syntax_f *parse;
+    const struct spk_url_form *form;
 
     if (end == NULL || end == text)
         return SPOKE_EURL;
     *end = '\0';
-    if ((url->transport = spk_find_transport(text, &parse)) == NULL)
+    if ((url->transport = spk_find_transport(text, &form)) == NULL)
         return SPOKE_ESCHEME;
-    return parse(url, end + strlen("://"), listen);
+    url->family = form->family;
+    url->port = form->port;
+    return form->parse(url, end + strlen("://"), listen);
 }
 
 int

@@ -34,19 +34,24 @@ struct spk_url {
  * the path; SPOKE_ENOMEM.  Then *out is empty. */
 int spk_url_parse(struct spk_url *out, const char *text, bool listen);
 
-/* Cut `rest` up into the parts of `url`, which is zero apart from its text and transport.
+/* Cut `rest` up into the parts of `url`, which is zero apart from its text and what its form says.
  * Errors: SPOKE_EURL; SPOKE_ENAMETOOLONG the path. */
 typedef int spk_url_syntax_f(struct spk_url *url, char *rest, bool listen);
+
+/* PREFIX://… */
+struct spk_url_form {
+    const char *prefix;
+    spk_url_syntax_f *parse;
+    int family;    /* AF_INET, AF_INET6: of this version of IP only; 0: either */
+    uint16_t port; /* spk_url_web(): if none is given */
+};
 
 /* host:port: a name, a v4 literal, [v6] or [v6%interface]; to listen also * or nothing, and port 0.
  * local;host:port: to dial from a local address or interface. */
 int spk_url_host_and_port(struct spk_url *url, char *rest, bool listen);
-/* The same of one version of IP. */
-int spk_url_host_and_port4(struct spk_url *url, char *rest, bool listen);
-int spk_url_host_and_port6(struct spk_url *url, char *rest, bool listen);
-/* host[:port][/path][?query], or host[:port] behind local;.  Without a port it is `port`, without a
- * path "/"; url->path is both, path and query, as they are written. */
-int spk_url_web(struct spk_url *url, char *rest, bool listen, uint16_t port);
+/* host[:port][/path][?query], or host[:port] behind local;.  Without a port it is that of the form,
+ * without a path "/"; url->path is both, path and query, as they are written. */
+int spk_url_web(struct spk_url *url, char *rest, bool listen);
 /* The path of a socket file, relative or absolute; @name is one in the abstract namespace. */
 int spk_url_unix_path(struct spk_url *url, char *rest, bool listen);
 /* The latter without the @, but with %xx escapes, which may stand for any byte. */

@@ -50,6 +50,14 @@ get_int(int s, int level, int option)
 }
 
 void
+fresh(char url[ENDPOINT_MAX], enum transport transport)
+{
+    endpoint_fresh(url, transport);
+    if (transport == WS)
+        *strchr(url + strlen("ws://"), '/') = '\0';
+}
+
+void
 send_text(int s, const char *text)
 {
     int size = (int)strlen(text), rc = nn_send(s, text, (size_t)size, 0);

@@ -25,7 +25,8 @@
 #define PATIENCE_MS (10000 * SPOKE_TEST_SLOWDOWN)
 
 #define EACH_TRANSPORT(Body)                                                                       \
-    for (enum transport t = INPROC; t <= TCP; t++)                                                 \
+    for (enum transport t = INPROC; t <= WS; t++)                                                  \
+        if (t <= TCP || t == WS)                                                                   \
     Body(t)
 
 /* A call that succeeds, or that fails with an errno. */
@@ -48,6 +49,9 @@ int bound(int protocol, const char *url);
 int connected(int protocol, const char *url);
 void set_int(int s, int level, int option, int value);
 int get_int(int s, int level, int option);
+
+/* An address that nanomsg takes, to bind and to connect: over ws without a path. */
+void fresh(char url[ENDPOINT_MAX], enum transport transport);
 
 void send_text(int s, const char *text);
 /* The next message is this text. */

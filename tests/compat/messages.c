@@ -15,7 +15,7 @@ pair_on(enum transport transport, int s[2])
 {
     char url[ENDPOINT_MAX];
 
-    endpoint_fresh(url, transport);
+    fresh(url, transport);
     s[0] = bound(NN_PAIR, url);
     s[1] = connected(NN_PAIR, url);
 }
@@ -245,7 +245,7 @@ raw_exchange(enum transport transport, bool allocated)
                             .msg_controllen = allocated ? NN_MSG : sizeof room};
     int rep = sock(AF_SP_RAW, NN_REP), req;
 
-    endpoint_fresh(url, transport);
+    fresh(url, transport);
     OK(nn_bind(rep, url));
     req = connected(NN_REQ, url);
     send_text(req, "ABC");

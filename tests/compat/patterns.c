@@ -52,7 +52,7 @@ send_again(enum transport t)
     char url[ENDPOINT_MAX];
     int req, rep;
 
-    endpoint_fresh(url, t);
+    fresh(url, t);
     rep = bound(NN_REP, url);
     req = sock(AF_SP, NN_REQ);
     set_int(req, NN_REQ, NN_REQ_RESEND_IVL, 100);
@@ -94,8 +94,8 @@ lose_the_replier_after(int interval, enum transport t)
     char first_url[ENDPOINT_MAX], second_url[ENDPOINT_MAX];
     int req = sock(AF_SP, NN_REQ), first, second;
 
-    endpoint_fresh(first_url, t);
-    endpoint_fresh(second_url, t);
+    fresh(first_url, t);
+    fresh(second_url, t);
     set_int(req, NN_REQ, NN_REQ_RESEND_IVL, interval);
     first = bound(NN_REP, first_url);
     OK(nn_connect(req, first_url));
@@ -296,7 +296,7 @@ two_publishers(enum transport t)
     char url[ENDPOINT_MAX];
     int sub = sock(AF_SP, NN_SUB), pub[2];
 
-    endpoint_fresh(url, t);
+    fresh(url, t);
     OK(nn_setsockopt(sub, NN_SUB, NN_SUB_SUBSCRIBE, "", 0));
     OK(nn_bind(sub, url));
     for (int i = 0; i < 2; i++) {

@@ -195,7 +195,7 @@ exchange(enum transport t)
     char url[ENDPOINT_MAX], *large = malloc(10000), *back = malloc(10001);
     int a, b;
 
-    endpoint_fresh(url, t);
+    fresh(url, t);
     a = sock(AF_SP, NN_PAIR);
     OK(nn_connect(a, url));
     OK(nn_close(a)); /* before anybody was there */
@@ -247,7 +247,7 @@ refuse_second(enum transport t)
     char url[ENDPOINT_MAX];
     int a, b, c;
 
-    endpoint_fresh(url, t);
+    fresh(url, t);
     a = bound(NN_PAIR, url);
     b = connected(NN_PAIR, url);
     wait_statistic(b, NN_STAT_CURRENT_CONNECTIONS, 1);
@@ -274,7 +274,7 @@ bind_twice(enum transport t)
     char url[ENDPOINT_MAX];
     int a, b, c = sock(AF_SP, NN_PAIR);
 
-    endpoint_fresh(url, t);
+    fresh(url, t);
     a = bound(NN_PAIR, url);
     b = connected(NN_PAIR, url);
     FAILS(EADDRINUSE, nn_bind(c, url));
@@ -301,7 +301,7 @@ never_meet(enum transport t)
     char url[ENDPOINT_MAX];
 
     for (int i = 0; i < 2; i++) {
-        endpoint_fresh(url, t);
+        fresh(url, t);
         int a = bound(protocols[i][0], url), b = connected(protocols[i][1], url);
         int pair = protocols[i][0] == NN_PAIR ? a : b;
         set_int(pair, NN_SOL_SOCKET, NN_SNDTIMEO, 100);
@@ -319,10 +319,11 @@ Test(transports, protocols_that_do_not_fit_never_meet)
 
 Test(transports, a_message_over_the_limit_is_not_delivered)
 {
+    static const enum transport framed[] = {IPC, TCP, WS};
     char url[ENDPOINT_MAX], byte;
 
-    for (enum transport t = IPC; t <= TCP; t++) {
-        endpoint_fresh(url, t);
+    for (size_t i = 0; i < sizeof framed / sizeof *framed; i++) {
+        fresh(url, framed[i]);
         int a = bound(NN_PAIR, url), b = connected(NN_PAIR, url);
         send_text(b, "hello");
         expect_text(a, "hello");
@@ -431,8 +432,8 @@ shut_down(enum transport t)
     char url[ENDPOINT_MAX], other[ENDPOINT_MAX];
     int a = sock(AF_SP, NN_REP), b, first, second, id;
 
-    endpoint_fresh(url, t);
-    endpoint_fresh(other, t);
+    fresh(url, t);
+    fresh(other, t);
     OK(first = nn_bind(a, url));
     OK(second = nn_bind(a, other));
     cr_assert(first >= 1 && second > first);
@@ -478,7 +479,7 @@ storm(enum transport t)
     int s, req;
     void *fault;
 
-    endpoint_fresh(url, t);
+    fresh(url, t);
     s = bound(NN_REP, url);
     for (int round = 0; round < TEST_REPEATS(8); round++) {
         for (int i = 0; i < THREADS; i++)
@@ -520,7 +521,7 @@ subscribers(enum transport t)
     int pub, sub;
     void *fault;
 
-    endpoint_fresh(url, t);
+    fresh(url, t);
     pub = bound(NN_PUB, url);
     for (int round = 0; round < TEST_REPEATS(8); round++) {
         for (int i = 0; i < THREADS; i++)
@@ -592,7 +593,7 @@ pull_and_leave(enum transport t)
     atomic_int active;
     int push;
 
-    endpoint_fresh(url, t);
+    fresh(url, t);
     push = bound(NN_PUSH, url);
     for (int round = 0; round < 1 + TEST_REPEATS(4); round++) {
         atomic_init(&active, PULLERS);
@@ -655,7 +656,7 @@ push_and_close(enum transport t)
     char url[ENDPOINT_MAX];
     int pull;
 
-    endpoint_fresh(url, t);
+    fresh(url, t);
     pull = bound(NN_PULL, url);
     for (uint32_t i = 0; i < PUSHERS; i++) {
         pushers[i] = (struct pusher){.url = url, .number = i};
@@ -703,6 +704,54 @@ Test(transports, a_receive_buffer_bounds_what_waits_inside_the_process)
         expect_text(a, "0123456789");
     cr_assert_eq(nn_send(b, large, sizeof large, 0), (int)sizeof large, "one always fits");
     cr_assert_eq(nn_recv(a, large, sizeof large, 0), (int)sizeof large);
+    OK(nn_close(a));
+    OK(nn_close(b));
+}
+
+/* ---- ws ---- */
+
+/* nanomsg binds to no path and asks for any. */
+Test(ws, who_connects_may_name_a_path)
+{
+    char url[ENDPOINT_MAX], path[ENDPOINT_MAX + 16];
+    int a, b;
+
+    fresh(url, WS);
+    a = bound(NN_PULL, url);
+    snprintf(path, sizeof path, "%s/some/path?query", url);
+    b = connected(NN_PUSH, path);
+    send_text(b, "by a path");
+    expect_text(a, "by a path");
+    OK(nn_close(b));
+    b = connected(NN_PUSH, url);
+    send_text(b, "by none");
+    expect_text(a, "by none");
+    OK(nn_close(b));
+    OK(nn_close(a));
+}
+
+/* Text is a message as bytes are; what is none ends the connection, and the next one is made. */
+Test(ws, messages_may_be_text)
+{
+    char url[ENDPOINT_MAX];
+    int a, b;
+
+    fresh(url, WS);
+    a = bound(NN_PAIR, url);
+    b = sock(AF_SP, NN_PAIR);
+    cr_assert_eq(get_int(b, NN_WS, NN_WS_MSG_TYPE), NN_WS_MSG_TYPE_BINARY);
+    set_int(b, NN_WS, NN_WS_MSG_TYPE, NN_WS_MSG_TYPE_TEXT);
+    OK(nn_connect(b, url));
+    send_text(b, "gr\xc3\xbc\xc3\x9f dich");
+    expect_text(a, "gr\xc3\xbc\xc3\x9f dich");
+    send_text(a, "bytes \xff come back");
+    expect_text(b, "bytes \xff come back");
+    send_text(b, "no text: \xff");
+    wait_statistic(a, NN_STAT_BROKEN_CONNECTIONS, 1);
+    wait_statistic(b, NN_STAT_ESTABLISHED_CONNECTIONS, 2);
+    expect_nothing(a);
+    send_text(b, "text");
+    expect_text(a, "text");
     OK(nn_close(a));
     OK(nn_close(b));
 }

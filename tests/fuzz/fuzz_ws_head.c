@@ -77,7 +77,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct ws_wanted wanted = {
-        .path = "/a", .protocol = "rep.sp.nanomsg.org", .check_origin = true};
+        .is_there = true, .protocol = "rep.sp.nanomsg.org", .check_origin = true};
     bool request = size == 0 || (data[0] & 1) == 0, agreed[2], wrong[2];
     size_t piece = size == 0 ? 1 : 1 + data[0] / 2u, used[2];
     enum ws_http_state state[2];

@@ -98,6 +98,55 @@ Test(ws_places, listeners_share_an_address_until_the_last_has_closed, .timeout =
         cr_assert_eq(spoke_socket_close(listening[i]), 0);
 }
 
+/* The closest listener above, if it takes what is below. */
+Test(ws_places, a_listener_may_take_what_is_below, .timeout = 60)
+{
+    static const struct {
+        const char *asked;
+        int who;
+    } rows[] = {{"/", 0},   {"/x", 0},   {"/a", 1},    {"/a/", 1}, {"/a/b/c?d", 1},
+                {"/ab", 0}, {"/a/b", 2}, {"/a/b/", 1}, {"/c/", 3}, {"/c/d", 3},
+                {"/c", 0},  {"/e", 4},   {"/e/f", 0}};
+    static const char *const paths[] = {"/", "/a", "/a/b", "/c/", "/e"};
+    spoke_socket *listening[5], *dialing;
+    char base[ENDPOINT_MAX], url[ENDPOINT_MAX], target[64];
+    spoke_listener *l[5];
+    spoke_msg *m;
+
+    endpoint_fresh(base, WS);
+    for (int i = 0; i < 5; i++) {
+        listening[i] = open_socket(SPOKE_PAIR);
+        at(url, base, paths[i]);
+        cr_assert_eq(spoke_listener_create(&l[i], listening[i], url), 0);
+        cr_assert_eq(spoke_listener_set_bool(l[i], SPOKE_OPT_WS_BELOW, i % 2 == 1 || i == 0), 0);
+        cr_assert_eq(spoke_listener_start(l[i], 0), 0);
+    }
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        at(url, base, rows[i].asked);
+        dialing = open_socket(SPOKE_PAIR);
+        int rc = spoke_dial(dialing, url, NULL, SPOKE_WAIT_FIRST);
+        cr_assert_eq(rc, 0, "%s: %s", url, spoke_error_name(rc));
+        cr_assert_eq(spoke_send_bytes(dialing, "x", 1, 0), 0);
+        rc = spoke_recv(listening[rows[i].who], &m, 0);
+        cr_assert_eq(rc, 0, "%s is not for %s: %s", rows[i].asked, paths[rows[i].who],
+                     spoke_error_name(rc));
+        size_t size = sizeof target;
+        cr_assert_eq(spoke_pipe_get(listening[rows[i].who], spoke_msg_pipe(m), SPOKE_OPT_WS_TARGET,
+                                    SPOKE_STRING, target, &size),
+                     0);
+        cr_assert_str_eq(target, rows[i].asked);
+        spoke_msg_free(m);
+        cr_assert_eq(spoke_socket_close(dialing), 0);
+    }
+    cr_assert_eq(spoke_listener_close(l[0]), 0);
+    at(url, base, "/ab");
+    dialing = open_socket(SPOKE_PAIR);
+    cr_assert_neq(spoke_dial(dialing, url, NULL, SPOKE_WAIT_FIRST), 0, "nobody is above");
+    cr_assert_eq(spoke_socket_close(dialing), 0);
+    for (int i = 0; i < 5; i++)
+        cr_assert_eq(spoke_socket_close(listening[i]), 0);
+}
+
 static void
 put_file(const char *name, const char *content)
 {

@@ -218,11 +218,12 @@ Test(tls_verify, is_on_by_default, .timeout = 30)
 }
 
 /* One version of IP, and no other. */
-Test(tls_verify, schemes_of_one_version_keep_to_it, .timeout = 30)
+static void
+keep_to_one_version(const char *scheme, const char *path)
 {
-    static const char *const wrong[] = {"tls+tcp4://[::1]:5000", "tls+tcp6://127.0.0.1:5000",
-                                        "tls+tcp6://[::ffff:127.0.0.1]:5000"};
-    char url[ENDPOINT_MAX], four[ENDPOINT_MAX];
+    static const char *const wrong[] = {"4://[::1]:5000", "6://127.0.0.1:5000",
+                                        "6://[::ffff:127.0.0.1]:5000"};
+    char url[ENDPOINT_MAX], bound[ENDPOINT_MAX];
     spoke_listener *l;
     spoke_socket *a, *b;
     spoke_dialer *d;
@@ -233,20 +234,33 @@ Test(tls_verify, schemes_of_one_version_keep_to_it, .timeout = 30)
     expect_rc(spoke_socket_set_tls(a, test_tls()), 0);
     expect_rc(spoke_socket_set_tls(b, test_tls()), 0);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        expect_rc(spoke_listen(a, wrong[i], NULL, 0), SPOKE_EURL);
-        expect_rc(spoke_dial(b, wrong[i], NULL, 0), SPOKE_EURL);
+        snprintf(url, sizeof url, "%s%s%s", scheme, wrong[i], path);
+        expect_rc(spoke_listen(a, url, NULL, 0), SPOKE_EURL);
+        expect_rc(spoke_dial(b, url, NULL, 0), SPOKE_EURL);
     }
-    expect_rc(spoke_listen(a, "tls+tcp6://*:0", &l, 0), 0);
-    expect_rc(spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, url, sizeof url), 0);
-    port = strtoul(strrchr(url, ':') + 1, NULL, 10);
-    cr_assert_eq(strncmp(url, "tls+tcp://[::]:", 15), 0, "%s", url);
-    snprintf(four, sizeof four, "tls+tcp4://localhost:%lu", port);
-    expect_rc(spoke_dial(b, four, &d, SPOKE_WAIT_FIRST), SPOKE_ECONNREFUSED);
-    snprintf(url, sizeof url, "tls+tcp6://[::1]:%lu", port);
+    snprintf(url, sizeof url, "%s6://*:0%s", scheme, path);
+    expect_rc(spoke_listen(a, url, &l, 0), 0);
+    expect_rc(spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, bound, sizeof bound), 0);
+    snprintf(url, sizeof url, "%s://[::]:", scheme);
+    cr_assert_eq(strncmp(bound, url, strlen(url)), 0, "%s", bound);
+    port = strtoul(strrchr(bound, ':') + 1, NULL, 10);
+    snprintf(url, sizeof url, "%s4://localhost:%lu%s", scheme, port, path);
+    expect_rc(spoke_dial(b, url, &d, SPOKE_WAIT_FIRST), SPOKE_ECONNREFUSED);
+    snprintf(url, sizeof url, "%s6://[::1]:%lu%s", scheme, port, path);
     expect_rc(spoke_dial(b, url, &d, SPOKE_WAIT_FIRST), 0);
-    expect_rc(spoke_listen(a, "tls+tcp4://*:0", &l, 0), 0);
-    expect_rc(spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, url, sizeof url), 0);
-    cr_assert_eq(strncmp(url, "tls+tcp://0.0.0.0:", 18), 0, "%s", url);
+    snprintf(url, sizeof url, "%s4://*:0%s", scheme, path);
+    expect_rc(spoke_listen(a, url, &l, 0), 0);
+    expect_rc(spoke_listener_get_string(l, SPOKE_OPT_ADDRESS, bound, sizeof bound), 0);
+    snprintf(url, sizeof url, "%s://0.0.0.0:", scheme);
+    cr_assert_eq(strncmp(bound, url, strlen(url)), 0, "%s", bound);
     expect_rc(spoke_socket_close(a), 0);
     expect_rc(spoke_socket_close(b), 0);
+}
+
+Test(tls_verify, schemes_of_one_version_keep_to_it, .timeout = 30)
+{
+    keep_to_one_version("tcp", "");
+    keep_to_one_version("tls+tcp", "");
+    keep_to_one_version("ws", "/x");
+    keep_to_one_version("wss", "/x");
 }

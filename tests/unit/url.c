@@ -198,7 +198,7 @@ Test(url, a_missing_scheme_and_an_unknown_one_differ)
                                           " tcp://localhost:1",
                                           "tcp ://localhost:1",
                                           "http://localhost:1",
-                                          "tcp4://localhost:1",
+                                          "tcp5://localhost:1",
                                           "a-scheme-of-more-than-sixteen-letters://x",
                                           "x://",
                                           "x://tcp://localhost:1"};

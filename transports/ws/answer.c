@@ -64,42 +64,44 @@ hand_over(struct ws_stream *w, struct spk_endpoint *to, size_t used, size_t size
     ws_end_begin(w, SPOKE_ECLOSED);
 }
 
-/* A request for a file, or for another listener.  True: that was it. */
 static bool
-is_for_others(struct ws_stream *w, size_t used, size_t size)
+answer_with_file(struct ws_stream *w)
 {
     const char *directory = ws_place_directory(w->ep);
-    char path[SPK_URL_MAX];
-    struct spk_endpoint *to = NULL;
     struct spk_chunk *answer;
+    size_t size;
 
-    if (directory[0] != '\0' && ws_http_asks_for_file(w->http)) {
-        if ((answer = ws_file_answer(w->http, directory, &size)) == NULL) {
-            ws_refuse(w, 404, SPOKE_ECLOSED);
-        } else {
-            spk_stream_part(w->st, (struct spk_unsent){.chunk = answer, .to = size},
-                            w->patience_ns);
-            w->st = NULL;
-            ws_end_begin(w, SPOKE_ECLOSED);
-        }
-        return true;
-    }
-    if (snprintf(path, sizeof path, "%s", ws_http_target(w->http)) < (int)sizeof path &&
-        ws_http_path(path))
-        to = ws_place_find(w->ep, path);
-    if (to == NULL || to == w->ep || !spk_listener_is_open(to))
+    if (directory[0] == '\0' || !ws_http_asks_for_file(w->http))
         return false;
-    hand_over(w, to, used, size);
+    if ((answer = ws_file_answer(w->http, directory, &size)) == NULL) {
+        ws_refuse(w, 404, SPOKE_ECLOSED);
+    } else {
+        spk_stream_part(w->st, (struct spk_unsent){.chunk = answer, .to = size}, w->patience_ns);
+        w->st = NULL;
+        ws_end_begin(w, SPOKE_ECLOSED);
+    }
     return true;
+}
+
+/* The listener at the path that is asked for; NULL: there is none. */
+static struct spk_endpoint *
+whom_it_is_for(struct ws_stream *w)
+{
+    char path[SPK_URL_MAX];
+    int size = snprintf(path, sizeof path, "%s", ws_http_target(w->http));
+    struct spk_endpoint *to = NULL;
+
+    if (size < (int)sizeof path && ws_http_path(path))
+        to = ws_place_find(w->ep, path);
+    return to == w->ep || (to != NULL && spk_listener_is_open(to)) ? to : NULL;
 }
 
 void
 ws_on_request(struct ws_stream *w, size_t used, size_t size)
 {
-    const char *url_path = ws_path_of(w->ep);
-    char *path = spk_strdup(*url_path == '?' ? "/" : url_path);
-    struct ws_wanted wanted = {.path = path,
-                               .protocol = w->protocol,
+    bool is_handed_over = w->head_size > 0;
+    struct spk_endpoint *to;
+    struct ws_wanted wanted = {.protocol = w->protocol,
                                .protocol_may_lack = w->ep->owner != NULL,
                                .check_origin = w->ep->options.ws_check_origin,
                                .origins = spk_text_of(w->ep->options.ws_origins)};
@@ -107,17 +109,19 @@ ws_on_request(struct ws_stream *w, size_t used, size_t size)
     unsigned status, count;
     int rc = SPOKE_ENOMEM;
 
-    if (w->head_size == 0 && is_for_others(w, used, size)) {
-        spk_free(path);
+    if (!is_handed_over && answer_with_file(w))
+        return;
+    to = is_handed_over ? w->ep : whom_it_is_for(w);
+    if (to != NULL && to != w->ep) {
+        hand_over(w, to, used, size);
         return;
     }
-    if (path == NULL || !ws_http_path(path) || !ws_keep_head(w, used, size)) {
-        spk_free(path);
+    if (!ws_keep_head(w, used, size)) {
         ws_stop_begin(w, rc);
         return;
     }
+    wanted.is_there = to != NULL;
     status = ws_http_check_request(w->http, &wanted, &w->terms.half_close, &wrong_protocol);
-    spk_free(path);
     if (status != 101) {
         ws_refuse(w, status, wrong_protocol ? SPOKE_EPEER : SPOKE_EHANDSHAKE);
         return;

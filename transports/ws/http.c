@@ -418,15 +418,13 @@ announces_body(const struct ws_http *h)
 }
 
 static bool
-path_is_fine(const struct ws_http *h, const char *path, bool *is_one)
+target_is_path(const struct ws_http *h)
 {
     char *target = spk_strdup(h->text);
-    bool fits;
+    bool is_one = target == NULL || ws_http_path(target);
 
-    *is_one = target == NULL || ws_http_path(target);
-    fits = target != NULL && *is_one && strcmp(target, path) == 0;
     spk_free(target);
-    return fits;
+    return is_one;
 }
 
 unsigned
@@ -435,17 +433,15 @@ ws_http_check_request(const struct ws_http *h, const struct ws_wanted *wanted, b
 {
     const char *key, *version;
     unsigned keys, versions;
-    bool is_path, is_ours;
 
     *agreed = *wrong_protocol = false;
     if (h->parser.http_major != 1 || h->parser.http_minor != 1)
         return 400;
     if (h->parser.method != HTTP_GET)
         return 405;
-    is_ours = path_is_fine(h, wanted->path, &is_path);
-    if (!is_path || announces_body(h) || !has_one(h, "Host"))
+    if (!target_is_path(h) || announces_body(h) || !has_one(h, "Host"))
         return 400;
-    if (!is_ours)
+    if (!wanted->is_there)
         return 404;
     if (!has_one(h, "Upgrade") || !ws_http_has_token(h, "Upgrade", "websocket", true) ||
         !ws_http_has_token(h, "Connection", "upgrade", true))

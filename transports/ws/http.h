@@ -49,7 +49,7 @@ void ws_http_new_key(char key[WS_KEY_SIZE + 1]);
 
 /* What a listener wants. */
 struct ws_wanted {
-    const char *path;     /* as ws_http_path() has it */
+    bool is_there;        /* somebody listens at the path that is asked for */
     const char *protocol; /* one of those offered must be this */
     bool protocol_may_lack;
     bool check_origin;

@@ -2,7 +2,9 @@
 /* Listeners that share an address and differ in their path.  The first one on an engine has the
  * listening socket, and hands what is for others over to them; when it closes the next one takes
  * the socket.  Listeners on other engines find the address in use, as with tcp. */
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,20 +23,30 @@ static pthread_mutex_t places_lock = PTHREAD_MUTEX_INITIALIZER;
 SPK_FREE_AFTER_FORK(places_lock)
 static struct spk_link places = {&places, &places};
 
-static bool
-is_same_host(const struct spk_url *a, const struct spk_url *b)
+/* The port that it has if it asked for any. */
+static uint16_t
+port_of(const struct spk_endpoint *l)
 {
-    if (a->transport != b->transport || a->port != b->port || a->wildcard != b->wildcard)
+    const struct sockaddr_in *bound = (const struct sockaddr_in *)&l->address; /* or of version 6 */
+
+    return l->url.port != 0 ? l->url.port : ntohs(bound->sin_port);
+}
+
+static bool
+is_same_host(const struct spk_endpoint *one, const struct spk_endpoint *other)
+{
+    const struct spk_url *a = &one->url, *b = &other->url;
+
+    if (a->transport != b->transport || a->family != b->family || a->wildcard != b->wildcard)
         return false;
-    return a->wildcard || strcmp(a->host, b->host) == 0;
+    return port_of(one) == port_of(other) && (a->wildcard || strcmp(a->host, b->host) == 0);
 }
 
 /* Of the same engine, so nobody else touches what is found. */
 static bool
 is_beside(const struct place *p, const struct spk_endpoint *l)
 {
-    return p->l != l && p->l->e == l->e && spk_engine_is_ours(l->e) &&
-           is_same_host(&p->l->url, &l->url);
+    return p->l != l && p->l->e == l->e && spk_engine_is_ours(l->e) && is_same_host(p->l, l);
 }
 
 static struct place *
@@ -132,7 +144,7 @@ ws_place_close(struct spk_endpoint *l)
     p = place_of(l);
     is_guest = p->is_guest;
     spk_list_remove(&p->link);
-    if (!is_guest && l->url.port != 0 && !l->e->backend->is_virtual)
+    if (!is_guest && !l->e->backend->is_virtual)
         heir = place_beside(l, NULL, false);
     pthread_mutex_unlock(&places_lock);
     spk_free(p);
@@ -151,17 +163,39 @@ ws_place_pause(struct spk_endpoint *l, bool pause)
         spk_fd_listen_pause(l, pause);
 }
 
+/* How much of `path` is the listener's own, and one more if that is all of it; 0: it is not for it.
+ */
+static size_t
+closeness(const struct place *p, const char *path)
+{
+    size_t size = strlen(p->path);
+
+    if (strcmp(p->path, path) == 0)
+        return size + 1;
+    if (!p->l->options.ws_below || strncmp(p->path, path, size) != 0)
+        return 0;
+    return p->path[size - 1] == '/' || path[size] == '/' ? size : 0;
+}
+
 struct spk_endpoint *
 ws_place_find(struct spk_endpoint *l, const char *path)
 {
-    struct place *p;
+    struct spk_endpoint *found = NULL;
+    size_t best = 0;
 
     pthread_mutex_lock(&places_lock);
-    p = place_of(l);
-    if (p == NULL || strcmp(p->path, path) != 0)
-        p = place_beside(l, path, false);
+    SPK_LIST_EACH(link, &places)
+    {
+        const struct place *p = SPK_OWNER(link, struct place, link);
+        size_t here = p->l == l || is_beside(p, l) ? closeness(p, path) : 0;
+
+        if (here > best) {
+            best = here;
+            found = p->l;
+        }
+    }
     pthread_mutex_unlock(&places_lock);
-    return p != NULL ? p->l : NULL;
+    return found;
 }
 
 const char *

@@ -72,7 +72,6 @@ void ws_stop_begin(struct ws_stream *w, int reason);
 bool ws_put_text(struct ws_stream *w, const char *text, size_t size);
 /* Keep what the peer said, and what came behind its head. */
 bool ws_keep_head(struct ws_stream *w, size_t used, size_t size);
-const char *ws_path_of(const struct spk_endpoint *ep);
 
 /* ---- answer.c: in w->in_op, `size` bytes, the first `used` of which end a request ---- */
 

@@ -62,8 +62,8 @@ ws_put_text(struct ws_stream *w, const char *text, size_t size)
     return true;
 }
 
-const char *
-ws_path_of(const struct spk_endpoint *ep)
+static const char *
+path_of(const struct spk_endpoint *ep)
 {
     return ep->url.path != NULL ? ep->url.path : "/";
 }
@@ -77,7 +77,7 @@ ws_keep_head(struct ws_stream *w, size_t used, size_t size)
         w->left_size = size - used;
     }
     w->terms.fields = ws_http_fields_text(w->http);
-    w->terms.target = spk_strdup(w->ep->is_dialer ? ws_path_of(w->ep) : ws_http_target(w->http));
+    w->terms.target = spk_strdup(w->ep->is_dialer ? path_of(w->ep) : ws_http_target(w->http));
     return w->terms.fields != NULL && w->terms.target != NULL;
 }
 
@@ -98,7 +98,7 @@ static bool
 ask(struct ws_stream *w)
 {
     char text[SPK_URL_MAX + 1024], host[300];
-    const char *path = ws_path_of(w->ep);
+    const char *path = path_of(w->ep);
     int size;
 
     ws_http_new_key(w->key);

@@ -3,24 +3,13 @@
  * together to. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "transports/ws/http.h"
 #include "transports/ws/ws.h"
 
 #define PORT        80
 #define SECURE_PORT 443
-
-static int
-ws_address(struct spk_url *url, char *rest, bool listen)
-{
-    return spk_url_web(url, rest, listen, PORT);
-}
-
-static int
-wss_address(struct spk_url *url, char *rest, bool listen)
-{
-    return spk_url_web(url, rest, listen, SECURE_PORT);
-}
 
 /* The host as for TCP, and a path that a request can ask for. */
 static int
@@ -79,7 +68,9 @@ wss_listen(struct spk_endpoint *l)
 const struct spoke_transport spoke_transport_ws = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "ws",
-    .addresses = {{"ws", ws_address}},
+    .addresses = {{"ws", spk_url_web, .port = PORT},
+                  {"ws4", spk_url_web, AF_INET, PORT},
+                  {"ws6", spk_url_web, AF_INET6, PORT}},
     .options = SPK_OPTIONS_TCP | SPK_OPTIONS_WS,
     .start_pipe = ws_start,
     .check = check,
@@ -96,7 +87,9 @@ const struct spoke_transport spoke_transport_ws = {
 const struct spoke_transport spoke_transport_wss = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "wss",
-    .addresses = {{"wss", wss_address}},
+    .addresses = {{"wss", spk_url_web, .port = SECURE_PORT},
+                  {"wss4", spk_url_web, AF_INET, SECURE_PORT},
+                  {"wss6", spk_url_web, AF_INET6, SECURE_PORT}},
     .options = SPK_OPTIONS_TCP | SPK_OPTIONS_TLS | SPK_OPTIONS_WS,
     .wrap = spk_tls_wrap,
     .start_pipe = ws_start,
