@@ -65,6 +65,16 @@ set_name(SSL *ssl, const char *name)
     return SSL_set1_host(ssl, name) == 1 && SSL_set_tlsext_host_name(ssl, name) == 1;
 }
 
+/* The server asks for our certificate. */
+static int
+on_cert_wanted(SSL *ssl, void *ctx)
+{
+    struct spk_tls *t = ctx;
+
+    t->lacks_cert = SSL_get_certificate(ssl) == NULL;
+    return 1;
+}
+
 static bool
 prepare_dialer(struct spk_tls *t)
 {
@@ -72,6 +82,7 @@ prepare_dialer(struct spk_tls *t)
     SSL_SESSION *session;
 
     SSL_set_connect_state(t->ssl);
+    SSL_set_cert_cb(t->ssl, on_cert_wanted, t);
     if (name != NULL && !set_name(t->ssl, name))
         return false;
     if (t->setup->alpn != NULL &&
@@ -126,6 +137,11 @@ failed_to_begin(struct spk_tls *t)
         ERR_clear_error();
     } else {
         rc = spk_tls_reason(&t->verdict, text, sizeof text);
+    }
+    /* Servers of 1.2 say no more than that the handshake has failed, and mbedTLS not even that. */
+    if (t->lacks_cert && (rc == SPOKE_ETLS || rc == SPOKE_ECONNRESET)) {
+        rc = SPOKE_ECERTREFUSED;
+        snprintf(text, sizeof text, "%s: it asked for one, and we have none", spoke_strerror(rc));
     }
     spk_log(SPOKE_LOG_WARNING, "%s: %s", t->ep->url.text, text);
     spk_endpoint_explain(t->ep, rc, text);

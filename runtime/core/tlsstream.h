@@ -39,6 +39,7 @@ struct spk_tls {
     bool end_below;  /* and the stream below is to end behind it */
     bool dry;        /* OpenSSL wants more than there is in `in` */
     bool gives_ticket;
+    bool lacks_cert;         /* the peer has asked for one */
     bool fills, sends_along; /* may take from below, write there, just now */
     int read_end;            /* why no more can be read, 0: it can */
     int write_end;

@@ -6,7 +6,51 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/support/certs.h"
 #include "tests/support/process.h"
+
+void
+host_certify(char file[96], const char *name, const struct cert *c)
+{
+    char text[8192];
+
+    snprintf(text, sizeof text, "%s%s", cert_text(c), cert_key_text(c));
+    snprintf(file, 96, "%s", cert_file(name, text));
+}
+
+void
+host_set_tls(struct host *h, const struct spoke_tls_options *o)
+{
+    spoke_tls_config *c;
+    int rc = spoke_tls_config_new(&c, o);
+
+    cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
+    cr_assert_eq(spoke_socket_set_tls(h->s, c), 0);
+    spoke_tls_config_free(c);
+}
+
+void
+host_tls_options(struct spoke_tls_options *o)
+{
+    spoke_tls_options_init(o);
+    o->cert = cert_text(test_cert());
+    o->key = cert_key_text(test_cert());
+    o->ca = cert_text(test_authority());
+    o->server_name = "spoke.test";
+    o->verify = SPOKE_TLS_VERIFY_REQUIRED;
+}
+
+static void
+secure(struct host *h)
+{
+    struct spoke_tls_options o;
+
+    host_tls_options(&o);
+    host_set_tls(h, &o);
+    snprintf(h->errand.ca, sizeof h->errand.ca, "%s", cert_file("ca", cert_text(test_authority())));
+    host_certify(h->errand.cert, "stranger", test_cert());
+    h->errand.demands = true;
+}
 
 void
 host_open(struct host *h, const struct meeting *meeting, int pattern, bool raw)
@@ -15,7 +59,8 @@ host_open(struct host *h, const struct meeting *meeting, int pattern, bool raw)
         cr_skip("%s is not installed", stranger_name(meeting->library));
     *h = (struct host){.errand = {.library = meeting->library, .listens = meeting->they_listen}};
     endpoint_fresh(h->errand.url, meeting->transport);
-    if (meeting->transport == WS) /* nanomsg listens without a path, and NNG dials with one only */
+    if (is_over_ws(
+            meeting->transport)) /* nanomsg listens without a path, and NNG dials with one only */
         strcpy(strstr(h->errand.url, "/a/path"),
                meeting->library == NANOMSG && meeting->they_listen ? "" : "/");
     if (meeting->owned)
@@ -25,6 +70,8 @@ host_open(struct host *h, const struct meeting *meeting, int pattern, bool raw)
     cr_assert_eq(spoke_socket_set_duration(h->s, SPOKE_OPT_SEND_TIMEOUT, PATIENCE), 0);
     cr_assert_eq(spoke_socket_set_duration(h->s, SPOKE_OPT_RECONNECT, 5 * SPOKE_MS), 0);
     cr_assert_eq(spoke_socket_set_size(h->s, SPOKE_OPT_MAX_RECV_SIZE, THEIR_LIMIT), 0);
+    if (is_over_tls(meeting->transport))
+        secure(h);
     if (raw)
         cr_assert_eq(spoke_socket_set_bool(h->s, SPOKE_OPT_RAW, true), 0);
 }
@@ -38,12 +85,12 @@ host_meet(struct host *h, enum deed deed, uint32_t count, bool many)
     h->errand.count = count;
     h->errand.many = many;
     if (!h->errand.listens) {
-        rc = spoke_listen(h->s, h->errand.url, NULL, 0);
+        rc = spoke_listen(h->s, h->errand.url, &h->l, 0);
         cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
     }
     h->stranger = stranger_send_on(&h->errand);
     if (h->errand.listens) {
-        rc = spoke_dial(h->s, h->errand.url, NULL, 0);
+        rc = spoke_dial(h->s, h->errand.url, &h->d, 0);
         cr_assert_eq(rc, 0, "%s", spoke_error_name(rc));
     }
 }
@@ -117,7 +164,7 @@ host_close(struct host *h)
 
     cr_assert_eq(spoke_socket_stats(h->s, &stats), 0);
     cr_expect_eq(stats.garbled, 0);
-    if (!h->errand.exceeds)
+    if (!errand_exceeds(&h->errand))
         cr_expect_eq(stats.oversized + stats.dropped_stale, 0);
     cr_expect_eq(spoke_socket_close(h->s), 0);
     if (h->e != NULL)

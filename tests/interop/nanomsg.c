@@ -230,13 +230,11 @@ ask(int s, const struct errand *e)
         return 1;
     if ((drops_what_nobody_hears(e) && reach(s, e) != 0) || ask_all(s, e) != 0)
         return 11;
-    if (!e->exceeds)
-        return 0;
-    if (exceed(s, e, OVER_OURS) != 0 || ask_all(s, e) != 0)
+    if (e->over_ours && (exceed(s, e, OVER_OURS) != 0 || ask_all(s, e) != 0))
         return 12;
-    if (!e->listens) /* a dialer does not get over it: matrix.c */
-        return 0;
-    return exceed(s, e, PROVOCATION) != 0 || ask_all(s, e) != 0 ? 13 : 0;
+    if (e->over_theirs && (exceed(s, e, PROVOCATION) != 0 || ask_all(s, e) != 0))
+        return 13;
+    return 0;
 }
 
 static int
@@ -274,7 +272,7 @@ send_for_ever(int s, const struct errand *e)
             if (e->deed == PUBLISHES)
                 usleep(1000);
         }
-        if (e->exceeds && round % 4 == 0 && send_sized(s, OVER_OURS, 0) != 0)
+        if (e->over_ours && round % 4 == 0 && send_sized(s, OVER_OURS, 0) != 0)
             return 1;
     }
 }

@@ -16,18 +16,47 @@
 #include <nng/protocol/reqrep0/req.h>
 #include <nng/protocol/survey0/respond.h>
 #include <nng/protocol/survey0/survey.h>
+#include <nng/supplemental/tls/tls.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "tests/support/world.h"
 
+#define HEARTBEAT_MS 200
+
+static bool
+is_over_ws(const struct errand *e)
+{
+    return strncmp(e->url, "ws", 2) == 0;
+}
+
+/* Over ws NNG 1.5 misses that a connection ends while no receive of the pipe's waits, and BUS has
+ * none for a moment after each message: only a send finds out.  So who wants to know sends
+ * something now and then: a ping, which the other end ignores. */
+static bool
+needs_heartbeats(const struct errand *e)
+{
+    return (e->deed == ECHO_BUS || e->deed == ASK_BUS) && is_over_ws(e);
+}
+
+static int
+beat(nng_socket s)
+{
+    return nng_send(s, "??", PING, 0);
+}
+
 static int
 echo_for_ever(nng_socket s, const struct errand *e)
 {
     nng_msg *m;
+    int rc;
 
-    while (nng_recvmsg(s, &m, 0) == 0) {
+    if (needs_heartbeats(e) && nng_socket_set_ms(s, NNG_OPT_RECVTIMEO, HEARTBEAT_MS) != 0)
+        return 3;
+    while ((rc = nng_recvmsg(s, &m, 0)) == 0 || (rc == NNG_ETIMEDOUT && beat(s) == 0)) {
+        if (rc == NNG_ETIMEDOUT)
+            continue;
         if (e->raw && e->deed == ECHO_BUS)
             nng_msg_header_clear(m); /* it would keep the message from where it came from */
         if (nng_sendmsg(s, m, 0) != 0)
@@ -144,8 +173,11 @@ exceed(nng_socket s, const struct errand *e, size_t size)
 
     if (send_sized(s, e, size, 0) != 0)
         return 1;
-    while (connections == before)
+    for (int ms = 1; connections == before; ms++) {
         usleep(1000);
+        if (needs_heartbeats(e) && ms % HEARTBEAT_MS == 0 && beat(s) != 0)
+            return 1;
+    }
     if (reach(s, e) != 0)
         return 1;
     while (e->deed == ASK_REQ && e->raw && connections - ended != 1)
@@ -161,11 +193,9 @@ ask(nng_socket s, const struct errand *e)
         return 1;
     if ((drops_what_nobody_hears(e) && reach(s, e) != 0) || ask_all(s, e) != 0)
         return 11;
-    if (!e->exceeds)
-        return 0;
-    if (exceed(s, e, OVER_OURS) != 0 || ask_all(s, e) != 0)
+    if (e->over_ours && (exceed(s, e, OVER_OURS) != 0 || ask_all(s, e) != 0))
         return 12;
-    if (exceed(s, e, PROVOCATION) != 0 || ask_all(s, e) != 0)
+    if (e->over_theirs && (exceed(s, e, PROVOCATION) != 0 || ask_all(s, e) != 0))
         return 13;
     return 0;
 }
@@ -207,7 +237,7 @@ send_for_ever(nng_socket s, const struct errand *e)
             if (e->deed == PUBLISHES)
                 usleep(1000);
         }
-        if (e->exceeds && round % 4 == 0 && send_sized(s, e, OVER_OURS, 0) != 0)
+        if (e->over_ours && round % 4 == 0 && send_sized(s, e, OVER_OURS, 0) != 0)
             return 1;
     }
 }
@@ -278,6 +308,38 @@ open_raw(nng_socket *s, enum deed deed)
     return -1;
 }
 
+static int
+make_tls(nng_tls_config **out, const struct errand *e)
+{
+    nng_tls_auth_mode mode = e->demands || !e->listens ? NNG_TLS_AUTH_MODE_REQUIRED
+                                                       : NNG_TLS_AUTH_MODE_NONE;
+
+    if (nng_tls_config_alloc(out, e->listens ? NNG_TLS_MODE_SERVER : NNG_TLS_MODE_CLIENT) != 0 ||
+        (!e->listens && nng_tls_config_server_name(*out, STRANGER_KNOWS_US_AS) != 0) ||
+        (strcmp(e->cert, "-") != 0 && nng_tls_config_cert_key_file(*out, e->cert, NULL) != 0))
+        return 3;
+    return nng_tls_config_ca_file(*out, e->ca) != 0 || nng_tls_config_auth_mode(*out, mode) != 0;
+}
+
+static int
+meet(nng_socket s, const struct errand *e)
+{
+    bool secure = strncmp(e->url, "tls", 3) == 0 || strncmp(e->url, "wss", 3) == 0;
+    nng_tls_config *tls = NULL;
+    nng_listener l;
+    nng_dialer d;
+
+    if (secure && make_tls(&tls, e) != 0)
+        return 3;
+    if (e->listens)
+        return nng_listener_create(&l, s, e->url) != 0 ||
+               (secure && nng_listener_set_ptr(l, NNG_OPT_TLS_CONFIG, tls) != 0) ||
+               nng_listener_start(l, 0) != 0;
+    return nng_dialer_create(&d, s, e->url) != 0 ||
+           (secure && nng_dialer_set_ptr(d, NNG_OPT_TLS_CONFIG, tls) != 0) ||
+           nng_dialer_start(d, NNG_FLAG_NONBLOCK) != 0;
+}
+
 int
 nng_run(const struct errand *e)
 {
@@ -290,8 +352,7 @@ nng_run(const struct errand *e)
     nng_socket_set_int(s, NNG_OPT_RECVBUF, 128); /* a raw SUB drops what it has no room for */
     nng_pipe_notify(s, NNG_PIPE_EV_ADD_POST, on_pipe, NULL);
     nng_pipe_notify(s, NNG_PIPE_EV_REM_POST, on_pipe, NULL);
-    if ((e->listens ? nng_listen(s, e->url, NULL, 0)
-                    : nng_dial(s, e->url, NULL, NNG_FLAG_NONBLOCK)) != 0)
+    if (meet(s, e) != 0)
         return 3;
     switch (e->deed) {
     case ECHO_REP:

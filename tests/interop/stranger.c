@@ -10,17 +10,20 @@ static int
 run_stranger(const char *argument)
 {
     struct errand e;
-    int library, deed, listens, raw, many, exceeds;
+    int library, deed, listens, raw, many, over_ours, over_theirs, demands;
 
-    if (sscanf(argument, "%d %d %d %d %d %d %u %159s", &library, &deed, &listens, &raw, &many,
-               &exceeds, &e.count, e.url) != 8)
+    if (sscanf(argument, "%d %d %d %d %d %d %d %u %159s %95s %95s %d", &library, &deed, &listens,
+               &raw, &many, &over_ours, &over_theirs, &e.count, e.url, e.ca, e.cert,
+               &demands) != 12)
         return 2;
     e.library = (enum library)library;
     e.deed = (enum deed)deed;
     e.listens = listens != 0;
     e.raw = raw != 0;
     e.many = many != 0;
-    e.exceeds = exceeds != 0;
+    e.over_ours = over_ours != 0;
+    e.over_theirs = over_theirs != 0;
+    e.demands = demands != 0;
     return e.library == NANOMSG ? nanomsg_run(&e) : nng_run(&e);
 }
 
@@ -29,10 +32,12 @@ PROGRAM_ENTRY(stranger, run_stranger)
 pid_t
 stranger_send_on(const struct errand *e)
 {
-    char argument[256];
+    char argument[512];
 
-    snprintf(argument, sizeof argument, "%d %d %d %d %d %d %u %s", (int)e->library, (int)e->deed,
-             e->listens, e->raw, e->many, e->exceeds, e->count, e->url);
+    snprintf(argument, sizeof argument, "%d %d %d %d %d %d %d %u %s %s %s %d", (int)e->library,
+             (int)e->deed, e->listens, e->raw, e->many, e->over_ours, e->over_theirs, e->count,
+             e->url, e->ca[0] != '\0' ? e->ca : "-", e->cert[0] != '\0' ? e->cert : "-",
+             e->demands);
     return program_start("stranger", argument);
 }
 

@@ -36,13 +36,23 @@ struct errand {
     enum deed deed;
     bool listens;
     bool raw;
-    bool many;    /* small messages only; else all sizes in turn */
-    bool exceeds; /* ASK_…: when that is done, sends what is over our limit, then provokes an answer
-                     that is over its own, each time with all of it again.  PUSHES, PUBLISHES: now
-                     and then such a message between the others */
+    bool many;      /* small messages only; else all sizes in turn */
+    bool over_ours; /* ASK_…: when that is done, sends what is over our limit, and all of it again.
+                       PUSHES, PUBLISHES: now and then such a message between the others */
+    bool over_theirs; /* ASK_…: then provokes an answer that is over its own, and all of it again */
     uint32_t count;
     char url[160];
+    /* With TLS: files of the authority that it trusts, and of its own certificate and key, "-":
+     * none; whether it asks us for one (a dialer always looks at ours). */
+    char ca[96], cert[96];
+    bool demands;
 };
+
+static inline bool
+errand_exceeds(const struct errand *e)
+{
+    return e->over_ours || e->over_theirs;
+}
 
 /* The sizes of messages, unless many: so many in all, so many that a limit of ours lets through. */
 #define ALL_SIZES   5u
@@ -58,6 +68,9 @@ struct errand {
 /* What has one of these sizes asks for OVER_THEIRS bytes, once; for any answer. */
 #define PROVOCATION 4097u
 #define PING        2u
+
+/* The name in our certificate, as a dialer with TLS expects it. */
+#define STRANGER_KNOWS_US_AS "spoke.test"
 
 /* The longest wait of a stranger for the answer to a ping. */
 #define LONGEST_PATIENCE_MS (20000 * SPOKE_TEST_SLOWDOWN)

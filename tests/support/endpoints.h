@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum transport { INPROC, IPC, TCP, SHM, TLS, WS };
+enum transport { INPROC, IPC, TCP, SHM, TLS, WS, WSS };
 
 const char *transport_name(enum transport transport);
 
@@ -26,8 +26,8 @@ const char *scratch_dir(void);
 /* "SCRATCH/name" in `path`. */
 void scratch_path(char path[ENDPOINT_MAX], const char *name);
 
-/* A new address that can be listened on and dialed.  tcp, tls, ws: a loopback address that belongs
- * to this process, and a port of it that is free. */
+/* A new address that can be listened on and dialed.  tcp, tls, ws, wss: a loopback address that
+ * belongs to this process, and a port of it that is free. */
 void endpoint_fresh(char url[ENDPOINT_MAX], enum transport transport);
 
 /* The path of "ipc://path" or "shm://path". */
