@@ -304,6 +304,14 @@ copy(const char *text)
     return own;
 }
 
+/* All names are ours; to say so keeps the name with the session. */
+static int
+on_name(SSL *ssl, int *alert, void *ctx)
+{
+    (void)ssl, (void)alert, (void)ctx;
+    return SSL_TLSEXT_ERR_OK;
+}
+
 static int
 set_up(struct spk_tls_setup *setup, const struct spoke_tls_options *o)
 {
@@ -322,6 +330,7 @@ set_up(struct spk_tls_setup *setup, const struct spoke_tls_options *o)
     SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                             SSL_MODE_ENABLE_PARTIAL_WRITE);
     SSL_CTX_set_max_cert_list(c, CHAIN_MOST);
+    SSL_CTX_set_tlsext_servername_callback(c, on_name);
     set_resumption(setup, o->resumption);
     if ((rc = set_versions(c, o->min_version)) != 0 || (rc = set_alpn(setup, o->alpn)) != 0)
         return rc;

@@ -85,7 +85,7 @@ cert_make(const struct cert_wish *wish)
     BIO *bio;
 
     c->x = X509_new();
-    c->key = EVP_EC_gen("P-256");
+    c->key = wish->is_rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256");
     cr_assert(c->x != NULL && c->key != NULL);
     fill_in(c, wish);
     bio = BIO_new(BIO_s_mem());

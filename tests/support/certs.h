@@ -16,6 +16,7 @@ struct cert_wish {
     const struct cert *issuer;
     int from_days, to_days; /* from now */
     bool is_authority;
+    bool is_rsa; /* else on P-256 */
 };
 
 /* Lives until the process ends. */
