@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* js-peer PATTERN URL: what clients/js is tested against.  Listens, also for pages of other hosts,
- * and prints the address as it is bound, as its first line.  Then it
- *   echoes                 rep, respondent, pair, pair1, bus
+/* js-peer PATTERN URL [dial|listen [CA [CERT]]]: what clients/js is tested against, and meets
+ * strangers.  Listens, also for pages of other hosts, and prints the address as it is bound, as its
+ * first line; or dials.  For wss files may be named: of authorities, "-": none, and of a
+ * certificate with its key.  Then it echoes                 rep, respondent, pair, pair1, bus
  *   prints what it gets    pull, sub (everything)
  *   sends each input line  push, pub, req, surveyor; the last two print the answers.
  * It ends with its input, or is killed. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +80,20 @@ print_answers(spoke_socket *s, const struct kind *kind)
 }
 
 static void
+use_tls(spoke_socket *s, const char *ca, const char *cert)
+{
+    struct spoke_tls_options o;
+    spoke_tls_config *c;
+
+    spoke_tls_options_init(&o);
+    o.ca_file = strcmp(ca, "-") != 0 ? ca : NULL;
+    o.cert_file = cert;
+    check(spoke_tls_config_new(&c, &o));
+    check(spoke_socket_set_tls(s, c));
+    spoke_tls_config_free(c);
+}
+
+static void
 listen_on(spoke_socket *s, const char *url)
 {
     char address[LINE_MAX];
@@ -93,7 +109,9 @@ listen_on(spoke_socket *s, const char *url)
 int
 main(int argc, char **argv)
 {
-    const struct kind *kind = find_kind(argc == 3 ? argv[1] : "(usage: js-peer PATTERN URL)");
+    const struct kind *kind = find_kind(
+        argc >= 3 && argc <= 6 ? argv[1] : "(usage: js-peer PATTERN URL [WAY [CA [CERT]]])");
+    bool dials = argc > 3 && strcmp(argv[3], "dial") == 0;
     char line[LINE_MAX];
     spoke_socket *s;
 
@@ -102,7 +120,13 @@ main(int argc, char **argv)
         check(spoke_socket_set_string(s, SPOKE_OPT_SUBSCRIBE, ""));
     if (kind->what == ECHOES || kind->what == PRINTS)
         check(spoke_socket_on_message(s, on_message, (void *)(uintptr_t)kind));
-    listen_on(s, argv[2]);
+    if (argc > 4)
+        use_tls(s, argv[4], argc > 5 ? argv[5] : NULL);
+    check(spoke_socket_set_duration(s, SPOKE_OPT_RECONNECT, 20 * SPOKE_MS));
+    if (dials)
+        check(spoke_dial(s, argv[2], NULL, 0));
+    else
+        listen_on(s, argv[2]);
     while (fgets(line, sizeof line, stdin) != NULL) {
         check(spoke_send_bytes(s, line, strcspn(line, "\n"), 0));
         if (kind->what == ASKS)
