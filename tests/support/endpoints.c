@@ -19,7 +19,7 @@ static char directory[64];
 const char *
 transport_name(enum transport transport)
 {
-    static const char *const names[] = {"inproc", "ipc", "tcp", "shm", "tls", "ws"};
+    static const char *const names[] = {"inproc", "ipc", "tcp", "shm", "tls", "ws", "wss"};
 
     return names[transport];
 }
@@ -46,6 +46,12 @@ transport_is_wanted(enum transport transport)
     if (getenv("SPOKE_UPGRADE") != NULL)
         return transport == IPC;
     return list == NULL || is_in(list, transport_name(transport));
+}
+
+bool
+transport_is_named(enum transport transport)
+{
+    return getenv("SPOKE_TEST_TRANSPORTS") != NULL && transport_is_wanted(transport);
 }
 
 static int
@@ -134,6 +140,7 @@ endpoint_fresh(char url[ENDPOINT_MAX], enum transport transport)
     case TCP: tcp_fresh(url, "tcp", number, ""); break;
     case TLS: tcp_fresh(url, "tls+tcp", number, ""); break;
     case WS: tcp_fresh(url, "ws", number, "/a/path"); break;
+    case WSS: tcp_fresh(url, "wss", number, "/a/path"); break;
     case SHM: snprintf(url, ENDPOINT_MAX, "shm://%s/%u.sock", scratch_dir(), number); break;
     }
 }

@@ -7,14 +7,37 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum transport { INPROC, IPC, TCP, SHM, TLS, WS };
+enum transport { INPROC, IPC, TCP, SHM, TLS, WS, WSS };
+#define LAST_TRANSPORT WSS
 
 const char *transport_name(enum transport transport);
+
+/* Tests that meet over it give both ends test_tls() (certs.h). */
+static inline bool
+transport_has_tls(enum transport transport)
+{
+    return transport == TLS || transport == WSS;
+}
+
+static inline bool
+transport_is_ws(enum transport transport)
+{
+    return transport == WS || transport == WSS;
+}
+
+/* A TCP connection is at the bottom of it. */
+static inline bool
+transport_is_on_tcp(enum transport transport)
+{
+    return transport == TCP || transport == TLS || transport_is_ws(transport);
+}
 
 /* Shall tests that run over every transport run over this one?  Where SPOKE_UPGRADE says how ipc
  * moves into shared memory, which is nothing to the others, over ipc alone; else
  * SPOKE_TEST_TRANSPORTS may name those, by transport_name(), with commas between. */
 bool transport_is_wanted(enum transport transport);
+/* Was it named there?  Then also what tells little more than other runs do. */
+bool transport_is_named(enum transport transport);
 
 /* Long enough for every address that the calls below give. */
 #define ENDPOINT_MAX 160
@@ -26,8 +49,8 @@ const char *scratch_dir(void);
 /* "SCRATCH/name" in `path`. */
 void scratch_path(char path[ENDPOINT_MAX], const char *name);
 
-/* A new address that can be listened on and dialed.  tcp, tls, ws: a loopback address that belongs
- * to this process, and a port of it that is free. */
+/* A new address that can be listened on and dialed.  tcp, tls, ws, wss: a loopback address that
+ * belongs to this process, and a port of it that is free. */
 void endpoint_fresh(char url[ENDPOINT_MAX], enum transport transport);
 
 /* The path of "ipc://path" or "shm://path". */
