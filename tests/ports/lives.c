@@ -125,6 +125,7 @@ Test(lives, an_importer_connects_again_and_binds_what_was_bound)
         expect_rc(recv_number(rx, NULL, in(&x, 5 * SPOKE_MS)), SPOKE_ETIMEDOUT);
         send_numbers(&x, tx, 3, 5); /* waits for the next exporter */
         spoke_exporter_config_init(&again);
+        market_secure(&x, &again.session);
         expect_rc(spoke_exporter_open(&x.ex, &again, x.e[0]), 0);
         out = export_sender(&x, "out", 8, 0);
         in1 = export_receiver(&x, "in", 8, 0);
@@ -145,6 +146,7 @@ Test(lives, what_is_refused_then_ends_with_the_reason)
     OVER_ADDRESSES(over)
     {
         spoke_importer_config config;
+        spoke_exporter_config again;
         struct market x;
         spoke_sender *out;
         spoke_receiver *rx;
@@ -157,7 +159,9 @@ Test(lives, what_is_refused_then_ends_with_the_reason)
         rx = import_receiver(&x, x.im, "out", 8);
         expect_rc(spoke_exporter_close(x.ex, 0), 0);
         expect_rc(spoke_sender_close(out), 0);
-        expect_rc(spoke_exporter_open(&x.ex, NULL, x.e[0]), 0);
+        spoke_exporter_config_init(&again);
+        market_secure(&x, &again.session);
+        expect_rc(spoke_exporter_open(&x.ex, &again, x.e[0]), 0);
         expect_rc(spoke_exporter_listen(x.ex, x.url, NULL), 0);
         expect_rc(recv_number(rx, NULL, soon(&x)), SPOKE_ENOENT);
         do
