@@ -107,8 +107,7 @@ scene_joined(struct later *later)
     free(later);
 }
 
-/* The transport that a kind's `url` names; -1: it is an URL, or there is none. */
-static int
+int
 transport_of(const struct kind *kind)
 {
     for (int i = INPROC; kind->url != NULL && i <= LAST_TRANSPORT; i++) {

@@ -61,6 +61,8 @@ struct thing {
 extern const struct kind kinds[];
 extern const size_t kinds_count;
 const struct kind *kind_of(const char *name);
+/* The transport that a kind's `url` names; -1: it is an URL, or there is none. */
+int transport_of(const struct kind *kind);
 void thing_open(struct thing *t, struct scene *sc, const struct kind *kind);
 void thing_close(struct thing *t);
 
