@@ -352,7 +352,8 @@ config_for(const struct place *p, const spoke_stream_config *config, spoke_strea
         *own = *config;
     else
         spoke_stream_config_init(own);
-    own->tls = test_tls();
+    if (own->tls == NULL)
+        own->tls = test_tls();
     return own;
 }
 
@@ -390,9 +391,16 @@ connect_carriers(struct stage *st, const spoke_stream_config *config, spoke_stre
 void
 connect_ends(struct stage *st, const spoke_stream_config *config, spoke_stream *end[2])
 {
-    connect_carriers(st, st->p.on == PLAIN ? config : NULL, end);
-    if (st->p.on != PLAIN)
-        connect_on_mux(st, config, end);
+    spoke_stream_config carrier;
+
+    if (st->p.on == PLAIN) {
+        connect_carriers(st, config, end);
+        return;
+    }
+    spoke_stream_config_init(&carrier);
+    carrier.tls = config != NULL ? config->tls : NULL;
+    connect_carriers(st, &carrier, end);
+    connect_on_mux(st, config, end);
 }
 
 void
