@@ -166,6 +166,28 @@ ROLE_TEST(ws_echo, large_messages_whole_in_fragments_and_in_pieces)
     }
 }
 
+ROLE_TEST(ws_echo, a_thousand_of_each_size)
+{
+    static const size_t sizes[] = {0, 16, 64, 256, 1024, 4096};
+    struct ws_rig r;
+
+    for (int text = 0; text < 2; text++) {
+        ws_rig_open(&r, *role, text);
+        ws_rig_meet(&r);
+        for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+            uint8_t *message = new_message(sizes[i], text);
+
+            for (int n = 0; n < TEST_REPEATS(1000); n++) {
+                say_whole(&r, text, message, sizes[i], sizes[i] + 14);
+                ws_rig_echo(&r, message, sizes[i]);
+            }
+            free(message);
+        }
+        ws_rig_leave(&r);
+        ws_rig_close(&r);
+    }
+}
+
 /* ---- pings ---- */
 
 ROLE_TEST(ws_echo, a_ping_of_every_size_is_answered_with_its_payload)
