@@ -64,6 +64,7 @@ typedef struct spoke_stream_config {
     bool ws_check_origin;     /* listener; default true */
     const char *ws_origins;   /* listener: pages of these may come in, too */
     const char *ws_directory; /* listener: whose files are served beside it */
+    bool ws_below;            /* listener: paths below its own, too */
     bool ws_recv_text;        /* the payload of text is bytes, too, if it is UTF-8; else it ends the
                                  stream: SPOKE_EPROTO */
     size_t ws_frame_size;     /* most bytes of a frame that is sent, at least 8 KiB, of which 64 KiB

@@ -393,6 +393,7 @@ set_ws(struct spk_endpoint *ep, const spoke_stream_config *config)
         return 0;
     ep->options.ws_recv_text = config->ws_recv_text;
     ep->options.ws_check_origin = config->ws_check_origin;
+    ep->options.ws_below = config->ws_below;
     if (most != 0)
         rc = spk_endpoint_set(ep, SPOKE_OPT_WS_FRAME_SIZE, SPOKE_SIZE, &most, sizeof most);
     if (rc != 0 || ep->is_dialer)

@@ -170,9 +170,9 @@ serve(struct server *v, const spoke_stream_config *config)
     expect_rc(spoke_stream_listen(&v->l, v->url, config, NULL), 0);
 }
 
-/* The status of the answer to a request of this origin; NULL: it names none. */
+/* The status of the answer to a request for a path of this origin; NULL: it names none. */
 static int
-ask(const struct server *v, const char *origin)
+ask_for(const struct server *v, const char *path, const char *origin)
 {
     char text[1024], more[256] = "";
     struct raw_peer p;
@@ -180,12 +180,18 @@ ask(const struct server *v, const char *origin)
 
     if (origin != NULL)
         snprintf(more, sizeof more, "Origin: %s\r\n", origin);
-    size = ws_request(text, sizeof text, "/a/path", NULL, more);
+    size = ws_request(text, sizeof text, path, NULL, more);
     cr_assert_eq(raw_connect(&p, v->place, RAW_LIMIT_MS), RAW_OK);
     cr_assert_eq(raw_send_bytes(&p, text, size, RAW_LIMIT_MS), RAW_OK);
     cr_assert_gt(ws_read_head(&p, text, sizeof text, RAW_LIMIT_MS), 0);
     raw_close(&p);
     return ws_status(text);
+}
+
+static int
+ask(const struct server *v, const char *origin)
+{
+    return ask_for(v, "/a/path", origin);
 }
 
 Test(stream_network, pages_that_may_come_in, .timeout = 30)
@@ -212,6 +218,22 @@ Test(stream_network, pages_that_may_come_in, .timeout = 30)
     serve(&v, &config);
     cr_assert_eq(ask(&v, "https://bad.example"), 101);
     expect_rc(spoke_stream_listener_close(v.l), 0);
+}
+
+Test(stream_network, paths_below_its_own, .timeout = 30)
+{
+    spoke_stream_config config;
+    struct server v;
+
+    spoke_stream_config_init(&config);
+    for (int below = 0; below < 2; below++) {
+        config.ws_below = below;
+        serve(&v, &config);
+        cr_assert_eq(ask_for(&v, "/a/path", NULL), 101);
+        cr_assert_eq(ask_for(&v, "/a/path/and/more", NULL), below ? 101 : 404);
+        cr_assert_eq(ask_for(&v, "/a/pathological", NULL), 404);
+        expect_rc(spoke_stream_listener_close(v.l), 0);
+    }
 }
 
 Test(stream_network, a_page_beside_the_stream, .timeout = 30)
