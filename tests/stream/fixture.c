@@ -32,9 +32,10 @@ list_places(unsigned overs, unsigned ways, unsigned ons)
     for (int over = OVER_INPROC; over <= OVER_FD; over++) {
         if (over <= OVER_WSS && !transport_is_wanted((enum transport)over))
             continue;
+        bool spared = over == OVER_WSS && !transport_is_named(WSS);
         for (int way = ONE; way <= TWO; way++) {
             if (((over == OVER_SHM || over >= OVER_TLS) && over != OVER_PAIR && way == SIM) ||
-                (over == OVER_PAIR && way == TWO))
+                (over == OVER_PAIR && way == TWO) || (spared && way == ONE))
                 continue;
             for (int on = PLAIN; on <= ON_MUX_BACK; on++) {
                 if ((overs & BIT(over)) != 0 && (ways & BIT(way)) != 0 && (ons & BIT(on)) != 0)

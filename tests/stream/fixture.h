@@ -60,7 +60,8 @@ is_over_tls(const struct place *p)
     return p->over <= OVER_WSS && transport_has_tls((enum transport)p->over);
 }
 
-/* Lists for ParameterizedTestParameters. */
+/* Lists for ParameterizedTestParameters.  wss is in ONE only if it is named (transport_is_named()):
+ * it is made of tls and ws. */
 struct criterion_test_params places(void);      /* ONE, SHARED, SIM */
 struct criterion_test_params places_real(void); /* ONE, SHARED */
 struct criterion_test_params places_listening(

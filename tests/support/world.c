@@ -79,10 +79,12 @@ list_cases(unsigned transports, unsigned modes)
         transports &= ~(BIT(TLS) | BIT(WS) | BIT(WSS));
     for (int transport = INPROC; transport <= LAST_TRANSPORT; transport++) {
         for (int mode = OWNED_ONE; mode <= SIM; mode++) {
+            bool spared = (transport >= TLS && mode == OWNED_TWO) ||
+                          (transport == WSS && mode == OWNED_ONE);
+
             if ((transport >= SHM && mode == SIM) ||
-                (transport >= TLS && mode == OWNED_TWO &&
-                 !transport_is_named((enum transport)transport)) ||
-                !transport_is_wanted((enum transport)transport))
+                !transport_is_wanted((enum transport)transport) ||
+                (spared && !transport_is_named((enum transport)transport)))
                 continue;
             if (transports & BIT(transport) && modes & BIT(mode))
                 cases[count++] = (struct world_case){(enum transport)transport, (enum mode)mode};

@@ -38,8 +38,9 @@ struct world_case {
  * feature of io_uring is masked, inproc is left out: no ring carries its messages; it runs where
  * all are.  shm is never in SIM, which has no memory that its machines share; nor is
  * tls, ws or wss, whose handshakes no seed repeats.  These three are in OWNED_TWO only if they are
- * named (transport_is_named()), since it tells little more of them than the other two do, and not
- * where features are masked. */
+ * named (transport_is_named()), since it tells little more of them than the other two do, wss,
+ * which is made of the others, then only in OWNED_ONE too, and none of them where features are
+ * masked. */
 struct criterion_test_params world_cases(void);      /* everything */
 struct criterion_test_params world_cases_real(void); /* not SIM */
 struct criterion_test_params world_cases_threaded(
