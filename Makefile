@@ -3,7 +3,7 @@
 BUILD  ?= build
 PREFIX ?= /usr/local
 
-.PHONY: all demo test test-browser bench interop sanitize fuzz check install clean help
+.PHONY: all demo test test-network test-browser bench interop sanitize fuzz check install clean help
 
 all:
 	@scripts/install-deps build
@@ -18,6 +18,12 @@ test:
 	@scripts/install-deps build test
 	@scripts/build $(BUILD) -DSPOKE_BUILD_TESTS=ON
 	@scripts/run-tests $(BUILD)
+
+test-network:
+	@scripts/install-deps build test
+	@scripts/build $(BUILD) -DSPOKE_BUILD_TESTS=ON
+	@SPOKE_TEST_TRANSPORTS=tls,ws,wss scripts/run-tests $(BUILD) \
+		-R '^(tls|hostile|(conformance|stream|mux|select|channel|ports)\.(uring|poll)$$|package.gateway)'
 
 test-browser:
 	@scripts/install-deps build test browser
@@ -60,6 +66,7 @@ help:
 	@echo 'make            build everything into $(BUILD)/'
 	@echo 'make demo       two processes talk, a nanomsg program answers, and what it costs'
 	@echo 'make test       build and run all tests'
+	@echo 'make test-network  those over tls+tcp, ws and wss, also what make test leaves out of them'
 	@echo 'make test-browser  the tests of the client for browsers, also in Chromium (300 MB, which it installs)'
 	@echo 'make bench      measure beside the raw kernel and every peer library installed'
 	@echo 'make interop    the tests against nanomsg and NNG, and a table of what works with them'

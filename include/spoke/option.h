@@ -35,7 +35,7 @@ enum spoke_type {
 };
 
 /* clang-format off */
-/* name, type, default; where: S socket, C context (and S for its own), D dialer, L listener, P pipe (read-only).  "*" = also as a default for the socket's dialers and
+/* name, type, default; where: S socket, C context (and S for its own), D dialer, L listener, P pipe (read-only; what is (ws) or (tls+tcp) also a stream's, spoke_stream_get()).  "*" = also as a default for the socket's dialers and
  * listeners.  After "=": the names that mangos and nanomsg have for it. */
 #define SPOKE_OPT_RAW            "raw"            /* bool false, S, before the first dial or listen. = RAW, AF_SP_RAW */
 #define SPOKE_OPT_RECV_TIMEOUT   "recv-timeout"   /* duration FOREVER, SC; 0: do not wait. = RECV-DEADLINE, NN_RCVTIMEO */

@@ -89,7 +89,8 @@ typedef void spoke_port_event_f(void *ctx, const struct spoke_port_event *event)
 /* ---- exporters ---- */
 
 typedef struct spoke_exporter_config {
-    spoke_session_config session; /* of its connections; `authenticate` too */
+    spoke_session_config session; /* of its connections; `authenticate` too, and `stream`, of
+                                     which strings are copied and TLS is kept */
     int connections;              /* at a time; more are closed, and SPOKE_PORT_REFUSED says so.
                                      Default 1024 */
     int imports_per_peer;         /* bindings of one connection.  Default 1024 */

@@ -25,6 +25,8 @@ extern "C" {
 typedef struct spoke_session_config {
     spoke_mux_config mux;         /* of it, `wire` and `pass_fds` are not looked at; `even` only by
                                      spoke_session_open() */
+    spoke_stream_config stream;   /* of the connections that are dialed and accepted here: TLS, …;
+                                     not of streams that are given */
     spoke_channel_config channel; /* of those that the peer opens, and of ends that come attached */
     int backlog;       /* top-level channels and streams that wait to be accepted; more are refused.
                           Default 64 */
@@ -37,8 +39,8 @@ typedef struct spoke_session_config {
                        that sends any are closed, and the session ends.  Default true */
     bool proxy_fds; /* where descriptors cannot pass, streams may take their place.  Default true */
     /* Called on the engine's thread with each stream that a session listener has accepted, before
-     * anything is said on it: 0, or the session is not made.  Reads and writes nothing.  NULL: all
-     * may. */
+     * anything is said on it: 0, or the session is not made.  May ask what is known of it
+     * (spoke_stream_get_info(), spoke_stream_get()); reads and writes nothing.  NULL: all may. */
     int (*authenticate)(void *ctx, spoke_stream *carrier);
     void *ctx;
 } spoke_session_config;

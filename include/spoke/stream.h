@@ -30,6 +30,7 @@
 
 #include <spoke/engine.h>
 #include <spoke/message.h>
+#include <spoke/option.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -57,6 +58,17 @@ typedef struct spoke_stream_config {
     int ipc_mode;      /* listener: mode of the socket file, -1: as the umask has it */
     struct spoke_tls_config *tls; /* for schemes with TLS (tls.h); NULL: none.  A reference more is
                                      held while it is in use */
+
+    /* ws:// and wss:// alone: as the options of these names (option.h).  Listener: strings are
+     * copied; NULL is "" */
+    bool ws_check_origin;     /* listener; default true */
+    const char *ws_origins;   /* listener: pages of these may come in, too */
+    const char *ws_directory; /* listener: whose files are served beside it */
+    bool ws_below;            /* listener: paths below its own, too */
+    bool ws_recv_text;        /* the payload of text is bytes, too, if it is UTF-8; else it ends the
+                                 stream: SPOKE_EPROTO */
+    size_t ws_frame_size;     /* most bytes of a frame that is sent, at least 8 KiB, of which 64 KiB
+                                 count.  0: 64 KiB */
 } spoke_stream_config;
 
 /* The defaults, which a NULL config means everywhere. */
@@ -205,6 +217,15 @@ SPOKE_API int spoke_stream_get_info(spoke_stream *s, struct spoke_stream_info *o
 enum spoke_stream_end { SPOKE_LOCAL, SPOKE_REMOTE };
 SPOKE_API int spoke_stream_address(spoke_stream *s, enum spoke_stream_end end, char *url,
                                    size_t size);
+
+/* What its transport knows of the connection, read-only, by the names that the pipes of sockets
+ * have for it (option.h): "tls-…" over tls+tcp:// and wss:// (who the peer is, what was agreed on),
+ * "ws-target" and "ws-fields" over ws:// and wss://.  A mux's stream gives what its carrier knows.
+ * As spoke_pipe_get(): into at most *size bytes of `value`; *size becomes the whole size.  Errors:
+ * SPOKE_EOPTION it does not know that, SPOKE_ETYPE; SPOKE_EAGAIN it is not connected yet; why it
+ * ended, if it has. */
+SPOKE_API int spoke_stream_get(spoke_stream *s, const char *name, enum spoke_type type, void *value,
+                               size_t *size);
 
 /* ---- without waiting ---- */
 

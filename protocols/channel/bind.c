@@ -316,7 +316,7 @@ start_dialing(struct spk_importer *im)
 
     im->dial_due = false;
     spk_engine_call_begin(ps->e);
-    rc = spoke_stream_dial(&s, im->url, NULL, ps->e->handle, SPOKE_NOW);
+    rc = spoke_stream_dial(&s, im->url, &im->config.session.stream, ps->e->handle, SPOKE_NOW);
     spk_engine_call_end(ps->e);
     if (rc == 0 && ps->closed) {
         close_stream(ps->e, s);

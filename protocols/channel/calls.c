@@ -74,7 +74,7 @@ spoke_session_dial(spoke_session **out, const char *url, const spoke_session_con
     if (deadline == SPOKE_NOW)
         return SPOKE_EAGAIN;
     own.mux.even = false;
-    if ((rc = spoke_stream_dial(&carrier, url, NULL, engine, deadline)) != 0)
+    if ((rc = spoke_stream_dial(&carrier, url, &own.stream, engine, deadline)) != 0)
         return rc;
     if ((rc = spk_conn_enter(carrier, &c)) != 0)
         return rc;

@@ -31,6 +31,7 @@ free_if_done(struct spk_ports *ps)
     if (!spk_ports_are_done(ps) || !spk_list_empty(&ex->peers))
         return;
     spk_ports_fini(ps);
+    spk_stream_config_drop(&ex->config.session.stream);
     spk_free(ex);
 }
 
@@ -109,7 +110,12 @@ spoke_exporter_open(spoke_exporter **out, const spoke_exporter_config *config, s
     }
     ex->config = *config;
     if ((rc = spk_session_read_config(&ex->config.session, &config->session)) != 0 ||
-        (rc = spk_handle_new(SPK_HANDLE_EXPORTER, &ex->ports, e, &ex->ports.handle)) != 0) {
+        (rc = spk_stream_config_keep(&ex->config.session.stream)) != 0) {
+        spk_free(ex);
+        goto leave;
+    }
+    if ((rc = spk_handle_new(SPK_HANDLE_EXPORTER, &ex->ports, e, &ex->ports.handle)) != 0) {
+        spk_stream_config_drop(&ex->config.session.stream);
         spk_free(ex);
         goto leave;
     }

@@ -27,6 +27,7 @@ free_importer(struct spk_importer *im)
 {
     spk_free(im->errors);
     spk_free(im->url);
+    spk_stream_config_drop(&im->config.session.stream);
     spk_free(im);
 }
 
@@ -107,22 +108,28 @@ read_config(spoke_importer_config *out, const spoke_importer_config *config)
     return rc;
 }
 
-static struct spk_importer *
-new_importer(const spoke_importer_config *config, const char *url)
+static int
+new_importer(struct spk_importer **out, const spoke_importer_config *config, const char *url)
 {
     struct spk_importer *im = spk_zalloc(sizeof *im);
+    int rc;
 
     if (im == NULL)
-        return NULL;
+        return SPOKE_ENOMEM;
     im->config = *config;
+    if ((rc = spk_stream_config_keep(&im->config.session.stream)) != 0) {
+        spk_free(im);
+        return rc;
+    }
     im->errors = spk_zalloc((size_t)config->errors * sizeof *im->errors + 1);
     if (url != NULL && (im->url = spk_zalloc(strlen(url) + 1)) != NULL)
         memcpy(im->url, url, strlen(url));
     if (im->errors == NULL || (url != NULL && im->url == NULL)) {
         free_importer(im);
-        return NULL;
+        return SPOKE_ENOMEM;
     }
-    return im;
+    *out = im;
+    return 0;
 }
 
 /* Of a stream, which it takes on success.  With its engine entered. */
@@ -135,8 +142,8 @@ make(struct spk_importer **out, struct spk_conn *c, const char *url, const char 
 
     if ((rc = spk_conn_check_take(c)) != 0)
         return rc;
-    if ((im = new_importer(config, url)) == NULL)
-        return SPOKE_ENOMEM;
+    if ((rc = new_importer(&im, config, url)) != 0)
+        return rc;
     snprintf(im->address, sizeof im->address, "%s", address);
     if ((rc = spk_handle_new(SPK_HANDLE_IMPORTER, &im->ports, c->e, &im->ports.handle)) != 0) {
         free_importer(im);
@@ -235,7 +242,7 @@ spoke_importer_dial(spoke_importer **out, const char *url, const spoke_importer_
         return rc;
     if (deadline == SPOKE_NOW)
         return SPOKE_EAGAIN;
-    if ((rc = spoke_stream_dial(&s, url, NULL, engine, deadline)) != 0)
+    if ((rc = spoke_stream_dial(&s, url, &own.session.stream, engine, deadline)) != 0)
         return rc;
     if ((rc = make_of_stream(&im, s, url, &own)) != 0) {
         (void)spoke_stream_close(s);

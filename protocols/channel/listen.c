@@ -311,7 +311,7 @@ spoke_session_listen(spoke_session_listener **out, const char *url,
     if (url == NULL)
         return SPOKE_EINVAL;
     if ((rc = spk_session_read_config(&own, config)) != 0 ||
-        (rc = spoke_stream_listen(&streams, url, NULL, engine)) != 0)
+        (rc = spoke_stream_listen(&streams, url, &own.stream, engine)) != 0)
         return rc;
     if ((rc = new_listener(&l, &own, engine)) != 0) {
         (void)spoke_stream_listener_close(streams);

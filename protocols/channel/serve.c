@@ -475,6 +475,7 @@ spoke_exporter_serve(spoke_exporter *handle, spoke_stream_listener *l)
 int
 spoke_exporter_listen(spoke_exporter *handle, const char *url, char *address)
 {
+    spoke_stream_config config;
     spoke_stream_listener *l;
     struct spk_exporter *ex;
     struct spk_engine *e;
@@ -487,8 +488,14 @@ spoke_exporter_listen(spoke_exporter *handle, const char *url, char *address)
     if ((rc = spk_exporter_enter(handle, &ex)) != 0)
         return rc;
     e = ex->ports.e;
+    config = ex->config.session.stream;
+    rc = spk_stream_config_keep(&config); /* others may close the exporter meanwhile */
     spk_ports_leave(&ex->ports);
-    if ((rc = spoke_stream_listen(&l, url, NULL, e->handle)) != 0)
+    if (rc != 0)
+        return rc;
+    rc = spoke_stream_listen(&l, url, &config, e->handle);
+    spk_stream_config_drop(&config);
+    if (rc != 0)
         return rc;
     if (address != NULL)
         (void)spoke_stream_listener_address(l, address, 256);

@@ -25,6 +25,7 @@ spoke_session_config_init(spoke_session_config *config)
     spoke_mux_config_init(&config->mux);
     config->mux.backlog = BACKLOG;
     config->mux.max_streams = STREAMS;
+    spoke_stream_config_init(&config->stream);
     spoke_channel_config_init(&config->channel);
 }
 

@@ -223,6 +223,9 @@ void spk_endpoint_options_init(struct spk_endpoint_options *o);
 void spk_endpoint_options_copy(struct spk_endpoint_options *to,
                                const struct spk_endpoint_options *from);
 void spk_endpoint_options_fini(struct spk_endpoint_options *o);
+/* As spoke_dialer_set() and spoke_listener_set(), with the engine entered. */
+int spk_endpoint_set(struct spk_endpoint *ep, const char *name, enum spoke_type type,
+                     const void *value, size_t size);
 bool spk_tls_is_config(const struct spoke_tls_config *config);
 
 #endif

@@ -706,16 +706,22 @@ reason_of(const struct spk_endpoint *ep)
                : spoke_strerror(ep->last_error);
 }
 
-static int
-set_endpoint(void *owner, const char *name, enum spoke_type type, const void *value, size_t size)
+int
+spk_endpoint_set(struct spk_endpoint *ep, const char *name, enum spoke_type type, const void *value,
+                 size_t size)
 {
-    struct spk_endpoint *ep = owner;
     const struct field *field = find_endpoint_field(ep, name);
 
     if (field != NULL)
         return set_field_of_endpoints(ep->socket, &ep->options, field, type, value, size,
                                       ep->state != SPK_CREATED);
     return is_property(ep, name) ? SPOKE_EREADONLY : SPOKE_EOPTION;
+}
+
+static int
+set_endpoint(void *owner, const char *name, enum spoke_type type, const void *value, size_t size)
+{
+    return spk_endpoint_set(owner, name, type, value, size);
 }
 
 static int

@@ -316,6 +316,22 @@ bytes_address(struct spk_conn *c, bool local, char *text, size_t size)
     return b->st->ops->address(b->st, local, text, size);
 }
 
+static int
+property(struct spk_pipe *p, const char *name, enum spoke_type type, void *value, size_t *size)
+{
+    struct spk_stream *st = bytes_of(p)->st;
+
+    return st->ops->property == NULL ? SPOKE_EOPTION
+                                     : st->ops->property(st, name, type, value, size);
+}
+
+static int
+bytes_property(struct spk_conn *c, const char *name, enum spoke_type type, void *value,
+               size_t *size)
+{
+    return property(&carrier_of(c)->pipe, name, type, value, size);
+}
+
 static const struct spk_carrier bytes_carrier = {
     .read = bytes_read,
     .want_input = bytes_want_input,
@@ -326,6 +342,7 @@ static const struct spk_carrier bytes_carrier = {
     .finish = bytes_finish,
     .address = bytes_address,
     .unsent = bytes_unsent,
+    .property = bytes_property,
     .passes_fds = bytes_passes_fds,
     .write_fds = bytes_write_fds,
 };
@@ -405,15 +422,6 @@ static int
 credentials(struct spk_pipe *p, struct spk_credentials *out)
 {
     return bytes_of(p)->st->ops->credentials(bytes_of(p)->st, out);
-}
-
-static int
-property(struct spk_pipe *p, const char *name, enum spoke_type type, void *value, size_t *size)
-{
-    struct spk_stream *st = bytes_of(p)->st;
-
-    return st->ops->property == NULL ? SPOKE_EOPTION
-                                     : st->ops->property(st, name, type, value, size);
 }
 
 const struct spk_pipe_ops spk_bytes_pipe_ops = {

@@ -47,6 +47,9 @@ struct spk_carrier {
     void (*finish)(struct spk_conn *c, spoke_ns deadline);
     int (*address)(struct spk_conn *c, bool local, char *text, size_t size);
     size_t (*unsent)(const struct spk_conn *c); /* bytes; may be NULL */
+    /* spoke_stream_get().  NULL: it knows nothing. */
+    int (*property)(struct spk_conn *c, const char *name, enum spoke_type type, void *value,
+                    size_t *size);
 
     /* Descriptors.  NULL: it passes none.  See spk_conn_passes_fds() and spk_conn_try_write_fds();
      * all that came with a byte are given to spk_conn_input_fds() before the byte. */
@@ -107,7 +110,19 @@ struct spk_conn {
     bool fds_on[2];
 };
 
+/* What is known of it besides, by the carrier. */
+static inline int
+spk_conn_property(struct spk_conn *c, const char *name, enum spoke_type type, void *value,
+                  size_t *size)
+{
+    return c->carrier->property != NULL ? c->carrier->property(c, name, type, value, size)
+                                        : SPOKE_EOPTION;
+}
+
 /* ---- connect.c ---- */
+/* Of a configuration that is used later: what it points to is ours, until it is dropped. */
+int spk_stream_config_keep(spoke_stream_config *config);
+void spk_stream_config_drop(spoke_stream_config *config);
 void spk_conn_stop_dialing(struct spk_conn *c);
 int spk_conn_wait_dialed(struct spk_conn *c, spoke_ns deadline);
 

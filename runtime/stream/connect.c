@@ -51,7 +51,8 @@ spoke_stream_config_init(spoke_stream_config *config)
                                     .busy_poll_ns = SPOKE_WAIT_AS_ENGINE,
                                     .tcp_nodelay = true,
                                     .tcp_keepalive = true,
-                                    .ipc_mode = -1};
+                                    .ipc_mode = -1,
+                                    .ws_check_origin = true};
 }
 
 /* What was given, or the defaults. */
@@ -72,6 +73,30 @@ read_config(spoke_stream_config *out, const spoke_stream_config *config, const s
     if (out->backlog == 0)
         out->backlog = BACKLOG;
     return 0;
+}
+
+int
+spk_stream_config_keep(spoke_stream_config *config)
+{
+    if (config->tls != NULL && !spk_tls_is_config(config->tls))
+        return SPOKE_EINVAL;
+    config->ws_origins = spk_strdup(config->ws_origins != NULL ? config->ws_origins : "");
+    config->ws_directory = spk_strdup(config->ws_directory != NULL ? config->ws_directory : "");
+    config->tls = spoke_tls_config_ref(config->tls);
+    if (config->ws_origins != NULL && config->ws_directory != NULL)
+        return 0;
+    spk_stream_config_drop(config);
+    return SPOKE_ENOMEM;
+}
+
+void
+spk_stream_config_drop(spoke_stream_config *config)
+{
+    spk_free((char *)(uintptr_t)config->ws_origins);
+    spk_free((char *)(uintptr_t)config->ws_directory);
+    spoke_tls_config_free(config->tls);
+    config->ws_origins = config->ws_directory = NULL;
+    config->tls = NULL;
 }
 
 static size_t
@@ -352,6 +377,33 @@ spk_streams_of(struct spk_engine *e)
 }
 
 static int
+set_text(struct spk_endpoint *ep, const char *name, const char *text)
+{
+    return text == NULL ? 0 : spk_endpoint_set(ep, name, SPOKE_STRING, text, strlen(text));
+}
+
+/* What the transport has no use for is not looked at, as everywhere in a configuration. */
+static int
+set_ws(struct spk_endpoint *ep, const spoke_stream_config *config)
+{
+    size_t most = config->ws_frame_size;
+    int rc = 0;
+
+    if ((ep->transport->options & SPK_OPTIONS_WS) == 0)
+        return 0;
+    ep->options.ws_recv_text = config->ws_recv_text;
+    ep->options.ws_check_origin = config->ws_check_origin;
+    ep->options.ws_below = config->ws_below;
+    if (most != 0)
+        rc = spk_endpoint_set(ep, SPOKE_OPT_WS_FRAME_SIZE, SPOKE_SIZE, &most, sizeof most);
+    if (rc != 0 || ep->is_dialer)
+        return rc;
+    if ((rc = set_text(ep, SPOKE_OPT_WS_ORIGINS, config->ws_origins)) == 0)
+        rc = set_text(ep, SPOKE_OPT_WS_DIRECTORY, config->ws_directory);
+    return rc;
+}
+
+static int
 new_endpoint(struct spk_endpoint **out, struct spk_socket *s, const char *url, bool is_dialer,
              const spoke_stream_config *config, void *owner)
 {
@@ -369,6 +421,11 @@ new_endpoint(struct spk_endpoint **out, struct spk_socket *s, const char *url, b
     ep->options.tcp_keepalive = config->tcp_keepalive;
     ep->options.ipc_mode = config->ipc_mode;
     ep->options.tls = spoke_tls_config_ref(config->tls);
+    if ((rc = set_ws(ep, config)) != 0) {
+        ep->owner = NULL;
+        spk_endpoint_close(ep);
+        return rc;
+    }
     *out = ep;
     return 0;
 }
@@ -441,6 +498,8 @@ new_listener(struct listener **out, struct spk_socket *s, const char *url,
         (rc = new_endpoint(&l->endpoint, s, url, false, &l->config, l)) == 0 &&
         (rc = spk_handle_new(SPK_HANDLE_STREAM_LISTENER, l, s->e, &handle)) == 0) {
         l->handle = handle;
+        l->config.tls = NULL; /* what is pointed to is the caller's */
+        l->config.ws_origins = l->config.ws_directory = NULL;
         *out = l;
         return 0;
     }
@@ -615,10 +674,7 @@ close_listener(struct listener *l)
     while (!spk_list_empty(&l->pending)) {
         struct spk_conn *c = SPK_OWNER(spk_list_take(&l->pending), struct spk_conn, link);
 
-        if (c->open)
-            c->carrier->abort(c, 0);
-        (void)spk_conn_let_go(c);
-        spk_conn_free_if_done(c);
+        spk_conn_cancel(c, 0);
     }
     l->count = 0;
     spk_engine_wake_all(l->e, &l->waiters);

@@ -1320,6 +1320,24 @@ spoke_stream_address(spoke_stream *s, enum spoke_stream_end end, char *url, size
     return rc;
 }
 
+int
+spoke_stream_get(spoke_stream *s, const char *name, enum spoke_type type, void *value, size_t *size)
+{
+    struct spk_conn *c;
+    int rc;
+
+    if (name == NULL || size == NULL || (value == NULL && *size > 0))
+        return SPOKE_EINVAL;
+    if ((rc = spk_conn_enter(s, &c)) != 0)
+        return rc;
+    if (!c->open)
+        rc = c->read.end != 0 ? c->read.end : SPOKE_EAGAIN;
+    else
+        rc = spk_conn_property(c, name, type, value, size);
+    leave(c);
+    return rc;
+}
+
 /* ---- without waiting ---- */
 
 int

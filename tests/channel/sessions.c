@@ -6,7 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
-const char *const over_names[OVER_KINDS] = {"pair", "owned", "ipc", "shm", "tcp", "inproc", "sim"};
+#include "tests/support/certs.h"
+
+const char *const over_names[OVER_KINDS] = {"pair", "owned", "ipc", "shm",    "tcp",
+                                            "tls",  "ws",    "wss", "inproc", "sim"};
 
 #define LATE (60 * SPOKE_SECOND)
 
@@ -36,6 +39,9 @@ url_of(enum over over, char *url, size_t size)
     case OVER_IPC: snprintf(url, size, "ipc:///tmp/spoke-session-%d", (int)getpid()); break;
     case OVER_SHM: snprintf(url, size, "shm:///tmp/spoke-session-%d", (int)getpid()); break;
     case OVER_TCP: snprintf(url, size, "tcp://127.0.0.1:0"); break;
+    case OVER_TLS: snprintf(url, size, "tls+tcp://127.0.0.1:0"); break;
+    case OVER_WS: snprintf(url, size, "ws://127.0.0.1:0/session"); break;
+    case OVER_WSS: snprintf(url, size, "wss://127.0.0.1:0/session"); break;
     default: snprintf(url, size, "inproc://session"); break;
     }
 }
@@ -87,6 +93,16 @@ open_over_pair(struct sessions *x, const spoke_session_config *config)
 void
 sessions_open(struct sessions *x, enum over over, const spoke_session_config *config)
 {
+    spoke_session_config secure;
+
+    if (over_has_tls(over)) {
+        if (config == NULL)
+            spoke_session_config_init(&secure);
+        else
+            secure = *config;
+        secure.stream.tls = test_tls();
+        config = &secure;
+    }
     *x = (struct sessions){.over = over};
     spoke_memory_stats(&x->before);
     if (over == OVER_SIM) {

@@ -15,6 +15,9 @@ enum over {
     OVER_IPC,
     OVER_SHM,
     OVER_TCP,
+    OVER_TLS,
+    OVER_WS,
+    OVER_WSS,
     OVER_INPROC,
     OVER_SIM,
     OVER_KINDS
@@ -22,6 +25,12 @@ enum over {
 extern const char *const over_names[OVER_KINDS];
 
 #define OVER_EVERYTHING(kind) for (int kind = OVER_PAIR; (kind) < OVER_KINDS; (kind)++)
+
+static inline bool
+over_has_tls(enum over over)
+{
+    return over == OVER_TLS || over == OVER_WSS;
+}
 
 struct sessions {
     enum over over;

@@ -68,15 +68,16 @@ WORLD_TEST(addresses, a_pipe_knows_both_ends, world_cases, .timeout = 30)
     const char *place = strstr(url, "://") + 3;
     get_text(a, here, SPOKE_OPT_LOCAL_ADDRESS, local);
     get_text(b, there, SPOKE_OPT_REMOTE_ADDRESS, remote);
-    size_t size_of_place = c->transport == WS ? strcspn(place, "/")
-                                              : strlen(place); /* connections have no path */
+    size_t size_of_place = transport_is_ws(c->transport)
+                               ? strcspn(place, "/") /* connections have no path */
+                               : strlen(place);
     const char *local_place = strstr(local, "://") + 3;
     cr_assert(strncmp(local_place, place, size_of_place) == 0 && local_place[size_of_place] == '\0',
               "listener, local: %s", local);
     cr_assert_str_eq(local, remote, "the same place, seen from both sides");
     get_text(a, here, SPOKE_OPT_REMOTE_ADDRESS, remote);
     get_text(b, there, SPOKE_OPT_LOCAL_ADDRESS, local);
-    if (c->transport == TCP || c->transport == WS)
+    if (transport_is_on_tcp(c->transport))
         cr_assert_str_eq(local, remote);
     get_text(b, there, SPOKE_OPT_URL, local);
     cr_assert_str_eq(local, url);

@@ -351,7 +351,7 @@ WORLD_TEST(closing, a_listener_takes_its_pipes_with_it_if_it_shall, world_cases,
     world_url(w, url);
     cr_assert_eq(node_set_bool(a, SPOKE_OPT_CLOSE_PIPES, true), 0);
     cr_assert_eq(node_listen(a, url, &l, 0), 0);
-    if (c->transport == TCP || c->transport == WS)
+    if (transport_is_on_tcp(c->transport))
         cr_assert_eq(node_address(a, l, url), 0);
     cr_assert_eq(node_dial(d, url, NULL, 0), 0);
     world_wait_pipes(w, a, 2);

@@ -352,12 +352,13 @@ WORLD_TEST(events, a_stranger_is_told_as_one, world_cases_streams_real, .timeout
     world_url(w, url);
     cr_assert_eq(node_on_event(a, note, &diary), 0);
     cr_assert_eq(node_listen(a, url, NULL, 0), 0);
-    if (c->transport == WS)
+    if (transport_is_ws(c->transport))
         ws_place(url, url);
     cr_assert_eq(raw_connect(&stranger, url, RAW_LIMIT_MS), RAW_OK);
     cr_assert_eq(raw_send_bytes(&stranger, "GET/ HTTP/1.1\r\n\r\n", 17, RAW_LIMIT_MS), RAW_OK);
     wait_noted(w, &diary, SPOKE_EVENT_ACCEPT_FAILED, 1);
-    cr_assert_eq(diary.noted[0].reason, c->transport == TLS ? SPOKE_ETLS : SPOKE_EHANDSHAKE, "%s",
+    cr_assert_eq(diary.noted[0].reason,
+                 transport_has_tls(c->transport) ? SPOKE_ETLS : SPOKE_EHANDSHAKE, "%s",
                  spoke_error_name(diary.noted[0].reason));
     cr_assert_eq(atomic_load(&diary.count), 1, "there never was a pipe");
     raw_close(&stranger);
@@ -390,7 +391,7 @@ WORLD_TEST(events, messages_lost_with_a_connection_are_counted, world_cases_stre
         world_pass(w, SPOKE_MS); /* until the write that was under way has ended */
     uint64_t lost = node_stats(b).dropped_lost;
     /* Over ws who leaves reads on, for a second, until the other one has ended, too. */
-    cr_assert((lost > 0 || c->transport == WS) && lost <= sent, "%llu of %llu",
+    cr_assert((lost > 0 || transport_is_ws(c->transport)) && lost <= sent, "%llu of %llu",
               (unsigned long long)lost, (unsigned long long)sent);
     world_close(w);
 }

@@ -403,19 +403,17 @@ Test(options, a_socket_holds_the_defaults_of_its_dialers_and_listeners)
 
 Test(options, of_another_transport_are_unknown)
 {
-    static const enum transport transports[] = {INPROC, IPC, TCP, SHM, TLS, WS};
     char url[ENDPOINT_MAX];
 
-    for (int i = 0; i < 5; i++) {
-        enum transport transport = transports[i];
+    for (int i = INPROC; i <= LAST_TRANSPORT; i++) {
+        enum transport transport = (enum transport)i;
         bool file = transport == IPC || transport == SHM;
-        bool on_tcp = transport == TCP || transport == TLS || transport == WS;
-        int tcp = on_tcp ? 0 : SPOKE_EOPTION, ws = transport == WS ? 0 : SPOKE_EOPTION,
-            ipc = file ? 0 : SPOKE_EOPTION;
+        int tcp = transport_is_on_tcp(transport) ? 0 : SPOKE_EOPTION,
+            ws = transport_is_ws(transport) ? 0 : SPOKE_EOPTION, ipc = file ? 0 : SPOKE_EOPTION;
         spoke_dialer *d;
         spoke_listener *l;
         bool flag;
-        int mode, tls = transport == TLS ? 0 : SPOKE_EOPTION;
+        int mode, tls = transport_has_tls(transport) ? 0 : SPOKE_EOPTION;
         endpoint_fresh(url, transport);
         cr_assert_eq(spoke_dialer_create(&d, s, url), 0);
         cr_assert_eq(spoke_listener_create(&l, s, url), 0);

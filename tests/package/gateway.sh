@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # gateway.sh SPOKE: services that know nothing of spoke, behind two gateways: client --tcp-- gateway ==== gateway --unix or tcp--
-# service, with shared memory between the two, and with one tcp connection that carries all.  redis with its own benchmark and with
-# data that is compared, and the HTTP server of busybox with curl.
+# service, with shared memory between the two, with tls, ws or wss under an authority of our own, and with one connection that carries
+# all.  redis with its own benchmark and with data that is compared, and the HTTP server of busybox with curl.
 set -euo pipefail
 export LC_ALL=C
 spoke=$1
 # Debian's redis-tools has the server too, under the name of a tool that it is when it is called so.
 server=$(type -P redis-server || type -P redis-check-rdb || true)
-for program in "${server:-redis-server}" redis-cli redis-benchmark busybox curl; do
+for program in "${server:-redis-server}" redis-cli redis-benchmark busybox curl openssl; do
     [ -n "$(type -P "$program")" ] || { echo "gateway: skipped: $program is missing: scripts/install-deps test"; exit 77; }
 done
 grep -qx httpd <<<"$(busybox --list)" || { echo "gateway: skipped: this busybox has no httpd"; exit 77; }
@@ -53,27 +53,46 @@ until_true() {
     fail "$what: $(cat "$work/tried")"
 }
 listening_on() { sed -nE 's,.*listening on ([^ ]+)$,\1,p' "$work/$1.log"; }
-# two_gateways NAME TARGET [mux]: sets $port, where the near one listens; it has chosen that itself.
+# Who listens with TLS is far away, and has a certificate of an authority that the near ones alone know.
+new_key() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$work/$1.key" "${@:2}" 2>>"$work/openssl.log"; }
+new_key authority -x509 -out "$work/authority.pem" -subj '/CN=authority of a test' -days 2
+new_key server -out "$work/server.csr" -subj /CN=server
+openssl x509 -req -in "$work/server.csr" -CA "$work/authority.pem" -CAkey "$work/authority.key" -CAcreateserial -days 2 \
+    -extfile <(echo 'subjectAltName=IP:127.0.0.1') -out "$work/server.pem" 2>>"$work/openssl.log"
+# secured URL: sets the options of both sides.
+secured() {
+    near_options=() far_options=()
+    case $1 in *tls+tcp://* | *wss://*)
+        near_options=(--cacert "$work/authority.pem")
+        far_options=(--cert "$work/server.pem" --key "$work/server.key")
+        ;;
+    esac
+}
+# two_gateways NAME TARGET MIDDLE: sets $port, where the near one listens; it has chosen that itself.
 two_gateways() {
-    local middle="shm://$work/$1.shm"
-    [ -z "${3-}" ] || middle=mux+tcp://127.0.0.1:0
-    start "$1.far" "$spoke" gateway -v "$middle" "$2"
+    local middle=$3
+    secured "$middle"
+    start "$1.far" "$spoke" gateway -v "$middle" "$2" "${far_options[@]}"
     gateways+=("$started")
     until_true "the far gateway of $1" grep -q 'listening on' "$work/$1.far.log"
-    [ -z "${3-}" ] || middle=mux+$(listening_on "$1.far")
-    start "$1.near" "$spoke" gateway -v tcp://127.0.0.1:0 "$middle"
+    case $middle in
+    mux+*) middle=mux+$(listening_on "$1.far") ;;
+    *:0 | *:0/*) middle=$(listening_on "$1.far") ;;
+    esac
+    start "$1.near" "$spoke" gateway -v tcp://127.0.0.1:0 "$middle" "${near_options[@]}"
     near=$started
     gateways+=("$started")
     until_true "the near gateway of $1" grep -q 'listening on' "$work/$1.near.log"
     port=$(listening_on "$1.near")
     port=${port##*:}
 }
-# forwarders NAME TARGET: the same with two of `spoke mux`, the far one of which has to be told what it may connect to.
+# forwarders NAME TARGET CARRIER: the same with two of `spoke mux`, the far one of which has to be told what it may connect to.
 forwarders() {
-    start "$1.far" "$spoke" mux -v --listen tcp://127.0.0.1:0 --allow "$2"
+    secured "$3"
+    start "$1.far" "$spoke" mux -v --listen "$3" --allow "$2" "${far_options[@]}"
     gateways+=("$started")
     until_true "the far side of $1" grep -q 'listening on' "$work/$1.far.log"
-    start "$1.near" "$spoke" mux -v --connect "$(listening_on "$1.far")" --local "tcp://127.0.0.1:0=$2"
+    start "$1.near" "$spoke" mux -v --connect "$(listening_on "$1.far")" --local "tcp://127.0.0.1:0=$2" "${near_options[@]}"
     near=$started
     gateways+=("$started")
     until_true "the near side of $1" grep -q 'listening on' "$work/$1.near.log"
@@ -112,12 +131,25 @@ check_redis() {
     counted "$1" '^0 connections, .* could not connect 0, broken 0,'
     echo "gateway: $1 through two: $(grep ' ever, to ' "$work/$1.near.log" | tail -n 1)"
 }
-two_gateways redis "ipc://$work/redis.sock"
-check_redis redis
-two_gateways redis-mux "ipc://$work/redis.sock" mux
-check_redis redis-mux
-forwarders redis-forward "ipc://$work/redis.sock"
-check_redis redis-forward
+# through_all NAME TARGET CHECK: over shared memory and over the network, each connection by itself and all of them over one.
+through_all() {
+    local scheme middle
+    two_gateways "$1" "$2" "shm://$work/$1.shm"
+    "$3" "$1"
+    for scheme in tls+tcp ws wss; do
+        middle=$scheme://127.0.0.1:0
+        [ $scheme = tls+tcp ] || middle=$middle/$1
+        two_gateways "$1-$scheme" "$2" "$middle"
+        "$3" "$1-$scheme"
+    done
+    for scheme in tcp wss; do
+        two_gateways "$1-mux-$scheme" "$2" "mux+$scheme://127.0.0.1:0"
+        "$3" "$1-mux-$scheme"
+        forwarders "$1-forward-$scheme" "$2" "$scheme://127.0.0.1:0"
+        "$3" "$1-forward-$scheme"
+    done
+}
+through_all redis "ipc://$work/redis.sock" check_redis
 
 # ---- an HTTP server, on a tcp port ----
 mkdir "$work/files"
@@ -155,12 +187,7 @@ check_http() {
     counted "$1" '^0 connections, .* could not connect 0, broken 0,'
     echo "gateway: $1 through two: $(grep ' ever, to ' "$work/$1.near.log" | tail -n 1)"
 }
-two_gateways http "tcp://127.0.0.1:$http"
-check_http http
-two_gateways http-mux "tcp://127.0.0.1:$http" mux
-check_http http-mux
-forwarders http-forward "tcp://127.0.0.1:$http"
-check_http http-forward
+through_all http "tcp://127.0.0.1:$http" check_http
 
 # Nothing went wrong, and as nothing is open they end well.
 ! grep -E ' (broke|is cut|cannot) ' "$work"/*.near.log "$work"/*.far.log || fail "a gateway complained"

@@ -149,13 +149,16 @@ Test(callbacks, the_exporter_is_closed_by_who_lets_in)
         struct market x;
         struct doorman d = {.x = &x};
         spoke_exporter_config config;
+        spoke_importer_config importer;
         spoke_importer *im;
 
         spoke_exporter_config_init(&config);
         config.session.authenticate = close_at_the_second;
         config.session.ctx = &d;
         market_open(&x, (enum over)over, &config, NULL);
-        if (spoke_importer_dial(&im, x.url, NULL, x.e[1], soon(&x)) == 0)
+        spoke_importer_config_init(&importer);
+        market_secure(&x, &importer.session);
+        if (spoke_importer_dial(&im, x.url, &importer, x.e[1], soon(&x)) == 0)
             expect_rc(spoke_importer_close(im, 0), 0);
         cr_assert(market_until(&x, has_closed, &d));
         market_close(&x);

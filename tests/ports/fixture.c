@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/support/certs.h"
+
 #define LATE (30 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
 
 const char *
@@ -124,9 +126,19 @@ make_url(struct market *x)
                  count);
         break;
     case OVER_TCP: snprintf(x->url, sizeof x->url, "tcp://127.0.0.1:0"); break;
+    case OVER_TLS: snprintf(x->url, sizeof x->url, "tls+tcp://127.0.0.1:0"); break;
+    case OVER_WS: snprintf(x->url, sizeof x->url, "ws://127.0.0.1:0/ports"); break;
+    case OVER_WSS: snprintf(x->url, sizeof x->url, "wss://127.0.0.1:0/ports"); break;
     case OVER_SIM: snprintf(x->url, sizeof x->url, "tcp://127.0.0.1:4000"); break;
     default: snprintf(x->url, sizeof x->url, "inproc://ports-%d", count); break;
     }
+}
+
+void
+market_secure(const struct market *x, spoke_session_config *config)
+{
+    if (x->over == OVER_TLS || x->over == OVER_WSS)
+        config->stream.tls = test_tls();
 }
 
 static bool
@@ -150,6 +162,7 @@ market_join(struct market *x, const spoke_importer_config *config)
         own.on_event = events_note;
         own.ctx = &x->heard[1];
     }
+    market_secure(x, &own.session);
     if (has_address(x)) {
         expect_rc(spoke_importer_dial(&im, x->url, &own, x->e[1], soon(x)), 0);
         return im;
@@ -183,6 +196,7 @@ open_market(struct market *x, enum over over, const spoke_exporter_config *ex,
         own.on_event = events_note;
     if (own.ctx == NULL)
         own.ctx = &x->heard[0];
+    market_secure(x, &own.session);
     expect_rc(spoke_exporter_open(&x->ex, &own, x->e[0]), 0);
     if (has_address(x)) {
         char bound[256];

@@ -16,6 +16,9 @@ enum over {
     OVER_IPC,
     OVER_SHM,
     OVER_TCP,
+    OVER_TLS,
+    OVER_WS,
+    OVER_WSS,
     OVER_INPROC,
     OVER_SIM,
     OVER_KINDS
@@ -46,6 +49,8 @@ struct market {
 /* Configurations NULL: the defaults.  Both get events. */
 void market_open(struct market *x, enum over over, const spoke_exporter_config *ex,
                  const spoke_importer_config *im);
+/* What it takes to meet there, for those who do so by themselves. */
+void market_secure(const struct market *x, spoke_session_config *config);
 /* Another importer on the same address, or stream. */
 spoke_importer *market_join(struct market *x, const spoke_importer_config *config);
 /* Nothing may be left. */

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "tests/ports/fixture.h"
+#include "tests/support/certs.h"
 #include "tests/support/process.h"
 
 /* ---- an importer that is killed ---- */
@@ -95,6 +96,22 @@ Test(lives, what_a_killed_importer_had_goes_to_another_over_tcp)
 
 /* ---- connecting again ---- */
 
+/* As test_tls(), but the caller's. */
+static spoke_tls_config *
+own_tls(void)
+{
+    struct spoke_tls_options o;
+    spoke_tls_config *config;
+
+    spoke_tls_options_init(&o);
+    o.cert = cert_text(test_cert());
+    o.key = cert_key_text(test_cert());
+    o.ca = cert_text(test_authority());
+    o.server_name = "spoke.test";
+    expect_rc(spoke_tls_config_new(&config, &o), 0);
+    return config;
+}
+
 Test(lives, an_importer_connects_again_and_binds_what_was_bound)
 {
     OVER_ADDRESSES(over)
@@ -125,6 +142,7 @@ Test(lives, an_importer_connects_again_and_binds_what_was_bound)
         expect_rc(recv_number(rx, NULL, in(&x, 5 * SPOKE_MS)), SPOKE_ETIMEDOUT);
         send_numbers(&x, tx, 3, 5); /* waits for the next exporter */
         spoke_exporter_config_init(&again);
+        market_secure(&x, &again.session);
         expect_rc(spoke_exporter_open(&x.ex, &again, x.e[0]), 0);
         out = export_sender(&x, "out", 8, 0);
         in1 = export_receiver(&x, "in", 8, 0);
@@ -140,11 +158,56 @@ Test(lives, an_importer_connects_again_and_binds_what_was_bound)
     }
 }
 
+/* What the configurations point to is kept for as long as they may be needed. */
+Test(lives, what_connections_need_is_kept, .timeout = 60)
+{
+    spoke_exporter_config exporter;
+    spoke_importer_config importer;
+    struct market x = {.over = OVER_WSS};
+    char origins[] = "https://example.org";
+    spoke_receiver *rx = NULL;
+    spoke_sender *tx;
+
+    snprintf(x.url, sizeof x.url, "wss://127.0.0.1:0/ports");
+    spoke_exporter_config_init(&exporter);
+    spoke_importer_config_init(&importer);
+    importer.reconnect_ns = SPOKE_MS;
+    importer.reconnect_max_ns = 20 * SPOKE_MS;
+    importer.on_event = events_note;
+    importer.ctx = &x.heard[1];
+    for (int round = 0; round < 2; round++) {
+        char bound[256];
+
+        exporter.session.stream.tls = own_tls();
+        exporter.session.stream.ws_origins = origins;
+        expect_rc(spoke_exporter_open(&x.ex, &exporter, NULL), 0);
+        spoke_tls_config_free(exporter.session.stream.tls);
+        memset(origins, 'x', sizeof origins - 1);
+        tx = export_sender(&x, "out", 8, 0);
+        expect_rc(spoke_exporter_listen(x.ex, x.url, bound), 0);
+        strcpy(x.url, bound);
+        if (round == 0) {
+            importer.session.stream.tls = own_tls();
+            expect_rc(spoke_importer_dial(&x.im, x.url, &importer, NULL, soon(&x)), 0);
+            spoke_tls_config_free(importer.session.stream.tls);
+            rx = import_receiver(&x, x.im, "out", 8);
+        }
+        send_numbers(&x, tx, 0, 3);
+        expect_numbers(&x, rx, 0, 3);
+        expect_rc(spoke_exporter_close(x.ex, 0), 0);
+        expect_rc(spoke_sender_close(tx), 0);
+        market_await(&x, 1, SPOKE_PORT_DISCONNECTED, round + 1);
+    }
+    expect_rc(spoke_importer_close(x.im, 0), 0);
+    expect_rc(spoke_receiver_close(rx), 0);
+}
+
 Test(lives, what_is_refused_then_ends_with_the_reason)
 {
     OVER_ADDRESSES(over)
     {
         spoke_importer_config config;
+        spoke_exporter_config again;
         struct market x;
         spoke_sender *out;
         spoke_receiver *rx;
@@ -157,7 +220,9 @@ Test(lives, what_is_refused_then_ends_with_the_reason)
         rx = import_receiver(&x, x.im, "out", 8);
         expect_rc(spoke_exporter_close(x.ex, 0), 0);
         expect_rc(spoke_sender_close(out), 0);
-        expect_rc(spoke_exporter_open(&x.ex, NULL, x.e[0]), 0);
+        spoke_exporter_config_init(&again);
+        market_secure(&x, &again.session);
+        expect_rc(spoke_exporter_open(&x.ex, &again, x.e[0]), 0);
         expect_rc(spoke_exporter_listen(x.ex, x.url, NULL), 0);
         expect_rc(recv_number(rx, NULL, soon(&x)), SPOKE_ENOENT);
         do

@@ -183,6 +183,7 @@ Test(ports, so_many_connections_at_a_time)
     OVER_ADDRESSES(over)
     {
         spoke_exporter_config config;
+        spoke_importer_config importer;
         struct market x;
         struct spoke_port_event event;
         spoke_importer *second, *third;
@@ -192,7 +193,9 @@ Test(ports, so_many_connections_at_a_time)
         config.connections = 2;
         market_open(&x, (enum over)over, &config, NULL);
         second = market_join(&x, NULL);
-        cr_assert_neq(spoke_importer_dial(&third, x.url, NULL, x.e[1], soon(&x)), 0);
+        spoke_importer_config_init(&importer);
+        market_secure(&x, &importer.session);
+        cr_assert_neq(spoke_importer_dial(&third, x.url, &importer, x.e[1], soon(&x)), 0);
         event = market_event(&x, 0, SPOKE_PORT_REFUSED);
         cr_assert_eq(event.code, SPOKE_ELIMIT);
         cr_assert_str_eq(event.name, "");

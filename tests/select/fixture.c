@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/support/endpoints.h"
+#include "tests/support/certs.h"
 
 #define MOMENT (5 * SPOKE_MS)
 
@@ -32,6 +32,7 @@ scene_open(struct scene *sc, enum way way)
     memset(sc, 0, sizeof *sc);
     sc->way = way;
     scratch_dir();
+    test_tls();
     if (way == SHARED)
         warm_up();
     resources_take(&sc->before);
@@ -106,6 +107,24 @@ scene_joined(struct later *later)
     free(later);
 }
 
+int
+transport_of(const struct kind *kind)
+{
+    for (int i = INPROC; kind->url != NULL && i <= LAST_TRANSPORT; i++) {
+        if (strcmp(kind->url, transport_name((enum transport)i)) == 0)
+            return i;
+    }
+    return -1;
+}
+
+static bool
+is_secure(const struct thing *t)
+{
+    int transport = transport_of(t->kind);
+
+    return transport >= 0 && transport_has_tls((enum transport)transport);
+}
+
 /* ---- sockets ---- */
 
 static void
@@ -113,6 +132,8 @@ connect_sockets(struct thing *t, int at_listener, int at_dialer)
 {
     expect_rc(spoke_socket_open(&t->s[0], at_listener, t->sc->e), 0);
     expect_rc(spoke_socket_open(&t->s[1], at_dialer, t->sc->e), 0);
+    for (int i = 0; i < 2 && is_secure(t); i++)
+        expect_rc(spoke_socket_set_tls(t->s[i], test_tls()), 0);
     expect_rc(spoke_listen(t->s[0], t->url, NULL, 0), 0);
     expect_rc(spoke_dial(t->s[1], t->url, NULL, SPOKE_WAIT_FIRST), 0);
 }
@@ -225,12 +246,23 @@ open_req_context(struct thing *t)
 
 /* ---- streams ---- */
 
-static void
-connect_streams(struct thing *t)
+/* The defaults, with what it takes to meet there. */
+static spoke_stream_config
+config_of(const struct thing *t)
 {
     spoke_stream_config config;
 
     spoke_stream_config_init(&config);
+    if (is_secure(t))
+        config.tls = test_tls();
+    return config;
+}
+
+static void
+connect_streams(struct thing *t)
+{
+    spoke_stream_config config = config_of(t);
+
     config.linger_ns = 0;
     if (t->url[0] == '\0') {
         expect_rc(spoke_stream_pair(&t->stream[0], &t->stream[1], &config, t->sc->e), 0);
@@ -329,14 +361,18 @@ write_from(struct thing *t)
 static void
 open_listener(struct thing *t)
 {
-    expect_rc(spoke_stream_listen(&t->listener, t->url, NULL, t->sc->e), 0);
+    spoke_stream_config config = config_of(t);
+
+    expect_rc(spoke_stream_listen(&t->listener, t->url, &config, t->sc->e), 0);
     t->c = (spoke_select_case){.what = SPOKE_SELECT_STREAM_ACCEPT, .of.listener = t->listener};
 }
 
 static void
 dial_listener(struct thing *t)
 {
-    (void)spoke_stream_dial(&t->stream[1], t->url, NULL, t->sc->e, SPOKE_NOW);
+    spoke_stream_config config = config_of(t);
+
+    (void)spoke_stream_dial(&t->stream[1], t->url, &config, t->sc->e, SPOKE_NOW);
 }
 
 static int
@@ -397,9 +433,10 @@ clean_muxes(struct thing *t)
 /* ---- sessions ---- */
 
 static void
-session_config(spoke_session_config *config)
+session_config(const struct thing *t, spoke_session_config *config)
 {
     spoke_session_config_init(config);
+    config->stream = config_of(t);
     config->mux.handshake_ns = 1000 * SPOKE_SECOND;
 }
 
@@ -409,9 +446,10 @@ open_session_listener(struct thing *t)
 {
     spoke_session_config config;
 
-    session_config(&config);
+    session_config(t, &config);
     expect_rc(spoke_session_listen(&t->session_listener, t->url, &config, t->sc->e), 0);
-    expect_rc(spoke_stream_dial(&t->stream[1], t->url, NULL, t->sc->e, scene_in(t->sc, PATIENCE)),
+    expect_rc(spoke_stream_dial(&t->stream[1], t->url, &config.stream, t->sc->e,
+                                scene_in(t->sc, PATIENCE)),
               0);
     t->c = (spoke_select_case){.what = SPOKE_SELECT_SESSION_ACCEPT,
                                .of.session_listener = t->session_listener};
@@ -442,7 +480,7 @@ open_sessions(struct thing *t, enum spoke_select_what what)
     spoke_session_config config;
 
     connect_streams(t);
-    session_config(&config);
+    session_config(t, &config);
     for (int i = 0; i < 2; i++) {
         config.mux.even = i == 1;
         expect_rc(spoke_session_open(&t->session[i], t->stream[i], &config), 0);
@@ -738,6 +776,16 @@ clean_nothing(struct thing *t)
         .close = close_session, .clean = clean_sessions, .url = (Url)                              \
     }
 
+/* What there is over a transport, which is a real one. */
+#define OVER(Transport)                                                                            \
+    PULL("socket-recv-" Transport, Transport), READER("reader-" Transport, Transport),             \
+        WRITER("writer-" Transport, Transport), LISTENER("listener-" Transport, Transport),        \
+        MUX("mux-" Transport, Transport),                                                          \
+        SESSION_LISTENER("session-listener-" Transport, Transport),                                \
+        SESSION("session-receiver-" Transport, receiver, Transport),                               \
+        SESSION("session-sender-" Transport, sender, Transport),                                   \
+        SESSION("session-stream-" Transport, stream, Transport)
+
 const struct kind kinds[] = {
     PULL("socket-recv-inproc", "inproc://"),
     PULL("socket-recv-ipc", "ipc://@"),
@@ -778,6 +826,10 @@ const struct kind kinds[] = {
     SESSION("session-sender-pair", sender, ""),
     SESSION("session-stream-pair", stream, ""),
     SESSION("session-stream-ipc", stream, "ipc://@"),
+    OVER("tcp"),
+    OVER("tls"),
+    OVER("ws"),
+    OVER("wss"),
     {.name = "receiver",
      .open = open_receiver,
      .make = send_to_receiver,
@@ -828,7 +880,9 @@ thing_open(struct thing *t, struct scene *sc, const struct kind *kind)
     memset(t, 0, sizeof *t);
     t->kind = kind;
     t->sc = sc;
-    if (kind->url != NULL && kind->url[0] != '\0')
+    if (transport_of(kind) >= 0)
+        endpoint_fresh(t->url, (enum transport)transport_of(kind));
+    else if (kind->url != NULL && kind->url[0] != '\0')
         snprintf(t->url, sizeof t->url, "%sselect-%d-%d", kind->url, (int)getpid(), number++);
     kind->open(t);
 }
@@ -849,7 +903,8 @@ plays(void)
     for (size_t i = 0; i < kinds_count; i++) {
         for (int way = OWNED; way <= SIM; way++) {
             /* Simulated worlds do not depend on the backend: they run once. */
-            if (way == SIM && (kinds[i].real || (backend != NULL && strcmp(backend, "poll") == 0)))
+            if (way == SIM && (kinds[i].real || transport_of(&kinds[i]) >= 0 ||
+                               (backend != NULL && strcmp(backend, "poll") == 0)))
                 continue;
             list[count++] = (struct play){(enum way)way, i};
         }

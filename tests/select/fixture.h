@@ -7,6 +7,7 @@
 #include <spoke/sim.h>
 #include <spoke/spoke.h>
 
+#include "tests/support/endpoints.h"
 #include "tests/support/resources.h"
 #include "tests/support/test.h"
 
@@ -38,8 +39,8 @@ struct kind {
     int (*use)(struct thing *t);    /* the call that it is ready for, without waiting */
     int (*close)(struct thing *t);  /* its handle; may be NULL; does not wait but in SHARED */
     void (*clean)(struct thing *t); /* the rest */
-    const char *url;
-    bool real; /* not in a simulated world */
+    const char *url; /* where, of a new name; or the transport_name() of one that is real */
+    bool real;       /* not in a simulated world */
 };
 struct thing {
     const struct kind *kind;
@@ -55,11 +56,13 @@ struct thing {
     spoke_receiver *rx;
     spoke_sender *tx;
     int fd[2];
-    char url[64];
+    char url[ENDPOINT_MAX];
 };
 extern const struct kind kinds[];
 extern const size_t kinds_count;
 const struct kind *kind_of(const char *name);
+/* The transport that a kind's `url` names; -1: it is an URL, or there is none. */
+int transport_of(const struct kind *kind);
 void thing_open(struct thing *t, struct scene *sc, const struct kind *kind);
 void thing_close(struct thing *t);
 

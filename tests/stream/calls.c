@@ -17,14 +17,15 @@ PLACE_TEST(stream_calls, listen_and_accept, places_listening, .timeout = 20)
 
     stage_open(&st, p);
     fresh_url(&st, url);
-    expect_rc(spoke_stream_listen(&l, url, NULL, st.e[1]), 0);
+    expect_rc(spoke_stream_listen(&l, url, stage_config(&st, NULL), st.e[1]), 0);
     expect_rc(spoke_stream_accept(l, &a, SPOKE_NOW), SPOKE_EAGAIN);
     cr_assert_null(a);
     expect_rc(spoke_stream_listener_address(l, got, sizeof got), 0);
     cr_assert_str_eq(got, url);
-    expect_rc(spoke_stream_dial(&a, url, NULL, st.e[0], stage_in(&st, PATIENCE)), 0);
+    expect_rc(spoke_stream_dial(&a, url, stage_config(&st, NULL), st.e[0], stage_in(&st, PATIENCE)),
+              0);
     expect_rc(spoke_stream_accept(l, &b, stage_in(&st, PATIENCE)), 0);
-    if (p->over == OVER_WS) /* connections have no path */
+    if (is_over_ws(p)) /* connections have no path */
         *strstr(url, "/a/path") = '\0';
     expect_rc(spoke_stream_address(a, SPOKE_REMOTE, got, sizeof got), 0);
     cr_assert_str_eq(got, url);
@@ -54,7 +55,9 @@ PLACE_TEST(stream_calls, a_chosen_port_is_in_the_address, places_listening_real,
         expect_rc(spoke_stream_listen(&l, "tcp://127.0.0.1:0", NULL, st.e[1]), 0);
         expect_rc(spoke_stream_listener_address(l, url, sizeof url), 0);
         cr_assert_str_neq(url, "tcp://127.0.0.1:0");
-        expect_rc(spoke_stream_dial(&a, url, NULL, st.e[0], stage_in(&st, PATIENCE)), 0);
+        expect_rc(
+            spoke_stream_dial(&a, url, stage_config(&st, NULL), st.e[0], stage_in(&st, PATIENCE)),
+            0);
         expect_rc(spoke_stream_close(a), 0);
         expect_rc(spoke_stream_listener_close(l), 0);
     }
@@ -70,8 +73,9 @@ PLACE_TEST(stream_calls, duplicate_listen, places_listening, .timeout = 20)
     stage_open(&st, p);
     fresh_url(&st, url);
     for (int round = 0; round < 2; round++) { /* the name is free again at once */
-        expect_rc(spoke_stream_listen(&l, url, NULL, st.e[1]), 0);
-        expect_rc(spoke_stream_listen(&other, url, NULL, st.e[1]), SPOKE_EADDRINUSE);
+        expect_rc(spoke_stream_listen(&l, url, stage_config(&st, NULL), st.e[1]), 0);
+        expect_rc(spoke_stream_listen(&other, url, stage_config(&st, NULL), st.e[1]),
+                  SPOKE_EADDRINUSE);
         cr_assert_null(other);
         expect_rc(spoke_stream_listener_close(l), 0);
     }
@@ -88,10 +92,11 @@ PLACE_TEST(stream_calls, connection_refused, places_listening, .timeout = 20)
     stage_open(&st, p);
     fresh_url(&st, url);
     for (int round = 0; round < 2; round++) {
-        expect_rc(spoke_stream_dial(&a, url, NULL, st.e[0], stage_in(&st, PATIENCE)),
-                  SPOKE_ECONNREFUSED);
+        expect_rc(
+            spoke_stream_dial(&a, url, stage_config(&st, NULL), st.e[0], stage_in(&st, PATIENCE)),
+            SPOKE_ECONNREFUSED);
         cr_assert_null(a);
-        expect_rc(spoke_stream_listen(&l, url, NULL, st.e[1]), 0);
+        expect_rc(spoke_stream_listen(&l, url, stage_config(&st, NULL), st.e[1]), 0);
         expect_rc(spoke_stream_listener_close(l), 0);
     }
     stage_close(&st);
@@ -448,17 +453,20 @@ PLACE_TEST(stream_calls, the_engine_closes_under_everything, places, .timeout = 
         return;
     ends_open(&d, p, NULL);
     write_text(d.end[0], "unread");
-    if (p->over <= OVER_SHM) {
+    if (p->over <= OVER_WSS) {
         fresh_url(&d.st, url);
-        expect_rc(spoke_stream_listen(&l, url, NULL, d.st.e[1]), 0);
-        expect_rc(spoke_stream_dial(&waits, url, NULL, d.st.e[0], stage_in(&d.st, PATIENCE)), 0);
+        expect_rc(spoke_stream_listen(&l, url, stage_config(&d.st, NULL), d.st.e[1]), 0);
+        expect_rc(spoke_stream_dial(&waits, url, stage_config(&d.st, NULL), d.st.e[0],
+                                    stage_in(&d.st, PATIENCE)),
+                  0);
         expect_rc(spoke_stream_write(waits, "unaccepted", 10, &done), 0);
-        expect_rc(spoke_stream_dial(&dials, url, NULL, d.st.e[0], SPOKE_NOW), 0);
+        expect_rc(spoke_stream_dial(&dials, url, stage_config(&d.st, NULL), d.st.e[0], SPOKE_NOW),
+                  0);
     }
     stage_close(&d.st);
     expect_rc(write_one(d.end[0]), SPOKE_ECLOSED);
     expect_rc(spoke_stream_close(d.end[1]), 0);
-    if (p->over <= OVER_SHM) {
+    if (p->over <= OVER_WSS) {
         expect_rc(spoke_stream_accept(l, &waits, SPOKE_NOW), SPOKE_ECLOSED);
         expect_rc(spoke_stream_listener_close(l), 0);
     }

@@ -17,7 +17,7 @@
 static struct criterion_test_params
 list_places(unsigned overs, unsigned ways, unsigned ons)
 {
-    static struct place list[96];
+    static struct place list[128];
     const char *backend = getenv("SPOKE_BACKEND");
     size_t count = 0;
 
@@ -30,13 +30,14 @@ list_places(unsigned overs, unsigned ways, unsigned ons)
         ways &= BIT(TWO) | BIT(SHARED);
 #endif
     for (int over = OVER_INPROC; over <= OVER_FD; over++) {
-        if (over <= OVER_WS && !transport_is_wanted((enum transport)over))
+        if (over <= OVER_WSS && !transport_is_wanted((enum transport)over))
             continue;
+        bool spared = over == OVER_WSS && !transport_is_named(WSS);
         for (int way = ONE; way <= TWO; way++) {
             if (((over == OVER_SHM || over >= OVER_TLS) && over != OVER_PAIR && way == SIM) ||
-                (over == OVER_PAIR && way == TWO))
+                (over == OVER_PAIR && way == TWO) || (spared && way == ONE))
                 continue;
-            for (int on = PLAIN; on <= (over == OVER_WS ? ON_MUX : ON_MUX_BACK); on++) {
+            for (int on = PLAIN; on <= ON_MUX_BACK; on++) {
                 if ((overs & BIT(over)) != 0 && (ways & BIT(way)) != 0 && (ons & BIT(on)) != 0)
                     list[count++] = (struct place){(enum over)over, (enum way)way, (enum on)on};
             }
@@ -46,7 +47,7 @@ list_places(unsigned overs, unsigned ways, unsigned ons)
 }
 
 #define ALL       (BIT(OVER_FD + 1) - 1)
-#define ADDRESSES (BIT(OVER_INPROC) | BIT(OVER_IPC) | BIT(OVER_TCP) | BIT(OVER_SHM) | BIT(OVER_WS))
+#define ADDRESSES (BIT(OVER_WSS + 1) - 1)
 
 struct criterion_test_params
 places(void)
@@ -200,7 +201,7 @@ stage_open(struct stage *st, const struct place *p)
     memset(st, 0, sizeof *st);
     st->p = *p;
     scratch_dir();
-    if (p->over == OVER_TLS)
+    if (is_over_tls(p))
         test_tls();
     if (p->way == SHARED)
         warm_up(p);
@@ -346,20 +347,26 @@ fresh_url(const struct stage *st, char url[ENDPOINT_MAX])
 static const spoke_stream_config *
 config_for(const struct place *p, const spoke_stream_config *config, spoke_stream_config *own)
 {
-    if (p->over != OVER_TLS)
+    if (!is_over_tls(p))
         return config;
     if (config != NULL)
         *own = *config;
     else
         spoke_stream_config_init(own);
-    own->tls = test_tls();
+    if (own->tls == NULL)
+        own->tls = test_tls();
     return own;
+}
+
+const spoke_stream_config *
+stage_config(struct stage *st, const spoke_stream_config *config)
+{
+    return config_for(&st->p, config, &st->config);
 }
 
 static void
 connect_carriers(struct stage *st, const spoke_stream_config *config, spoke_stream *end[2])
 {
-    spoke_stream_config own;
     spoke_stream_listener *l;
     char url[ENDPOINT_MAX];
     int fds[2];
@@ -375,7 +382,7 @@ connect_carriers(struct stage *st, const spoke_stream_config *config, spoke_stre
         return;
     }
     fresh_url(st, url);
-    config = config_for(&st->p, config, &own);
+    config = stage_config(st, config);
     expect_rc(spoke_stream_listen(&l, url, config, st->e[1]), 0);
     expect_rc(spoke_stream_dial(&end[0], url, config, st->e[0], stage_in(st, PATIENCE)), 0);
     expect_rc(spoke_stream_accept(l, &end[1], stage_in(st, PATIENCE)), 0);
@@ -385,9 +392,16 @@ connect_carriers(struct stage *st, const spoke_stream_config *config, spoke_stre
 void
 connect_ends(struct stage *st, const spoke_stream_config *config, spoke_stream *end[2])
 {
-    connect_carriers(st, st->p.on == PLAIN ? config : NULL, end);
-    if (st->p.on != PLAIN)
-        connect_on_mux(st, config, end);
+    spoke_stream_config carrier;
+
+    if (st->p.on == PLAIN) {
+        connect_carriers(st, config, end);
+        return;
+    }
+    spoke_stream_config_init(&carrier);
+    carrier.tls = config != NULL ? config->tls : NULL;
+    connect_carriers(st, &carrier, end);
+    connect_on_mux(st, config, end);
 }
 
 void

@@ -11,7 +11,7 @@
 #include "tests/support/resources.h"
 #include "tests/support/test.h"
 
-/* INPROC, IPC, TCP, SHM, TLS, WS as in enum transport, and those without an address. */
+/* INPROC, IPC, TCP, SHM, TLS, WS, WSS as in enum transport, and those without an address. */
 enum over {
     OVER_INPROC = INPROC,
     OVER_IPC = IPC,
@@ -19,6 +19,7 @@ enum over {
     OVER_SHM = SHM,
     OVER_TLS = TLS,
     OVER_WS = WS,
+    OVER_WSS = WSS,
     OVER_PAIR,
     OVER_FD
 };
@@ -44,10 +45,23 @@ struct place {
 static inline bool
 is_over_tcp(const struct place *p)
 {
-    return p->over == OVER_TCP || p->over == OVER_TLS || p->over == OVER_WS;
+    return p->over <= OVER_WSS && transport_is_on_tcp((enum transport)p->over);
 }
 
-/* Lists for ParameterizedTestParameters. */
+static inline bool
+is_over_ws(const struct place *p)
+{
+    return p->over <= OVER_WSS && transport_is_ws((enum transport)p->over);
+}
+
+static inline bool
+is_over_tls(const struct place *p)
+{
+    return p->over <= OVER_WSS && transport_has_tls((enum transport)p->over);
+}
+
+/* Lists for ParameterizedTestParameters.  wss is in ONE only if it is named (transport_is_named()):
+ * it is made of tls and ws. */
 struct criterion_test_params places(void);      /* ONE, SHARED, SIM */
 struct criterion_test_params places_real(void); /* ONE, SHARED */
 struct criterion_test_params places_listening(
@@ -78,11 +92,14 @@ struct stage {
     spoke_sim *sim;
     spoke_engine *e[2]; /* of the dialer and the listener; NULL: shared */
     struct resources before;
+    spoke_stream_config config;
 };
 
 void stage_open(struct stage *st, const struct place *p);
 /* Fails the test if anything is left.  Streams that are open are closed with their engines. */
 void stage_close(struct stage *st);
+/* What those who listen and dial here are given for this: itself, or with what TLS needs. */
+const spoke_stream_config *stage_config(struct stage *st, const spoke_stream_config *config);
 spoke_ns stage_now(const struct stage *st);
 /* A deadline. */
 spoke_ns stage_in(const struct stage *st, spoke_ns duration);

@@ -16,13 +16,13 @@ open_listener(struct place_of_dials *x, const struct place *p, const spoke_strea
 {
     stage_open(&x->st, p);
     fresh_url(&x->st, x->url);
-    expect_rc(spoke_stream_listen(&x->l, x->url, config, x->st.e[1]), 0);
+    expect_rc(spoke_stream_listen(&x->l, x->url, stage_config(&x->st, config), x->st.e[1]), 0);
 }
 
 static int
 dial(struct place_of_dials *x, spoke_stream **s, spoke_ns duration)
 {
-    return spoke_stream_dial(s, x->url, NULL, x->st.e[0],
+    return spoke_stream_dial(s, x->url, stage_config(&x->st, NULL), x->st.e[0],
                              duration == SPOKE_NOW ? SPOKE_NOW : stage_in(&x->st, duration));
 }
 
@@ -109,6 +109,8 @@ PLACE_TEST(stream_listening, a_closed_listener_leaves_its_streams, places_listen
     expect_rc(spoke_stream_listener_close(x.l), 0);
     cr_assert(stage_until(&x.st, has_end, waiting));
     rc = read_one(waiting);
+    if (is_over_tcp(p))
+        expect_rc(rc, SPOKE_ECONNRESET);
     cr_assert(rc == SPOKE_EABORTED || rc == SPOKE_ECONNRESET || rc == SPOKE_EOF, "%s", name_of(rc));
     write_text(a, "lives");
     expect_text(b, "lives");
@@ -157,8 +159,8 @@ PLACE_TEST(stream_listening, a_backlog, places_listening, .timeout = 20)
     int dialed = 0, rc;
 
     spoke_stream_config_init(&config);
-    /* Over shm and ws the dial itself waits. */
-    bool outside = p->over == OVER_SHM || p->over == OVER_WS;
+    /* Over shm, ws and tls the dial itself waits. */
+    bool outside = p->over == OVER_SHM || is_over_ws(p) || is_over_tls(p);
     config.backlog = BACKLOG;
     open_listener(&x, p, &config);
     for (; dialed < COUNT; dialed++) {
@@ -253,7 +255,7 @@ PLACE_TEST(stream_listening, a_dial_that_does_not_wait_and_fails, places_listeni
     stage_open(&st, p);
     fresh_url(&st, url);
     for (int i = 0; i < 3; i++) {
-        expect_rc(spoke_stream_dial(&a, url, NULL, st.e[0], SPOKE_NOW), 0);
+        expect_rc(spoke_stream_dial(&a, url, stage_config(&st, NULL), st.e[0], SPOKE_NOW), 0);
         if (i == 0)
             expect_rc(read_one(a), SPOKE_ECONNREFUSED);
         if (i == 1)
@@ -372,7 +374,8 @@ PLACE_TEST(stream_listening, a_dial_after_its_time, places_listening, .timeout =
     spoke_stream *a;
 
     open_listener(&x, p, NULL);
-    expect_rc(spoke_stream_dial(&a, x.url, NULL, x.st.e[0], 1), SPOKE_ETIMEDOUT);
+    expect_rc(spoke_stream_dial(&a, x.url, stage_config(&x.st, NULL), x.st.e[0], 1),
+              SPOKE_ETIMEDOUT);
     cr_assert_null(a);
     expect_rc(spoke_stream_accept(x.l, &a, stage_in(&x.st, 5 * SPOKE_MS)), SPOKE_ETIMEDOUT);
     expect_rc(spoke_stream_listener_close(x.l), 0);

@@ -130,14 +130,16 @@ PLACE_TEST(stream_waiting, a_descriptor_of_a_listener, places_listening, .timeou
 
     stage_open(&st, p);
     fresh_url(&st, url);
-    expect_rc(spoke_stream_listen(&l, url, NULL, st.e[1]), 0);
+    expect_rc(spoke_stream_listen(&l, url, stage_config(&st, NULL), st.e[1]), 0);
     fd = spoke_stream_listener_fd(l);
     if (p->way == SIM) {
         cr_assert_eq(fd, SPOKE_ENOTSUP);
     } else {
         cr_assert_geq(fd, 0);
         cr_assert(!is_ready(fd));
-        expect_rc(spoke_stream_dial(&a, url, NULL, st.e[0], stage_in(&st, PATIENCE)), 0);
+        expect_rc(
+            spoke_stream_dial(&a, url, stage_config(&st, NULL), st.e[0], stage_in(&st, PATIENCE)),
+            0);
         cr_assert(stage_until(&st, fd_is_ready, &fd));
         expect_rc(spoke_stream_accept(l, &b, SPOKE_NOW), 0);
         cr_assert(!is_ready(fd));
@@ -293,9 +295,9 @@ PLACE_TEST(stream_waiting, a_callback_cannot_wait, places, .timeout = 20)
     char url[ENDPOINT_MAX];
 
     ends_open(&d, p, &(spoke_stream_config){.linger_ns = SPOKE_MS, .ipc_mode = -1});
-    if (p->over <= OVER_SHM) {
+    if (p->over <= OVER_WSS) {
         fresh_url(&d.st, url);
-        expect_rc(spoke_stream_listen(&x.l, url, NULL, d.st.e[0]), 0);
+        expect_rc(spoke_stream_listen(&x.l, url, stage_config(&d.st, NULL), d.st.e[0]), 0);
     }
     expect_rc(spoke_stream_on_ready(d.end[0], wait_in_a_callback, &x), 0);
     cr_assert(stage_until(&d.st, was_tried, &x));
@@ -350,15 +352,21 @@ PLACE_TEST(stream_waiting, a_callback_that_accepts, places_listening, .timeout =
 
     stage_open(&st, p);
     fresh_url(&st, url);
-    expect_rc(spoke_stream_listen(&x.l, url, NULL, st.e[1]), 0);
-    expect_rc(spoke_stream_dial(&a[0], url, NULL, st.e[0], stage_in(&st, PATIENCE)), 0);
+    expect_rc(spoke_stream_listen(&x.l, url, stage_config(&st, NULL), st.e[1]), 0);
+    expect_rc(
+        spoke_stream_dial(&a[0], url, stage_config(&st, NULL), st.e[0], stage_in(&st, PATIENCE)),
+        0);
     expect_rc(spoke_stream_listener_on_ready(x.l, accept_all, &x), 0);
     for (int i = 1; i < 3; i++)
-        expect_rc(spoke_stream_dial(&a[i], url, NULL, st.e[0], stage_in(&st, PATIENCE)), 0);
+        expect_rc(spoke_stream_dial(&a[i], url, stage_config(&st, NULL), st.e[0],
+                                    stage_in(&st, PATIENCE)),
+                  0);
     cr_assert(stage_until(&st, has_three, &x));
     cr_assert_leq(x.calls, 3);
     x.closes = true; /* the last one */
-    expect_rc(spoke_stream_dial(&a[3], url, NULL, st.e[0], stage_in(&st, PATIENCE)), 0);
+    expect_rc(
+        spoke_stream_dial(&a[3], url, stage_config(&st, NULL), st.e[0], stage_in(&st, PATIENCE)),
+        0);
     cr_assert(stage_until(&st, has_four, &x));
     stage_pass(&st, 3 * SPOKE_MS);
     expect_rc(spoke_stream_listener_address(x.l, url, sizeof url), SPOKE_ECLOSED);
@@ -397,8 +405,8 @@ PLACE_TEST(stream_waiting, a_callback_tells_how_a_dial_went, places_listening, .
         struct listens x = {0};
 
         if (listens)
-            expect_rc(spoke_stream_listen(&l, url, NULL, st.e[1]), 0);
-        expect_rc(spoke_stream_dial(&a, url, NULL, st.e[0], SPOKE_NOW), 0);
+            expect_rc(spoke_stream_listen(&l, url, stage_config(&st, NULL), st.e[1]), 0);
+        expect_rc(spoke_stream_dial(&a, url, stage_config(&st, NULL), st.e[0], SPOKE_NOW), 0);
         expect_rc(spoke_stream_set_deadline(a, SPOKE_NOW), 0);
         expect_rc(spoke_stream_on_ready(a, note_outcome, &x), 0);
         cr_assert(stage_until(&st, is_over, &x));

@@ -48,6 +48,12 @@ transport_is_wanted(enum transport transport)
     return list == NULL || is_in(list, transport_name(transport));
 }
 
+bool
+transport_is_named(enum transport transport)
+{
+    return getenv("SPOKE_TEST_TRANSPORTS") != NULL && transport_is_wanted(transport);
+}
+
 static int
 remove_entry(const char *path, const struct stat *status, int type, struct FTW *position)
 {

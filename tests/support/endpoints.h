@@ -8,13 +8,36 @@
 #include <stddef.h>
 
 enum transport { INPROC, IPC, TCP, SHM, TLS, WS, WSS };
+#define LAST_TRANSPORT WSS
 
 const char *transport_name(enum transport transport);
+
+/* Tests that meet over it give both ends test_tls() (certs.h). */
+static inline bool
+transport_has_tls(enum transport transport)
+{
+    return transport == TLS || transport == WSS;
+}
+
+static inline bool
+transport_is_ws(enum transport transport)
+{
+    return transport == WS || transport == WSS;
+}
+
+/* A TCP connection is at the bottom of it. */
+static inline bool
+transport_is_on_tcp(enum transport transport)
+{
+    return transport == TCP || transport == TLS || transport_is_ws(transport);
+}
 
 /* Shall tests that run over every transport run over this one?  Where SPOKE_UPGRADE says how ipc
  * moves into shared memory, which is nothing to the others, over ipc alone; else
  * SPOKE_TEST_TRANSPORTS may name those, by transport_name(), with commas between. */
 bool transport_is_wanted(enum transport transport);
+/* Was it named there?  Then also what tells little more than other runs do. */
+bool transport_is_named(enum transport transport);
 
 /* Long enough for every address that the calls below give. */
 #define ENDPOINT_MAX 160

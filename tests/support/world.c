@@ -49,8 +49,8 @@ struct world {
 
 #define BIT(n) (1u << (n))
 enum {
-    EVERY_TRANSPORT = BIT(INPROC) | BIT(IPC) | BIT(TCP) | BIT(SHM) | BIT(TLS) | BIT(WS),
-    STREAMS = BIT(IPC) | BIT(TCP) | BIT(SHM) | BIT(TLS) | BIT(WS),
+    EVERY_TRANSPORT = BIT(INPROC) | BIT(IPC) | BIT(TCP) | BIT(SHM) | BIT(TLS) | BIT(WS) | BIT(WSS),
+    STREAMS = BIT(IPC) | BIT(TCP) | BIT(SHM) | BIT(TLS) | BIT(WS) | BIT(WSS),
     FILES = BIT(IPC) | BIT(SHM),
     EVERY_MODE = BIT(OWNED_ONE) | BIT(OWNED_TWO) | BIT(SHARED) | BIT(SIM),
     REAL = EVERY_MODE & ~BIT(SIM),
@@ -61,7 +61,7 @@ enum {
 static struct criterion_test_params
 list_cases(unsigned transports, unsigned modes)
 {
-    static struct world_case cases[20];
+    static struct world_case cases[32];
     const char *backend = getenv("SPOKE_BACKEND"), *mask = getenv("SPOKE_MASK_FEATURES");
     size_t count = 0;
 
@@ -76,11 +76,15 @@ list_cases(unsigned transports, unsigned modes)
     if (mask != NULL && strtoul(mask, NULL, 0) != EVERY_FEATURE)
         transports &= ~BIT(INPROC);
     if (mask != NULL) /* below tls and ws there is tcp, which has had it */
-        transports &= ~(BIT(TLS) | BIT(WS));
-    for (int transport = INPROC; transport <= WS; transport++) {
+        transports &= ~(BIT(TLS) | BIT(WS) | BIT(WSS));
+    for (int transport = INPROC; transport <= LAST_TRANSPORT; transport++) {
         for (int mode = OWNED_ONE; mode <= SIM; mode++) {
-            if ((transport >= SHM && mode == SIM) || (transport >= TLS && mode == OWNED_TWO) ||
-                !transport_is_wanted((enum transport)transport))
+            bool spared = (transport >= TLS && mode == OWNED_TWO) ||
+                          (transport == WSS && mode == OWNED_ONE);
+
+            if ((transport >= SHM && mode == SIM) ||
+                !transport_is_wanted((enum transport)transport) ||
+                (spared && !transport_is_named((enum transport)transport)))
                 continue;
             if (transports & BIT(transport) && modes & BIT(mode))
                 cases[count++] = (struct world_case){(enum transport)transport, (enum mode)mode};
@@ -267,7 +271,7 @@ warm_up_shared(enum transport transport)
     endpoint_fresh(url, transport);
     cr_assert_eq(spoke_socket_open(&a, SPOKE_PAIR, NULL), 0);
     cr_assert_eq(spoke_socket_open(&b, SPOKE_PAIR, NULL), 0);
-    if (transport == TLS) {
+    if (transport_has_tls(transport)) {
         cr_assert_eq(spoke_socket_set_tls(a, test_tls()), 0);
         cr_assert_eq(spoke_socket_set_tls(b, test_tls()), 0);
     }
@@ -323,7 +327,7 @@ world_open(const struct world_case *c)
     w->c = *c;
     cr_log_info("%s, %s", transport_name(c->transport), mode_name(c->mode));
     scratch_dir();
-    if (c->transport == TLS)
+    if (transport_has_tls(c->transport))
         test_tls();
     if (c->mode == SHARED)
         warm_up_shared(c->transport);
@@ -373,7 +377,7 @@ call_open(struct node *n, void *ctx)
         rc = spoke_socket_set_duration(n->s, SPOKE_OPT_SEND_TIMEOUT, WORLD_PATIENCE);
     if (rc == 0) /* so that tests of reconnecting are quick */
         rc = spoke_socket_set_duration(n->s, SPOKE_OPT_RECONNECT, 5 * SPOKE_MS);
-    if (rc == 0 && n->world->c.transport == TLS)
+    if (rc == 0 && transport_has_tls(n->world->c.transport))
         rc = spoke_socket_set_tls(n->s, test_tls());
     return rc;
 }

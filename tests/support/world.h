@@ -37,9 +37,10 @@ struct world_case {
  * left out where that is "poll", and where features are masked, so that they run once.  Where one
  * feature of io_uring is masked, inproc is left out: no ring carries its messages; it runs where
  * all are.  shm is never in SIM, which has no memory that its machines share; nor is
- * tls, whose handshakes no seed repeats.  tls and ws are not in OWNED_TWO either, which tells no
- * more of them than the other two do, ws not in SIM for the same reason, and neither where features
- * are masked. */
+ * tls, ws or wss, whose handshakes no seed repeats.  These three are in OWNED_TWO only if they are
+ * named (transport_is_named()), since it tells little more of them than the other two do, wss,
+ * which is made of the others, then only in OWNED_ONE too, and none of them where features are
+ * masked. */
 struct criterion_test_params world_cases(void);      /* everything */
 struct criterion_test_params world_cases_real(void); /* not SIM */
 struct criterion_test_params world_cases_threaded(
@@ -52,7 +53,7 @@ struct criterion_test_params world_cases_shared(void);           /* SHARED */
 struct criterion_test_params world_cases_files(void);            /* ipc and shm, not SIM */
 struct criterion_test_params world_cases_tcp(void);              /* tcp */
 struct criterion_test_params world_cases_tcp_real(void);         /* … not SIM */
-struct criterion_test_params world_cases_streams(void);          /* ipc, tcp, shm */
+struct criterion_test_params world_cases_streams(void);          /* all but inproc */
 struct criterion_test_params world_cases_streams_real(void);     /* … not SIM */
 struct criterion_test_params world_cases_streams_threaded(void); /* … OWNED_TWO, SHARED */
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The tool over tls+tcp:// from the outside, with its own kind and with others'. */
+/* The tool over tls+tcp://, ws:// and wss:// from the outside, with its own kind and with others'.
+ */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include <unistd.h>
 
 #include "tests/support/certs.h"
+#include "tests/support/ws_peer.h"
 #include "tests/tool/sockets.h"
 
 TestSuite(secure, .init = test_directory_make, .fini = test_directory_remove);
@@ -114,21 +116,139 @@ Test(secure, with_an_authority_a_listener_wants_certificates)
     program_clear(&server);
 }
 
-/* client -- tcp -- gateway -- tls, a mux -- gateway -- tcp -- target */
-Test(secure, gateways_carry_connections_over_tls)
+/* What two gateways say to each other; not all of it with TLS. */
+static const char *const middles[] = {"tls+tcp", "ws", "wss", "mux+tls+tcp", "mux+ws", "mux+wss"};
+#define MIDDLES (sizeof middles / sizeof middles[0])
+
+static void
+middle_url(char text[128], const char *scheme)
 {
-    char target[128], front[64], carrier[80];
+    const char *path = strstr(scheme, "ws") != NULL ? "/a/path" : "";
+
+    snprintf(text, 128, "%s://127.0.0.1:%s%s", scheme, free_port(), path);
+}
+
+/* client -- tcp -- gateway -- middle -- gateway -- tcp -- target */
+Test(secure, gateways_carry_connections_over_a_network)
+{
+    for (size_t i = 0; i < MIDDLES; i++) {
+        char target[128], front[64], middle[128], bound[128];
+        int listener = target_open(TCP, target);
+        struct program near, far;
+
+        prepare();
+        snprintf(front, sizeof front, "tcp://127.0.0.1:%s", free_port());
+        middle_url(middle, middles[i]);
+        program_start_argv(&far, false, SPOKE("gateway", "-v", middle, target, "-E", both));
+        wait_listening(&far, bound);
+        program_start_argv(&near, false, SPOKE("gateway", front, middle, "--cacert", ca));
+        check_conversation(front, listener);
+        finish(&near);
+        finish(&far);
+        close(listener);
+    }
+}
+
+/* The near one says why the far one is nobody for it, and who has come is turned away. */
+Test(secure, a_gateway_says_why_a_certificate_is_not_accepted)
+{
+    for (size_t i = 0; i < MIDDLES; i++) {
+        char target[128], front[64], middle[128], bound[128];
+        struct program near, far;
+        int listener, fd;
+        char byte;
+
+        if (strstr(middles[i], "tls") == NULL && strstr(middles[i], "wss") == NULL)
+            continue;
+        listener = target_open(TCP, target);
+        prepare();
+        snprintf(front, sizeof front, "tcp://127.0.0.1:%s", free_port());
+        middle_url(middle, middles[i]);
+        program_start_argv(&far, false, SPOKE("gateway", "-v", middle, target, "-E", both));
+        wait_listening(&far, bound);
+        program_start_argv(&near, false, SPOKE("gateway", "-v", "--hold", "0.2", front, middle));
+        fd = connect_to(front);
+        cr_assert_leq(read(fd, &byte, 1), 0);
+        close(fd);
+        program_signal(&near, SIGTERM);
+        (void)program_wait(&near, 10);
+        cr_assert_not_null(strstr(near.err, "is of an authority that is not trusted"), "%s: %s",
+                           middles[i], near.err);
+        program_clear(&near);
+        finish(&far);
+        close(listener);
+    }
+}
+
+/* client -- tcp -- mux -- wss -- mux -- tcp -- target, and the other way */
+Test(secure, muxes_forward_over_a_network)
+{
+    static const char *const schemes[] = {"tls+tcp", "ws", "wss"};
+
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++) {
+        for (int remote = 0; remote < 2; remote++) {
+            char target[128], front[64], middle[128], *forwarding;
+            int listener = target_open(TCP, target);
+            struct program here, there;
+
+            prepare();
+            snprintf(front, sizeof front, "tcp://127.0.0.1:%s", free_port());
+            middle_url(middle, schemes[i]);
+            cr_assert_geq(asprintf(&forwarding, "%s=%s", front, target), 0);
+            program_start_argv(&there, false,
+                               SPOKE("mux", "--listen", middle, "-E", both, "--allow", target,
+                                     "--allow-listen", front));
+            program_start_argv(&here, false,
+                               SPOKE("mux", "--connect", middle, "--cacert", ca,
+                                     remote ? "--remote" : "--local", forwarding));
+            check_conversation(front, listener);
+            finish(&here);
+            finish(&there);
+            close(listener);
+            free(forwarding);
+        }
+    }
+}
+
+/* A browser's pages are let in as they are listed, and one comes from the gateway itself. */
+Test(secure, a_gateway_has_the_options_of_websocket)
+{
+    static const struct {
+        const char *more;
+        int status;
+    } requests[] = {{"Origin: http://good.example\r\n", 101},
+                    {"Origin: http://bad.example\r\n", 403},
+                    {"", 101}};
+    static const char get[] = "GET /page.html HTTP/1.1\r\nHost: x\r\n\r\n";
+    char target[128], listen[128], place[160], text[2048];
     int listener = target_open(TCP, target);
-    struct program near, far;
+    struct program gateway, page;
+    struct raw_peer p;
 
     prepare();
-    snprintf(front, sizeof front, "tcp://127.0.0.1:%s", free_port());
-    snprintf(carrier, sizeof carrier, "mux+%s", url);
-    program_start_argv(&far, false, SPOKE("gateway", carrier, target, "-E", both));
-    program_start_argv(&near, false, SPOKE("gateway", front, carrier, "--cacert", ca));
-    check_conversation(front, listener);
-    finish(&near);
-    finish(&far);
+    middle_url(listen, "ws");
+    ws_place(place, listen);
+    program_start_argv(&gateway, false,
+                       SPOKE("gateway", listen, target, "--origins", "http://good.example",
+                             "--directory", test_directory));
+    close(connect_to(place));
+    for (size_t i = 0; i < 3; i++) {
+        size_t size = ws_request(text, sizeof text, "/a/path", NULL, requests[i].more);
+
+        cr_assert_eq(raw_connect(&p, place, RAW_LIMIT_MS), RAW_OK);
+        cr_assert_eq(raw_send_bytes(&p, text, size, RAW_LIMIT_MS), RAW_OK);
+        cr_assert_gt(ws_read_head(&p, text, sizeof text, RAW_LIMIT_MS), 0);
+        cr_assert_eq(ws_status(text), requests[i].status, "%s", requests[i].more);
+        raw_close(&p);
+    }
+    shell(&page, "echo hello > $DIR/page.html");
+    program_clear(&page);
+    cr_assert_eq(raw_connect(&p, place, RAW_LIMIT_MS), RAW_OK);
+    cr_assert_eq(raw_send_bytes(&p, get, sizeof get - 1, RAW_LIMIT_MS), RAW_OK);
+    cr_assert_gt(ws_read_head(&p, text, sizeof text, RAW_LIMIT_MS), 0);
+    cr_assert_eq(ws_status(text), 200);
+    raw_close(&p);
+    finish(&gateway);
     close(listener);
 }
 

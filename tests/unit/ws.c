@@ -106,3 +106,17 @@ Test(ws, paths)
             cr_assert_str_eq(text, paths[i].path);
     }
 }
+
+/* RFC 6455, 7.4: which codes a peer may say. */
+Test(ws, each_code_of_a_close)
+{
+    for (unsigned code = 0; code < 65536; code++) {
+        const uint8_t payload[] = {(uint8_t)(code >> 8), (uint8_t)code, 'b', 'y', 'e'};
+        bool of_the_rfc = code >= 1000 && code <= 1011 && (code < 1004 || code > 1006);
+        bool registered = code >= 1012 && code <= 1014, of_others = code >= 3000 && code <= 4999;
+        bool fine = of_the_rfc || registered || of_others;
+
+        cr_expect_eq(ws_close_is_fine(payload, 2), fine, "%u", code);
+        cr_expect_eq(ws_close_is_fine(payload, sizeof payload), fine, "%u and a reason", code);
+    }
+}

@@ -107,6 +107,7 @@ struct relay {
     struct gateway_rules given, rules; /* on the command line; with what the file says */
 
     struct secure secure;
+    const char *origins, *directory;
     spoke_engine *e;
     spoke_stream_config config;
     LIST_HEAD(front_list, front) fronts;
@@ -171,6 +172,8 @@ enum {
     RELAY_MAX_STREAMS,
     RELAY_IDLE,
     RELAY_RULES,
+    RELAY_ORIGINS,
+    RELAY_DIRECTORY,
     RELAY_HOLD,
     RELAY_DRAIN,
     RELAY_VERBOSE,
@@ -200,7 +203,15 @@ enum {
             RELAY_RULES                                                                            \
     }
 #define RELAY_OTHER_OPTIONS                                                                        \
-    SECURE_OPTIONS, {NULL, 0, NULL, "Other", 0},                                                   \
+    SECURE_OPTIONS,                                                                                \
+        {NULL, 0, NULL, "WebSocket, for addresses that are listened on and begin with ws or wss",  \
+         0},                                                                                       \
+        {"origins", 0, "LIST",                                                                     \
+         "pages of these may come in too, not of the host itself alone: \"https://a.example "      \
+         "http://b:8000\"; * is any",                                                              \
+         RELAY_ORIGINS},                                                                           \
+        {"directory", 0, "DIR", "answer requests for pages with its files", RELAY_DIRECTORY},      \
+        {NULL, 0, NULL, "Other", 0},                                                               \
         {"hold", 0, "SEC", "clients wait so long for a carrier, or for room on it; 5",             \
          RELAY_HOLD},                                                                              \
         {"drain", 0, "SEC", "at SIGTERM wait so long for connections to end; 10", RELAY_DRAIN},    \

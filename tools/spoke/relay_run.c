@@ -59,6 +59,8 @@ relay_set_option(struct relay *r, int id, const char *value)
     case RELAY_MAX_STREAMS: return gateway_rule_set(&r->given, "max-streams", value);
     case RELAY_IDLE: return gateway_rule_set(&r->given, "idle", value);
     case RELAY_RULES: r->rules_file = value; return true;
+    case RELAY_ORIGINS: r->origins = value; return true;
+    case RELAY_DIRECTORY: r->directory = value; return true;
     case RELAY_HOLD: return tool_seconds("hold", value, &r->hold_ns);
     case RELAY_DRAIN: return tool_seconds("drain", value, &r->drain_ns);
     case RELAY_VERBOSE: r->verbosity++; return true;
@@ -480,6 +482,8 @@ relay_run(struct relay *r)
     r->config.ipc_mode = r->mode;
     r->config.backlog = BACKLOG;
     r->config.linger_ns = RELAY_LINGER;
+    r->config.ws_origins = r->origins;
+    r->config.ws_directory = r->directory;
     raise_limit();
     block_signals(r);
     if (r->verbosity > 0)

@@ -12,7 +12,7 @@
 /* Far above the options of any command. */
 enum { SECURE_CERT = TOOL_FIRST_ID + 1000, SECURE_KEY, SECURE_CACERT, SECURE_INSECURE };
 #define SECURE_OPTIONS                                                                             \
-    {NULL, 0, NULL, "TLS, for addresses that begin with tls+tcp", 0},                              \
+    {NULL, 0, NULL, "TLS, for addresses that begin with tls+tcp or wss", 0},                       \
         {"cert", 'E', "FILE", "our certificate, PEM; who listens needs one", SECURE_CERT},         \
         {"key", 0, "FILE", "its key, if it is not in the same file", SECURE_KEY},                  \
         {"cacert", 0, "FILE",                                                                      \

@@ -40,7 +40,9 @@ static const struct advice advice_table[] = {
     {SPOKE_EURL, "tcp", "write it as tcp://HOST:PORT, with a port up to 65535"},
     {SPOKE_EURL, "ipc", "write it as ipc://PATH or ipc://@NAME"},
     {SPOKE_EURL, NULL, "write it as tcp://HOST:PORT or ipc://PATH"},
-    {SPOKE_ESCHEME, NULL, "this version has tcp://HOST:PORT, tls+tcp://HOST:PORT and ipc://PATH"},
+    {SPOKE_ESCHEME, NULL,
+     "this version has tcp://HOST:PORT, tls+tcp://HOST:PORT, ws://HOST:PORT/PATH, "
+     "wss://HOST:PORT/PATH and ipc://PATH"},
     {SPOKE_EADDRINUSE, "tcp",
      "stop the program that listens there (ss -ltnp shows it) or take another port"},
     {SPOKE_EADDRINUSE, "ipc",

@@ -7,6 +7,7 @@
 #include "transports/ws/stream.h"
 
 #define SUBPROTOCOL "spoke-stream.1"
+#define FRAME_MOST  ((size_t)64 * 1024)
 
 void
 ws_terms_fini(struct ws_terms *t)
@@ -233,6 +234,7 @@ ws_stream_new(struct spk_stream **out, struct spk_endpoint *ep, struct spk_strea
     w->terms.masks = ep->is_dialer;
     w->in.masked = !ep->is_dialer;
     w->in.takes_text = ep->options.ws_recv_text;
+    w->frame_most = ep->options.ws_frame_size < FRAME_MOST ? ep->options.ws_frame_size : FRAME_MOST;
     put_protocol(ep, w->protocol, sizeof w->protocol);
     spk_op_init(&w->in_op, on_in);
     spk_op_init(&w->out_op, on_out);

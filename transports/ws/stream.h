@@ -43,9 +43,10 @@ struct ws_stream {
     /* writing */
     struct spk_op *writable_op;
     struct spk_unsent out;
-    bool open;     /* hands have been shaken */
-    bool finished; /* this end sends no more */
-    bool closed;   /* … nor anything else, behind its close frame */
+    size_t frame_most; /* bytes of payload that are sent together */
+    bool open;         /* hands have been shaken */
+    bool finished;     /* this end sends no more */
+    bool closed;       /* … nor anything else, behind its close frame */
     bool is_reset;
     bool closing; /* nobody has it any more */
     bool pong_due, end_due, close_due;

@@ -103,11 +103,12 @@ ws_forget_left(struct ws_stream *w)
     w->left_size = 0;
 }
 
-/* What the connection's end is to the reader. */
-static int
-end_of_connection(const struct ws_stream *w)
+/* The connection has ended, and nobody has said that the stream has. */
+static void
+is_cut_off(struct ws_stream *w)
 {
-    return ws_in_is_between(&w->in) ? SPOKE_EOF : SPOKE_ECONNRESET;
+    if (w->end == 0)
+        w->end = SPOKE_ETRUNCATED;
 }
 
 /* 0 is the end, as everywhere. */
@@ -182,8 +183,8 @@ ws_recv_now(struct spk_stream *st, void *buffer, size_t size)
         } else if ((n = read_frames(w)) < 0) {
             return n;
         }
-        if (n == 0 && w->end == 0)
-            w->end = end_of_connection(w);
+        if (n == 0)
+            is_cut_off(w);
         n = 0;
     }
 }
@@ -223,8 +224,8 @@ give(struct ws_stream *w, struct spk_chunk *chunk, uint8_t *data, size_t size)
 void
 ws_recv_went_on(struct ws_stream *w, int result)
 {
-    if (result == 0 && w->end == 0)
-        w->end = end_of_connection(w);
+    if (result == 0)
+        is_cut_off(w);
     if (result < 0) {
         end_recv(w, result);
         return;

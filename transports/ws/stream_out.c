@@ -5,8 +5,7 @@
 
 #include "transports/ws/stream.h"
 
-#define FRAME_MOST ((size_t)64 * 1024) /* bytes of payload that are sent together */
-#define IOV_MOST   64
+#define IOV_MOST 64
 
 /* ---- what waits ---- */
 
@@ -141,8 +140,8 @@ ws_send_now(struct spk_stream *st, struct iovec *iov, int count)
         count = IOV_MOST;
     for (int i = 0; i < count; i++)
         size += iov[i].iov_len;
-    if (size > FRAME_MOST)
-        size = FRAME_MOST;
+    if (size > w->frame_most)
+        size = w->frame_most;
     if (size == 0) /* an empty frame says something else */
         return 0;
     return w->terms.masks ? send_masked(w, iov, count, size) : send_plain(w, iov, count, size);

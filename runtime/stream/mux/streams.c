@@ -417,6 +417,12 @@ unsent(const struct spk_conn *c)
     return state_of(c)->out_size;
 }
 
+static int
+property(struct spk_conn *c, const char *name, enum spoke_type type, void *value, size_t *size)
+{
+    return spk_conn_property(state_of(c)->mux->carrier, name, type, value, size);
+}
+
 static const struct spk_carrier stream_carrier = {
     .want_input = want_input,
     .consumed = consumed,
@@ -428,6 +434,7 @@ static const struct spk_carrier stream_carrier = {
     .finish = finish,
     .address = address,
     .unsent = unsent,
+    .property = property,
     .passes_fds = passes_fds,
     .write_fds = write_fds,
     .consumed_fds = consumed_fds,
