@@ -91,6 +91,8 @@ static const struct request {
     {"a NUL in the path", "GET /a/path%00 HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 400},
     {"half an escape", "GET /a/path%2 HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 400},
     {"a whole URL", "GET http://localhost/a/path HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 400},
+    {"two spaces", "GET  /a/path HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 400},
+    {"two spaces behind the path", "GET /a/path  HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 400},
     {"POST", "POST /a/path HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 405},
     {"HEAD", "HEAD /a/path HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 405},
     {"OPTIONS", "OPTIONS * HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 405},

@@ -23,6 +23,7 @@ struct field {
 struct ws_http {
     http_parser parser;
     bool whole, full, in_value;
+    bool begun, first_is_over;  /* the first line; empty ones in front of it are none */
     uint8_t last, last_but_one; /* bytes of the head */
     size_t size;                /* of the head, so far */
     char *text;                 /* the target, then names and values; each ends with NUL */
@@ -128,17 +129,23 @@ ws_http_free(struct ws_http *h)
 }
 
 /* The parser is lenient where others could read something else: lines end with CR LF and do not go
- * on in the next one, and no byte is NUL. */
+ * on in the next one, one space is between two words of a request's first line, and no byte is
+ * NUL. */
 static bool
 lines_are_fine(struct ws_http *h, const uint8_t *data, size_t size)
 {
+    bool is_request = h->parser.type == HTTP_REQUEST;
+
     for (size_t i = 0; i < size; i++) {
         uint8_t byte = data[i];
         bool begins = h->last == '\n' && h->last_but_one == '\r' && h->size > 2;
 
         if (byte == '\0' || (byte == '\n') != (h->last == '\r') ||
-            (begins && (byte == ' ' || byte == '\t')))
+            (begins && (byte == ' ' || byte == '\t')) ||
+            (byte == ' ' && h->last == ' ' && !h->first_is_over && is_request))
             return false;
+        h->first_is_over = h->first_is_over || (byte == '\n' && h->begun);
+        h->begun = h->begun || (byte != '\r' && byte != '\n');
         h->last_but_one = h->last;
         h->last = byte;
         h->size++;
