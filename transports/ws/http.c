@@ -146,7 +146,7 @@ first_line_is_fine(struct ws_http *h, uint8_t byte)
         return !request || memcmp(h->latest, version, 6) == 0;
     if (request && byte == ' ' && h->last == ' ')
         return false;
-    if (!request && h->first_size < 5 && byte != version[h->first_size + 1])
+    if (!request && h->first_size < 5 && (char)byte != version[h->first_size + 1])
         return false;
     memmove(h->latest, h->latest + 1, sizeof h->latest - 1);
     h->latest[sizeof h->latest - 1] = (char)byte;
