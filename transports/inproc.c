@@ -977,7 +977,7 @@ inproc_listen_address(struct spk_endpoint *l, char *text, size_t size)
 const struct spoke_transport spoke_transport_inproc = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "inproc",
-    .addresses = {{"inproc", spk_url_any_name}},
+    .addresses = {{.prefix = "inproc", .parse = spk_url_any_name}},
     .message_face = true,
     .dial = inproc_dial,
     .dial_cancel = inproc_dial_cancel,

@@ -6,9 +6,9 @@
 const struct spoke_transport spoke_transport_ipc = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "ipc",
-    .addresses = {{"ipc", spk_url_unix_path},
-                  {"unix", spk_url_unix_path},
-                  {"abstract", spk_url_unix_name}},
+    .addresses = {{.prefix = "ipc", .parse = spk_url_unix_path},
+                  {.prefix = "unix", .parse = spk_url_unix_path},
+                  {.prefix = "abstract", .parse = spk_url_unix_name}},
     .message_type_byte = true,
     .options = SPK_OPTIONS_UNIX | SPK_OPTIONS_UPGRADE,
     .shared_memory = SPK_SHM_MAYBE,

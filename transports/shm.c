@@ -6,7 +6,7 @@
 const struct spoke_transport spoke_transport_shm = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "shm",
-    .addresses = {{"shm", spk_url_unix_path}},
+    .addresses = {{.prefix = "shm", .parse = spk_url_unix_path}},
     .message_type_byte = true,
     .options = SPK_OPTIONS_UNIX,
     .shared_memory = SPK_SHM_ALWAYS,

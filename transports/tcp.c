@@ -7,7 +7,7 @@
 const struct spoke_transport spoke_transport_tcp = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "tcp",
-    .addresses = {{"tcp", spk_url_host_and_port},
+    .addresses = {{.prefix = "tcp", .parse = spk_url_host_and_port},
                   {"tcp4", spk_url_host_and_port, .family = AF_INET},
                   {"tcp6", spk_url_host_and_port, .family = AF_INET6}},
     .options = SPK_OPTIONS_TCP,

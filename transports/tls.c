@@ -15,7 +15,7 @@ tls_listen(struct spk_endpoint *l)
 const struct spoke_transport spoke_transport_tls = {
     .abi = SPOKE_TRANSPORT_ABI,
     .scheme = "tls+tcp",
-    .addresses = {{"tls+tcp", spk_url_host_and_port},
+    .addresses = {{.prefix = "tls+tcp", .parse = spk_url_host_and_port},
                   {"tls+tcp4", spk_url_host_and_port, .family = AF_INET},
                   {"tls+tcp6", spk_url_host_and_port, .family = AF_INET6}},
     .options = SPK_OPTIONS_TCP | SPK_OPTIONS_TLS,

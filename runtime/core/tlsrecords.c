@@ -69,7 +69,7 @@ spk_tls_read(struct spk_tls *t, void *buffer, size_t size, bool fills)
     t->fills = fills;
     rc = decrypt(t, buffer, size, &done);
     t->fills = false;
-    if (t->strange > STRANGE_MOST && t->read_end == 0)
+    if ((t->wants_another || t->strange > STRANGE_MOST) && t->read_end == 0)
         t->read_end = rc = SPOKE_EPROTO;
     spk_tls_try_flush(t);
     return done > 0 ? (int64_t)done : rc;
@@ -205,7 +205,7 @@ on_tls_info(const SSL *ssl, int where, int value)
 
     if ((where & SSL_CB_WRITE_ALERT) == SSL_CB_WRITE_ALERT && t->begun &&
         (value & 0xff) == SSL_AD_NO_RENEGOTIATION)
-        t->strange = STRANGE_MOST + 1;
+        t->wants_another = true; /* which no data makes good */
 }
 
 void

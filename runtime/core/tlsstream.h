@@ -43,7 +43,8 @@ struct spk_tls {
     bool fills, sends_along; /* may take from below, write there, just now */
     int read_end;            /* why no more can be read, 0: it can */
     int write_end;
-    unsigned strange; /* messages of TLS's own since the last data */
+    unsigned strange;   /* messages of TLS's own since the last data */
+    bool wants_another; /* handshake: the peer */
     struct spk_tls_verdict verdict;
 
     struct spk_chunk *in; /* what came from below, the part that is left; NULL: nothing */

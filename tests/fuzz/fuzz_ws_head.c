@@ -65,6 +65,7 @@ check_let_in(const uint8_t *data, size_t used)
     while (*head == '\r' || *head == '\n') /* empty lines in front are nothing */
         memmove(head, head + 1, strlen(head));
     require(strncmp(head, "GET /", 5) == 0);
+    require(strncmp(strchr(head + 5, ' '), " HTTP/1.1\r\n", 11) == 0);
     require(strcmp(head + strlen(head) - 4, "\r\n\r\n") == 0);
     for (size_t i = 0; head[i] != '\0'; i++)
         require((head[i] == '\n') == (i > 0 && head[i - 1] == '\r'));
@@ -91,7 +92,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require((h[i] = ws_http_new(request)) != NULL);
         state[i] = feed(h[i], data, size, i == 0 ? size + 1 : piece, &used[i]);
     }
-    require(state[0] == state[1]);
+    if (state[0] != state[1]) { /* of two faults either may be found first */
+        require(state[0] == WS_HTTP_BAD || state[0] == WS_HTTP_TOO_BIG);
+        require(state[1] == WS_HTTP_BAD || state[1] == WS_HTTP_TOO_BIG);
+    }
     if (state[0] == WS_HTTP_WHOLE) {
         char *fields = ws_http_fields_text(h[0]), *target = spk_strdup(ws_http_target(h[0]));
         require(used[0] == used[1] && fields != NULL && target != NULL);
@@ -101,12 +105,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             require(status == ws_http_check_request(h[1], &wanted, &agreed[1], &wrong[1]));
             require(status == 101 || (status >= 400 && status <= 426));
             if (status == 101) {
-                require(agreed[0] && ws_http_path(target) && strcmp(target, "/a") == 0);
+                require(agreed[0] && ws_http_path(target));
                 check_let_in(data, used[0]);
             }
         } else if (ws_http_check_response(h[0], "dGhlIHNhbXBsZSBub25jZQ==", wanted.protocol, false,
                                           &agreed[0], &wrong[0]) == NULL) {
             require(agreed[0] && ws_http_status(h[0]) == 101);
+            require(memmem(data, used[0], "HTTP/1.1 101", 12) != NULL);
         }
         spk_free(fields);
         spk_free(target);

@@ -512,6 +512,60 @@ Test(ws_frames, properties_are_what_the_peer_said, .timeout = 60)
     cr_assert_eq(spoke_socket_close(pair), 0);
 }
 
+/* Goal: an end within a frame, at whatever byte, delivers nothing, and each byte may come alone.
+ * Method: messages with heads of each size; their whole head and a few bytes more are tried. */
+Test(ws_frames, a_frame_may_end_at_any_byte_and_come_byte_by_byte, .timeout = 60)
+{
+    static const size_t sizes[] = {20, 300, 70000};
+    static uint8_t message[70000], bytes[70014];
+    struct raw_peer p;
+    struct victim v;
+
+    victim_open(&v, WS);
+    uint64_t before = victim_stats(&v).messages_received;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        put_request(message, sizes[i], (uint32_t)i);
+        size_t size = ws_frame(bytes, FIN | BINARY, message, sizes[i], true);
+        for (size_t cut = 1; cut < size; cut += cut < 40 ? 1 : 9973) {
+            meet(&v, &p);
+            cr_assert_eq(raw_send_bytes(&p, bytes, cut, RAW_LIMIT_MS), RAW_OK);
+            peer_leaves(&p, (int)(cut % WAYS_TO_LEAVE));
+        }
+        meet(&v, &p);
+        for (size_t at = 0; at < 40 && at < size; at++)
+            cr_assert_eq(raw_send_bytes(&p, bytes + at, 1, RAW_LIMIT_MS), RAW_OK);
+        if (size > 40)
+            cr_assert_eq(raw_send_bytes(&p, bytes + 40, size - 40, RAW_LIMIT_MS), RAW_OK);
+        expect_echo(&p, message, sizes[i]);
+        raw_close(&p);
+    }
+    cr_assert_eq(victim_stats(&v).messages_received - before, 3);
+    victim_close(&v);
+}
+
+/* Control frames, too: what is cut is not answered. */
+Test(ws_frames, a_ping_and_a_close_may_end_at_any_byte, .timeout = 60)
+{
+    static const unsigned opcodes[] = {PING, PONG, CLOSE};
+    uint8_t bytes[16];
+    struct raw_peer p;
+    struct victim v;
+
+    victim_open(&v, WS);
+    for (size_t i = 0; i < 3; i++) {
+        size_t size = ws_frame(bytes, FIN | opcodes[i], "\x03\xe8more", 6, true);
+        for (size_t cut = 1; cut < size; cut++) {
+            uint8_t answer;
+            meet(&v, &p);
+            cr_assert_eq(raw_send_bytes(&p, bytes, cut, RAW_LIMIT_MS), RAW_OK);
+            cr_assert_eq(raw_end(&p), RAW_OK);
+            cr_assert_eq(raw_recv_bytes(&p, &answer, 1, RAW_LIMIT_MS), RAW_EOF);
+            raw_close(&p);
+        }
+    }
+    victim_close(&v);
+}
+
 /* ---- the other role: frames from a listener ---- */
 
 Test(ws_frames, a_dialer_refuses_masks_and_comes_back, .timeout = 60)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "tests/support/ws_peer.h"
 
@@ -91,9 +92,12 @@ static const struct request {
     {"a NUL in the path", "GET /a/path%00 HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 400},
     {"half an escape", "GET /a/path%2 HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 400},
     {"a whole URL", "GET http://localhost/a/path HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 400},
+    {"two spaces", "GET  /a/path HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 400},
+    {"two spaces behind the path", "GET /a/path  HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 400},
     {"POST", "POST /a/path HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 405},
     {"HEAD", "HEAD /a/path HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 405},
     {"OPTIONS", "OPTIONS * HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n", 405},
+    {"almost HTTP", "GET /a/path HTUP/1.1\r\n" HOST UPGRADE OURS "\r\n", 400},
     {"HTTP/1.0", "GET /a/path HTTP/1.0\r\n" HOST UPGRADE OURS "\r\n", 400},
     {"HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400},
     {"HTTP/0.9", "GET /a/path\r\n\r\n", 400},
@@ -257,10 +261,10 @@ Test(ws_upgrade, cut_off_at_any_byte_leaves_nothing, .timeout = 60)
     victim_open(&v, WS);
     ws_place(place, v.url);
     size_t size = ws_request(text, sizeof text, "/a/path", REP, "");
-    for (size_t cut = 0; cut < size; cut += 7) {
+    for (size_t cut = 0; cut < size; cut++) {
         cr_assert_eq(raw_connect(&p, place, RAW_LIMIT_MS), RAW_OK);
         cr_assert_eq(raw_send_bytes(&p, text, cut, RAW_LIMIT_MS), RAW_OK);
-        peer_leaves(&p, (int)(cut / 7 % WAYS_TO_LEAVE));
+        peer_leaves(&p, (int)(cut % WAYS_TO_LEAVE));
     }
     victim_check(&v);
     cr_assert_eq(victim_stats(&v).pipes_attached, 1);
@@ -369,4 +373,146 @@ Test(ws_upgrade, a_dialer_survives_bad_listeners, .timeout = 60)
     raw_listener_close(&l);
     cr_assert_eq(spoke_socket_set_duration(req, SPOKE_OPT_LINGER, 0), 0);
     spoke_socket_close(req);
+}
+
+/* A dialer of a listener of the test's own, which answers as it likes. */
+struct caller {
+    spoke_socket *s;
+    spoke_dialer *d;
+    struct raw_listener l;
+    uint64_t failed; /* attempts */
+};
+
+static void
+caller_open(struct caller *c, spoke_ns handshake_ns)
+{
+    char url[ENDPOINT_MAX], place[160];
+
+    endpoint_fresh(url, WS);
+    ws_place(place, url);
+    cr_assert_eq(raw_listen(&c->l, place), RAW_OK);
+    cr_assert_eq(spoke_socket_open(&c->s, SPOKE_REQ, NULL), 0);
+    cr_assert_eq(spoke_dialer_create(&c->d, c->s, url), 0);
+    cr_assert_eq(spoke_dialer_set_duration(c->d, SPOKE_OPT_RECONNECT, SPOKE_MS), 0);
+    cr_assert_eq(spoke_dialer_set_duration(c->d, SPOKE_OPT_RECONNECT_MAX, SPOKE_MS), 0);
+    cr_assert_eq(spoke_dialer_set_duration(c->d, SPOKE_OPT_HANDSHAKE_TIME, handshake_ns), 0);
+    cr_assert_eq(spoke_dialer_start(c->d, 0), 0);
+    c->failed = 0;
+}
+
+/* One more attempt has failed: why. */
+static int
+await_failure(struct caller *c)
+{
+    const struct timespec pause = {.tv_nsec = 200 * 1000};
+    struct spoke_dialer_stats stats = {0};
+
+    c->failed++;
+    for (int i = 0; i < 50000 && stats.dials_failed < c->failed; i++) {
+        nanosleep(&pause, NULL);
+        cr_assert_eq(spoke_dialer_stats(c->d, &stats), 0);
+    }
+    cr_assert_eq(stats.dials_failed, c->failed, "%d of %d", (int)stats.dials_failed,
+                 (int)c->failed);
+    cr_assert_eq(stats.pipes_attached, 0);
+    return stats.last_error;
+}
+
+/* Take one attempt, up to its request; what would be the right answer. */
+static size_t
+accept_caller(struct caller *c, struct raw_peer *p, char *answer, size_t room)
+{
+    char asked[1024], accept[29];
+    const char *key;
+    int size;
+
+    cr_assert_eq(raw_accept(&c->l, p, RAW_LIMIT_MS), RAW_OK);
+    cr_assert_gt(ws_read_head(p, asked, sizeof asked, RAW_LIMIT_MS), 0);
+    key = strstr(asked, "Sec-WebSocket-Key: ");
+    cr_assert_not_null(key);
+    ws_accept_of(key + 19, accept);
+    size = snprintf(answer, room,
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                    "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n" OURS "\r\n",
+                    accept);
+    return (size_t)size;
+}
+
+static void
+caller_close(struct caller *c)
+{
+    char answer[512];
+    struct raw_peer p;
+    size_t size;
+
+    do { /* byte by byte the right answer is right; an attempt of before may be in its way */
+        size = accept_caller(c, &p, answer, sizeof answer);
+        for (size_t i = 0; i < size; i++)
+            if (raw_send_bytes(&p, answer + i, 1, RAW_LIMIT_MS) != RAW_OK)
+                break;
+    } while (!raw_is_quiet(&p, RAW_QUIET_MS));
+    raw_close(&p);
+    raw_listener_close(&c->l);
+    cr_assert_eq(spoke_socket_close(c->s), 0);
+}
+
+Test(ws_upgrade, an_answer_may_end_at_any_byte, .timeout = 60)
+{
+    char answer[512];
+    struct raw_peer p;
+    struct caller c;
+    size_t cut = 0, size;
+
+    caller_open(&c, 60 * SPOKE_SECOND);
+    do {
+        size = accept_caller(&c, &p, answer, sizeof answer);
+        cr_assert_eq(raw_send_bytes(&p, answer, cut, RAW_LIMIT_MS), RAW_OK);
+        raw_close(&p);
+        cr_assert_eq(await_failure(&c), SPOKE_ECONNRESET, "%zu bytes", cut);
+    } while (++cut < size);
+    caller_close(&c);
+}
+
+/* Whatever byte is wrong: it is no answer, or the wrong one, or nobody is to be bothered with it.
+ */
+Test(ws_upgrade, an_answer_may_be_wrong_at_any_byte, .timeout = 60)
+{
+    char answer[512];
+    struct raw_peer p;
+    struct caller c;
+    size_t at = 0, size, reason = strlen("HTTP/1.1 101 "), line = strlen("Switching Protocols");
+
+    caller_open(&c, 60 * SPOKE_SECOND);
+    do {
+        size = accept_caller(&c, &p, answer, sizeof answer);
+        answer[at] ^= 1;
+        cr_assert_eq(raw_send_bytes(&p, answer, size, RAW_LIMIT_MS), RAW_OK);
+        (void)raw_end(&p);
+        cr_assert_eq(raw_wait_eof(&p, RAW_LIMIT_MS), RAW_OK, "byte %zu", at);
+        raw_close(&p);
+        int rc = await_failure(&c);
+        cr_assert(rc == SPOKE_EHANDSHAKE || rc == SPOKE_EPEER ||
+                      (rc == SPOKE_ECONNRESET && at + 4 >= size),
+                  "byte %zu: %s", at, spoke_error_name(rc));
+        at = at + 1 == reason ? reason + line : at + 1; /* its words say nothing */
+    } while (at < size);
+    caller_close(&c);
+}
+
+Test(ws_upgrade, an_answer_that_drips_has_an_end, .timeout = 60)
+{
+    char answer[512];
+    struct raw_peer p;
+    struct caller c;
+    size_t sent = 0, size;
+
+    caller_open(&c, 200 * SPOKE_MS);
+    size = accept_caller(&c, &p, answer, sizeof answer);
+    while (sent < size && raw_send_bytes(&p, answer + sent, 1, RAW_LIMIT_MS) == RAW_OK &&
+           raw_is_quiet(&p, 20))
+        sent++;
+    cr_assert_lt(sent, size);
+    raw_close(&p);
+    cr_assert_eq(await_failure(&c), SPOKE_ETIMEDOUT);
+    caller_close(&c);
 }

@@ -74,16 +74,15 @@ ws_open(struct raw_peer *p, const char *url, const char *protocol)
                                                                                    : RAW_BAD;
 }
 
-/* base64(SHA-1(key, the constant of the RFC)) */
-static void
-accept_of(const char *key, char accept[29])
+void
+ws_accept_of(const char *key, char accept[29])
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     uint8_t digest[21] = {0};
     char text[128];
     SHA1_CTX ctx;
 
-    snprintf(text, sizeof text, "%s258EAFA5-E914-47DA-95CA-C5AB0DC85B11", key);
+    snprintf(text, sizeof text, "%.24s258EAFA5-E914-47DA-95CA-C5AB0DC85B11", key);
     SHA1Init(&ctx);
     SHA1Update(&ctx, (const uint8_t *)text, strlen(text));
     SHA1Final(digest, &ctx);
@@ -111,7 +110,7 @@ ws_accept(struct raw_listener *l, struct raw_peer *p, const char *protocol)
     if ((at = strstr(text, "\r\nSec-WebSocket-Protocol: ")) == NULL ||
         sscanf(at, "%*s %127s", asked) != 1)
         return RAW_BAD;
-    accept_of(key, accept);
+    ws_accept_of(key, accept);
     n = snprintf(text, sizeof text,
                  "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                  "Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n",

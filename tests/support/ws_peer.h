@@ -24,6 +24,9 @@ long ws_read_head(struct raw_peer *p, char *text, size_t room, int limit_ms);
 /* The status of its first line; 0: it has none. */
 int ws_status(const char *head);
 
+/* What the answer to a key is: base64(SHA-1(its 24 characters, the constant of the RFC)). */
+void ws_accept_of(const char *key, char accept[29]);
+
 /* Connect and shake hands as a client that asks for `protocol`. */
 int ws_open(struct raw_peer *p, const char *url, const char *protocol);
 /* The other role: read the request, answer with this protocol (NULL: as was asked for). */

@@ -175,6 +175,60 @@ Test(tls_verify, both_ends_can_be_sure, .timeout = 30)
     meeting_close(&m);
 }
 
+/* ---- chains ---- */
+
+/* A server whose certificate an authority in between has signed, which it sends along or not. */
+static void
+expect_chain(const struct cert *between, bool sends_it, int wanted)
+{
+    const struct cert *c = cert_make(
+        &(struct cert_wish){.subject = "wrong one", .names = "DNS:spoke.test", .issuer = between});
+    struct spoke_tls_options server, client;
+    char chain[8192];
+    struct meeting m;
+
+    server_options(&server);
+    present(&server, c);
+    snprintf(chain, sizeof chain, "%s%s", cert_text(c), sends_it ? cert_text(between) : "");
+    server.cert = chain;
+    client_options(&client);
+    meeting_open(&m, &server);
+    expect_rc(meeting_dial(&m, &client), wanted);
+    if (wanted == 0) {
+        meeting_talk(&m);
+        cr_assert(pipe_flag(&m, 1, SPOKE_OPT_TLS_VERIFIED));
+    } else {
+        expect_rc(meeting_dialer_error(&m), wanted);
+        expect_rc(meeting_listener_error(&m), SPOKE_ECERTREFUSED);
+    }
+    meeting_close(&m);
+}
+
+Test(tls_verify, a_chain_is_whole_and_made_of_authorities, .timeout = 60)
+{
+    const struct cert *good = cert_make(&(struct cert_wish){.subject = "in between",
+                                                            .is_authority = true,
+                                                            .issuer = test_authority()}),
+                      *no_authority = cert_make(&(struct cert_wish){.subject = "no authority",
+                                                                    .issuer = test_authority()}),
+                      *old = cert_make(&(struct cert_wish){.subject = "of old",
+                                                           .is_authority = true,
+                                                           .issuer = test_authority(),
+                                                           .from_days = -3,
+                                                           .to_days = -2}),
+                      *others = cert_make(&(struct cert_wish){
+                          .subject = "in between",
+                          .is_authority = true,
+                          .issuer = cert_make(&(struct cert_wish){.subject = "who is that",
+                                                                  .is_authority = true})});
+
+    expect_chain(good, true, 0);
+    expect_chain(good, false, SPOKE_ECERTISSUER);
+    expect_chain(no_authority, true, SPOKE_ECERTUSAGE);
+    expect_chain(old, true, SPOKE_ECERTEXPIRED);
+    expect_chain(others, true, SPOKE_ECERTISSUER);
+}
+
 Test(tls_verify, a_client_may_have_none_where_it_is_optional, .timeout = 30)
 {
     struct spoke_tls_options server, client;

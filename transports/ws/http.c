@@ -23,6 +23,9 @@ struct field {
 struct ws_http {
     http_parser parser;
     bool whole, full, in_value;
+    bool first_is_over;         /* the first line */
+    size_t first_size;          /* bytes of it so far, */
+    char latest[9];             /* and the last of them: room for " HTTP/1.1" */
     uint8_t last, last_but_one; /* bytes of the head */
     size_t size;                /* of the head, so far */
     char *text;                 /* the target, then names and values; each ends with NUL */
@@ -127,6 +130,30 @@ ws_http_free(struct ws_http *h)
     spk_free(h);
 }
 
+/* The next byte of the first line; empty ones in front of it are none.  A request's ends with its
+ * version behind a space, of which there is one between two words; a response begins with it. */
+static bool
+first_line_is_fine(struct ws_http *h, uint8_t byte)
+{
+    static const char version[] = " HTTP/";
+    bool request = h->parser.type == HTTP_REQUEST;
+
+    if (byte == '\n' || (byte == '\r' && h->first_size == 0)) {
+        h->first_is_over = h->first_size > 0;
+        return true;
+    }
+    if (byte == '\r')
+        return !request || memcmp(h->latest, version, 6) == 0;
+    if (request && byte == ' ' && h->last == ' ')
+        return false;
+    if (!request && h->first_size < 5 && (char)byte != version[h->first_size + 1])
+        return false;
+    memmove(h->latest, h->latest + 1, sizeof h->latest - 1);
+    h->latest[sizeof h->latest - 1] = (char)byte;
+    h->first_size++;
+    return true;
+}
+
 /* The parser is lenient where others could read something else: lines end with CR LF and do not go
  * on in the next one, and no byte is NUL. */
 static bool
@@ -137,7 +164,8 @@ lines_are_fine(struct ws_http *h, const uint8_t *data, size_t size)
         bool begins = h->last == '\n' && h->last_but_one == '\r' && h->size > 2;
 
         if (byte == '\0' || (byte == '\n') != (h->last == '\r') ||
-            (begins && (byte == ' ' || byte == '\t')))
+            (begins && (byte == ' ' || byte == '\t')) ||
+            (!h->first_is_over && !first_line_is_fine(h, byte)))
             return false;
         h->last_but_one = h->last;
         h->last = byte;
