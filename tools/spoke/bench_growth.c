@@ -181,26 +181,28 @@ void
 bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
 {
     static const char shm[] = "shm";
+    const struct bench_list *transports = bench_transports(p, true);
     const char *wait = p->waits.count > 0 ? p->waits.words[0] : "block";
 
-    for (unsigned t = 0; t < p->transports.count; t++) {
-        bool is_ipc = strcmp(p->transports.words[t], "ipc") == 0;
+    for (unsigned t = 0; t < transports->count; t++) {
+        const char *transport = transports->words[t];
+        bool is_ipc = strcmp(transport, "ipc") == 0;
 
-        if (strcmp(p->transports.words[t], "inproc") == 0)
+        if (strcmp(transport, "inproc") == 0)
             continue;
         for (unsigned m = 0; m < p->modes.count && bench_goes_on(p); m++) {
             struct growth g = {.plan = p,
                                .runner = r,
                                .rows = rows,
-                               .transport = p->transports.words[t],
+                               .transport = transport,
                                .mode = p->modes.words[m],
                                .wait = wait,
                                .kind = BENCH_SPOKE,
                                .impl = "spoke",
                                .env = is_ipc ? bench_plain_sockets : NULL,
-                               .idle = p->idle > 0                                ? p->idle
-                                       : strcmp(p->transports.words[t], shm) == 0 ? IDLE_SHM
-                                                                                  : IDLE};
+                               .idle = p->idle > 0                   ? p->idle
+                                       : strcmp(transport, shm) == 0 ? IDLE_SHM
+                                                                     : IDLE};
             measure(&g);
         }
     }
