@@ -69,7 +69,7 @@ spoke_bench_tls(spoke_tls_config **config, const struct bench_options *o)
     int rc = 0;
 
     spoke_tls_options_init(&options);
-    options.resumption = o->work == BENCH_RESUMPTIONS;
+    options.resumption = o->work != BENCH_HANDSHAKES;
     if (o->role == BENCH_SERVER)
         options.cert_file = o->identity;
     else

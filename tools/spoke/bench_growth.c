@@ -12,6 +12,7 @@ enum {
     TEXT_MAX = 24,
     STEPS = 4,
     OPEN_SECONDS = 60,
+    OPEN_SECONDS_TLS = 240, /* each shakes hands */
     IDLE = 10000,
     IDLE_SHM = 1000, /* each has several descriptors, and memory at both ends */
 };
@@ -43,7 +44,8 @@ run_one(struct growth *g, const char *bench, unsigned connections, unsigned roun
     const char *args[] = {"--bench", bench,   "--connections", count,   "--seconds",  duration,
                           "--mode",  g->mode, "--wait",        g->wait, "--watchdog", limit,
                           NULL};
-    unsigned limit_s = (unsigned)(g->plan->seconds * 6) + OPEN_SECONDS;
+    unsigned limit_s = (unsigned)(g->plan->seconds * 6) +
+                       (bench_transport_has_tls(g->transport) ? OPEN_SECONDS_TLS : OPEN_SECONDS);
     int rc;
 
     snprintf(count, sizeof count, "%u", connections);

@@ -462,7 +462,7 @@ choose_address(struct bench_runner *r, const char *transport, char *address, siz
 static int
 make_identity(struct bench_runner *r)
 {
-    static struct child child;
+    struct child child = {0};
     char path[sizeof r->program_dir + 64];
     int rc = -1;
 
@@ -470,7 +470,6 @@ make_identity(struct bench_runner *r)
         return 0;
     snprintf(path, sizeof path, "%s/bench-identity", r->program_dir);
     snprintf(r->identity, sizeof r->identity, "%s/identity.pem", r->socket_dir);
-    memset(&child, 0, sizeof child);
     child.argv[0] = path;
     child.argv[1] = r->identity;
     if (start(&child) != 0)
