@@ -88,7 +88,7 @@ static const struct target targets[] = {
     {"N3", "resumption", NULL, NULL, NULL, 0, rate, RAW, false, 0.90},
     {"N4", "throughput*", "ws", NULL, NULL, 64, rate, BESIDE, false, 0.70},
     {"N5", "throughput*", "ws", NULL, NULL, 64, rate, BEST_PEER, false, 3},
-    {"N6", "connections", "wss", NULL, NULL, 0, "memory_per_connection", ABSOLUTE, true, 32768},
+    {"N6", "connections", "wss", NULL, NULL, 0, "memory_per_connection", ABSOLUTE, true, 20480},
     {"S1", "stream-trip", NULL, NULL, NULL, 64, trip, RAW, true, 1.15},
     {"S2", "stream-rate*", NULL, NULL, NULL, 0, rate, BEST_OF_RAW, false, 0.95},
     {"M1", "mux-rate*", NULL, NULL, NULL, 0, rate, CARRIER, false, 0.8},
