@@ -44,7 +44,7 @@ parse_ipc(struct address *a, const char *path)
 }
 
 static bool
-parse_tcp(struct address *a, const char *host)
+parse_port(struct address *a, const char *host)
 {
     const char *prefix = "127.0.0.1:";
     unsigned long port;
@@ -53,7 +53,7 @@ parse_tcp(struct address *a, const char *host)
     if (strncmp(host, prefix, strlen(prefix)) != 0)
         return false;
     port = strtoul(host + strlen(prefix), &end, 10);
-    if (*end != '\0' || port > 65535)
+    if ((*end != '\0' && *end != '/') || port > 65535)
         return false;
     a->u.in.sin_family = AF_INET;
     a->u.in.sin_port = htons((uint16_t)port);
@@ -65,13 +65,14 @@ parse_tcp(struct address *a, const char *host)
 static int
 parse(struct address *a, const char *url)
 {
+    const char *host = strstr(url, "://");
     bool ok = false;
 
     memset(a, 0, sizeof *a);
-    if (strncmp(url, "ipc://", 6) == 0)
-        ok = parse_ipc(a, url + 6);
-    else if (strncmp(url, "tcp://", 6) == 0)
-        ok = parse_tcp(a, url + 6);
+    if (host != NULL && strncmp(url, "ipc://", 6) == 0)
+        ok = parse_ipc(a, host + 3);
+    else if (host != NULL)
+        ok = parse_port(a, host + 3);
     if (ok)
         return 0;
     errno = EINVAL;
@@ -107,7 +108,8 @@ bind_to(const char *url, char actual[BENCH_ADDRESS_MAX])
         return -1;
     }
     if (a.u.any.sa_family == AF_INET)
-        snprintf(actual, BENCH_ADDRESS_MAX, "tcp://127.0.0.1:%u", ntohs(a.u.in.sin_port));
+        snprintf(actual, BENCH_ADDRESS_MAX, "%.*s://127.0.0.1:%u", (int)(strstr(url, "://") - url),
+                 url, ntohs(a.u.in.sin_port));
     else
         snprintf(actual, BENCH_ADDRESS_MAX, "%s", url);
     return fd;

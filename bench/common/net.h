@@ -9,8 +9,8 @@
 /* Room for an address, also one of shm, which these calls do not know. */
 enum { BENCH_ADDRESS_MAX = 160 };
 
-/* Listen at `url` (ipc:///path or tcp://127.0.0.1:port) and write where it can be dialled to
- * `actual`. Returns a descriptor, or -1 after a message on stderr. */
+/* Listen at `url` (ipc:///path or, of any other scheme, SCHEME://127.0.0.1:port) and write where it
+ * can be dialled to `actual`. Returns a descriptor, or -1 after a message on stderr. */
 int bench_net_listen(const char *url, char actual[BENCH_ADDRESS_MAX]);
 
 /* Wait for one connection; TCP_NODELAY is set.  Returns a descriptor, or -1 after a message. */

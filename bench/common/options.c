@@ -12,10 +12,12 @@
 
 /* The order of the words is the order of the enums. */
 static const char *const role_names[] = {"server", "client", "both", NULL};
-static const char *const work_names[] = {
-    "latency", "throughput", "connections", "pipes",     "fanout",   "pipeline", "survey",
-    "loan",    "mux-crowd",  "mux-open",    "mux-opens", "mux-idle", NULL};
-static const char *const transport_names[] = {"inproc", "ipc", "tcp", "shm", NULL};
+static const char *const work_names[] = {"latency",    "throughput",  "connections", "pipes",
+                                         "fanout",     "pipeline",    "survey",      "loan",
+                                         "handshakes", "resumptions", "mux-crowd",   "mux-open",
+                                         "mux-opens",  "mux-idle",    NULL};
+static const char *const transport_names[] = {"inproc",  "ipc", "tcp", "shm",
+                                              "tls+tcp", "ws",  "wss", NULL};
 static const char *const wait_names[] = {"block", "poll", "adaptive", NULL};
 static const char *const mode_names[] = {"owned", "shared", NULL};
 static const char *const touch_names[] = {"some", "all", NULL};
@@ -24,16 +26,20 @@ static const char *const pattern_names[] = {"pair",    "req",  "bus",          "
                                             "chunks",  "mux",  "mux-chunks",   NULL};
 
 static const char help[] =
-    "usage: bench-X --role server|client|both --transport inproc|ipc|tcp|shm --address URL "
-    "[options]\n"
+    "usage: bench-X --role server|client|both --transport "
+    "inproc|ipc|tcp|shm|tls+tcp|ws|wss\n"
+    "               --address URL [options]\n"
     "Measures one thing in one process; `spoke bench` starts the pairs and compares them.\n\n"
     "  --bench latency|throughput|connections|pipes|fanout|pipeline|survey|loan|\n"
-    "          mux-crowd|mux-open|mux-opens|mux-idle   what to measure (latency)\n"
+    "          handshakes|resumptions|mux-crowd|mux-open|mux-opens|mux-idle   what to measure "
+    "(latency)\n"
     "  --size BYTES        body of a message, 8 to 64 MiB (64)\n"
     "  --count N           messages to measure, or\n"
     "  --seconds S         how long to measure (1)\n"
     "  --wait block|poll|adaptive    how to wait (block)\n"
     "  --mode owned|shared           spoke only: whose thread is the engine (owned)\n"
+    "  --identity FILE     tls+tcp and wss: the server's key and certificate, which its client "
+    "trusts\n"
     "  --touch some|all    bytes of a body that are written and read: a few in most of them, or "
     "all "
     "in each (some)\n"
@@ -85,6 +91,18 @@ const char *
 bench_role_name(enum bench_role role)
 {
     return role_names[role];
+}
+
+bool
+bench_has_port(const struct bench_options *o)
+{
+    return o->transport == BENCH_TCP || o->transport >= BENCH_TLS;
+}
+
+bool
+bench_has_tls(const struct bench_options *o)
+{
+    return o->transport == BENCH_TLS || o->transport == BENCH_WSS;
 }
 
 bool
@@ -156,6 +174,8 @@ set_option(struct bench_options *o, const char *name, const char *value)
         o->touches_all = parse_word(name, value, touch_names) == 1;
     else if (strcmp(name, "address") == 0)
         o->address = value;
+    else if (strcmp(name, "identity") == 0)
+        o->identity = value;
     else if (strcmp(name, "size") == 0)
         o->size = parse_number(name, value, 8, 64U << 20);
     else if (strcmp(name, "count") == 0)
@@ -190,6 +210,7 @@ bench_options_parse(struct bench_options *o, int argc, char **argv)
         {"pattern", required_argument, NULL, 0},
         {"touch", required_argument, NULL, 0},
         {"address", required_argument, NULL, 0},
+        {"identity", required_argument, NULL, 0},
         {"size", required_argument, NULL, 0},
         {"count", required_argument, NULL, 0},
         {"seconds", required_argument, NULL, 0},
@@ -228,6 +249,8 @@ bench_options_parse(struct bench_options *o, int argc, char **argv)
         refuse("address", "nothing");
     if ((o->role == BENCH_BOTH) != (o->transport == BENCH_INPROC))
         refuse("role", "this: inproc needs role both, the others server or client");
+    if (bench_has_tls(o) && o->identity == NULL)
+        refuse("identity", "nothing: tls+tcp and wss need a file of bench-identity");
     if (o->subscriptions > 0 && (o->work != BENCH_FANOUT || o->size >= BENCH_LEND_MIN))
         refuse("subscriptions", "this: it is for fanout, with bodies that are not lent");
     if ((o->pattern == BENCH_BUS || o->pattern == BENCH_STAR) && o->work != BENCH_FANOUT)

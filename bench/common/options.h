@@ -17,12 +17,22 @@ enum bench_work {
     BENCH_PIPELINE,
     BENCH_SURVEY,
     BENCH_LOAN,
+    BENCH_HANDSHAKES,
+    BENCH_RESUMPTIONS,
     BENCH_MUX_CROWD,
     BENCH_MUX_OPEN,
     BENCH_MUX_OPENS,
     BENCH_MUX_IDLE
 };
-enum bench_transport { BENCH_INPROC, BENCH_IPC, BENCH_TCP, BENCH_SHM };
+enum bench_transport {
+    BENCH_INPROC,
+    BENCH_IPC,
+    BENCH_TCP,
+    BENCH_SHM,
+    BENCH_TLS,
+    BENCH_WS,
+    BENCH_WSS
+};
 enum bench_wait { BENCH_BLOCK, BENCH_POLL, BENCH_ADAPTIVE };
 enum bench_mode { BENCH_OWNED, BENCH_SHARED };
 enum bench_pattern {
@@ -46,10 +56,12 @@ struct bench_options {
     enum bench_wait wait;
     enum bench_mode mode;
     enum bench_pattern pattern;
-    const char *address; /* ipc:///path, tcp://127.0.0.1:port (0 = any), shm:///path or
-                            inproc://name */
-    size_t size;         /* body of one message, at least 8 bytes: it carries its number */
-    uint64_t count;      /* messages to measure; 0 = for `seconds` */
+    const char *address;  /* ipc:///path, tcp://127.0.0.1:port (0 = any; so tls+tcp, ws and wss,
+                             too),  shm:///path or inproc://name */
+    const char *identity; /* tls+tcp and wss: a file with the server's key and certificate, which is
+                             what its client trusts; of `bench-identity` */
+    size_t size;          /* body of one message, at least 8 bytes: it carries its number */
+    uint64_t count;       /* messages to measure; 0 = for `seconds` */
     double seconds;
     bool touches_all;  /* every byte of a body is written anew and read, not only some */
     unsigned depth;    /* BENCH_CHANNEL, …_PORT, …_CHANNEL_PAIR: messages under way */
@@ -72,6 +84,10 @@ bool bench_is_channel(const struct bench_options *o);
 
 /* Whether bytes are moved in place of messages. */
 bool bench_is_stream(const struct bench_options *o);
+
+/* Whether the address has a port, and whether TLS is spoken there. */
+bool bench_has_port(const struct bench_options *o);
+bool bench_has_tls(const struct bench_options *o);
 
 /* The words the command line and the results use. */
 const char *bench_work_name(enum bench_work work);

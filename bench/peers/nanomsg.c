@@ -80,7 +80,7 @@ nanomsg_open(struct bench_link *l)
         return -1;
     if (l->side == BENCH_CLIENT)
         return nn_connect(n->socket, address) >= 0 ? 0 : complain("nn_connect");
-    if (l->options->transport == BENCH_TCP) {
+    if (bench_has_port(l->options)) {
         if (bench_net_choose_port(address, actual) != 0)
             return -1;
         address = actual;

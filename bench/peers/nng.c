@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Adapter for NNG: PAIR version 0 (or REQ and REP, PUB and SUB, PUSH and PULL, SURVEYOR and
  * RESPONDENT) sockets, messages built in place and passed without a copy. */
-#include <arpa/inet.h>
 #include <nng/nng.h>
 #include <nng/protocol/pair0/pair.h>
 #include <nng/protocol/pipeline0/pull.h>
@@ -88,18 +87,15 @@ listen_at(struct nng_link *n)
 {
     const char *address = n->link.options->address;
     char actual[BENCH_ADDRESS_MAX];
-    nng_listener listener;
-    nng_sockaddr a;
-    int rc = nng_listen(n->socket, address, &listener, 0);
+    int rc;
 
-    if (rc != 0)
-        return complain("nng_listen", rc);
-    if (n->link.options->transport == BENCH_TCP) {
-        if ((rc = nng_listener_get_addr(listener, NNG_OPT_LOCADDR, &a)) != 0)
-            return complain("nng_listener_get_addr", rc);
-        snprintf(actual, sizeof actual, "tcp://127.0.0.1:%u", ntohs(a.s_in.sa_port));
+    if (bench_has_port(n->link.options)) {
+        if (bench_net_choose_port(address, actual) != 0)
+            return -1;
         address = actual;
     }
+    if ((rc = nng_listen(n->socket, address, NULL, 0)) != 0)
+        return complain("nng_listen", rc);
     bench_ready(&n->link, address);
     return 0;
 }

@@ -11,8 +11,8 @@
  *
  * The server is spoke.  The client is plain sockets that speak the wire format, so that it can hold
  * many connections cheaply and is the same whatever is measured; in shared memory (shm, and ipc
- * with SPOKE_UPGRADE=now) it is REQ sockets on one owned engine, whatever the mode.  One thread
- * each. */
+ * with SPOKE_UPGRADE=now) and where more is spoken than that (tls+tcp, ws, wss) it is REQ sockets
+ * on one owned engine, whatever the mode.  One thread each. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -45,6 +45,13 @@ in_shared_memory(const struct bench_options *o)
 
     return o->transport == BENCH_SHM ||
            (o->transport == BENCH_IPC && upgrade != NULL && strcmp(upgrade, "now") == 0);
+}
+
+/* Whether the client is our own sockets. */
+static bool
+has_our_client(const struct bench_options *o)
+{
+    return in_shared_memory(o) || o->transport >= BENCH_TLS;
 }
 
 /* ---- server ---- */
@@ -142,7 +149,7 @@ struct client {
     size_t frame_size;
     uint64_t next;          /* number and id of the next request */
     int *fds;               /* plain sockets, or */
-    spoke_socket **sockets; /* in shared memory, on */
+    spoke_socket **sockets; /* ours, on */
     spoke_engine *engine;
     unsigned open; /* of them */
     uint8_t out[FRAME_MAX];
@@ -294,7 +301,7 @@ await_move(struct client *c, unsigned index)
     return ask(c, index, BENCH_WARM); /* there, so that both rings have been used */
 }
 
-/* One more connection in shared memory, at work. */
+/* One more connection of our own, at work. */
 static int
 open_socket(struct client *c)
 {
@@ -307,7 +314,9 @@ open_socket(struct client *c)
         return -1;
     c->sockets[c->open++] = s;
     rc = spoke_dial(s, c->o->address, NULL, 0);
-    return rc == 0 ? await_move(c, c->open - 1) : spoke_bench_complain("spoke_dial", rc);
+    if (rc != 0)
+        return spoke_bench_complain("spoke_dial", rc);
+    return in_shared_memory(c->o) ? await_move(c, c->open - 1) : ask(c, c->open - 1, BENCH_WARM);
 }
 
 /* One more connection: connect, shake hands as a REQ. */
@@ -466,7 +475,7 @@ run_client(const struct bench_options *o)
         return 2;
     }
     c.pattern = bench_pattern_new(o->size);
-    if (in_shared_memory(o))
+    if (has_our_client(o))
         c.sockets = calloc((size_t)o->connections + 1, sizeof(spoke_socket *));
     else
         c.fds = calloc((size_t)o->connections + 1, sizeof *c.fds);
@@ -490,7 +499,7 @@ spoke_bench_connections(const struct bench_options *o)
     struct rlimit files;
 
     if (o->transport == BENCH_INPROC) {
-        fputs("bench: connections and pipes need two processes: ipc, tcp or shm\n", stderr);
+        fputs("bench: connections and pipes need two processes: not inproc\n", stderr);
         return 2;
     }
     /* One descriptor per connection, or several, and a few more. */

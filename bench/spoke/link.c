@@ -61,12 +61,35 @@ queue_length(const struct bench_options *o)
     return length > QUEUE_LENGTH_MIN ? (int)length : QUEUE_LENGTH_MIN;
 }
 
+int
+spoke_bench_tls(spoke_tls_config **config, const struct bench_options *o)
+{
+    static spoke_tls_config *made;
+    struct spoke_tls_options options;
+    int rc = 0;
+
+    spoke_tls_options_init(&options);
+    options.resumption = o->work != BENCH_HANDSHAKES;
+    if (o->role == BENCH_SERVER)
+        options.cert_file = o->identity;
+    else
+        options.ca_file = o->identity;
+    if (made == NULL && bench_has_tls(o))
+        rc = spoke_tls_config_new(&made, &options);
+    *config = made;
+    return rc == 0 ? 0 : spoke_bench_complain("spoke_tls_config_new", rc);
+}
+
 static int
 set_options(spoke_socket *s, const struct bench_options *o)
 {
-    int rc = 0;
+    spoke_tls_config *tls;
+    int rc;
 
-    if (o->mode == BENCH_SHARED)
+    if (spoke_bench_tls(&tls, o) != 0)
+        return -1;
+    rc = spoke_socket_set_tls(s, tls);
+    if (rc == 0 && o->mode == BENCH_SHARED)
         rc = spoke_socket_set_duration(s, SPOKE_OPT_BUSY_POLL, spoke_bench_wait(o));
     if (rc == 0)
         rc = spoke_socket_set_int(s, SPOKE_OPT_SEND_QUEUE, queue_length(o));

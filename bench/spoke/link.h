@@ -20,6 +20,10 @@ int spoke_bench_open(spoke_engine **engine, spoke_socket **socket, int pattern,
 /* The engine that the options ask for, NULL for the shared one.  0 or -1. */
 int spoke_bench_engine(spoke_engine **engine, const struct bench_options *o);
 
+/* Who a server is and whom its client trusts, of both ends; NULL where there is no TLS.  Made once,
+ * and kept.  0 or -1. */
+int spoke_bench_tls(spoke_tls_config **config, const struct bench_options *o);
+
 /* How they want it to wait. */
 spoke_ns spoke_bench_wait(const struct bench_options *o);
 
@@ -63,6 +67,9 @@ extern const struct bench_adapter spoke_bench_channel;
 
 /* The works connections and pipes: exit status. */
 int spoke_bench_connections(const struct bench_options *o);
+
+/* The works handshakes and resumptions: exit status. */
+int spoke_bench_handshakes(const struct bench_options *o);
 
 /* The work loan: exit status. */
 int spoke_bench_loan(const struct bench_options *o);

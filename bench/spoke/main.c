@@ -238,6 +238,8 @@ other_work(const struct bench_options *o)
 {
     if (o->work == BENCH_LOAN)
         return spoke_bench_loan(o);
+    if (o->work == BENCH_HANDSHAKES || o->work == BENCH_RESUMPTIONS)
+        return spoke_bench_handshakes(o);
     return o->work >= BENCH_MUX_CROWD ? spoke_bench_mux(o) : spoke_bench_connections(o);
 }
 

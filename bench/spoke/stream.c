@@ -37,6 +37,8 @@ connect_end(struct spoke_bench_end *end, const struct bench_link *l)
 
     spoke_stream_config_init(&config);
     config.busy_poll_ns = spoke_bench_wait(l->options);
+    if (spoke_bench_tls(&config.tls, l->options) != 0)
+        return -1;
     if (l->side == BENCH_SERVER)
         return accept_one(end, l, &config);
     rc = spoke_stream_dial(&end->stream, l->options->address, &config, end->engine, SPOKE_FOREVER);

@@ -326,9 +326,10 @@ set_up(struct spk_tls_setup *setup, const struct spoke_tls_options *o)
     SSL_CTX_set_app_data(c, setup);
     SSL_CTX_set_options(c, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
-    /* An idle connection has no buffers. */
+    /* An idle connection has no buffers.  And what is sent of our own chain is what was given: else
+     * each handshake would look for its rest among the system's authorities, which are files. */
     SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
-                            SSL_MODE_ENABLE_PARTIAL_WRITE);
+                            SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_max_cert_list(c, CHAIN_MOST);
     SSL_CTX_set_tlsext_servername_callback(c, on_name);
     set_resumption(setup, o->resumption);

@@ -38,6 +38,22 @@ no_more(struct spk_tls *t, int result)
     return t->read_end;
 }
 
+/* Errors that somebody left on this thread are not ours.  Mostly there are none, and clearing takes
+ * time. */
+static void
+forget_errors(void)
+{
+    if (ERR_peek_error() != 0)
+        ERR_clear_error();
+}
+
+/* All that has come has been read: OpenSSL need not be asked. */
+static bool
+is_spent(const struct spk_tls *t)
+{
+    return t->in_size == 0 && !t->in_end && SSL_has_pending(t->ssl) == 0;
+}
+
 static int
 decrypt(struct spk_tls *t, uint8_t *to, size_t size, size_t *done)
 {
@@ -45,12 +61,15 @@ decrypt(struct spk_tls *t, uint8_t *to, size_t size, size_t *done)
     int rc = 1;
 
     while (*done < size && rc == 1) {
-        ERR_clear_error();
+        forget_errors();
         rc = SSL_read_ex(t->ssl, to + *done, size - *done, &n);
         if (rc == 1) {
             *done += n;
             t->strange = 0;
             t->fills = false; /* there is something: no more than what has come */
+            t->dry = is_spent(t);
+            if (t->dry)
+                return SPOKE_EAGAIN;
         }
     }
     return rc == 1 ? 0 : no_more(t, rc);
@@ -138,7 +157,7 @@ encrypt(struct spk_tls *t, const struct iovec *iov, int count, size_t skip)
     give_ticket(t);
     while (spk_tls_out_has_room(t, SPK_TLS_RECORD + SPK_TLS_RECORD_FRAME) &&
            (size = next_piece(t->stream.e, iov, count, skip + done, &piece)) > 0) {
-        ERR_clear_error();
+        forget_errors();
         if (SSL_write_ex(t->ssl, piece, size, &n) != 1) {
             ERR_clear_error();
             spk_tls_cannot_send(t, t->read_end != 0 ? t->read_end : SPOKE_EPROTO);
@@ -170,7 +189,8 @@ spk_tls_write(struct spk_tls *t, const struct iovec *iov, int count)
     int64_t n = 0;
 
     while (done < all && spk_tls_unsent(t) == 0) {
-        t->sends_along = all - done <= SPK_TLS_RECORD; /* one record needs no place to gather in */
+        /* One record needs no place to gather in, unless there is a ticket before it. */
+        t->sends_along = all - done <= SPK_TLS_RECORD && !t->gives_ticket;
         n = encrypt(t, iov, count, done);
         t->sends_along = false;
         if (n < 0)

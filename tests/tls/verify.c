@@ -250,6 +250,35 @@ Test(tls_verify, a_client_may_have_none_where_it_is_optional, .timeout = 30)
     meeting_close(&m);
 }
 
+/* What is between the certificate and the authority is what was given with it: nobody looks for it
+ * elsewhere while hands are shaken, be it with those that are trusted. */
+Test(tls_verify, a_server_sends_the_chain_that_it_was_given, .timeout = 30)
+{
+    const struct cert *between = cert_make(&(struct cert_wish){
+        .subject = "between", .is_authority = true, .issuer = test_authority()});
+    const struct cert *c = cert_make(
+        &(struct cert_wish){.subject = "wrong one", .names = "DNS:spoke.test", .issuer = between});
+    struct spoke_tls_options server, client;
+    char text[8192];
+    struct meeting m;
+
+    server_options(&server);
+    present(&server, c);
+    server.ca = cert_text(between);
+    client_options(&client);
+    meeting_open(&m, &server);
+    expect_rc(meeting_dial(&m, &client), SPOKE_ECERTISSUER);
+    meeting_close(&m);
+    snprintf(text, sizeof text, "%s%s", cert_text(c), cert_text(between));
+    server.cert = text;
+    server.ca = NULL;
+    meeting_open(&m, &server);
+    expect_rc(meeting_dial(&m, &client), 0);
+    meeting_talk(&m);
+    cr_assert(pipe_flag(&m, 1, SPOKE_OPT_TLS_VERIFIED));
+    meeting_close(&m);
+}
+
 /* Without a configuration a dialer believes the system's authorities, and asks for the URL's host.
  */
 Test(tls_verify, is_on_by_default, .timeout = 30)

@@ -660,22 +660,6 @@ Test(bench, a_mux_is_judged_at_its_best_size, .timeout = 100)
     cr_assert_not_null(strstr(output, "one stream of a mux, ipc, 64 KiB, owned"), "%s", output);
 }
 
-Test(bench, growth_is_measured_with_few_connections_too, .timeout = 100)
-{
-    char dir[4096];
-
-    need_programs(dir);
-    cr_assert_eq(run(output, SPOKE_TOOL
-                     " bench connections --transport ipc --mode owned --connections 50 --pairs 1 "
-                     "--seconds 0.1"),
-                 0, "%s", output);
-    cr_assert_not_null(strstr(output, "memory_per_connection"));
-    cr_assert_not_null(strstr(output, "pipes-1000"));
-    cr_assert_not_null(strstr(output, "cpu_growth"));
-    cr_assert_not_null(strstr(output, "  P15  "), "%s", output);
-    cr_assert_not_null(strstr(output, "  P19  "), "%s", output);
-}
-
 /* What a row says of connections; 0 without it. */
 static double
 median_of(const char *impl, const char *metric)
@@ -692,6 +676,148 @@ median_of(const char *impl, const char *metric)
         p++;
     }
     return 0;
+}
+
+/* Beside a program that has only OpenSSL, and our own tcp. */
+Test(bench, tls_is_measured_beside_openssl, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output,
+                     SPOKE_TOOL " bench throughput --transport tls+tcp --wait block --size 64,64K "
+                                "--pairs 1 --seconds 0.05 --json - 2>&1"),
+                 0, "%s", output);
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+    cr_assert_eq(count_words(output, "\"impl\":\"raw\",\"transport\":\"tls+tcp\""), 2, "%s",
+                 output);
+    cr_assert_eq(count_words(output, "\"impl\":\"spoke\",\"transport\":\"tls+tcp\""), 5, "%s",
+                 output);
+    cr_assert_eq(count_words(output, "\"impl\":\"spoke-tcp\",\"transport\":\"tcp\""), 5, "%s",
+                 output);
+    cr_assert_eq(count_words(output, "  N1   "), 2, "of 64 KiB, both modes: %s", output);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench latency --transport tls+tcp,wss --pairs 1 --seconds 0.05 --json - "
+                     "2>&1"),
+                 0, "%s", output);
+    cr_assert_eq(count_words(output, "\"impl\":\"raw\",\"transport\":\"tls+tcp\""), 6,
+                 "what is below wss stands for it: %s", output);
+    cr_assert_eq(count_words(output, "\"impl\":\"spoke-tls\""), 6, "%s", output);
+    cr_assert_eq(count_words(output, "  N2   "), 6, "each mode and wait: %s", output);
+}
+
+Test(bench, handshakes_are_measured, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL " bench handshake --pairs 1 --seconds 0.1 --json - 2>&1"),
+                 0, "%s", output);
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+    cr_assert_eq(count_rows(output, "handshake"), 3, "raw and both modes: %s", output);
+    cr_assert_eq(count_rows(output, "resumption"), 3, "%s", output);
+    cr_assert_eq(count_words(output, "  N3   "), 4, "%s", output);
+}
+
+/* A server that gives no tickets, and a client that counts on them. */
+Test(bench, a_handshake_that_is_not_resumed_is_noticed, .timeout = 60)
+{
+    static const char *const programs[] = {"bench-spoke", "bench-raw-tls"};
+    char dir[4096], command[20000];
+
+    need_programs(dir);
+    for (int i = 0; i < 2; i++) {
+        snprintf(command, sizeof command,
+                 "d=$(mktemp -d) && %s/bench-identity $d/id || exit 98; : >$d/ready; "
+                 "a=\"--transport tls+tcp --identity $d/id --watchdog 20\"; "
+                 "%s/%s --role server --bench handshakes --address tls+tcp://127.0.0.1:0 $a "
+                 ">$d/ready 2>/dev/null & p=$!; "
+                 "while ! grep -q READY $d/ready; do sleep 0.02; done; "
+                 "%s/%s --role client --bench resumptions --count 3 $a --address "
+                 "$(sed -n 's/^READY //p' $d/ready) 2>&1; rc=$?; kill $p; rm -r $d; exit $rc",
+                 dir, dir, programs[i], dir, programs[i]);
+        cr_assert_eq(run(output, command), 1, "%s: %s", programs[i], output);
+        cr_assert_not_null(strstr(output, "connection 1: the session did not go on"), "%s: %s",
+                           programs[i], output);
+    }
+}
+
+/* A key and a certificate exist as long as the run. */
+Test(bench, leaves_no_certificate_behind, .timeout = 60)
+{
+    char dir[4096], command[16000];
+
+    need_programs(dir);
+    snprintf(command, sizeof command,
+             "d=$(mktemp -d) && ln -s %s/* $d && rm $d/bench-identity && "
+             "printf '#!/bin/sh\necho $1 >'$d'/where\nexec %s/bench-identity $1\n' "
+             ">$d/bench-identity && chmod +x $d/bench-identity && SPOKE_BENCH_DIR=$d " SPOKE_TOOL
+             " bench latency --transport tls+tcp --wait block --mode owned --pairs 1 --seconds 0.1 "
+             "2>&1; rc=$?; test -s $d/where && test ! -e $(cat $d/where) && "
+             "test ! -e $(dirname $(cat $d/where)) || rc=99; rm -r $d; exit $rc",
+             dir, dir);
+    cr_assert_eq(run(output, command), 0, "%s", output);
+}
+
+/* Beside our own tcp, and other libraries over ws. */
+Test(bench, frames_of_websocket_are_measured_beside_tcp, .timeout = 100)
+{
+    static const char *const programs[] = {"nng", "nanomsg"};
+    char dir[4096], path[4200], peer[64];
+    int peers = 0;
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench throughput --transport ws --wait block --size 64 --pairs 1 --seconds "
+                     "0.05 --peers --json - 2>&1"),
+                 0, "%s", output);
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+    cr_assert_eq(count_words(output, "\"impl\":\"raw\",\"transport\":\"tcp\""), 1, "%s", output);
+    cr_assert_eq(count_words(output, "\"impl\":\"spoke-tcp\",\"transport\":\"tcp\""), 3, "%s",
+                 output);
+    cr_assert_eq(count_words(output, "  N4   "), 3, "both modes, and batches: %s", output);
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/bench-peer-%s", dir, programs[i]);
+        if (access(path, X_OK) != 0)
+            continue;
+        peers++;
+        snprintf(peer, sizeof peer, "\"impl\":\"%s\",\"transport\":\"ws\"", programs[i]);
+        cr_assert_eq(count_words(output, peer), 1, "%s", output);
+    }
+    cr_assert_eq(count_words(output, "  N5   "), peers > 0 ? 3 : 0, "%s", output);
+}
+
+/* What a connection of wss keeps: at the very least OpenSSL's own part. */
+Test(bench, growth_is_measured_over_wss, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench connections --transport wss --mode owned --connections 100 --pairs 1 "
+                     "--seconds 0.1 --json - 2>&1"),
+                 0, "%s", output);
+    cr_assert_eq(count_rows(output, "connections"), 4, "%s", output);
+    cr_assert_eq(count_rows(output, "pipes-1000"), 1, "%s", output);
+    cr_assert_null(strstr(output, "\"median\":null"), "%s", output);
+    cr_assert_gt(median_of("spoke", "memory_per_connection"), 4096, "%s", output);
+    cr_assert_eq(count_words(output, "  N6   "), 1, "%s", output);
+}
+
+Test(bench, growth_is_measured_with_few_connections_too, .timeout = 100)
+{
+    char dir[4096];
+
+    need_programs(dir);
+    cr_assert_eq(run(output, SPOKE_TOOL
+                     " bench connections --transport ipc --mode owned --connections 50 --pairs 1 "
+                     "--seconds 0.1"),
+                 0, "%s", output);
+    cr_assert_not_null(strstr(output, "memory_per_connection"));
+    cr_assert_not_null(strstr(output, "pipes-1000"));
+    cr_assert_not_null(strstr(output, "cpu_growth"));
+    cr_assert_not_null(strstr(output, "  P15  "), "%s", output);
+    cr_assert_not_null(strstr(output, "  P19  "), "%s", output);
 }
 
 /* A connection in shared memory has a half at each end, of two pages and a first piece of its ring
@@ -784,9 +910,9 @@ Test(bench, refuses_what_it_does_not_know, .timeout = 20)
     cr_assert_eq(run(output, SPOKE_TOOL " bench speed 2>&1"), 1);
     cr_assert_not_null(strstr(output, "speed"));
     cr_assert_eq(run(output, SPOKE_TOOL " bench --transport ipc,udp 2>&1"), 1);
-    cr_assert_not_null(
-        strstr(output, "takes inproc, ipc, tcp and shm, with commas in between, not \"udp\""), "%s",
-        output);
+    cr_assert_not_null(strstr(output, "takes inproc, ipc, tcp, shm, tls+tcp, ws and wss, with "
+                                      "commas in between, not \"udp\""),
+                       "%s", output);
     cr_assert_eq(run(output, SPOKE_TOOL " bench fanout --subscribers 7 2>&1"), 1);
     cr_assert_eq(run(output, SPOKE_TOOL " bench --size 7 2>&1"), 1);
     cr_assert_eq(run(output, SPOKE_TOOL " bench --pairs 0 2>&1"), 1);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -397,6 +398,57 @@ Test(doctor, names_the_seccomp_filter_that_denies_io_uring)
 Test(doctor, names_the_seccomp_filter_that_hides_io_uring)
 {
     expect_the_filter_named(ENOSYS, "a seccomp filter hides io_uring");
+}
+
+/* Whether this kernel lists it, after somebody has asked for it. */
+static bool
+kernel_lists_tls(void)
+{
+    char line[256] = "";
+    FILE *file = fopen("/proc/sys/net/ipv4/tcp_available_ulp", "re");
+
+    if (file == NULL)
+        cr_skip_test("the kernel does not list its upper layer protocols");
+    if (fgets(line, sizeof line, file) == NULL)
+        line[0] = '\0';
+    fclose(file);
+    for (const char *word = strtok(line, " \n"); word != NULL; word = strtok(NULL, " \n"))
+        if (strcmp(word, "tls") == 0)
+            return true;
+    return false;
+}
+
+Test(doctor, says_whether_the_kernel_has_tls)
+{
+    bool there;
+    struct program p;
+
+    tool(&p, "doctor", "--json");
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    there = kernel_lists_tls();
+    cr_assert_not_null(strstr(p.out, there
+                                         ? "\"kernel_tls\": {\"available\": true, \"error\": null}"
+                                         : "\"kernel_tls\": {\"available\": false, \"error\": \""),
+                       "%s", p.out);
+    program_clear(&p);
+}
+
+/* A kernel that has it says that the socket is not connected; everything else means no. */
+Test(doctor, tells_a_kernel_with_tls_from_one_that_refuses_it)
+{
+    struct program p;
+
+    deny(SYS_setsockopt, IPPROTO_TCP, ENOTCONN);
+    tool(&p, "doctor");
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    cr_assert_not_null(strstr(p.out, "\nTLS\n  in the kernel          there; "), "%s", p.out);
+    program_clear(&p);
+    deny(SYS_setsockopt, IPPROTO_TCP, EACCES); /* of two filters the last one's answer counts */
+    tool(&p, "doctor");
+    cr_assert_eq(p.status, 0, "%s", p.err);
+    cr_assert_not_null(strstr(p.out, "\nTLS\n  in the kernel          none: Permission denied; "),
+                       "%s", p.out);
+    program_clear(&p);
 }
 
 /* The backend that somebody chose does not hide what the machine has; what is missing has a reason.

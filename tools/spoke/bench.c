@@ -32,7 +32,8 @@ enum {
 
 static const struct tool_option options[] = {
     {NULL, 0, NULL, "What to measure", 0},
-    {"transport", 't', "LIST", "inproc, ipc, tcp, shm (all)", ID_TRANSPORT},
+    {"transport", 't', "LIST", "inproc, ipc, tcp, shm, tls+tcp, ws, wss (those that suit)",
+     ID_TRANSPORT},
     {"size", 's', "LIST", "bytes, also 16K, 1M (64; throughput 1M too; others: see man)", ID_SIZE},
     {"mode", 'm', "LIST", "owned, shared (both)", ID_MODE},
     {"wait", 'w', "LIST", "block, poll, adaptive (all; one-way, channel: block, adaptive)",
@@ -63,8 +64,8 @@ static const struct tool_page page = {
              "compared figures come from the same minutes; the ratios are what counts.  Every "
              "message is\n"
              "checked.\n\n"
-             "WHAT is latency, throughput, stream, mux, channel, loan, pipeline, fanout, survey,\n"
-             "bus, connections, subscriptions or all; "
+             "WHAT is latency, throughput, handshake, stream, mux, channel, loan, pipeline,\n"
+             "fanout, survey, bus, connections, subscriptions or all; "
              "latency and throughput if not given.",
     .options = options,
     .notes =
@@ -92,7 +93,7 @@ struct arguments {
 static bool
 refuse_word(const char *option, const char *word, const char *const *allowed)
 {
-    char names[96] = "";
+    char names[128] = "";
     size_t used = 0;
 
     for (unsigned i = 0; allowed[i] != NULL && used < sizeof names; i++)
@@ -217,7 +218,8 @@ parse_run_time(struct bench_plan *p, const char *text)
 static bool
 apply_option(struct arguments *a, int id, char *value)
 {
-    static const char *const transports[] = {"inproc", "ipc", "tcp", "shm", NULL};
+    static const char *const transports[] = {"inproc",  "ipc", "tcp", "shm",
+                                             "tls+tcp", "ws",  "wss", NULL};
     static const char *const modes[] = {"owned", "shared", NULL};
     static const char *const waits[] = {"block", "poll", "adaptive", NULL};
     static const char *const subscribers[] = {"1", "10", "100", "1000", NULL};
@@ -248,6 +250,7 @@ choose_work(struct bench_plan *p, const char *word)
         bool *chosen;
     } works[] = {{"latency", &p->latency},
                  {"throughput", &p->throughput},
+                 {"handshake", &p->handshake},
                  {"pipeline", &p->pipeline},
                  {"fanout", &p->fanout},
                  {"survey", &p->survey},
@@ -266,8 +269,8 @@ choose_work(struct bench_plan *p, const char *word)
     }
     if (!found)
         tool_error(
-            "there is nothing called \"%s\" to measure: latency, throughput, stream, mux, "
-            "channel, loan, pipeline, fanout, survey, bus, connections, subscriptions or all",
+            "there is nothing called \"%s\" to measure: latency, throughput, handshake, stream, "
+            "mux, channel, loan, pipeline, fanout, survey, bus, connections, subscriptions or all",
             word);
     return found;
 }
@@ -285,7 +288,6 @@ parse_arguments(struct arguments *a, int argc, char **argv, int *status)
                  .rounds = 5,
                  .seconds = 0.5,
                  .subscribers = {3, {"1", "10", "100"}},
-                 .transports = {4, {"inproc", "ipc", "tcp", "shm"}},
                  .modes = {2, {"owned", "shared"}}},
     };
     *status = TOOL_USAGE;
@@ -358,6 +360,18 @@ write_results(const struct arguments *a, const struct bench_rows *rows)
         bench_print_json(a->json_file, rows);
     if (a->html_file != NULL)
         bench_print_html(a->html_file, rows);
+}
+
+const struct bench_list *
+bench_transports(const struct bench_plan *p, bool has_edge)
+{
+    static const struct bench_list local = {4, {"inproc", "ipc", "tcp", "shm"}};
+    static const struct bench_list all = {7,
+                                          {"inproc", "ipc", "tcp", "shm", "tls+tcp", "ws", "wss"}};
+
+    if (p->transports.count > 0)
+        return &p->transports;
+    return has_edge ? &all : &local;
 }
 
 bool

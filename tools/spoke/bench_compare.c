@@ -34,6 +34,8 @@ struct work {
     bool is_ours;    /* other libraries have no part in it */
     bool
         is_loan; /* only in shared memory, and beside a small message; nor is there a raw program */
+    bool is_handshake;   /* of tls+tcp, one connection after the other */
+    bool has_edge;       /* measured over tls+tcp, ws and wss too, unless transports are named */
     bool is_stream;      /* of bytes, all of which are written and read */
     bool has_all_sizes;  /* in one group: the rate of a stream is that of its best size of a call */
     const char *pattern; /* sockets that are not the word's own, or none, or NULL */
@@ -113,6 +115,15 @@ add(struct group *g, enum bench_kind kind, const char *program, const char *impl
     return c;
 }
 
+/* Frames of WebSocket have no raw program: what is below them stands for it. */
+static const char *
+raw_transport(const struct group *g)
+{
+    if (strcmp(g->transport, "ws") == 0)
+        return "tcp";
+    return strcmp(g->transport, "wss") == 0 ? "tls+tcp" : g->transport;
+}
+
 static void
 add_raw(struct group *g, const char *program, const char *detail, const char *chunk,
         const char *wait)
@@ -121,8 +132,9 @@ add_raw(struct group *g, const char *program, const char *detail, const char *ch
 
     if (c == NULL)
         return;
+    c->transport = raw_transport(g);
     snprintf(c->chunk, sizeof c->chunk, "%s", chunk);
-    if (g->is_latency || in_memory(g) || g->work->is_stream)
+    if (g->is_latency || in_memory(g) || g->work->is_stream || g->work->is_handshake)
         snprintf(c->detail, sizeof c->detail, "%s", detail);
     else
         snprintf(c->detail, sizeof c->detail, "%s %ldK", detail, strtol(chunk, NULL, 10) / 1024);
@@ -133,7 +145,7 @@ static void
 add_raws_waiting(struct group *g, const char *wait)
 {
     static const char *const chunks[] = {"16384", "65536", "262144"};
-    bool is_one;
+    bool is_one, has_tls = bench_transport_has_tls(g->transport);
 
     if (in_memory(g)) {
         add_raw(g, is_shm(g) ? "bench-raw-shm" : "bench-raw-inproc",
@@ -141,10 +153,13 @@ add_raws_waiting(struct group *g, const char *wait)
         return;
     }
     /* Of a stream the chunk is the size. */
-    is_one = g->is_latency || g->work->is_stream;
+    is_one = g->is_latency || g->work->is_stream || g->work->is_handshake;
     for (unsigned i = 0; i < (is_one ? 1 : sizeof chunks / sizeof *chunks); i++) {
-        add_raw(g, "bench-raw-sockets", "calls", chunks[i], wait);
-        if (is_one || i > 0)
+        if (has_tls)
+            add_raw(g, "bench-raw-tls", "OpenSSL", chunks[i], wait);
+        else
+            add_raw(g, "bench-raw-sockets", "calls", chunks[i], wait);
+        if (!has_tls && (is_one || i > 0))
             add_raw(g, "bench-raw-uring", "uring", chunks[i], wait);
     }
 }
@@ -220,7 +235,7 @@ add_spokes_by(struct group *g, const struct way *way)
 
     for (unsigned i = 0; i < p->modes.count; i++) {
         const char *mode = p->modes.words[i];
-        if (g->is_latency || g->work->is_stream || g->size >= LARGE_BODY) {
+        if (g->is_latency || g->work->is_stream || g->work->is_handshake || g->size >= LARGE_BODY) {
             add_spoke(g, way, mode, "1");
             if (g->work->is_stream && !g->is_latency && in_memory(g))
                 add_chunks(g, way, mode);
@@ -236,7 +251,8 @@ add_spokes_by(struct group *g, const struct way *way)
 }
 
 /* Between processes plain sockets take part beside shared memory.  Over ipc they are what is
- * judged, and what moves into shared memory by itself is shown beside. */
+ * judged, and what moves into shared memory by itself is shown beside.  What has one more layer is
+ * beside the one without. */
 static void
 add_spokes(struct group *g)
 {
@@ -244,6 +260,7 @@ add_spokes(struct group *g)
     struct way moved = {BENCH_BESIDE, "spoke", "ipc", moves, g->size, "", false};
     struct way plain = {BENCH_BESIDE, "spoke-sockets", "ipc", bench_plain_sockets, g->size, "",
                         true};
+    struct way below = {BENCH_BESIDE, "spoke-tcp", "tcp", NULL, g->size, "", true};
     struct way small = {BENCH_BESIDE, "spoke", g->transport, NULL, SMALL_BODY, "64 B", true};
 
     if (g->work->is_stream) {
@@ -257,8 +274,14 @@ add_spokes(struct group *g)
         return;
     }
     add_spokes_by(g, &judged);
+    if (strcmp(g->transport, "wss") == 0) {
+        below.impl = "spoke-tls";
+        below.transport = "tls+tcp";
+    }
     if (g->work->is_loan)
         add_spokes_by(g, &small);
+    else if (bench_transport_is_edge(g->transport) && !g->work->is_handshake)
+        add_spokes_by(g, &below);
     else if (is_shm(g))
         add_spokes_by(g, &plain);
 }
@@ -296,7 +319,9 @@ add_peers(struct group *g)
         add_peers_shm(g);
         return;
     }
-    if (!g->work->is_survey)
+    if (bench_transport_has_tls(g->transport)) /* they have none, or another cipher */
+        return;
+    if (!g->work->is_survey && !bench_transport_is_edge(g->transport))
         add(g, BENCH_PEER, "bench-peer-zeromq", "zeromq", wait);
     /* NNG's surveys come to a standstill when it is asked without waiting. */
     add(g, BENCH_PEER, "bench-peer-nng", "nng", g->work->is_survey ? "block" : wait);
@@ -706,6 +731,8 @@ has_transport(const struct work *work, const char *transport)
 {
     if (work->is_loan)
         return strcmp(transport, "shm") == 0;
+    if (work->is_handshake)
+        return strcmp(transport, "tls+tcp") == 0;
     return !work->is_pattern || strcmp(transport, "inproc") != 0;
 }
 
@@ -732,7 +759,7 @@ sizes_of(const struct bench_plan *p, const struct work *work, unsigned *count)
         *count = 1;
         return &of_streams[1];
     }
-    *count = work->is_latency ? 1 : 2;
+    *count = work->is_latency || work->is_handshake ? 1 : 2;
     return of_streams;
 }
 
@@ -742,7 +769,10 @@ compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
 {
     static const struct bench_list latency_waits = {3, {"block", "poll", "adaptive"}};
     static const struct bench_list throughput_waits = {2, {"block", "adaptive"}};
+    static const struct bench_list handshake_waits = {1, {"block"}};
+    const struct bench_list *transports = bench_transports(p, work->has_edge);
     const struct bench_list *waits = p->waits.count > 0                    ? &p->waits
+                                     : work->is_handshake                  ? &handshake_waits
                                      : work->is_latency || work->is_stream ? &latency_waits
                                                                            : &throughput_waits;
     unsigned count, at_once;
@@ -751,8 +781,8 @@ compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
 
     at_once = work->has_all_sizes ? count : 1;
 
-    for (unsigned t = 0; t < p->transports.count; t++) {
-        if (!has_transport(work, p->transports.words[t]))
+    for (unsigned t = 0; t < transports->count; t++) {
+        if (!has_transport(work, transports->words[t]))
             continue;
         for (unsigned s = 0; s < count; s += at_once) {
             for (unsigned w = 0; w < waits->count && bench_goes_on(p); w++) {
@@ -761,7 +791,7 @@ compare_work(struct bench_plan *p, struct bench_runner *r, struct bench_rows *ro
                 g.is_latency = work->is_latency;
                 g.plan = p;
                 g.runner = r;
-                g.transport = p->transports.words[t];
+                g.transport = transports->words[t];
                 g.wait = waits->words[w];
                 run_group(&g, &sizes[s], at_once, rows);
             }
@@ -861,6 +891,29 @@ compare_stream(struct bench_plan *p, struct bench_runner *r, struct bench_rows *
     compare_work(p, r, rows, &rate);
 }
 
+/* Connections with TLS, one after the other. */
+static void
+compare_handshake(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
+{
+    static const struct work works[] = {{.word = "handshakes",
+                                         .title = "full handshakes",
+                                         .bench = "handshake",
+                                         .receivers = "1",
+                                         .is_ours = true,
+                                         .is_handshake = true,
+                                         .has_edge = true},
+                                        {.word = "resumptions",
+                                         .title = "resumed handshakes",
+                                         .bench = "resumption",
+                                         .receivers = "1",
+                                         .is_ours = true,
+                                         .is_handshake = true,
+                                         .has_edge = true}};
+
+    for (size_t i = 0; i < sizeof works / sizeof *works; i++)
+        compare_work(p, r, rows, &works[i]);
+}
+
 void
 bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
 {
@@ -868,12 +921,14 @@ bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *r
                                         .title = "round trip",
                                         .bench = "latency",
                                         .receivers = "1",
-                                        .is_latency = true};
+                                        .is_latency = true,
+                                        .has_edge = true};
     static const struct work throughput = {.word = "throughput",
                                            .title = "one-way",
                                            .bench = "throughput",
                                            .bench_batch = "throughput-batch",
-                                           .receivers = "1"};
+                                           .receivers = "1",
+                                           .has_edge = true};
     static const struct work pipeline = {.word = "pipeline",
                                          .title = "PUSH to PULL",
                                          .bench = "pipeline",
@@ -893,6 +948,8 @@ bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *r
         compare_work(p, r, rows, &latency);
     if (p->throughput)
         compare_work(p, r, rows, &throughput);
+    if (p->handshake)
+        compare_handshake(p, r, rows);
     if (p->pipeline)
         compare_work(p, r, rows, &pipeline);
     if (p->fanout)

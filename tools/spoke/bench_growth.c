@@ -12,6 +12,7 @@ enum {
     TEXT_MAX = 24,
     STEPS = 4,
     OPEN_SECONDS = 60,
+    OPEN_SECONDS_TLS = 240, /* each shakes hands */
     IDLE = 10000,
     IDLE_SHM = 1000, /* each has several descriptors, and memory at both ends */
 };
@@ -43,7 +44,8 @@ run_one(struct growth *g, const char *bench, unsigned connections, unsigned roun
     const char *args[] = {"--bench", bench,   "--connections", count,   "--seconds",  duration,
                           "--mode",  g->mode, "--wait",        g->wait, "--watchdog", limit,
                           NULL};
-    unsigned limit_s = (unsigned)(g->plan->seconds * 6) + OPEN_SECONDS;
+    unsigned limit_s = (unsigned)(g->plan->seconds * 6) +
+                       (bench_transport_has_tls(g->transport) ? OPEN_SECONDS_TLS : OPEN_SECONDS);
     int rc;
 
     snprintf(count, sizeof count, "%u", connections);
@@ -181,26 +183,28 @@ void
 bench_growth(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
 {
     static const char shm[] = "shm";
+    const struct bench_list *transports = bench_transports(p, true);
     const char *wait = p->waits.count > 0 ? p->waits.words[0] : "block";
 
-    for (unsigned t = 0; t < p->transports.count; t++) {
-        bool is_ipc = strcmp(p->transports.words[t], "ipc") == 0;
+    for (unsigned t = 0; t < transports->count; t++) {
+        const char *transport = transports->words[t];
+        bool is_ipc = strcmp(transport, "ipc") == 0;
 
-        if (strcmp(p->transports.words[t], "inproc") == 0)
+        if (strcmp(transport, "inproc") == 0)
             continue;
         for (unsigned m = 0; m < p->modes.count && bench_goes_on(p); m++) {
             struct growth g = {.plan = p,
                                .runner = r,
                                .rows = rows,
-                               .transport = p->transports.words[t],
+                               .transport = transport,
                                .mode = p->modes.words[m],
                                .wait = wait,
                                .kind = BENCH_SPOKE,
                                .impl = "spoke",
                                .env = is_ipc ? bench_plain_sockets : NULL,
-                               .idle = p->idle > 0                                ? p->idle
-                                       : strcmp(p->transports.words[t], shm) == 0 ? IDLE_SHM
-                                                                                  : IDLE};
+                               .idle = p->idle > 0                   ? p->idle
+                                       : strcmp(transport, shm) == 0 ? IDLE_SHM
+                                                                     : IDLE};
             measure(&g);
         }
     }

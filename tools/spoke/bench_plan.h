@@ -24,13 +24,14 @@ struct bench_plan {
     bool stream;
     bool mux;
     bool channel;
+    bool handshake;
     bool connections;
     bool subscriptions;
     bool with_peers;
     unsigned rounds;
     double seconds; /* each run */
     unsigned idle;  /* connections, mux: how many idle ones; 0: as many as suit the transport */
-    struct bench_list transports;
+    struct bench_list transports; /* empty: all that suit the work */
     struct bench_list modes;
     struct bench_list waits;       /* empty: those that suit the work */
     struct bench_list batches;     /* empty: those that suit the mode */
@@ -42,9 +43,9 @@ struct bench_plan {
     unsigned failed;  /* runs that went wrong */
 };
 
-/* Latency, throughput, pipeline, fanout, survey, bus, loan and stream: raw (the first two and the
- * last), spoke and peers in turn. Adds rows and prints each group when it is done. Stops early when
- * a signal came. */
+/* Latency, throughput, handshake, pipeline, fanout, survey, bus, loan and stream: raw (the first
+ * two and the last), spoke and peers in turn. Adds rows and prints each group when it is done.
+ * Stops early when a signal came. */
 void bench_compare(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows);
 
 /* Connections: how cost grows with their number. */
@@ -62,6 +63,12 @@ void bench_channel(struct bench_plan *p, struct bench_runner *r, struct bench_ro
 /* The environment in which ipc does not move into shared memory: what it is compared with, and
  * judged as, everywhere but in the rows that are called spoke. */
 extern const char *const bench_plain_sockets[];
+
+/* The transports to measure: those of the plan, or all.  Those of the network edge (tls+tcp, ws,
+ * wss) are among all only for a work that `has_edge`: of the others they are measured if they are
+ * named.
+ */
+const struct bench_list *bench_transports(const struct bench_plan *p, bool has_edge);
 
 /* False once a signal came or nobody reads the table any more. */
 bool bench_goes_on(const struct bench_plan *p);

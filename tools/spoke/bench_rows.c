@@ -69,6 +69,10 @@ bench_title(const char *bench)
         return "round trip of a loan";
     if (strncmp(bench, "throughput", 10) == 0)
         return "one-way stream";
+    if (strcmp(bench, "handshake") == 0)
+        return "full handshakes of TLS";
+    if (strcmp(bench, "resumption") == 0)
+        return "resumed handshakes of TLS";
     if (strcmp(bench, "stream-trip") == 0)
         return "round trip of a byte stream";
     if (strncmp(bench, "stream-rate", 11) == 0)
@@ -127,6 +131,12 @@ bench_is_latency(const struct bench_row *row)
 {
     return strcmp(row->bench, "latency") == 0 || strcmp(row->bench, "loan") == 0 ||
            strcmp(row->bench, "stream-trip") == 0 || strncmp(row->bench, "survey", 6) == 0;
+}
+
+bool
+bench_is_handshake(const struct bench_row *row)
+{
+    return strcmp(row->bench, "handshake") == 0 || strcmp(row->bench, "resumption") == 0;
 }
 
 bool
@@ -202,8 +212,12 @@ beside_title(const struct bench_row *row)
         return "  x 64 B (spread)";
     if (strncmp(row->bench, "stream", 6) == 0)
         return "";
-    return strcmp(row->transport, "ipc") == 0 || strcmp(row->transport, "shm") == 0
-               ? "  x sockets (spread)"
+    if (strcmp(row->transport, "ipc") == 0 || strcmp(row->transport, "shm") == 0)
+        return "  x sockets (spread)";
+    if (strcmp(row->transport, "wss") == 0)
+        return "  x our tls+tcp";
+    return strcmp(row->transport, "ws") == 0 || strcmp(row->transport, "tls+tcp") == 0
+               ? "  x our tcp (spread)"
                : "";
 }
 
@@ -238,6 +252,16 @@ print_throughput_row(FILE *f, const struct bench_row *row)
     print_ratio(f, &row->ratio_raw);
     print_ratio(f, &row->ratio_best_peer);
     print_beside(f, row);
+}
+
+static void
+print_handshake_row(FILE *f, const struct bench_row *row)
+{
+    print_name(f, row);
+    print_number(f, 11, row->value.median);
+    print_number(f, 11, row->cpu_us_per_msg);
+    print_ratio(f, &row->ratio_raw);
+    fputc('\n', f);
 }
 
 /* Ratios are to raw at its best, and with as much in a call. */
@@ -308,6 +332,11 @@ print_heading(FILE *f, const struct bench_row *row)
                 "CPU us/MiB", "x best raw (spread)", "x raw, same call");
         return;
     }
+    if (bench_is_handshake(row)) {
+        fprintf(f, "\n%s, %s, wait %s\n  %-30s%11s%11s  %-20s\n", bench_title(row->bench),
+                row->transport, row->wait, "", "a second", "CPU us", "x raw (spread)");
+        return;
+    }
     fprintf(f, "\n%s, %s, %s, wait %s\n", bench_title(row->bench), row->transport,
             bench_size_text(row->size, size), row->wait);
     if (bench_is_growth(row))
@@ -340,6 +369,8 @@ bench_print_group(FILE *f, const struct bench_rows *rows, unsigned group)
             print_latency_row(f, row);
         else if (bench_is_stream_rate(row))
             print_stream_row(f, row);
+        else if (bench_is_handshake(row))
+            print_handshake_row(f, row);
         else
             print_throughput_row(f, row);
     }

@@ -23,10 +23,9 @@ struct bench_spread {
 };
 
 struct bench_row {
-    const char *bench; /* latency, throughput, pipeline, fanout-N, bus-10, star-10 (these also
-                          …-batch), survey-10, loan, stream-trip,
-                          stream-rate, stream-rate-chunks,
-                          connections, pipes-N, pipes, subscriptions-N,
+    const char *bench; /* latency, throughput, handshake, resumption, pipeline, fanout-N, bus-10,
+                          star-10 (these also …-batch), survey-10, loan, stream-trip, stream-rate,
+                          stream-rate-chunks, connections, pipes-N, pipes, subscriptions-N,
                           mux-trip, mux-open, mux-rate, mux-rate-chunks, mux-1000, mux-opens,
                           mux-idle, mux-active, channel-trip, channel-rate, channel-pair-N,
                           port-trip, port-rate */
@@ -84,6 +83,7 @@ unsigned bench_print_targets(FILE *f, const struct bench_rows *rows);
 /* What a row is about: a time, a rate, or how something grows. */
 bool bench_is_latency(const struct bench_row *row);
 bool bench_is_growth(const struct bench_row *row);
+bool bench_is_handshake(const struct bench_row *row);
 bool bench_is_of_works(const struct bench_row *row); /* bench_works.h */
 
 /* A rate of bytes, in groups that have all sizes of a call. */

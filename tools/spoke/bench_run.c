@@ -62,6 +62,18 @@ now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+bool
+bench_transport_has_tls(const char *transport)
+{
+    return strcmp(transport, "tls+tcp") == 0 || strcmp(transport, "wss") == 0;
+}
+
+bool
+bench_transport_is_edge(const char *transport)
+{
+    return bench_transport_has_tls(transport) || strcmp(transport, "ws") == 0;
+}
+
 /* ---- the runner ---- */
 
 bool
@@ -157,6 +169,8 @@ bench_runner_init(struct bench_runner *r)
 void
 bench_runner_fini(struct bench_runner *r)
 {
+    if (r->identity[0] != '\0')
+        unlink(r->identity);
     if (r->socket_dir[0] != '\0' && rmdir(r->socket_dir) != 0)
         tool_error("cannot remove %s: %s", r->socket_dir, strerror(errno));
     r->socket_dir[0] = '\0';
@@ -361,7 +375,7 @@ copy_line(char line[BENCH_LINE_MAX], const char *text, int index)
 
 static void
 set_arguments(struct child *c, const char *path, const char *role, const char *transport,
-              const char *address, const char *const *args)
+              const char *address, const char *identity, const char *const *args)
 {
     int n = 0;
 
@@ -372,6 +386,10 @@ set_arguments(struct child *c, const char *path, const char *role, const char *t
     c->argv[n++] = transport;
     c->argv[n++] = "--address";
     c->argv[n++] = address;
+    if (bench_transport_has_tls(transport)) {
+        c->argv[n++] = "--identity";
+        c->argv[n++] = identity;
+    }
     for (int i = 0; args[i] != NULL && n < BENCH_ARGS_MAX - 1; i++)
         c->argv[n++] = args[i];
     c->argv[n] = NULL;
@@ -434,10 +452,36 @@ choose_address(struct bench_runner *r, const char *transport, char *address, siz
 {
     if (has_socket_file(transport))
         snprintf(address, size, "%s://%s/%u", transport, r->socket_dir, r->next_socket++);
-    else if (strcmp(transport, "tcp") == 0)
-        snprintf(address, size, "tcp://127.0.0.1:0");
-    else
+    else if (strcmp(transport, "inproc") == 0)
         snprintf(address, size, "inproc://bench");
+    else
+        snprintf(address, size, "%s://127.0.0.1:0", transport);
+}
+
+/* Make the key and certificate that all servers have, in a file that goes with the directory. */
+static int
+make_identity(struct bench_runner *r)
+{
+    struct child child = {0};
+    char path[sizeof r->program_dir + 64];
+    int rc = -1;
+
+    if (r->identity[0] != '\0')
+        return 0;
+    snprintf(path, sizeof path, "%s/bench-identity", r->program_dir);
+    snprintf(r->identity, sizeof r->identity, "%s/identity.pem", r->socket_dir);
+    child.argv[0] = path;
+    child.argv[1] = r->identity;
+    if (start(&child) != 0)
+        return -1;
+    if (finish(&child, 1, now_ms() + READY_LIMIT_S * 1000))
+        rc = 0;
+    else if (caught == 0)
+        complain(&child);
+    stop(&child);
+    if (rc != 0)
+        r->identity[0] = '\0';
+    return rc;
 }
 
 int
@@ -449,20 +493,24 @@ bench_runner_run(struct bench_runner *r, const char *program, const char *transp
     char path[sizeof r->program_dir + 64], address[160], dial[160];
     bool is_both = strcmp(transport, "inproc") == 0, ok = false;
     int count = is_both ? 1 : 2, rc = -1;
-    int64_t deadline = now_ms() + (int64_t)limit_s * 1000;
+    int64_t deadline;
 
+    if (bench_transport_has_tls(transport) && make_identity(r) != 0)
+        return -1;
+    deadline = now_ms() + (int64_t)limit_s * 1000;
     memset(children, 0, sizeof children);
     children[0].env = children[1].env = env;
     children[0].out.fd = children[0].err.fd = children[1].out.fd = children[1].err.fd = -1;
     snprintf(path, sizeof path, "%s/%s", r->program_dir, program);
     choose_address(r, transport, address, sizeof address);
-    set_arguments(&children[0], path, is_both ? "both" : "server", transport, address, args);
+    set_arguments(&children[0], path, is_both ? "both" : "server", transport, address, r->identity,
+                  args);
     if (start(&children[0]) != 0)
         goto stop_children;
     if (!is_both) {
         if (!wait_ready(&children[0], dial, sizeof dial, now_ms() + READY_LIMIT_S * 1000))
             goto report;
-        set_arguments(&children[1], path, "client", transport, dial, args);
+        set_arguments(&children[1], path, "client", transport, dial, r->identity, args);
         if (start(&children[1]) != 0)
             goto stop_children;
     }

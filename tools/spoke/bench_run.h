@@ -14,6 +14,7 @@ struct bench_runner {
     char program_dir[4096];
     char stand_in_dir[4096 + 64]; /* of our libnanomsg.so.5; empty if there is none */
     char socket_dir[64];
+    char identity[96]; /* there: of the servers that speak TLS; empty until there is one */
     unsigned next_socket;
 };
 
@@ -28,6 +29,11 @@ struct bench_lines {
  * on stderr). */
 int bench_runner_init(struct bench_runner *r);
 void bench_runner_fini(struct bench_runner *r);
+
+/* Whether TLS is spoken over `transport`, and whether it is one of those that reach beyond the
+ * machine: tls+tcp, ws, wss. */
+bool bench_transport_has_tls(const char *transport);
+bool bench_transport_is_edge(const char *transport);
 
 /* Whether a program is installed. */
 bool bench_runner_has(const struct bench_runner *r, const char *program);

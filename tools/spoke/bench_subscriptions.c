@@ -170,15 +170,16 @@ measure(struct measurement *m, struct bench_rows *rows)
 void
 bench_subscriptions(struct bench_plan *p, struct bench_runner *r, struct bench_rows *rows)
 {
+    const struct bench_list *transports = bench_transports(p, false);
     static struct measurement m;
 
-    for (unsigned t = 0; t < p->transports.count && bench_goes_on(p); t++) {
-        if (strcmp(p->transports.words[t], "inproc") == 0)
+    for (unsigned t = 0; t < transports->count && bench_goes_on(p); t++) {
+        if (strcmp(transports->words[t], "inproc") == 0)
             continue;
         memset(&m, 0, sizeof m);
         m.plan = p;
         m.runner = r;
-        m.transport = p->transports.words[t];
+        m.transport = transports->words[t];
         m.wait = p->waits.count > 0 ? p->waits.words[0] : "block";
         measure(&m, rows);
     }

@@ -81,6 +81,14 @@ static const struct target targets[] = {
     {"P20", latency, "shm", NULL, NULL, 0, trip, BESIDE, true, 1},
     {"P20", stream, "shm", NULL, NULL, 0, rate, BESIDE, false, 1},
     {"P20", batch, "shm", NULL, NULL, 0, rate, BESIDE, false, 1},
+    {"N1", stream, "tls+tcp", NULL, NULL, 65536, rate, RAW, false, 0.90},
+    {"N1", stream, "tls+tcp", NULL, NULL, 1048576, rate, RAW, false, 0.90},
+    {"N2", latency, "tls+tcp", NULL, NULL, 64, trip, RAW, true, 1.20},
+    {"N3", "handshake", NULL, NULL, NULL, 0, rate, RAW, false, 0.90},
+    {"N3", "resumption", NULL, NULL, NULL, 0, rate, RAW, false, 0.90},
+    {"N4", "throughput*", "ws", NULL, NULL, 64, rate, BESIDE, false, 0.70},
+    {"N5", "throughput*", "ws", NULL, NULL, 64, rate, BEST_PEER, false, 3},
+    {"N6", "connections", "wss", NULL, NULL, 0, "memory_per_connection", ABSOLUTE, true, 20480},
     {"S1", "stream-trip", NULL, NULL, NULL, 64, trip, RAW, true, 1.15},
     {"S2", "stream-rate*", NULL, NULL, NULL, 0, rate, BEST_OF_RAW, false, 0.95},
     {"M1", "mux-rate*", NULL, NULL, NULL, 0, rate, CARRIER, false, 0.8},
@@ -147,6 +155,8 @@ against_text(const struct target *t, const struct bench_row *row)
                                         "x a stream of the mux",
                                         "x a channel"};
 
+    if (t->against == BESIDE && strcmp(row->transport, "ws") == 0)
+        return "x our tcp";
     if (t->against == BESIDE)
         return strcmp(t->bench, loan) == 0 ? "x 64 B" : "x our sockets";
     return t->against == ABSOLUTE ? row->unit : texts[t->against];

@@ -207,17 +207,18 @@ bench_works(const char *what, struct bench_plan *p, struct bench_runner *r, stru
             const struct bench_list *waits,
             void (*add)(struct bench_measurement *m, const char *mode))
 {
+    const struct bench_list *transports = bench_transports(p, false);
     static struct bench_measurement m;
 
     if (p->waits.count > 0)
         waits = &p->waits;
-    for (unsigned t = 0; t < p->transports.count; t++) {
+    for (unsigned t = 0; t < transports->count; t++) {
         for (unsigned w = 0; w < waits->count && bench_goes_on(p); w++) {
             memset(&m, 0, sizeof m);
             m.what = what;
             m.plan = p;
             m.runner = r;
-            m.transport = p->transports.words[t];
+            m.transport = transports->words[t];
             m.wait = waits->words[w];
             for (unsigned i = 0; i < p->modes.count; i++)
                 add(&m, p->modes.words[i]);

@@ -148,11 +148,20 @@ print_shm(const struct machine *m)
 }
 
 static void
+print_tls(const struct machine *m)
+{
+    printf("\nTLS\n  %-22s %s%s; the library encrypts by itself\n", "in the kernel",
+           m->kernel_tls_errno == 0 ? "there" : "none: ",
+           m->kernel_tls_errno == 0 ? "" : strerror(m->kernel_tls_errno));
+}
+
+static void
 print_text(const struct machine *m)
 {
     print_kernel(m);
     print_uring(m);
     print_shm(m);
+    print_tls(m);
     print_waiting(m);
     printf("\nAdvice\n");
     for (size_t i = 0; i < m->advice_count; i++)
@@ -289,6 +298,8 @@ print_json(const struct machine *m)
     put_member("why_no_huge_page", m->huge_page > 0 ? NULL : m->why_no_huge);
     printf(", ");
     put_member("memory_nodes", m->memory_nodes[0] != '\0' ? m->memory_nodes : NULL);
+    printf("},\n \"kernel_tls\": {\"available\": %s, ", boolean(m->kernel_tls_errno == 0));
+    put_member("error", m->kernel_tls_errno == 0 ? NULL : strerror(m->kernel_tls_errno));
     printf("},\n ");
     put_waiting(m);
     printf(",\n \"advice\": [");

@@ -5,11 +5,14 @@
 
 #include <errno.h>
 #include <linux/io_uring.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <time.h>
@@ -320,6 +323,20 @@ examine_shm(struct machine *m)
     spoke_engine_close(e);
 }
 
+/* Whoever has it wants a connection first (ENOTCONN). */
+static void
+examine_kernel_tls(struct machine *m)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd >= 0 && setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof "tls") == 0)
+        m->kernel_tls_errno = 0;
+    else
+        m->kernel_tls_errno = errno == ENOTCONN ? 0 : errno;
+    if (fd >= 0)
+        close(fd);
+}
+
 static void __attribute__((format(printf, 2, 3)))
 explain_wait(struct machine *m, const char *format, ...)
 {
@@ -521,6 +538,7 @@ machine_examine(struct machine *m)
     examine_uring(m);
     examine_library(m);
     examine_shm(m);
+    examine_kernel_tls(m);
     measure(&m->measured);
     examine_waiting(m);
     advise_on_uring(m);

@@ -54,6 +54,9 @@ struct machine {
     char why_no_huge[256];    /* … and this is why */
     char memory_nodes[32];    /* NUMA nodes with memory, as the kernel lists them; "" unknown */
 
+    /* TLS in the kernel, which the library does not use. */
+    int kernel_tls_errno; /* of asking a socket for it; 0: the kernel has it */
+
     /* Limits. */
     struct rlimit memlock, nofile;
 

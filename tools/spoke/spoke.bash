@@ -35,7 +35,7 @@ _spoke()
         else
             words=$("${COMP_WORDS[0]}" "$command" --help 2>/dev/null </dev/null |
                 grep -oE -- '(^|[ ,])--[a-z][a-z-]*' | tr -d ' ,')
-            [[ $command != bench ]] || words+=" latency throughput stream mux channel loan pipeline fanout survey bus connections subscriptions all"
+            [[ $command != bench ]] || words+=" latency throughput handshake stream mux channel loan pipeline fanout survey bus connections subscriptions all"
         fi ;;
     esac
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")

@@ -106,34 +106,39 @@ ws_put_head(uint8_t *to, unsigned opcode, bool fin, uint64_t length, const uint8
 
 /* ---- masks ---- */
 
-/* As wide as the machine has it, anywhere in memory. */
-typedef uint64_t wide __attribute__((vector_size(32), aligned(1), may_alias));
+/* As wide as every x86-64 has it, and not wider, which gcc would put together in memory; anywhere.
+ */
+typedef uint64_t wide __attribute__((vector_size(16), aligned(1), may_alias));
 typedef uint64_t word __attribute__((aligned(1), may_alias));
 
 void
 ws_mask(uint8_t *to, const uint8_t *from, size_t size, const uint8_t key[4], uint64_t at)
 {
-    uint8_t turned[8];
+    uint8_t twice[8];
+    uint32_t turned;
     uint64_t one;
-    wide four;
+    wide two;
     size_t i = 0;
 
-    for (unsigned k = 0; k < sizeof turned; k++)
-        turned[k] = key[(at + k) & 3];
-    memcpy(&one, turned, sizeof one);
-    four = (wide){one, one, one, one};
-    for (; size - i >= sizeof four; i += sizeof four)
-        *(wide *)(void *)(to + i) = *(const wide *)(const void *)(from + i) ^ four;
+    memcpy(twice, key, 4);
+    memcpy(twice + 4, key, 4);
+    memcpy(&turned, twice + (at & 3), sizeof turned);
+    one = (uint64_t)turned << 32 | turned;
+    two = (wide){one, one};
+    for (; size - i >= sizeof two; i += sizeof two)
+        *(wide *)(void *)(to + i) = *(const wide *)(const void *)(from + i) ^ two;
     for (; size - i >= sizeof one; i += sizeof one)
         *(word *)(void *)(to + i) = *(const word *)(const void *)(from + i) ^ one;
     for (; i < size; i++)
-        to[i] = from[i] ^ turned[i & 7];
+        to[i] = from[i] ^ key[(at + i) & 3];
 }
 
+/* The kernel takes its time for each call, so many are drawn at once: as many as a library that is
+ * loaded late (dlopen()) may keep for each thread. */
 void
 ws_new_key(uint8_t key[4])
 {
-    static _Thread_local struct {
+    static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
         uint8_t bytes[256];
         size_t left;
         unsigned generation; /* a child of fork() draws its own */
