@@ -48,6 +48,18 @@ is_about_certificate(int alert)
     }
 }
 
+/* OpenSSL 3.0 has no words for those of TLS 1.3. */
+static const char *
+alert_text(int alert)
+{
+    switch (alert) {
+    case SSL_AD_CERTIFICATE_REQUIRED: return "certificate required";
+    case SSL_AD_MISSING_EXTENSION: return "missing extension";
+    case SSL_AD_NO_APPLICATION_PROTOCOL: return "no application protocol";
+    default: return SSL_alert_desc_string_long(alert);
+    }
+}
+
 static const char *
 reason_text(unsigned long error)
 {
@@ -97,7 +109,7 @@ spk_tls_reason(const struct spk_tls_verdict *verdict, char *text, size_t size)
         code = reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE ? SPOKE_ECERTNONE : SPOKE_ETLS;
     if (ERR_GET_LIB(error) == ERR_LIB_SSL && reason >= ALERTS)
         snprintf(text, size, "%s: it says \"%s\"", spoke_strerror(code),
-                 SSL_alert_desc_string_long(reason - ALERTS));
+                 alert_text(reason - ALERTS));
     else
         snprintf(text, size, "%s: %s", spoke_strerror(code), reason_text(error));
     return code;

@@ -134,6 +134,10 @@ refuse_client(const struct wrong *w)
     expect_rc(spoke_listener_get_string(m.l, SPOKE_OPT_LAST_REASON, reason, sizeof reason), 0);
     if (w->issuer != NOBODY)
         expect_reason(reason, w);
+    expect_rc(spoke_dialer_get_string(m.d, SPOKE_OPT_LAST_REASON, reason, sizeof reason), 0);
+    cr_assert_null(strstr(reason, "\"unknown\""), "%s", reason);
+    if (w->issuer == NOBODY)
+        cr_assert_not_null(strstr(reason, "certificate required"), "%s", reason);
     meeting_close(&m);
 }
 
