@@ -65,22 +65,30 @@ ask(spoke_socket *rep)
     check(spoke_socket_close(rep));
 }
 
+static void
+publish(spoke_socket *pub)
+{
+    char text[32];
+
+    for (unsigned second = 0;; second++) {
+        snprintf(text, sizeof text, "second %u", second);
+        check(spoke_send_bytes(pub, text, strlen(text), 0));
+        sleep(1);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
     spoke_socket *pub, *rep;
-    char text[32];
 
     if (argc > 1)
         place = argv[1];
     pub = serve(SPOKE_PUB, "/time");
     rep = serve(SPOKE_REP, "/echo");
     check(spoke_socket_on_message(rep, echo, NULL));
-    for (unsigned second = 0; argc > 1; second++) {
-        snprintf(text, sizeof text, "second %u", second);
-        check(spoke_send_bytes(pub, text, strlen(text), 0));
-        sleep(1);
-    }
+    if (argc > 1)
+        publish(pub);
     ask(rep);
     check(spoke_socket_close(pub));
     return 0;
