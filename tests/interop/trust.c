@@ -100,9 +100,11 @@ spoil(struct host *h, const struct wrong *w)
     host_set_tls(h, &o);
 }
 
-/* A dialer may come before their listener is there. */
+/* A dialer may come before their listener is there.  Who refuses us may close with something of
+ * ours unread: then the kernel resets the connection, and what they said is lost; they come again.
+ */
 static int
-our_error(struct host *h)
+our_error(struct host *h, int wanted)
 {
     struct spoke_listener_stats listener = {0};
     struct spoke_dialer_stats dialer = {0};
@@ -114,7 +116,9 @@ our_error(struct host *h)
         else
             cr_assert_eq(spoke_dialer_stats(h->d, &dialer), 0);
         int error = h->l != NULL ? listener.last_error : dialer.last_error;
-        if (error != 0 && error != SPOKE_ECONNREFUSED)
+        bool is_passing = error == 0 || error == SPOKE_ECONNREFUSED ||
+                          (error == SPOKE_ECONNRESET && wanted == SPOKE_ECERTREFUSED);
+        if (!is_passing)
             return error;
     }
     return 0;
@@ -138,7 +142,7 @@ ParameterizedTest(struct trial *t, trust, who_is_wrong_is_refused, .timeout = 60
     open_host(&h, t->transport, !w->we_listen);
     spoil(&h, w);
     host_meet(&h, ECHO_REP, 0, false);
-    int error = our_error(&h);
+    int error = our_error(&h, w->error);
     cr_assert_eq(error, w->error, "%s, %s, case %d: %s", transport_name(t->transport),
                  w->we_listen ? "we listen" : "they listen", (int)w->what, spoke_error_name(error));
     child_kill(h.stranger);
