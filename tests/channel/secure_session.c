@@ -35,11 +35,9 @@ config_of(const struct cert *c, enum spoke_tls_verify verify)
     struct spoke_tls_options o;
     spoke_tls_config *config;
 
-    spoke_tls_options_init(&o);
+    test_tls_options(&o);
     o.cert = cert_text(c);
     o.key = cert_key_text(c);
-    o.ca = cert_text(test_authority());
-    o.server_name = "spoke.test";
     o.verify = verify;
     cr_assert_eq(spoke_tls_config_new(&config, &o), 0);
     return config;

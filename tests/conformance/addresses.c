@@ -435,6 +435,8 @@ has_ipv6(void)
     int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
     bool can = fd >= 0 && bind(fd, (struct sockaddr *)&here, sizeof here) == 0;
 
+    if (!can) /* and nothing else is in the way */
+        cr_assert(errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL, "%s", strerror(errno));
     if (fd >= 0)
         close(fd);
     return can;

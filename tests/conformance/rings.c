@@ -110,14 +110,19 @@ Test(rings, stay_short_for_few_messages, .timeout = 60)
 
 Test(rings, become_longer_for_many, .timeout = 60)
 {
+    time_t end = time(NULL) + 20;
     struct pair p;
 
-#ifdef __SANITIZE_THREAD__
-    cr_skip("a ring becomes longer for speed, of which there is none here");
-#endif
     open_pair(&p, 0);
-    for (int i = 0; i < TRIES && largest_ring() < 2048 * KIB; i++)
+    for (int i = 0; i < TRIES && largest_ring() < 2048 * KIB && time(NULL) < end; i++)
         carry(&p, 1024 * KIB);
+#ifdef __SANITIZE_THREAD__
+    if (largest_ring() < 2048 * KIB) {
+        close_pair(&p);
+        cr_skip(
+            "a ring becomes longer for speed, which this sanitizer leaves only to a calm machine");
+    }
+#endif
     cr_expect_geq(largest_ring(), 2048 * KIB, "%zu KiB", largest_ring() / KIB);
     carry(&p, 8192 * KIB);
     close_pair(&p);

@@ -149,8 +149,11 @@ make_group(void)
         cr_skip("no control groups of memory here");
     snprintf(group.path, sizeof group.path, "%s/spoke-test-%d", group.second ? BASE_2 : BASE_1,
              (int)getpid());
-    if (mkdir(group.path, 0755) != 0)
+    if (mkdir(group.path, 0755) != 0) {
+        cr_assert(errno == EACCES || errno == EPERM || errno == EROFS, "%s: %s", group.path,
+                  strerror(errno));
         cr_skip("no control group can be made here: %s", strerror(errno));
+    }
     start_sweeper();
     group.limit = LIMIT;
     rc = group_set(group.second ? "memory.max" : "memory.limit_in_bytes", LIMIT);

@@ -32,11 +32,7 @@ host_set_tls(struct host *h, const struct spoke_tls_options *o)
 void
 host_tls_options(struct spoke_tls_options *o)
 {
-    spoke_tls_options_init(o);
-    o->cert = cert_text(test_cert());
-    o->key = cert_key_text(test_cert());
-    o->ca = cert_text(test_authority());
-    o->server_name = "spoke.test";
+    test_tls_options(o);
     o->verify = SPOKE_TLS_VERIFY_REQUIRED;
 }
 

@@ -103,11 +103,7 @@ own_tls(void)
     struct spoke_tls_options o;
     spoke_tls_config *config;
 
-    spoke_tls_options_init(&o);
-    o.cert = cert_text(test_cert());
-    o.key = cert_key_text(test_cert());
-    o.ca = cert_text(test_authority());
-    o.server_name = "spoke.test";
+    test_tls_options(&o);
     expect_rc(spoke_tls_config_new(&config, &o), 0);
     return config;
 }

@@ -171,6 +171,16 @@ test_cert(void)
     return made;
 }
 
+void
+test_tls_options(struct spoke_tls_options *o)
+{
+    spoke_tls_options_init(o);
+    o->cert = cert_text(test_cert());
+    o->key = cert_key_text(test_cert());
+    o->ca = cert_text(test_authority());
+    o->server_name = "spoke.test";
+}
+
 spoke_tls_config *
 test_tls(void)
 {
@@ -179,11 +189,7 @@ test_tls(void)
 
     if (made != NULL)
         return made;
-    spoke_tls_options_init(&o);
-    o.cert = cert_text(test_cert());
-    o.key = cert_key_text(test_cert());
-    o.ca = cert_text(test_authority());
-    o.server_name = "spoke.test";
+    test_tls_options(&o);
     cr_assert_eq(spoke_tls_config_new(&made, &o), 0);
     return made;
 }

@@ -31,7 +31,9 @@ const char *cert_file(const char *name, const char *text);
 /* Those of most tests: an authority, and one of spoke.test that it has signed. */
 const struct cert *test_authority(void);
 const struct cert *test_cert(void);
-/* A configuration of both, for either end, that checks peers as the defaults do.  Made once. */
+/* What is made of both, for either end, checks peers as the defaults do. */
+void test_tls_options(struct spoke_tls_options *o);
+/* Made once. */
 spoke_tls_config *test_tls(void);
 
 #endif
