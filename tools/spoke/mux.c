@@ -152,14 +152,18 @@ mux_main(int argc, char **argv)
         .about =
             "Forward connections over one, the carrier, to another spoke mux, and from there: "
             "each side takes\nconnections at its --local addresses, and what the other side "
-            "may be connected to is what it\nis told with --allow: nothing else.  Addresses are "
-            "tcp://, ipc:// and shm://.",
+            "may be connected to is what it\nis told with --allow: nothing else.  The carrier may "
+            "be "
+            "tcp://, ipc://, shm://, tls+tcp://,\nws:// or wss://; what is connected to is tcp://, "
+            "ipc:// or shm://.",
         .options = options,
         .notes =
             "Both what is asked for and the address that this comes to have to be allowed: a "
             "name with a *, such\nas tcp://*.lan:80, needs another --allow for addresses, such "
-            "as tcp://10.0.0.0/8:80.\nThe carrier is neither encrypted nor are its users known, "
-            "but over ipc:// and shm:// (--allow-uid).\n\n"
+            "as tcp://10.0.0.0/8:80.\nWho reaches a carrier over tcp:// or ws:// may ask for all "
+            "that is allowed, and it is not encrypted:\nover tls+tcp:// and wss:// it is, and "
+            "--cacert lets in only whom that authority has signed; over\nipc:// and shm:// "
+            "--allow-uid and --allow-gid do.\n\n"
             "Signals, counters, rules and systemd's sockets, which take carriers, are as those "
             "of spoke gateway.\n\n"
             "Examples:\n"
