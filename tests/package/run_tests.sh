@@ -3,6 +3,7 @@
 # run_tests.sh SOURCE-DIRECTORY: the last lines of scripts/run-tests are the sums of what the test programs say.
 set -euo pipefail
 source=$1
+unset SPOKE_TEST_TRIES
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -40,5 +41,20 @@ program three 1 '[====] Skipped: 0' '[====] Synthesis: Tested: 7 | Passing: 4 | 
 ends_with '22 test cases run, 19 passed, 3 skipped
 67% tests passed, 1 tests failed out of 3'
 "$source/scripts/run-tests" "$work" >/dev/null && { echo "run-tests: a failure passed"; exit 1; }
+
+# One that fails once is run again only if that is asked for; what failed is said all the same.
+program fails_once 1 '[----] no luck' '[FAIL] a::d: (0.1s)' '[====] Synthesis: Tested: 9 | Passing: 8 | Failing: 1 | Crashing: 0 '
+sed -i '/three/d' "$work/CTestTestfile.cmake"
+sed -i "s|cat $work/fails_once; exit 1|test -e $work/ran \&\& sed -n /Synth/s/8/9/p $work/fails_once \&\& exit; touch $work/ran; &|" \
+    "$work/CTestTestfile.cmake"
+SPOKE_TEST_TRIES=2 ends_with '[----] no luck
+[FAIL] a::d: (0.1s)
+unsteady: fails_once failed, and passed when it was run again
+24 test cases run, 24 passed, 3 skipped
+100% tests passed, 0 tests failed out of 3'
+rm "$work/ran"
+ends_with '[FAIL] a::d: (0.1s)
+24 test cases run, 23 passed, 3 skipped
+67% tests passed, 1 tests failed out of 3'
 
 echo "run_tests: the sums are right"
