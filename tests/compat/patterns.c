@@ -332,7 +332,7 @@ Test(survey, takes_answers_until_its_time_is_up)
     endpoint_fresh(url, INPROC);
     asks = sock(AF_SP, NN_SURVEYOR);
     OK(nn_bind(asks, url));
-    set_int(asks, NN_SURVEYOR, NN_SURVEYOR_DEADLINE, 500 * SPOKE_TEST_SLOWDOWN);
+    set_int(asks, NN_SURVEYOR, NN_SURVEYOR_DEADLINE, 2000 + 250 * SPOKE_TEST_SLOWDOWN);
     for (int i = 0; i < 3; i++)
         answers[i] = connected(NN_RESPONDENT, url);
     FAILS(EFSM, nn_recv(asks, &byte, 1, 0));

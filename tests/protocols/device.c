@@ -70,13 +70,16 @@ open_relay(struct relay *r, enum transport t, int pattern_a, int pattern_b)
     listen_on(r->b, t, r->url_b);
 }
 
+/* Both sides know of it then: a BUS or a STAR says nothing to whom it does not know yet. */
 static spoke_socket *
-join_relay(int pattern, const char *url)
+join_relay(int pattern, spoke_socket *relay, const char *url)
 {
+    uint64_t pipes = stats_of(relay).pipes_current;
     spoke_socket *s = open_socket(pattern);
 
     dial(s, url);
     wait_pipes(s, 1);
+    wait_pipes(relay, pipes + 1);
     return s;
 }
 
@@ -194,8 +197,10 @@ ON_EVERY_TRANSPORT(device, passes_requests_one_way_and_replies_back)
         struct relay r;
 
         open_relay(&r, *t, swapped ? SPOKE_REQ : SPOKE_REP, swapped ? SPOKE_REP : SPOKE_REQ);
-        spoke_socket *client = join_relay(SPOKE_REQ, swapped ? r.url_b : r.url_a);
-        spoke_socket *server = join_relay(SPOKE_REP, swapped ? r.url_a : r.url_b);
+        spoke_socket *client = swapped ? join_relay(SPOKE_REQ, r.b, r.url_b)
+                                       : join_relay(SPOKE_REQ, r.a, r.url_a);
+        spoke_socket *server = swapped ? join_relay(SPOKE_REP, r.a, r.url_a)
+                                       : join_relay(SPOKE_REP, r.b, r.url_b);
         for (int i = 0; i < 100; i++) {
             send_text(client, "question");
             expect_text(server, "question");
@@ -262,7 +267,7 @@ ON_EVERY_TRANSPORT(device, passes_each_of_many_requests_once_through_a_chain_of_
     wait_pipes(server, 1);
     for (uint32_t i = 0; i < CLIENTS; i++) {
         clients[i] = (struct client){
-            .s = join_relay(SPOKE_REQ, r[0].url_a), .index = i, .requests = REQUESTS};
+            .s = join_relay(SPOKE_REQ, r[0].a, r[0].url_a), .index = i, .requests = REQUESTS};
         cr_assert_eq(spoke_socket_set_duration(clients[i].s, SPOKE_OPT_RETRY_TIME, 0), 0);
         cr_assert_eq(pthread_create(&clients[i].thread, NULL, run_client, &clients[i]), 0);
     }
@@ -300,7 +305,7 @@ ON_EVERY_STREAM(device, goes_on_after_replies_to_nobody)
     uint8_t bytes[64];
 
     open_relay(&r, *t, SPOKE_REP, SPOKE_REQ);
-    spoke_socket *client = join_relay(SPOKE_REQ, r.url_a);
+    spoke_socket *client = join_relay(SPOKE_REQ, r.a, r.url_a);
     join(&server, r.b, r.url_b, 1);
     cr_assert_eq(raw_send_words(&server, words, 2, "no such pipe"), RAW_OK);
     words[0] = 0x80000001; /* the id alone: the first word is no pipe */
@@ -328,10 +333,10 @@ ON_EVERY_TRANSPORT(device, gives_requests_that_waited_to_the_first_server_that_c
 
     open_relay(&r, *t, SPOKE_REP, SPOKE_REQ);
     for (int i = 0; i < COUNT; i++) {
-        client[i] = join_relay(SPOKE_REQ, r.url_a);
+        client[i] = join_relay(SPOKE_REQ, r.a, r.url_a);
         send_text(client[i], "early");
     }
-    spoke_socket *server = join_relay(SPOKE_REP, r.url_b);
+    spoke_socket *server = join_relay(SPOKE_REP, r.b, r.url_b);
     for (; answered < COUNT; answered++) {
         expect_text(server, "early");
         send_text(server, "late");
@@ -357,8 +362,8 @@ ON_EVERY_TRANSPORT(device, adds_a_hop_that_counts_against_the_ttl_of_requests)
     struct relay r[2];
 
     open_chain(r, *t, SPOKE_REP, SPOKE_REQ);
-    spoke_socket *client = join_relay(SPOKE_REQ, r[0].url_a);
-    spoke_socket *server = join_relay(SPOKE_REP, r[1].url_b);
+    spoke_socket *client = join_relay(SPOKE_REQ, r[0].a, r[0].url_a);
+    spoke_socket *server = join_relay(SPOKE_REP, r[1].b, r[1].url_b);
     send_text(client, "by default");
     expect_text(server, "by default");
     send_text(server, "yes");
@@ -378,7 +383,8 @@ check_ttl_of(int pattern, enum transport t)
     struct relay r[2];
 
     open_chain(r, t, pattern, pattern);
-    spoke_socket *from = join_relay(pattern, r[0].url_a), *to = join_relay(pattern, r[1].url_b);
+    spoke_socket *from = join_relay(pattern, r[0].a, r[0].url_a),
+                 *to = join_relay(pattern, r[1].b, r[1].url_b);
     send_text(from, "by default");
     expect_text(to, "by default");
     cr_assert_eq(spoke_socket_set_int(to, SPOKE_OPT_TTL, 2), 0);
@@ -408,7 +414,7 @@ ON_EVERY_TRANSPORT(device, ends_the_rounds_of_a_request_in_a_ring)
     spoke_socket *client;
 
     open_chain(r, *t, SPOKE_REP, SPOKE_REQ);
-    client = join_relay(SPOKE_REQ, r[0].url_a);
+    client = join_relay(SPOKE_REQ, r[0].a, r[0].url_a);
     dial(r[1].b, r[0].url_a);
     wait_pipes(r[0].a, 2);
     wait_pipes(r[1].b, 1);
@@ -432,7 +438,7 @@ ON_EVERY_TRANSPORT(device, ends_the_rounds_of_star_messages_in_a_ring)
     uint64_t now = 0, before;
 
     open_chain(r, *t, SPOKE_STAR, SPOKE_STAR);
-    spoke_socket *from = join_relay(SPOKE_STAR, r[0].url_a);
+    spoke_socket *from = join_relay(SPOKE_STAR, r[0].a, r[0].url_a);
     dial(r[1].b, r[0].url_a);
     wait_pipes(r[0].a, 2);
     wait_pipes(r[1].b, 1);
@@ -461,7 +467,7 @@ ON_EVERY_STREAM(device, drops_a_pair1_message_that_can_count_no_further)
     open_relay(&r, *t, SPOKE_PAIR1, SPOKE_PAIR1);
     cr_assert_eq(spoke_socket_set_int(r.a, SPOKE_OPT_TTL, 255), 0);
     join(&p, r.a, r.url_a, 1);
-    spoke_socket *to = join_relay(SPOKE_PAIR1, r.url_b);
+    spoke_socket *to = join_relay(SPOKE_PAIR1, r.b, r.url_b);
     cr_assert_eq(spoke_socket_set_int(to, SPOKE_OPT_TTL, 255), 0);
     cr_assert_eq(raw_send_words(&p, &word, 1, "255"), RAW_OK);
     word = 254;
@@ -483,7 +489,7 @@ check_both_ways(int pattern, enum transport t)
     char text[32];
 
     open_relay(&r, t, pattern, pattern);
-    spoke_socket *a = join_relay(pattern, r.url_a), *b = join_relay(pattern, r.url_b);
+    spoke_socket *a = join_relay(pattern, r.a, r.url_a), *b = join_relay(pattern, r.b, r.url_b);
     for (int i = 0; i < 100; i++) {
         snprintf(text, sizeof text, "to b %d", i);
         send_text(a, text);
@@ -554,8 +560,7 @@ check_hub(int pattern, enum transport t)
 
     listen_on(hub, t, url);
     for (int i = 0; i < LEAVES; i++)
-        leaf[i] = join_relay(pattern, url);
-    wait_pipes(hub, LEAVES);
+        leaf[i] = join_relay(pattern, hub, url);
     for (int k = 0; k < ROUNDS; k++) {
         for (int i = 0; i < LEAVES; i++) {
             snprintf(text, sizeof text, "%d %d", i, k);
@@ -591,7 +596,7 @@ check_bridge(int pattern, enum transport t)
 
     open_relay(&r, t, pattern, pattern);
     for (int i = 0; i < 4; i++)
-        s[i] = join_relay(pattern, i < 2 ? r.url_a : r.url_b);
+        s[i] = i < 2 ? join_relay(pattern, r.a, r.url_a) : join_relay(pattern, r.b, r.url_b);
     send_text(s[0], "from the left");
     expect_text(s[2], "from the left");
     expect_text(s[3], "from the left");
@@ -633,8 +638,8 @@ check_reference(int pattern_a, int pattern_b, int from_pattern, int to_pattern)
     spoke_msg *m;
 
     open_relay(&r, INPROC, pattern_a, pattern_b);
-    spoke_socket *from = join_relay(from_pattern, r.url_a);
-    spoke_socket *to = join_relay(to_pattern, r.url_b);
+    spoke_socket *from = join_relay(from_pattern, r.a, r.url_a);
+    spoke_socket *to = join_relay(to_pattern, r.b, r.url_b);
     cr_assert_eq(spoke_msg_wrap(&m, body, sizeof body, note_done, &done), 0);
     cr_assert_eq(spoke_send(from, m, 0), 0);
     m = recv_message(to);
@@ -703,7 +708,8 @@ ON_EVERY_TRANSPORT(device, holds_up_the_sender_when_the_receiver_is_slow)
     struct spoke_device_stats stats;
 
     open_relay(&r, *t, SPOKE_PAIR, SPOKE_PAIR);
-    spoke_socket *a = join_relay(SPOKE_PAIR, r.url_a), *b = join_relay(SPOKE_PAIR, r.url_b);
+    spoke_socket *a = join_relay(SPOKE_PAIR, r.a, r.url_a),
+                 *b = join_relay(SPOKE_PAIR, r.b, r.url_b);
     uint32_t there = fill(a, SIZE, MOST), back = fill(b, SIZE, MOST);
     cr_assert_lt(there, MOST, "it is bounded");
     cr_assert_lt(back, MOST);
@@ -728,7 +734,8 @@ ON_EVERY_TRANSPORT(device, keeps_what_waits_from_the_descriptor)
     spoke_msg *m;
 
     open_relay(&r, *t, SPOKE_PAIR, SPOKE_PAIR);
-    spoke_socket *a = join_relay(SPOKE_PAIR, r.url_a), *b = join_relay(SPOKE_PAIR, r.url_b);
+    spoke_socket *a = join_relay(SPOKE_PAIR, r.a, r.url_a),
+                 *b = join_relay(SPOKE_PAIR, r.b, r.url_b);
     expect_fd(r.a, SPOKE_OPT_RECV_FD, false);
     (void)fill(a, SIZE, MOST);
     expect_fd(r.a, SPOKE_OPT_RECV_FD, false);
@@ -748,7 +755,8 @@ ON_EVERY_TRANSPORT(device, gives_the_sockets_back_when_it_stops)
     struct relay r;
 
     open_relay(&r, *t, SPOKE_PAIR, SPOKE_PAIR);
-    spoke_socket *a = join_relay(SPOKE_PAIR, r.url_a), *b = join_relay(SPOKE_PAIR, r.url_b);
+    spoke_socket *a = join_relay(SPOKE_PAIR, r.a, r.url_a),
+                 *b = join_relay(SPOKE_PAIR, r.b, r.url_b);
     for (int i = 0; i < 10; i++) {
         send_text(a, "through");
         expect_text(b, "through");
@@ -772,7 +780,8 @@ ON_EVERY_TRANSPORT(device, ends_when_a_socket_closes_and_leaves_the_other_alone)
         struct relay r;
 
         open_relay(&r, *t, SPOKE_PAIR, SPOKE_PAIR);
-        spoke_socket *a = join_relay(SPOKE_PAIR, r.url_a), *b = join_relay(SPOKE_PAIR, r.url_b);
+        spoke_socket *a = join_relay(SPOKE_PAIR, r.a, r.url_a),
+                     *b = join_relay(SPOKE_PAIR, r.b, r.url_b);
         send_text(a, "through");
         expect_text(b, "through");
         cr_assert_eq(spoke_socket_close(which == 0 ? r.a : r.b), 0);
@@ -859,8 +868,8 @@ ON_EVERY_TRANSPORT(device, loses_nothing_when_it_starts_and_stops_in_the_middle_
     uint64_t passed = 0;
 
     open_relay(&r, *t, SPOKE_PAIR, SPOKE_PAIR);
-    out.s = join_relay(SPOKE_PAIR, r.url_a);
-    in.s = join_relay(SPOKE_PAIR, r.url_b);
+    out.s = join_relay(SPOKE_PAIR, r.a, r.url_a);
+    in.s = join_relay(SPOKE_PAIR, r.b, r.url_b);
     cr_assert_eq(pthread_create(&sender, NULL, send_numbers, &out), 0);
     cr_assert_eq(pthread_create(&receiver, NULL, receive_numbers, &in), 0);
     while (!atomic_load(&in.done)) {

@@ -481,7 +481,7 @@ Test(star, passes_on_what_would_have_expired_at_its_sender)
     endpoint_fresh(url, INPROC);
     cr_assert_eq(spoke_engine_open(&e, NULL), 0);
     cr_assert_eq(spoke_socket_open(&middle, SPOKE_STAR, e), 0);
-    cr_assert_eq(spoke_socket_set_duration(from, SPOKE_OPT_SEND_EXPIRY, 200 * SPOKE_MS), 0);
+    cr_assert_eq(spoke_socket_set_duration(from, SPOKE_OPT_SEND_EXPIRY, SPOKE_SECOND), 0);
     cr_assert_eq(spoke_listen(middle, url, NULL, 0), 0);
     dial(from, url);
     dial(to, url);
@@ -492,7 +492,7 @@ Test(star, passes_on_what_would_have_expired_at_its_sender)
     wait_pipes(from, 1);
     wait_pipes(to, 1);
     send_text(from, "on");
-    usleep(300000); /* the one in the middle does nothing meanwhile */
+    usleep(1100000); /* the one in the middle does nothing meanwhile */
     for (int i = 0; i < 1000 * SPOKE_TEST_SLOWDOWN && stats_of(to).recv_queue_high == 0; i++)
         cr_assert_geq(spoke_engine_poll(e, 10 * SPOKE_MS), 0);
     expect_text(to, "on");

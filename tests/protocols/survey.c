@@ -492,7 +492,7 @@ ON_EVERY_STREAM(survey, bounds_its_answers_in_bytes)
 
 ON_EVERY_TRANSPORT(survey, takes_one_answer_at_a_time_if_its_queue_has_no_length)
 {
-    spoke_socket *s = open_socket(SPOKE_SURVEYOR), *other = open_socket(SPOKE_RESPONDENT);
+    spoke_socket *s = open_asker(SPOKE_SURVEYOR), *other = open_socket(SPOKE_RESPONDENT);
 
     cr_assert_eq(spoke_socket_set_int(s, SPOKE_OPT_RECV_QUEUE, 0), 0);
     connect_sockets(s, other, *t);
@@ -737,6 +737,7 @@ ON_EVERY_STREAM(survey, a_callback_gets_the_answers)
     set_survey_time(scene.s, 50 * SPOKE_MS); /* it has to go out before */
     uint32_t id = survey(&scene, 2, "short");
     sleep_ms(50);
+    settle(); /* and the engine knows that it is over */
     raw_send_word(&scene.peers[0], id, "late");
     wait_counter(scene.s, dropped_stale, 1);
     cr_assert_eq(count, 6);

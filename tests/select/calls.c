@@ -112,7 +112,7 @@ WAY_TEST(calls, name_the_first_time_that_comes)
     now = spoke_engine_now(sc.e);
     for (int i = 0; i < 3; i++)
         cases[i] = (spoke_select_case){.what = SPOKE_SELECT_TIME,
-                                       .of.when = now + (3 - i) * SPOKE_SECOND};
+                                       .of.when = now + (3 - i) * PATIENCE};
     cases[2].of.when = now + 2 * SPOKE_MS;
     expect_rc(spoke_select(cases, 3, &which, sc.e, SPOKE_FOREVER), 0);
     cr_assert_eq(which, 2);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "tests/support/certs.h"
+#include "tests/support/waiters.h"
 
 #define MOMENT (5 * SPOKE_MS)
 
@@ -339,10 +340,14 @@ open_writer(struct thing *t)
 
     connect_streams(t);
     t->c = (spoke_select_case){.what = SPOKE_SELECT_STREAM_WRITE, .of.stream = t->stream[0]};
-    do {
-        while (write_now(t->stream[0]) == 0) {
-        }
-    } while (spoke_select(&t->c, 1, &which, NULL, scene_in(t->sc, 2 * SPOKE_MS)) == 0);
+    for (int quiet = 0; quiet < 5; quiet++) { /* nothing on its way that makes room */
+        while (write_now(t->stream[0]) == 0)
+            quiet = 0;
+        if (spoke_select(&t->c, 1, &which, NULL, scene_in(t->sc, 2 * SPOKE_MS)) == 0)
+            quiet = 0;
+        if (t->sc->way == SHARED)
+            await_engine();
+    }
 }
 
 static void
