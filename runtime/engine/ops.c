@@ -295,6 +295,8 @@ spk_scratch_complete(struct spk_engine *e, struct spk_op *op, int64_t result)
         spk_chunk_unref(chunk);
         return;
     }
+    op->chunk = NULL; /* that of an earlier receive is gone */
+    op->data = NULL;
     spk_op_complete(e, op, (int)result);
 }
 

@@ -12,6 +12,9 @@
 
 #include "runtime/memory/pool.h"
 
+/* The time of a survey that is to end soon, and has to go out before. */
+#define TO_GO_OUT ((350 + 50 * SPOKE_TEST_SLOWDOWN) * SPOKE_MS)
+
 static void
 set_survey_time(spoke_socket *s, spoke_ns survey_ns)
 {
@@ -183,7 +186,7 @@ ON_EVERY_STREAM(survey, the_deadline_ends_the_wait_of_all)
     struct scene scene;
 
     set_scene(&scene, watch_pipes(open_asker(SPOKE_SURVEYOR)), *t, 1);
-    set_survey_time(scene.s, 100 * SPOKE_MS * SPOKE_TEST_SLOWDOWN);
+    set_survey_time(scene.s, TO_GO_OUT);
     uint32_t id = survey(&scene, 1, "question");
     for (int i = 0; i < 3; i++)
         start_call(&calls[i], scene.s, NULL);
@@ -345,12 +348,12 @@ Test(survey, a_late_answer_is_counted_and_never_given_to_another)
  * there; then the owner does something else until the time is up. */
 ON_EVERY_TRANSPORT(survey, gives_nothing_after_its_deadline_to_an_owner_who_was_away)
 {
-    const struct timespec away = {.tv_nsec = 150000000};
+    const struct timespec away = {.tv_nsec = TO_GO_OUT};
 
     own_engine();
     spoke_socket *s = open_socket(SPOKE_SURVEYOR), *other = open_socket(SPOKE_RESPONDENT);
     connect_sockets(s, other, *t);
-    set_survey_time(s, 100 * SPOKE_MS);
+    set_survey_time(s, TO_GO_OUT);
     send_text(s, "question");
     expect_text(other, "question");
     send_text(other, "answer");
@@ -654,10 +657,14 @@ ON_EVERY_TRANSPORT(survey, an_answer_that_there_is_no_memory_for_is_lost)
     int failures = 0, lost = 0;
 
     connect_sockets(s, other, *t);
-    set_survey_time(s, 50 * SPOKE_MS * SPOKE_TEST_SLOWDOWN);
+    set_survey_time(s, 0); /* else the question may not go out in time */
     for (bool failed = true; failed; failures++) {
         spoke_context *c = open_context(s); /* whose queue has no memory yet */
         spoke_msg *m = NULL;
+
+        cr_assert_eq(spoke_context_set_duration(c, SPOKE_OPT_RECV_TIMEOUT,
+                                                50 * SPOKE_MS * SPOKE_TEST_SLOWDOWN),
+                     0);
         context_send_text(c, "question");
         expect_text(other, "question");
         fault.count = 0;
@@ -672,7 +679,7 @@ ON_EVERY_TRANSPORT(survey, an_answer_that_there_is_no_memory_for_is_lost)
         spk_memory_set_fault(NULL, NULL);
         failed = fault.count >= fault.fail_at;
         cr_assert(rc == 0 || rc == SPOKE_ETIMEDOUT, "%s", spoke_error_name(rc));
-        if (rc != 0 && !failed) { /* the survey was over before it was looked at: again */
+        if (rc != 0 && !failed) { /* the time was up before it was looked at: again */
             failed = true;
             failures--;
         } else {
@@ -703,7 +710,7 @@ ON_EVERY_STREAM(survey, descriptors_say_when_an_answer_is_there_and_when_it_is_o
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
     expect_text(scene.s, "answer");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, false);
-    set_survey_time(scene.s, 20 * SPOKE_MS);
+    set_survey_time(scene.s, TO_GO_OUT);
     (void)survey(&scene, 1, "short");
     expect_fd(scene.s, SPOKE_OPT_RECV_FD, true);
     expect_recv_error(scene.s, SPOKE_ETIMEDOUT);
@@ -734,9 +741,9 @@ ON_EVERY_STREAM(survey, a_callback_gets_the_answers)
             sleep_ms(1);
         cr_assert_eq(count, 2 * round);
     }
-    set_survey_time(scene.s, 50 * SPOKE_MS); /* it has to go out before */
+    set_survey_time(scene.s, TO_GO_OUT);
     uint32_t id = survey(&scene, 2, "short");
-    sleep_ms(50);
+    sleep_ms((int)(TO_GO_OUT / SPOKE_MS));
     settle(); /* and the engine knows that it is over */
     raw_send_word(&scene.peers[0], id, "late");
     wait_counter(scene.s, dropped_stale, 1);
@@ -810,9 +817,8 @@ ON_EVERY_STREAM(survey, contexts_have_deadlines_of_their_own)
     set_scene(&scene, open_asker(SPOKE_SURVEYOR), *t, 1);
     for (int i = 0; i < 2; i++) {
         c[i] = open_context(scene.s);
-        cr_assert_eq(spoke_context_set_duration(c[i], SPOKE_OPT_SURVEY_TIME,
-                                                i == 0 ? 100 * SPOKE_MS * SPOKE_TEST_SLOWDOWN : 0),
-                     0);
+        cr_assert_eq(
+            spoke_context_set_duration(c[i], SPOKE_OPT_SURVEY_TIME, i == 0 ? TO_GO_OUT : 0), 0);
         context_send_text(c[i], "question");
         id = raw_expect_request(&scene.peers[0], "question");
         start_context_call(&calls[i], c[i]);

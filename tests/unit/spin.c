@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a spinning engine looks at in one turn, on io_uring and on epoll. */
+#include <limits.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -134,4 +135,65 @@ Test(spin, reads_sockets_while_something_waits_to_be_written_on_io_uring)
 Test(spin, reads_sockets_while_something_waits_to_be_written_on_epoll)
 {
     reads("poll");
+}
+
+static int ended;
+
+static void
+on_end(struct spk_op *op, int result)
+{
+    (void)op;
+    ended = result;
+}
+
+static void
+receive(struct spk_engine *e, struct spk_op *op, int fd, int expected)
+{
+    spoke_ns until = spk_engine_now(e) + PATIENCE;
+
+    ended = INT_MAX;
+    spk_op_recv(e, op, fd, NULL, 0);
+    while (ended == INT_MAX) {
+        cr_assert_lt(spk_engine_now(e), until);
+        spk_engine_turn(e, until);
+    }
+    cr_assert_eq(ended, expected);
+}
+
+/* Goal: what one receive came in is not left in the operation for the next, which brings nothing.
+ * Method: the spin finds at once what there is, bytes first and then the end. */
+static void
+forgets(const char *backend)
+{
+    spoke_engine_config config;
+    struct spk_engine *e;
+    struct spk_op op;
+    int ends[2];
+
+    spoke_engine_config_init(&config);
+    config.backend = backend;
+    config.busy_poll_ns = PATIENCE;
+    if (spk_engine_open_with(&e, NULL, NULL, &config) != 0)
+        cr_skip_test("io_uring is denied here");
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+    spk_op_init(&op, on_end);
+    cr_assert_eq(write(ends[1], "last", 4), 4);
+    receive(e, &op, ends[0], 4);
+    cr_assert_eq(op.chunk, e->scratch, "by a plain call");
+    close(ends[1]);
+    receive(e, &op, ends[0], 0);
+    cr_assert_null(op.chunk);
+    cr_assert_null(op.data);
+    e->backend->close_handle(e, ends[0]);
+    spk_engine_close(e);
+}
+
+Test(spin, has_no_memory_for_the_end_of_a_stream_on_io_uring)
+{
+    forgets("uring");
+}
+
+Test(spin, has_no_memory_for_the_end_of_a_stream_on_epoll)
+{
+    forgets("poll");
 }
