@@ -36,7 +36,7 @@ for scheme in ipc shm; do
     for _ in $(seq 50); do
         echo ping
         sleep 0.01
-    done | timeout 60 "${alone[@]}" "$spoke" cat -v --req --connect "$url" --line --ascii >"$work/out" 2>"$work/err" ||
+    done | timeout 200 "${alone[@]}" "$spoke" cat -v --req --connect "$url" --line --ascii >"$work/out" 2>"$work/err" ||
         { echo "containers: $scheme: the client failed:"; cat "$work/err"; exit 1; }
     answers=$(grep -c '^pong$' "$work/out" || true)
     [ "$answers" = 50 ] || { echo "containers: $scheme: $answers answers to 50 requests:"; cat "$work/out" "$work/err"; exit 1; }

@@ -21,7 +21,7 @@ done
 run() {
     local output=$1
     shift
-    env "$@" timeout 60 "$work/program" "inproc://stand-in" "ipc://$work/socket" "tcp://$host:20000" >"$output" 2>&1 ||
+    env "$@" timeout 200 "$work/program" "inproc://stand-in" "ipc://$work/socket" "tcp://$host:20000" >"$output" 2>&1 ||
         fail "the program fails with $*: $(tail -5 "$output")"
 }
 # All of 127.0.0.0/8 is this machine: this script has a host for itself, and with it every port.
