@@ -25,7 +25,7 @@ main(void)
 
     for (int i = 0; i < MEMBERS; i++) {
         check(spoke_socket_open(&member[i], SPOKE_BUS, NULL));
-        check(spoke_socket_set_duration(member[i], SPOKE_OPT_RECV_TIMEOUT, 5 * SPOKE_SECOND));
+        check(spoke_socket_set_duration(member[i], SPOKE_OPT_RECV_TIMEOUT, 30 * SPOKE_SECOND));
         snprintf(url, sizeof url, "inproc://member-%d", i);
         check(spoke_listen(member[i], url, NULL, 0));
         for (int j = 0; j < i; j++) /* a connection goes both ways: one of two dials */

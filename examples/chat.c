@@ -39,7 +39,7 @@ static struct member {
 } members[MEMBERS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Who does not listen for a second hears no more. */
+/* Who does not listen for five seconds hears no more. */
 static int
 pass_on(struct member *to, int speaker, spoke_msg *name, const char *text, size_t size)
 {
@@ -49,9 +49,9 @@ pass_on(struct member *to, int speaker, spoke_msg *name, const char *text, size_
 
     if (*s == NULL)
         rc = spoke_mux_dial(to->mux, s, spoke_msg_body(name), spoke_msg_size(name), NULL,
-                            in_seconds(1));
+                            in_seconds(5));
     if (rc == 0)
-        rc = spoke_stream_set_write_deadline(*s, in_seconds(1));
+        rc = spoke_stream_set_write_deadline(*s, in_seconds(5));
     return rc == 0 ? spoke_stream_write(*s, text, size, &done) : rc;
 }
 

@@ -21,7 +21,7 @@ open_socket(int pattern, const char *url)
     spoke_socket *s;
 
     check(spoke_socket_open(&s, pattern, NULL));
-    check(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 5 * SPOKE_SECOND));
+    check(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 30 * SPOKE_SECOND));
     if (url != NULL)
         check(spoke_dial(s, url, NULL, 0));
     return s;

@@ -76,8 +76,8 @@ main(void)
         turn(e); /* before each wait: a call may have left it something to do */
         if (received == 1)
             break;
-        if (epoll_wait(epoll, &event, 1, 5000) != 1) {
-            fprintf(stderr, "foreign_loop: five seconds and no message\n");
+        if (epoll_wait(epoll, &event, 1, 30000) != 1) {
+            fprintf(stderr, "foreign_loop: half a minute and no message\n");
             return 1;
         }
         if (event.data.fd == ends[0]) {

@@ -26,7 +26,7 @@ answer(spoke_stream *s)
     char request[2048], text[2048], path[1024] = "";
     size_t have = 0, n;
 
-    check(spoke_stream_set_deadline(s, spoke_engine_now(NULL) + 5 * SPOKE_SECOND));
+    check(spoke_stream_set_deadline(s, spoke_engine_now(NULL) + 30 * SPOKE_SECOND));
     while (have < sizeof request - 1 &&
            spoke_stream_read(s, request + have, sizeof request - 1 - have, &n) == 0) {
         request[have += n] = '\0';
@@ -59,7 +59,7 @@ get(const char *url)
     spoke_stream *s;
     size_t n;
 
-    check(spoke_stream_dial(&s, url, NULL, NULL, spoke_engine_now(NULL) + 5 * SPOKE_SECOND));
+    check(spoke_stream_dial(&s, url, NULL, NULL, spoke_engine_now(NULL) + 30 * SPOKE_SECOND));
     check(spoke_stream_write(s, request, sizeof request - 1, &n));
     while (spoke_stream_read(s, text, sizeof text, &n) == 0)
         fwrite(text, 1, n, stdout);

@@ -31,7 +31,7 @@ open_owned(int pattern, spoke_engine **e)
     config.busy_poll_ns = 50 * SPOKE_US; /* how long a wait looks for work before it sleeps */
     check(spoke_engine_open(e, &config));
     check(spoke_socket_open(&s, pattern, *e));
-    check(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 5 * SPOKE_SECOND));
+    check(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 30 * SPOKE_SECOND));
     return s;
 }
 

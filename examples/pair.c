@@ -40,7 +40,7 @@ main(void)
     if (pid < 0)
         return 1;
     check(spoke_socket_open(&s, SPOKE_PAIR, NULL));
-    check(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 5 * SPOKE_SECOND));
+    check(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 30 * SPOKE_SECOND));
     if (pid == 0) {
         check(spoke_dial(s, url, NULL, 0)); /* nobody needs to listen yet */
         check(spoke_send_bytes(s, "I am your child", 15, 0));

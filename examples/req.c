@@ -40,7 +40,7 @@ main(int argc, char **argv)
         check(spoke_listen(server, url, NULL, 0));
     }
     check(spoke_socket_open(&s, SPOKE_REQ, NULL));
-    check(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 2 * SPOKE_SECOND));
+    check(spoke_socket_set_duration(s, SPOKE_OPT_RECV_TIMEOUT, 10 * SPOKE_SECOND));
     /* Nobody needs to listen yet: the request leaves as soon as somebody does, and once more if
      * that one dies before it has answered. */
     check(spoke_dial(s, url, NULL, 0));

@@ -183,7 +183,7 @@ ask(const char *url, char **words, FILE *const files[3])
     check(spoke_channel_pair(&rx, &ended, &statuses, NULL));
     check(spoke_msg_attach_sender(attached, ended));
 
-    check(spoke_session_dial(&ss, url, NULL, NULL, spoke_engine_now(NULL) + 5 * SPOKE_SECOND));
+    check(spoke_session_dial(&ss, url, NULL, NULL, spoke_engine_now(NULL) + 30 * SPOKE_SECOND));
     check(spoke_session_open_sender(ss, &tx, &commands, NULL, SPOKE_FOREVER));
     check(spoke_sender_send_value(tx, &c, attached, SPOKE_FOREVER));
     for (int i = 0; i < 3; i++)

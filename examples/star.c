@@ -25,7 +25,7 @@ main(void)
 
     for (int i = 0; i < NODES; i++) {
         check(spoke_socket_open(&node[i], SPOKE_STAR, NULL));
-        check(spoke_socket_set_duration(node[i], SPOKE_OPT_RECV_TIMEOUT, 5 * SPOKE_SECOND));
+        check(spoke_socket_set_duration(node[i], SPOKE_OPT_RECV_TIMEOUT, 30 * SPOKE_SECOND));
         check(spoke_socket_set_int(node[i], SPOKE_OPT_TTL, NODES)); /* longer ways are cut off */
         snprintf(url, sizeof url, "inproc://node-%d", i);
         check(spoke_listen(node[i], url, NULL, 0));

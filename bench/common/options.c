@@ -60,7 +60,7 @@ static const char help[] =
     "                      and mux-idle: streams (1)\n"
     "  --subscriptions N   fanout only: of each receiver (0: one, to everything)\n"
     "  --misses N          with subscriptions: messages for nobody, for each message (0)\n"
-    "  --watchdog S        give up after S seconds (3 x seconds + 20)\n"
+    "  --watchdog S        give up after S seconds (3 x seconds + 120)\n"
     "A server prints `READY address`; each side ends with one line of JSON.\n";
 
 const char *
@@ -265,5 +265,5 @@ bench_options_parse(struct bench_options *o, int argc, char **argv)
     if (o->misses > 0 && o->subscriptions == 0)
         refuse("misses", "this: without subscriptions nothing is for nobody");
     if (o->watchdog_s == 0)
-        o->watchdog_s = (unsigned)(o->seconds * 3) + 20;
+        o->watchdog_s = (unsigned)(o->seconds * 3) + 120;
 }

@@ -26,6 +26,7 @@ struct scene {
     struct raw_peer peer;
     int count;
     bool closes;
+    atomic_int received;
 };
 
 static void
@@ -43,6 +44,9 @@ send_and_close(void *argument)
         pause_a_millisecond(); /* the receiver sleeps by then, or soon */
         CHILD_CHECK(raw_send(&x->peer, "hello", 5) == RAW_OK);
     }
+    if (x->closes)
+        for (int i = 0; i < TRIES_MOST * 100 && atomic_load(&x->received) < x->count; i++)
+            pause_a_millisecond(); /* what nobody has received is lost with the socket */
     pause_a_millisecond();
     if (x->closes)
         CHILD_CHECK(spoke_socket_close(x->pull) == 0);
@@ -66,11 +70,13 @@ receive_all(struct scene *x)
     pthread_t sender;
     spoke_msg *m;
 
+    atomic_store(&x->received, 0);
     CHILD_CHECK(pthread_create(&sender, NULL, send_and_close, x) == 0);
     for (int i = 0; i < x->count; i++) {
         CHILD_CHECK(spoke_recv(x->pull, &m, 0) == 0);
         CHILD_CHECK(spoke_msg_size(m) == 5);
         spoke_msg_free(m);
+        atomic_fetch_add(&x->received, 1);
     }
     if (x->closes)
         CHILD_CHECK(spoke_recv(x->pull, &m, 0) == SPOKE_ECLOSED);

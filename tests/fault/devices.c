@@ -13,7 +13,7 @@
 
 #define TOO_MANY 20000
 #define HASTE    (100 * SPOKE_MS)
-#define PATIENCE (5 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
+#define PATIENCE (20 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
 
 /* A device between `front` and `back`, or on `front`; whoever sends dials the one, whoever receives
  * the other. */

@@ -174,6 +174,7 @@ shared(spoke_socket *s)
 Test(stopped, a_sender_loses_nothing, .timeout = 60)
 {
     struct scene x;
+    bool moved = false;
     spoke_msg *m;
 
     scene_open(&x, SPOKE_PULL);
@@ -187,9 +188,10 @@ Test(stopped, a_sender_loses_nothing, .timeout = 60)
             continue;
         cr_assert_eq(kill(child, SIGSTOP), 0);
         talk_beside_it(&x);
+        moved |= shared(x.s) == 1; /* when all has come it may be gone */
         cr_assert_eq(kill(child, SIGCONT), 0);
     }
-    cr_assert_eq(shared(x.s), 1, "it was in shared memory");
+    cr_assert(moved, "it was in shared memory");
     cr_assert_eq(child_wait(child, 20), 0);
     scene_close(&x);
 }
@@ -197,6 +199,7 @@ Test(stopped, a_sender_loses_nothing, .timeout = 60)
 Test(stopped, a_receiver_loses_nothing_and_holds_back_who_sends, .timeout = 60)
 {
     uint32_t sent = 0, ahead;
+    bool moved = false;
     struct scene x;
 
     scene_open(&x, SPOKE_PUSH);
@@ -218,9 +221,10 @@ Test(stopped, a_receiver_loses_nothing_and_holds_back_who_sends, .timeout = 60)
         }
         cr_assert_lt(ahead, 400, "it is not held back");
         talk_beside_it(&x);
+        moved |= shared(x.s) == 1; /* when all has been sent it may be gone */
         cr_assert_eq(kill(child, SIGCONT), 0);
     }
-    cr_assert_eq(shared(x.s), 1, "it was in shared memory");
+    cr_assert(moved, "it was in shared memory");
     cr_assert_eq(child_wait(child, 20), 0);
     scene_close(&x);
 }

@@ -122,9 +122,12 @@ HOSTILE_TEST(crowd, max_pipes_is_a_bound_that_holds, .timeout = 60)
         (void)raw_handshake(&peers[i], SPOKE_REQ, SPOKE_REP, RAW_LIMIT_MS);
     }
     victim_await(&v, refused, ASKING - ALLOWED);
-    for (int i = 0; i < ASKING; i++)
-        alive += raw_is_quiet(&peers[i], 1);
-    cr_assert_eq(alive, ALLOWED);
+    for (int tries = 0; tries == 0 || (tries < 1000 && alive > ALLOWED); tries++) {
+        alive = 0; /* that somebody was refused is counted before it is seen */
+        for (int i = 0; i < ASKING; i++)
+            alive += raw_is_quiet(&peers[i], 1);
+    }
+    cr_assert_eq(alive, ALLOWED, "%d", alive);
     cr_assert_eq(victim_stats(&v).pipes_current, ALLOWED + 1);
     for (int i = 0; i < ASKING; i++)
         raw_close(&peers[i]);
@@ -216,6 +219,8 @@ run_out_of_descriptors(void *ctx)
     long before = cpu_ms();
     nap(300);
     CHILD_CHECK(cpu_ms() - before < 150);
+    for (int ms = 0; ms < PATIENCE_MS && atomic_load(&told) == 0; ms++)
+        nap(1);
     CHILD_CHECK(atomic_load(&told) > 0);
     CHILD_CHECK(is_answered(req));
 
@@ -259,8 +264,9 @@ open_with_few_descriptors(void *ctx)
             rc = spoke_socket_open(&a, SPOKE_PAIR, e);
         if (rc == 0)
             rc = spoke_socket_open(&b, SPOKE_PAIR, e);
-        if (rc == 0)
-            rc = spoke_socket_set_duration(b, SPOKE_OPT_HANDSHAKE_TIME, 200 * SPOKE_MS);
+        if (rc == 0) /* who cannot accept lets a dialer wait for nothing */
+            rc = spoke_socket_set_duration(b, SPOKE_OPT_HANDSHAKE_TIME,
+                                           allowed < 29 ? 200 * SPOKE_MS : 20 * SPOKE_SECOND);
         if (rc == 0)
             rc = spoke_listen(a, ctx, NULL, 0);
         if (rc == 0)

@@ -91,11 +91,12 @@ HOSTILE_TEST(handshake, one_that_is_never_finished_has_an_end, .timeout = 60)
     uint8_t header[RAW_HANDSHAKE_BYTES];
 
     victim_open(&v, *t);
-    cr_assert_eq(spoke_listener_set_duration(v.l, SPOKE_OPT_HANDSHAKE_TIME, 150 * SPOKE_MS), 0);
+    cr_assert_eq(spoke_listener_set_duration(v.l, SPOKE_OPT_HANDSHAKE_TIME, SPOKE_SECOND), 0);
     raw_header(header, SPOKE_REQ);
     for (size_t size = 0; size < sizeof header; size++) {
         cr_assert_eq(raw_connect(&peers[size], v.url, RAW_LIMIT_MS), RAW_OK);
-        cr_assert_eq(raw_send_bytes(&peers[size], header, size, RAW_LIMIT_MS), RAW_OK);
+        int rc = raw_send_bytes(&peers[size], header, size, RAW_LIMIT_MS);
+        cr_assert(rc == RAW_OK || rc == RAW_EOF, "%d", rc); /* EOF: we were too slow */
     }
     victim_check(&v); /* the silent ones are in nobody's way */
     for (size_t size = 0; size < sizeof header; size++) {
@@ -115,11 +116,11 @@ HOSTILE_TEST(handshake, dripping_does_not_prolong_it, .timeout = 60)
     int sent = 0;
 
     victim_open(&v, *t);
-    cr_assert_eq(spoke_listener_set_duration(v.l, SPOKE_OPT_HANDSHAKE_TIME, 200 * SPOKE_MS), 0);
+    cr_assert_eq(spoke_listener_set_duration(v.l, SPOKE_OPT_HANDSHAKE_TIME, SPOKE_SECOND), 0);
     raw_header(header, SPOKE_REQ);
     cr_assert_eq(raw_connect(&p, v.url, RAW_LIMIT_MS), RAW_OK);
     cr_assert_eq(raw_recv_bytes(&p, (uint8_t[8]){0}, 8, RAW_LIMIT_MS), RAW_OK);
-    while (sent < 7 && raw_is_quiet(&p, 80) &&
+    while (sent < 7 && raw_is_quiet(&p, 800) &&
            raw_send_bytes(&p, &header[sent], 1, RAW_LIMIT_MS) == RAW_OK)
         sent++;
     cr_assert_lt(sent, 7, "it was cut off before");
@@ -374,8 +375,9 @@ HOSTILE_TEST(handshake, a_dialer_survives_bad_listeners, .timeout = 60)
     }
     cr_assert_eq(spoke_socket_stats(req, &stats), 0);
     cr_assert_eq(stats.pipes_attached, 0);
-    cr_assert_geq(stats.dials_failed, 6);
     cr_assert_eq(raw_accept_sp(&l, &p, SPOKE_REP, SPOKE_REQ), RAW_OK);
+    cr_assert_eq(spoke_socket_stats(req, &stats), 0);
+    cr_assert_geq(stats.dials_failed, 6);
     cr_assert_eq(spoke_send_bytes(req, "ask", 3, 0), 0);
     uint8_t request[16];
     cr_assert_eq(raw_recv(&p, request, sizeof request, RAW_LIMIT_MS), 7);

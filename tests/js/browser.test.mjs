@@ -8,7 +8,7 @@ import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { Req, text } from "../../clients/js/spoke.js";
 import { Browser } from "./chromium.mjs";
-import { freePort, peers, Program, startDemo } from "./peers.mjs";
+import { freeAddress, peers, Program, startDemo } from "./peers.mjs";
 import { decode } from "./png.mjs";
 import { makeScenarios, until } from "./scenarios.mjs";
 import { WebSocket } from "./websocket.mjs";
@@ -68,7 +68,7 @@ for (const name of Object.keys(makeScenarios({}, {})))
         () => browser.evaluate(`run(${JSON.stringify(name)})`));
 
 test("Chromium: a listener that checks where pages come from refuses ours", { timeout: 60_000 }, async (t) => {
-    const url = `ws://127.0.0.1:${await freePort()}/`;
+    const url = `ws://${freeAddress()}/`;
     const program = new Program(process.env.SPOKE, ["cat", "--rep", "--bind", url, "--data", "hi"]);
     const req = new Req(url, { WebSocket, reconnectTime: 20 });
 

@@ -36,10 +36,12 @@ test("the page and the client are those of the tree", async ({ url }) => {
 test("figures come again and again, and count what came before", async ({ url }) => {
     const sub = new Sub(figuresOf(url), { WebSocket, topics: ["figures "] });
     const got = [];
-    for await (const body of sub)
-        if (got.push(JSON.parse(text(body).slice("figures ".length))) === 3)
+    for await (const body of sub) {
+        const figures = JSON.parse(text(body).slice("figures ".length));
+        // What comes first may have been counted before we came.
+        if (figures.socket.pipes_current === 1 && got.push(figures) === 3)
             break;
-    assert.equal(got[0].socket.pipes_current, 1);
+    }
     assert.equal(got[0].socket.protocol, 32);
     assert.equal(got[2].socket.messages_sent, got[0].socket.messages_sent + 2);
     assert.ok(got[2].seconds > got[0].seconds && got[2].cpu_ms >= got[0].cpu_ms && got[0].peak_kib > 100);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import * as spoke from "../../clients/js/spoke.js";
-import { freePort, peers, Program } from "./peers.mjs";
+import { freeAddress, peers, Program } from "./peers.mjs";
 import { makeScenarios, until } from "./scenarios.mjs";
 import { WebSocket } from "./websocket.mjs";
 
@@ -19,7 +19,7 @@ for (const [name, command, args] of [
     ["nngcat", "nngcat", (url) => ["--rep", "--listen", url, "--data", "hi", "--quoted"]],
 ]) {
     test(`req: ${name} answers`, { timeout: 60_000 }, async (t) => {
-        const url = `ws://127.0.0.1:${await freePort()}/cat`;
+        const url = `ws://${freeAddress()}/cat`;
         const req = new spoke.Req(url, { WebSocket, reconnectTime: 20 });
         const program = new Program(command, args(url));
 

@@ -2,7 +2,6 @@
 // Programs for tests: js-peer of this build (in the environment as JS_PEER), in as many copies as a test wants.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { createServer } from "node:net";
 import { createInterface } from "node:readline";
 
 const all = new Map();
@@ -46,14 +45,11 @@ export async function startDemo() {
     return { program, url: line.match(/^http:\S+\/demo\//)[0] };
 }
 
-export async function freePort() {
-    const server = createServer().listen(0, "127.0.0.1");
-
-    await once(server, "listening");
-    const { port } = server.address();
-    server.close();
-    await once(server, "close");
-    return port;
+// A host and a port that nobody takes before the test does: all of 127.0.0.0/8 is this machine, so each process has a
+// host for itself.
+let lastPort = 20000;
+export function freeAddress() {
+    return `127.${1 + (process.pid >> 8) % 254}.${process.pid & 255}.1:${++lastPort}`;
 }
 
 async function launch(id, pattern, url) {

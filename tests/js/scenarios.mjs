@@ -168,14 +168,17 @@ export function makeScenarios(spoke, options) {
             const { url, id } = await peers.start("surveyor");
             const respondent = new spoke.Respondent(url, options);
             await respondent.connected(wait);
-            // As above: a survey asks those who are there.
-            const first = respondent.receive(wait);
+            // As above: a survey asks those who are there, and has its time: until there is an answer.
+            (async () => {
+                for await (const question of respondent)
+                    await question.reply("me");
+            })();
+            const answer = peers.lines(id, 1);
             await until(async () => {
                 await peers.write(id, "who?");
-                return Promise.race([first, new Promise((r) => setTimeout(r, 1100, null))]);
+                return Promise.race([answer, new Promise((r) => setTimeout(r, 1100, null))]);
             });
-            await (await first).reply("me");
-            equal(await peers.lines(id, 1), ["me"], "answers");
+            equal(await answer, ["me"], "answers");
             await respondent.close();
             await peers.kill(id);
         },

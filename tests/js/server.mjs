@@ -65,14 +65,14 @@ class Peer {
 export class Server {
     #peers = new Stream();
 
-    static async listen(port = 0) {
+    static async listen(address = "127.0.0.1:0") {
         const server = new Server();
+        const [host, port] = address.split(":");
 
-        server.wss = new WebSocketServer({ host: "127.0.0.1", port });
+        server.wss = new WebSocketServer({ host, port: Number(port) });
         server.wss.on("connection", (ws, request) => server.#peers.put(new Peer(ws, request)));
         await once(server.wss, "listening");
-        server.port = server.wss.address().port;
-        server.url = `ws://127.0.0.1:${server.port}/`;
+        server.url = `ws://${host}:${server.wss.address().port}/`;
         return server;
     }
 

@@ -9,7 +9,7 @@ import { createServer } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { freePort, Program } from "./peers.mjs";
+import { Program } from "./peers.mjs";
 import { ClientOfNodeWs as Client, WebSocketServer } from "./websocket.mjs";
 
 const protocol = "pair.sp.nanomsg.org";
@@ -189,6 +189,15 @@ async function serve(t, options = {}, port = 0) {
     return { wss, port: server.address().port, next: () => come.shift() ?? new Promise((resolve) => waiting.push(resolve)) };
 }
 
+// Why a handshake fails.  What a peer says at its end is lost where the kernel resets the connection; it comes again.
+async function firstWord(server) {
+    for (;;) {
+        const [{ code }] = await once(server, "tlsClientError");
+        if (code !== "ECONNRESET")
+            return code;
+    }
+}
+
 function dial(t, url, ...files) {
     const program = new Program(process.env.JS_PEER, ["pair", url, "dial", ...files]);
     t.after(() => program.kill());
@@ -262,9 +271,9 @@ test("dialer: wss with a private authority", limit, async (t) => {
     await converse(ws);
     const server = tls();
     const bad = await serve(t, { server });
-    const refused = once(server, "tlsClientError");
+    const refused = firstWord(server);
     dial(t, `wss://localhost:${bad.port}/`, file("other.pem"));
-    assert.equal((await refused)[0].code, "ERR_SSL_TLSV1_ALERT_UNKNOWN_CA");
+    assert.equal(await refused, "ERR_SSL_TLSV1_ALERT_UNKNOWN_CA");
     assert.equal(bad.wss.clients.size, 0);
 });
 
@@ -272,9 +281,9 @@ test("dialer: a client's certificate where it is wanted", limit, async (t) => {
     const server = createServer({ cert: readFileSync(file("cert.pem")), key: readFileSync(file("cert.key")),
         ca: readFileSync(file("ca.pem")), requestCert: true, rejectUnauthorized: true });
     const { port, next } = await serve(t, { server });
-    const refused = once(server, "tlsClientError");
+    const refused = firstWord(server);
     const without = dial(t, `wss://localhost:${port}/`, file("ca.pem"));
-    assert.equal((await refused)[0].code, "ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE");
+    assert.equal(await refused, "ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE");
     await without.kill();
     dial(t, `wss://localhost:${port}/`, file("ca.pem"), file("both.pem"));
     const { ws, request } = await next();

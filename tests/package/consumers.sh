@@ -38,7 +38,7 @@ try() {
     local name=$1
     shift
     "$@" -o "$work/$name" || fail "$name does not build: $*"
-    LD_LIBRARY_PATH=$prefix/$libdir timeout 60 "$work/$name" || fail "$name fails"
+    LD_LIBRARY_PATH=$prefix/$libdir timeout 200 "$work/$name" || fail "$name fails"
     runs=$((${runs:-0} + 1))
 }
 for kind in shared static; do
@@ -55,13 +55,13 @@ cmake -S "$source/tests/package/consumer" -B "$work/consumer" -G Ninja -DCMAKE_P
     -DCMAKE_C_COMPILER="$cc" -DCMAKE_CXX_COMPILER="$cxx" >"$work/consumer.log" 2>&1 &&
     cmake --build "$work/consumer" >>"$work/consumer.log" 2>&1 || fail "$(cat "$work/consumer.log")"
 for program in "$work"/consumer/consumer-*; do
-    timeout 60 "$program" || fail "$program fails"
+    timeout 200 "$program" || fail "$program fails"
     runs=$((runs + 1))
 done
 
 # ---- the program ----
 if [ -x "$build/bin/spoke" ]; then
-    timeout 60 "$prefix/bin/spoke" --help >/dev/null || fail "the installed spoke --help fails"
+    timeout 200 "$prefix/bin/spoke" --help >/dev/null || fail "the installed spoke --help fails"
     bash -n "$prefix/share/bash-completion/completions/spoke" || fail "the completion is no bash"
 fi
 if [ -x "$build/bin/spoke" ] && [ -d "$build/libexec/spoke" ]; then
@@ -72,7 +72,7 @@ if [ -x "$build/bin/spoke" ] && [ -d "$build/libexec/spoke" ]; then
     # shellcheck disable=SC2016 # the note's script is to expand them
     printf '#!/bin/sh\n: >"$0.ran"\nexec "$0.real" "$@"\n' >"$programs/bench-spoke"
     chmod +x "$programs/bench-spoke"
-    env -u SPOKE_BENCH_DIR timeout 60 "$prefix/bin/spoke" bench latency --transport ipc --mode owned --wait block \
+    env -u SPOKE_BENCH_DIR timeout 200 "$prefix/bin/spoke" bench latency --transport ipc --mode owned --wait block \
         --pairs 1 --seconds 0.05 >"$work/bench.log" 2>&1 || fail "the installed spoke bench fails: $(cat "$work/bench.log")"
     [ -e "$programs/bench-spoke.ran" ] || fail "spoke bench has run programs from elsewhere"
 fi

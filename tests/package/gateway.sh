@@ -42,11 +42,11 @@ start() {
     "$@" >"$work/$name.log" 2>&1 </dev/null &
     started=$!
 }
-# until_true WHAT COMMAND…: within a minute.
+# until_true WHAT COMMAND…: within some minutes.
 until_true() {
     local what=$1
     shift
-    for _ in $(seq 1200); do
+    for _ in $(seq 4000); do
         ! "$@" >"$work/tried" 2>&1 || return 0
         sleep 0.05
     done
@@ -107,7 +107,7 @@ counted() { until_true "the counters of $1, $2" counters_are "$1" "$2"; }
 redis_server() { exec -a redis-server "$server" "$@"; }
 start redis redis_server --port 0 --unixsocket "$work/redis.sock" --save '' --appendonly no --dir "$work" --daemonize no
 until_true redis redis-cli -s "$work/redis.sock" ping
-through() { timeout 60 redis-cli -h 127.0.0.1 -p "$port" "$@"; }
+through() { timeout 200 redis-cli -h 127.0.0.1 -p "$port" "$@"; }
 # check_redis NAME: through the gateways of that name.
 check_redis() {
     local size
@@ -124,7 +124,7 @@ check_redis() {
     # Many requests without waiting, many clients at once.
     for i in $(seq 5000); do echo "SET key$i $i"; done | through --pipe >"$work/pipe" || fail "a pipe: $(cat "$work/pipe")"
     grep -q 'errors: 0, replies: 5000' "$work/pipe" || fail "a pipe: $(cat "$work/pipe")"
-    timeout 120 redis-benchmark -h 127.0.0.1 -p "$port" -n 5000 -c 20 -d 512 -t set,get,incr,lpush,lrange_100 -q >"$work/benchmark" 2>&1 ||
+    timeout 400 redis-benchmark -h 127.0.0.1 -p "$port" -n 5000 -c 20 -d 512 -t set,get,incr,lpush,lrange_100 -q >"$work/benchmark" 2>&1 ||
         fail "redis-benchmark: $(cat "$work/benchmark")"
     [ "$(tr '\r' '\n' <"$work/benchmark" | grep -c 'requests per second')" -ge 5 ] || fail "redis-benchmark: $(cat "$work/benchmark")"
     [ "$(redis-cli -s "$work/redis.sock" get counter:__rand_int__)" = 5000 ] || fail "not 5000 increments arrived"
@@ -170,19 +170,19 @@ check_http() {
     local file i
     fetches=()
     for file in 0 1K 20M; do
-        timeout 60 curl -sS -o "$work/got" "http://127.0.0.1:$port/$file" || fail "curl of $file"
+        timeout 200 curl -sS -o "$work/got" "http://127.0.0.1:$port/$file" || fail "curl of $file"
         cmp -s "$work/got" "$work/files/$file" || fail "$file is not what came through"
     done
     # Several at once, and a range.
     for i in 1 2 3 4; do
-        timeout 60 curl -sS -o "$work/got.$i" "http://127.0.0.1:$port/20M" &
+        timeout 200 curl -sS -o "$work/got.$i" "http://127.0.0.1:$port/20M" &
         fetches+=($!)
     done
     for i in 1 2 3 4; do
         wait "${fetches[i - 1]}" || fail "curl at the same time"
         cmp -s "$work/got.$i" "$work/files/20M" || fail "file $i of four at the same time is not what came through"
     done
-    [ "$(timeout 60 curl -sS -o "$work/got" -r 5000000-5000999 -w '%{http_code}' "http://127.0.0.1:$port/20M")" = 206 ] || fail "a range"
+    [ "$(timeout 200 curl -sS -o "$work/got" -r 5000000-5000999 -w '%{http_code}' "http://127.0.0.1:$port/20M")" = 206 ] || fail "a range"
     cmp -s "$work/got" <(tail -c +5000001 "$work/files/20M" | head -c 1000) || fail "a range is not what came through"
     counted "$1" '^0 connections, .* could not connect 0, broken 0,'
     echo "gateway: $1 through two: $(grep ' ever, to ' "$work/$1.near.log" | tail -n 1)"

@@ -20,7 +20,7 @@ at() {
     local function=$1 program=$2 arguments=() word
     shift 2
     for word in "$@" delete continue; do arguments+=(-ex "$word"); done
-    output=$(timeout 100 gdb -batch -nx -iex 'set debuginfod enabled off' -ex "source $printers" \
+    output=$(timeout 300 gdb -batch -nx -iex 'set debuginfod enabled off' -ex "source $printers" \
         -ex 'set breakpoint pending on' -ex 'set print inferior-events off' -ex "break $function" \
         -ex run "${arguments[@]}" "$program" 2>&1) || { echo "$output"; exit 1; }
 }
@@ -41,7 +41,7 @@ shows '^    dialer\{inproc://callbacks, SPK_CONNECTED\}$'
 shows '^reply: question 3'
 
 # The same is in the core, where nothing runs any more.
-output=$(timeout 100 gdb -batch -nx -iex 'set debuginfod enabled off' -ex "source $printers" -ex 'print *m' \
+output=$(timeout 300 gdb -batch -nx -iex 'set debuginfod enabled off' -ex "source $printers" -ex 'print *m' \
     -ex 'print *p' -ex spoke "$examples/callbacks" "$work/core" 2>&1) || { echo "$output"; exit 1; }
 shows '= message\{refs 1, .*"question 1"\}$'
 shows '= pipe\{[0-9]+, SPK_PIPE_ATTACHED, inproc://callbacks, writable\}$'

@@ -29,7 +29,7 @@ addresses=("${memcheck[@]}" --undef-value-errors=no)
 finds() {
     local fault=$1 code=0
     shift
-    timeout 60 "$@" "$peer" "$fault" >"$work/said" 2>&1 || code=$?
+    timeout 200 "$@" "$peer" "$fault" >"$work/said" 2>&1 || code=$?
     [ $code = 99 ] || { echo "valgrind: '$fault' went unseen by $* (exit code $code)"; cat "$work/said"; exit 1; }
 }
 for fault in leak stale blank; do finds $fault "${memcheck[@]}"; done
@@ -40,13 +40,13 @@ meet() {
     local backend=$1 url=$2 moved=$3 codes=(0 0) side
     shift 3
     export SPOKE_BACKEND=$backend SPOKE_UPGRADE=now
-    timeout 120 "$@" "$peer" listen "$url" >"$work/address" 2>"$work/listen" &
+    timeout 400 "$@" "$peer" listen "$url" >"$work/address" 2>"$work/listen" &
     listener=$!
-    for _ in $(seq 600); do
+    for _ in $(seq 2000); do
         [ ! -s "$work/address" ] || break
         sleep 0.1
     done
-    timeout 120 "$@" "$peer" dial "$(<"$work/address")" >"$work/out" 2>"$work/dial" || codes[0]=$?
+    timeout 400 "$@" "$peer" dial "$(<"$work/address")" >"$work/out" 2>"$work/dial" || codes[0]=$?
     wait "$listener" || codes[1]=$?
     listener=
     if [ "${codes[*]}" = "0 0" ] && [ "$backend" = uring ] && grep -q 'peer: poll' "$work/dial"; then

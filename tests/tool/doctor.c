@@ -556,7 +556,7 @@ Test(demo, goes_without_nanocat)
 }
 
 /* Goal: a peer that hangs ends the demo with a failure, in bounded time, and is ended itself. */
-Test(demo, fails_when_the_other_program_does, .timeout = 60)
+Test(demo, fails_when_the_other_program_does, .timeout = 150)
 {
     struct program p;
 
@@ -565,7 +565,7 @@ Test(demo, fails_when_the_other_program_does, .timeout = 60)
     cr_assert_eq(p.status, 3, "%s%s", p.out, p.err);
     cr_assert_not_null(strstr(p.out, "that is not what was to be received"), "%s", p.out);
     program_clear(&p);
-    shell(&p, "printf '#!/bin/sh\\nexec sleep 1000\\n' >$DIR/nanocat; PATH=$DIR:$PATH timeout 15 "
+    shell(&p, "printf '#!/bin/sh\\nexec sleep 1000\\n' >$DIR/nanocat; PATH=$DIR:$PATH timeout 55 "
               "$SPOKE demo --no-bench");
     cr_assert_eq(p.status, 3, "%s%s", p.out, p.err);
     cr_assert_not_null(strstr(p.out, "no answer within ten seconds"), "%s", p.out);

@@ -205,6 +205,7 @@ Test(gateway_mux, dials_again_when_the_carrier_is_lost)
             expect_text(servers[i], "there");
         }
         program_clear(&c.far); /* SIGKILL */
+        await_free(c.middle);
         for (int i = 0; i < 3; i++) {
             expect_reset(clients[i]);
             expect_broken(servers[i]);
@@ -329,6 +330,7 @@ Test(gateway_mux, a_client_does_not_wait_for_room_for_ever)
     any_url(IPC, "middle", middle);
     mux_listen(&far, middle, "--connect", target, "--max-streams", "1");
     mux_connect(&near, front, middle, "--mux", "--hold", "0.3");
+    wait_error(&near, "carrier 1 is connected"); /* before that clients wait no longer either */
     clients[0] = connect_to(front), server = accept_one(listener);
     send_text(clients[0], "x");
     expect_text(server, "x");
@@ -375,17 +377,20 @@ Test(gateway_mux, a_client_is_not_refused_for_ever)
 {
     struct program near;
     char front[128] = "tcp://127.0.0.1:0", target[128];
-    int listener = target_open(TCP, target), fd, client;
+    int listener = target_open(TCP, target), fd, client, refused;
     char preface[16] = "SPKM\1\1\0\0\0\0\4";
 
     mux_connect(&near, front, target, "--mux", "--hold", "0.5");
     fd = accept_one(listener);
     cr_assert_eq(send(fd, preface, sizeof preface, MSG_NOSIGNAL), 16);
-    client = connect_to(front);
-    cr_assert_geq(refuse_all(fd, client), 1);
-    expect_broken(client);
+    do { /* one that came before the preface had been read asked for nothing */
+        client = connect_to(front);
+        refused = refuse_all(fd, client);
+        expect_broken(client);
+        close(client);
+    } while (refused == 0);
     wait_error(&near, "there is no room on the carrier");
-    close(client), close(fd), close(listener);
+    close(fd), close(listener);
     terminate(&near);
     program_clear(&near);
 }
@@ -499,7 +504,7 @@ Test(gateway_mux, loses_nothing_when_both_end)
     expect_text(server, "there");
     cr_assert_eq(kill(c.near.pid, SIGTERM), 0);
     wait_error(&c.near, "waiting for 1");
-    cr_assert_eq(try_connect(c.front), -1, "it takes no more");
+    await_free(c.front); /* it takes no more */
     cr_assert_eq(kill(c.far.pid, SIGTERM), 0);
     wait_error(&c.far, "waiting for 1");
     check_bulk(client, server, (size_t)4 << 20);

@@ -30,6 +30,7 @@ test_directory_make(void)
     cr_assert_not_null(mkdtemp(test_directory));
     setenv("DIR", test_directory, 1);
     setenv("SPOKE", SPOKE_TOOL, 1);
+    setenv("CAT", SPOKE_TOOL " cat --linger 30", 1);
     signal(SIGPIPE, SIG_IGN);
 }
 
@@ -70,29 +71,49 @@ ipc_in_directory(const char *name)
     return url;
 }
 
+/* The kernel's list of unix sockets has them with the number of their inode between flags, of which
+ * one says that they listen, and their path. */
+static bool
+is_listened_on(const char *path)
+{
+    char line[512], its_path[256];
+    FILE *list = fopen("/proc/net/unix", "re");
+    bool found = false;
+    unsigned flags;
+
+    cr_assert_not_null(list);
+    while (!found && fgets(line, sizeof line, list) != NULL)
+        found = sscanf(line, "%*s %*s %*s %x %*s %*s %*s %255s", &flags, its_path) == 2 &&
+                (flags & 0x10000) != 0 && strcmp(its_path, path) == 0;
+    fclose(list);
+    return found;
+}
+
 bool
 appears(const char *path)
 {
-    for (int i = 0; i < 10000 * SPOKE_TEST_SLOWDOWN; i++) {
-        if (access(path, F_OK) == 0)
+    for (int i = 0; i < 30000 * SPOKE_TEST_SLOWDOWN; i++) {
+        if (access(path, F_OK) == 0 && is_listened_on(path))
             return true;
         usleep(1000);
     }
     return false;
 }
 
+/* A socket that is bound and does not listen keeps the port from all who take any, and not from a
+ * listener that may use an address again.  It is open as long as the test. */
 const char *
 free_port(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
     char *text = next_buffer();
 
     cr_assert(fd >= 0);
+    cr_assert_eq(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
     cr_assert_eq(bind(fd, (struct sockaddr *)&address, size), 0);
     cr_assert_eq(getsockname(fd, (struct sockaddr *)&address, &size), 0);
-    close(fd);
     snprintf(text, 128, "%d", ntohs(address.sin_port));
     return text;
 }

@@ -38,15 +38,16 @@ void program_signal(struct program *p, int signal);
 /* Kill it if it still runs; free everything. */
 void program_clear(struct program *p);
 
-/* Start, wait at most 20 s. */
+/* Start, wait at most 60 s. */
 int program_run_argv(struct program *p, const char *const *argv);
 
-/* `spoke cat …`, and any command line of sh, in which $SPOKE is the tool and $DIR the test's
- * directory. */
-#define spoke_cat_start(P, ...)                                                                    \
-    program_start_argv(P, false, PROGRAM_ARGV(SPOKE_TOOL, "cat", __VA_ARGS__))
-#define spoke_cat(P, ...) program_run_argv(P, PROGRAM_ARGV(SPOKE_TOOL, "cat", __VA_ARGS__))
-#define shell(P, Text)    program_run_argv(P, PROGRAM_ARGV("/bin/sh", "-c", Text))
+/* `spoke cat …`, and any command line of sh, in which $SPOKE is the tool, $CAT `spoke cat`, and
+ * $DIR the test's directory.  Each `spoke cat` gives what it has sent more time to leave than it
+ * does by itself, however busy the machine. */
+#define SPOKE_CAT_ARGV(...)     PROGRAM_ARGV(SPOKE_TOOL, "cat", "--linger", "30", __VA_ARGS__)
+#define spoke_cat_start(P, ...) program_start_argv(P, false, SPOKE_CAT_ARGV(__VA_ARGS__))
+#define spoke_cat(P, ...)       program_run_argv(P, SPOKE_CAT_ARGV(__VA_ARGS__))
+#define shell(P, Text)          program_run_argv(P, PROGRAM_ARGV("/bin/sh", "-c", Text))
 
 /* A directory for this test, made and emptied by a suite's .init and .fini. */
 extern char test_directory[64];
@@ -57,10 +58,11 @@ void test_directory_remove(void);
 const char *in_directory(const char *name);
 const char *ipc_in_directory(const char *name);
 
-/* Wait until a path exists, at most 10 s; false if it does not come. */
+/* Wait until somebody listens at a path, at most 30 s; false if nobody does. */
 bool appears(const char *path);
 
-/* A tcp port on 127.0.0.1 that is free now, as text in a static buffer. */
+/* A tcp port on 127.0.0.1 that is free, and stays so for listeners of this test, as text in a
+ * static buffer. */
 const char *free_port(void);
 
 bool is_installed(const char *program);

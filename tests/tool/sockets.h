@@ -16,6 +16,7 @@ enum scheme { TCP, IPC, SHM };
 
 int try_connect(const char *url); /* -1: errno says why not */
 int connect_to(const char *url);  /* as soon as it listens */
+void await_free(const char *url); /* nobody listens there any more */
 /* A socket that listens; its URL is in `url`, ipc:// is "target" in the test's directory. */
 int target_open(enum scheme scheme, char url[128]);
 int accept_one(int listener);
@@ -37,7 +38,8 @@ void check_bulk(int client, int server, size_t total);
 void wait_error(struct program *p, const char *text);
 bool has_line(const char *text, const char *line); /* that begins so */
 int count_of(const char *text, const char *word);
-/* Ask for counters until they have this, at the beginning if it is their first number. */
+/* Ask for counters until those that come have this, at the beginning if it is their first number.
+ */
 void wait_counters(struct program *p, const char *text);
 void wait_listening(struct program *p, char url[128]);
 void any_url(enum scheme scheme, const char *name, char url[128]);

@@ -342,7 +342,7 @@ static void
 say_survey(const char *url)
 {
     int asks = open_and_bind(NN_SURVEYOR, url), answers = open_and_connect(NN_RESPONDENT, url);
-    int deadline = 300;
+    int deadline = 2000;
     char byte;
 
     SAY(nn_setsockopt(asks, NN_SURVEYOR, NN_SURVEYOR_DEADLINE, &deadline, sizeof deadline));

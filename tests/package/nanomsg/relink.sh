@@ -30,7 +30,7 @@ try() {
     local name=$1 path=$2
     shift 2
     "$cc" "${has[@]}" -O1 -Wall "$here/program.c" -o "$work/$name" "$@" || fail "$name does not build"
-    LD_LIBRARY_PATH=$path timeout 60 "$work/$name" "inproc://relinked" "ipc://$work/socket" >"$work/$name.txt" ||
+    LD_LIBRARY_PATH=$path timeout 200 "$work/$name" "inproc://relinked" "ipc://$work/socket" >"$work/$name.txt" ||
         fail "$name fails: $(tail -3 "$work/$name.txt")"
 }
 # shellcheck disable=SC2086 # the flags are lists

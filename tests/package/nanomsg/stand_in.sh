@@ -21,11 +21,11 @@ done
 run() {
     local output=$1
     shift
-    env "$@" timeout 60 "$work/program" "inproc://stand-in" "ipc://$work/socket" "tcp://127.0.0.1:$port" >"$output" 2>&1 ||
+    env "$@" timeout 200 "$work/program" "inproc://stand-in" "ipc://$work/socket" "tcp://$host:20000" >"$output" 2>&1 ||
         fail "the program fails with $*: $(tail -5 "$output")"
 }
-# A port that is free now: the kernel's choice.
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+# All of 127.0.0.0/8 is this machine: this script has a host for itself, and with it every port.
+host=127.$((1 + ($$ >> 8) % 254)).$(($$ & 255)).1
 run "$work/theirs"
 run "$work/ours" LD_LIBRARY_PATH="$stand_in"
 run "$work/preloaded" LD_PRELOAD="$library"
