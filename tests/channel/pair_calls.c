@@ -5,10 +5,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "protocols/channel/channel.h"
+#include "tests/support/process.h"
 
 /* ---- order and the end ---- */
 
@@ -539,11 +538,31 @@ Test(channel_pair, an_owned_engine_has_one_thread)
     yard_close(&y);
 }
 
-static void
-in_child(bool right, int number)
+struct inherited {
+    spoke_sender *tx;
+    spoke_receiver *rx;
+    spoke_msg *m;
+};
+
+static int
+use_in_child(void *ctx)
 {
-    if (!right)
-        _exit(number);
+    struct inherited *x = ctx;
+    spoke_sender *tx;
+    spoke_receiver *rx;
+    spoke_msg *got;
+
+    child_is_confined(); /* its parent has other threads */
+    CHILD_CHECK(send_text(x->tx, "x", SPOKE_NOW) == SPOKE_EFORKED);
+    CHILD_CHECK(spoke_receiver_recv(x->rx, &got, SPOKE_NOW) == SPOKE_EFORKED);
+    CHILD_CHECK(spoke_sender_close(x->tx) == SPOKE_EFORKED);
+    spoke_msg_free(x->m);
+    CHILD_CHECK(spoke_channel_pair(&rx, &tx, NULL, NULL) == 0);
+    CHILD_CHECK(send_text(tx, "child", SPOKE_NOW) == 0);
+    CHILD_CHECK(spoke_receiver_recv(rx, &got, SPOKE_NOW) == 0);
+    spoke_msg_free(got);
+    CHILD_CHECK(spoke_sender_close(tx) == 0 && spoke_receiver_close(rx) == 0);
+    return 0;
 }
 
 /* The child has neither the engine nor the ends; what a message carries it lets go, and nothing of
@@ -551,10 +570,9 @@ in_child(bool right, int number)
 WAY_TEST(channel_pair, a_fork_has_no_channels, ways_real)
 {
     struct yard y;
-    spoke_sender *tx, *answer, *fresh_tx;
-    spoke_receiver *rx, *answers, *fresh_rx;
-    spoke_msg *m, *got;
-    int status;
+    spoke_sender *tx, *answer;
+    spoke_receiver *rx, *answers;
+    spoke_msg *m;
 
     yard_open(&y, *way);
     pair(&y, 8, &tx, &rx);
@@ -562,22 +580,7 @@ WAY_TEST(channel_pair, a_fork_has_no_channels, ways_real)
     expect_rc(send_text(tx, "before", SPOKE_NOW), 0);
     m = message("carries");
     expect_rc(spoke_msg_attach_sender(m, answer), 0);
-    pid_t child = fork();
-    cr_assert_geq(child, 0);
-    if (child == 0) {
-        in_child(send_text(tx, "x", SPOKE_NOW) == SPOKE_EFORKED, 1);
-        in_child(spoke_receiver_recv(rx, &got, SPOKE_NOW) == SPOKE_EFORKED, 2);
-        in_child(spoke_sender_close(tx) == SPOKE_EFORKED, 3);
-        spoke_msg_free(m);
-        in_child(spoke_channel_pair(&fresh_rx, &fresh_tx, NULL, NULL) == 0, 4);
-        in_child(send_text(fresh_tx, "child", SPOKE_NOW) == 0, 5);
-        in_child(spoke_receiver_recv(fresh_rx, &got, SPOKE_NOW) == 0, 6);
-        spoke_msg_free(got);
-        in_child(spoke_sender_close(fresh_tx) == 0 && spoke_receiver_close(fresh_rx) == 0, 7);
-        _exit(0);
-    }
-    cr_assert_eq(waitpid(child, &status, 0), child);
-    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %#x", status);
+    cr_assert_eq(child_run(use_in_child, &(struct inherited){tx, rx, m}, 20), 0);
     yard_settle(&y);
     expect_rc(recv_nothing(answers, SPOKE_NOW), SPOKE_EAGAIN);
     expect_text(rx, "before");

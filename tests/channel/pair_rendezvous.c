@@ -162,7 +162,7 @@ Test(channel_rendezvous, who_gives_up_makes_room)
 
     yard_open(&y, SHARED);
     pair(&y, 0, &tx, &rx);
-    first = (struct waiting){.tx = tx, .deadline = yard_in(&y, 300 * SPOKE_MS)};
+    first = (struct waiting){.tx = tx, .deadline = yard_in(&y, 2 * SPOKE_SECOND)};
     second = (struct waiting){.tx = tx, .deadline = SOON(&y)};
     cr_assert_eq(pthread_create(&first.thread, NULL, send_and_wait, &first), 0);
     cr_assert(await_calls(tx, 1));

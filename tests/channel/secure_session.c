@@ -59,7 +59,7 @@ dial_as(const char *name, const char *url, spoke_session **ss)
     return rc;
 }
 
-Test(secure_session, the_peers_certificate_decides, .timeout = 60)
+Test(secure_session, the_peers_certificate_decides)
 {
     static const char *const places[] = {"tls+tcp://127.0.0.1:0", "wss://127.0.0.1:0/session"};
 
@@ -96,7 +96,7 @@ Test(secure_session, the_peers_certificate_decides, .timeout = 60)
 }
 
 /* Who has nothing to show does not come as far as that. */
-Test(secure_session, without_a_configuration_there_is_no_session, .timeout = 60)
+Test(secure_session, without_a_configuration_there_is_no_session)
 {
     spoke_session_listener *l;
     spoke_session_config config;

@@ -70,7 +70,7 @@ Test(session_life, silent_peers)
     char c;
 
     spoke_session_config_init(&config);
-    config.mux.handshake_ns = SPOKE_SECOND * SPOKE_TEST_SLOWDOWN;
+    config.mux.handshake_ns = 3 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN;
     config.backlog = 3;
     cr_assert_eq(spoke_session_listen(&l, URL, &config, NULL), 0);
     cr_assert_eq(spoke_stream_dial(&silent, URL, NULL, NULL, late(NULL)), 0);

@@ -261,6 +261,7 @@ WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_any_event, world_cases,
         cr_assert_eq(node_listen(a, url, NULL, 0), 0);
         cr_assert_eq(node_dial(b, url, NULL, 0), 0);
         if (types[i] == SPOKE_EVENT_DETACHED) {
+            world_wait_attached(w, a, 1);
             world_wait_attached(w, b, 1);
             cr_assert_eq(node_close(b, NULL), 0);
             b->s = NULL;

@@ -177,7 +177,7 @@ WORLD_TEST(closing, everything_is_refused_after_close, world_cases, .timeout = 3
     world_close(w);
 }
 
-Test(closing, a_handle_that_never_was_is_closed, .timeout = 10)
+Test(closing, a_handle_that_never_was_is_closed)
 {
     spoke_msg *m = (spoke_msg *)1;
 

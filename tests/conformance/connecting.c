@@ -329,10 +329,26 @@ WORLD_TEST(connecting, max_pipes_turns_further_peers_away, world_cases, .timeout
     world_close(w);
 }
 
+struct dials_wanted {
+    struct node *node;
+    uint64_t count;
+};
+
 static bool
-has_dialed_40_times(void *ctx)
+has_dialed(void *ctx)
 {
-    return node_stats(ctx).dials >= 40;
+    const struct dials_wanted *wanted = ctx;
+
+    return node_stats(wanted->node).dials >= wanted->count;
+}
+
+static void
+wait_dials(struct world *w, struct node *n, uint64_t count)
+{
+    struct dials_wanted wanted = {n, count};
+
+    cr_assert(world_until(w, has_dialed, &wanted, WORLD_PATIENCE), "%llu of %llu attempts",
+              (unsigned long long)node_stats(n).dials, (unsigned long long)count);
 }
 
 /* Attempts get rarer, up to the maximum: while one that does not wait longer makes 40 of them, one
@@ -351,10 +367,11 @@ WORLD_TEST(connecting, attempts_wait_longer_each_time_up_to_the_maximum, world_c
     cr_assert_eq(node_dial(patient, url, NULL, 0), 0);
     cr_assert_eq(node_dial(eager, url, NULL, 0), 0);
     spoke_ns begin = world_now(w);
-    cr_assert(world_until(w, has_dialed_40_times, eager, WORLD_PATIENCE));
+    wait_dials(w, eager, 40);
+    wait_dials(w, patient, 3);
     uint64_t few = node_stats(patient).dials, many = node_stats(eager).dials;
     uint64_t most = (uint64_t)((world_now(w) - begin) / (4 * SPOKE_MS)) + 10;
-    cr_assert(few >= 3 && few <= 25, "patient: %llu attempts", (unsigned long long)few);
+    cr_assert_leq(few, 25, "patient: %llu attempts", (unsigned long long)few);
     cr_assert_leq(many, most, "eager: %llu attempts", (unsigned long long)many);
     cr_assert_geq(node_stats(eager).dials_failed + 1, many);
     world_close(w);
@@ -539,13 +556,13 @@ turn_away(spoke_socket *s, const struct spoke_event *event, void *ctx)
 }
 
 static struct node *
-add_patient_dialer(struct world *w, const char *url)
+add_patient_dialer(struct world *w, const char *url, spoke_dialer **d)
 {
     struct node *n = world_add(w, SPOKE_PAIR);
 
     cr_assert_eq(node_set_duration(n, SPOKE_OPT_RECONNECT, 10 * SPOKE_MS), 0);
     cr_assert_eq(node_set_duration(n, SPOKE_OPT_RECONNECT_MAX, 10 * SPOKE_SECOND), 0);
-    cr_assert_eq(node_dial(n, url, NULL, 0), 0);
+    cr_assert_eq(node_dial(n, url, d, 0), 0);
     return n;
 }
 
@@ -562,21 +579,37 @@ WORLD_TEST(connecting, being_turned_away_is_a_failed_attempt, world_cases, .time
     cr_assert_eq(node_on_event(server, turn_away, NULL), 0);
     cr_assert_eq(node_listen(server, url, NULL, 0), 0);
     cr_assert_eq(node_listen(friendly, other, NULL, 0), 0);
-    struct node *unwelcome = add_patient_dialer(w, url);
+    struct node *unwelcome = add_patient_dialer(w, url, NULL);
     struct node *choosy = world_add(w, SPOKE_PAIR);
     cr_assert_eq(node_on_event(choosy, turn_away, NULL), 0);
     cr_assert_eq(node_set_duration(choosy, SPOKE_OPT_RECONNECT, 10 * SPOKE_MS), 0);
     cr_assert_eq(node_set_duration(choosy, SPOKE_OPT_RECONNECT_MAX, 10 * SPOKE_SECOND), 0);
     cr_assert_eq(node_dial(choosy, other, NULL, 0), 0);
     world_pass(w, 400 * SPOKE_MS);
+    wait_dials(w, unwelcome, 2);
+    wait_dials(w, choosy, 2);
     uint64_t theirs = node_stats(unwelcome).dials, ours = node_stats(choosy).dials;
-    cr_assert(theirs >= 2 && theirs <= 20, "hung up on: %llu attempts", (unsigned long long)theirs);
-    cr_assert(ours >= 2 && ours <= 20, "refusing: %llu attempts", (unsigned long long)ours);
+    cr_assert_leq(theirs, 20, "hung up on: %llu attempts", (unsigned long long)theirs);
+    cr_assert_leq(ours, 20, "refusing: %llu attempts", (unsigned long long)ours);
     cr_assert_geq(node_stats(choosy).dials_failed + 1, ours);
     world_close(w);
 }
 
-/* After a wait that has grown a pipe that lived brings it back to the first. */
+struct grown {
+    struct node *node;
+    spoke_dialer *dialer;
+};
+
+static bool
+has_grown(void *ctx)
+{
+    const struct grown *x = ctx;
+
+    return node_dialer_stats(x->node, x->dialer).backoff_ns >= 320 * SPOKE_MS;
+}
+
+/* After a wait that has grown a pipe that lived brings it back to the first, from where it doubles
+ * with each attempt again. */
 WORLD_TEST(connecting, a_pipe_that_lived_makes_the_dialer_quick_again, world_cases_streams,
            .timeout = 60)
 {
@@ -584,8 +617,10 @@ WORLD_TEST(connecting, a_pipe_that_lived_makes_the_dialer_quick_again, world_cas
     char url[ENDPOINT_MAX];
 
     world_url(w, url);
-    struct node *dialer = add_patient_dialer(w, url), *server = world_add(w, SPOKE_PAIR);
-    world_pass(w, SPOKE_SECOND / 4);
+    spoke_dialer *d;
+    struct node *dialer = add_patient_dialer(w, url, &d), *server = world_add(w, SPOKE_PAIR);
+    struct grown x = {dialer, d};
+    cr_assert(world_until(w, has_grown, &x, WORLD_PATIENCE));
     cr_assert_eq(node_listen(server, url, NULL, 0), 0);
     world_wait_attached(w, dialer, 1);
     world_pass(w, 30 * SPOKE_MS);
@@ -593,10 +628,11 @@ WORLD_TEST(connecting, a_pipe_that_lived_makes_the_dialer_quick_again, world_cas
     cr_assert_eq(node_close(server, NULL), 0);
     server->s = NULL;
     world_wait_pipes(w, dialer, 0);
-    world_pass(w, 400 * SPOKE_MS); /* not brought back it would be one attempt at most */
-    uint64_t after = node_stats(dialer).dials;
-    cr_assert_geq(after - before, 2, "%llu attempts in 400 ms",
-                  (unsigned long long)(after - before));
+    wait_dials(w, dialer, before + 2);
+    struct spoke_dialer_stats stats = node_dialer_stats(dialer, d);
+    uint64_t attempts = stats.dials - before;
+    cr_assert_leq(stats.backoff_ns, (10 * SPOKE_MS) << (attempts + 1), "%lld ms after %llu",
+                  (long long)(stats.backoff_ns / SPOKE_MS), (unsigned long long)attempts);
     world_close(w);
 }
 
@@ -611,11 +647,14 @@ WORLD_TEST(connecting, a_wait_of_0_is_a_millisecond, world_cases_streams, .timeo
     cr_assert_eq(node_set_duration(eager, SPOKE_OPT_RECONNECT, 0), 0);
     cr_assert_eq(node_set_duration(growing, SPOKE_OPT_RECONNECT, 0), 0);
     cr_assert_eq(node_set_duration(growing, SPOKE_OPT_RECONNECT_MAX, SPOKE_SECOND), 0);
+    spoke_ns begin = world_now(w);
     cr_assert_eq(node_dial(eager, url, NULL, 0), 0);
     cr_assert_eq(node_dial(growing, url, NULL, 0), 0);
-    world_pass(w, 200 * SPOKE_MS);
+    wait_dials(w, eager, 50);
+    wait_dials(w, growing, 3);
     uint64_t many = node_stats(eager).dials, few = node_stats(growing).dials;
-    cr_assert(many >= 10 && many <= 210, "%llu attempts", (unsigned long long)many);
-    cr_assert(few >= 3 && few <= 50, "growing: %llu attempts", (unsigned long long)few);
+    uint64_t most = (uint64_t)((world_now(w) - begin) / SPOKE_MS) + 10;
+    cr_assert_leq(many, most, "%llu attempts", (unsigned long long)many);
+    cr_assert_leq(few, 50, "growing: %llu attempts", (unsigned long long)few);
     world_close(w);
 }

@@ -454,7 +454,7 @@ ask_again_and_again(void *ctx)
     return NULL;
 }
 
-Test(endpoints, tell_any_thread_while_connections_come_and_go, .timeout = 60)
+Test(endpoints, tell_any_thread_while_connections_come_and_go)
 {
     struct asker asker = {0};
     struct spoke_dialer_stats stats = {0};

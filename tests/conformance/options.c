@@ -109,7 +109,7 @@ close_pair(void)
     spoke_socket_close(s);
 }
 
-TestSuite(options, .init = open_pair, .fini = close_pair, .timeout = 20);
+TestSuite(options, .init = open_pair, .fini = close_pair);
 
 Test(options, have_the_documented_defaults)
 {

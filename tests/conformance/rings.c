@@ -91,7 +91,7 @@ carry(struct pair *p, size_t bytes)
     }
 }
 
-Test(rings, stay_short_for_few_messages, .timeout = 60)
+Test(rings, stay_short_for_few_messages)
 {
     static const struct timespec nap = {.tv_nsec = 20000000};
     struct pair p;
@@ -108,7 +108,7 @@ Test(rings, stay_short_for_few_messages, .timeout = 60)
     close_pair(&p);
 }
 
-Test(rings, become_longer_for_many, .timeout = 60)
+Test(rings, become_longer_for_many)
 {
     time_t end = time(NULL) + 20;
     struct pair p;
@@ -129,7 +129,7 @@ Test(rings, become_longer_for_many, .timeout = 60)
 }
 
 /* Nobody reads: there is no reason for more memory. */
-Test(rings, stay_short_while_nobody_reads, .timeout = 60)
+Test(rings, stay_short_while_nobody_reads)
 {
     static uint8_t body[MESSAGE];
     struct pair p;
@@ -150,7 +150,7 @@ Test(rings, stay_short_while_nobody_reads, .timeout = 60)
     close_pair(&p);
 }
 
-Test(rings, no_longer_than_allowed, .timeout = 60)
+Test(rings, no_longer_than_allowed)
 {
     struct pair p;
 

@@ -786,6 +786,8 @@ Test(fds, that_were_sent_to_a_process_that_is_killed)
 
 #define USERS_MOST 64 /* descriptors of a user's that may be on their way; see unix(7) */
 
+#define PATIENT (100 * SPOKE_SECOND) /* who waits for room for so long is not to give up here */
+
 /* So many are that there can be no more.  They are until the socket is closed. */
 static void
 use_up(int socket)
@@ -844,7 +846,7 @@ without_room(void *patience)
         fds_drive(e);
         CHILD_CHECK(!try_take(s[1], &in));
     }
-    if (limit < SPOKE_SECOND) {
+    if (limit < PATIENT) {
         while (spoke_mux_status(m[0], &why) == SPOKE_EAGAIN)
             fds_drive(e);
         CHILD_CHECK(why.code == SPOKE_ELIMIT && why.origin == SPOKE_MUX_LOCAL);
@@ -861,9 +863,9 @@ without_room(void *patience)
 /* They wait until there is room again, and not for ever. */
 Test(fds, while_the_system_has_no_room)
 {
-    spoke_ns patience = 100 * SPOKE_SECOND;
+    spoke_ns patience = PATIENT;
 
     cr_assert_eq(child_run(without_room, &patience, 60), 0);
-    patience = 200 * SPOKE_MS;
+    patience = 2 * SPOKE_SECOND; /* and no peer seems dead before */
     cr_assert_eq(child_run(without_room, &patience, 60), 0);
 }

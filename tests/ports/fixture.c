@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "tests/support/certs.h"
+#include "tests/support/endpoints.h"
 
 #define LATE (30 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
 
@@ -125,10 +126,10 @@ make_url(struct market *x)
         snprintf(x->url, sizeof x->url, "%s:///tmp/spoke-ports-%d-%d", scheme, (int)getpid(),
                  count);
         break;
-    case OVER_TCP: snprintf(x->url, sizeof x->url, "tcp://127.0.0.1:0"); break;
-    case OVER_TLS: snprintf(x->url, sizeof x->url, "tls+tcp://127.0.0.1:0"); break;
-    case OVER_WS: snprintf(x->url, sizeof x->url, "ws://127.0.0.1:0/ports"); break;
-    case OVER_WSS: snprintf(x->url, sizeof x->url, "wss://127.0.0.1:0/ports"); break;
+    case OVER_TCP: endpoint_fresh(x->url, TCP); break; /* nobody else's when it is closed */
+    case OVER_TLS: endpoint_fresh(x->url, TLS); break;
+    case OVER_WS: endpoint_fresh(x->url, WS); break;
+    case OVER_WSS: endpoint_fresh(x->url, WSS); break;
     case OVER_SIM: snprintf(x->url, sizeof x->url, "tcp://127.0.0.1:4000"); break;
     default: snprintf(x->url, sizeof x->url, "inproc://ports-%d", count); break;
     }

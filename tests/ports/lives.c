@@ -7,6 +7,7 @@
 
 #include "tests/ports/fixture.h"
 #include "tests/support/certs.h"
+#include "tests/support/endpoints.h"
 #include "tests/support/process.h"
 
 /* ---- an importer that is killed ---- */
@@ -155,7 +156,7 @@ Test(lives, an_importer_connects_again_and_binds_what_was_bound)
 }
 
 /* What the configurations point to is kept for as long as they may be needed. */
-Test(lives, what_connections_need_is_kept, .timeout = 60)
+Test(lives, what_connections_need_is_kept)
 {
     spoke_exporter_config exporter;
     spoke_importer_config importer;
@@ -164,7 +165,7 @@ Test(lives, what_connections_need_is_kept, .timeout = 60)
     spoke_receiver *rx = NULL;
     spoke_sender *tx;
 
-    snprintf(x.url, sizeof x.url, "wss://127.0.0.1:0/ports");
+    endpoint_fresh(x.url, WSS);
     spoke_exporter_config_init(&exporter);
     spoke_importer_config_init(&importer);
     importer.reconnect_ns = SPOKE_MS;

@@ -759,7 +759,7 @@ Test(ports, closing_lets_what_was_sent_arrive)
         tx = import_sender(&x, x.im, "in", 8);
         send_numbers(&x, tx, 0, 4);
         expect_numbers(&x, rx, 0, 4);
-        expect_rc(spoke_importer_close(x.im, 10 * SPOKE_SECOND), 0);
+        expect_rc(spoke_importer_close(x.im, 20 * SPOKE_SECOND), 0);
         x.im = NULL;
         expect_rc(recv_number(rx, NULL, soon(&x)), SPOKE_EOF);
         expect_rc(send_number(tx, 1, soon(&x)), SPOKE_EPEERCLOSED);

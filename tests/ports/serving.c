@@ -39,7 +39,7 @@ Test(serving, on_a_listener_that_is_there)
     spoke_msg_free(m);
     cr_assert_eq(spoke_importer_sync(im, late), 0);
     cr_assert_eq(spoke_sender_close(tx), 0);
-    cr_assert_eq(spoke_importer_close(im, SPOKE_SECOND), 0);
+    cr_assert_eq(spoke_importer_close(im, 20 * SPOKE_SECOND), 0);
     cr_assert_eq(spoke_receiver_close(rx), 0);
     cr_assert_eq(spoke_exporter_close(ex, 0), 0);
     cr_assert_eq(spoke_stream_dial(&s, url, NULL, NULL, late), SPOKE_ECONNREFUSED);

@@ -8,7 +8,7 @@
 
 #include "tests/support/process.h"
 
-PLACE_TEST(stream_calls, listen_and_accept, places_listening, .timeout = 20)
+PLACE_TEST(stream_calls, listen_and_accept, places_listening)
 {
     struct stage st;
     spoke_stream_listener *l;
@@ -43,7 +43,7 @@ PLACE_TEST(stream_calls, listen_and_accept, places_listening, .timeout = 20)
     stage_close(&st);
 }
 
-PLACE_TEST(stream_calls, a_chosen_port_is_in_the_address, places_listening_real, .timeout = 20)
+PLACE_TEST(stream_calls, a_chosen_port_is_in_the_address, places_listening_real)
 {
     struct stage st;
     spoke_stream_listener *l;
@@ -64,7 +64,7 @@ PLACE_TEST(stream_calls, a_chosen_port_is_in_the_address, places_listening_real,
     stage_close(&st);
 }
 
-PLACE_TEST(stream_calls, duplicate_listen, places_listening, .timeout = 20)
+PLACE_TEST(stream_calls, duplicate_listen, places_listening)
 {
     struct stage st;
     spoke_stream_listener *l, *other;
@@ -82,7 +82,7 @@ PLACE_TEST(stream_calls, duplicate_listen, places_listening, .timeout = 20)
     stage_close(&st);
 }
 
-PLACE_TEST(stream_calls, connection_refused, places_listening, .timeout = 20)
+PLACE_TEST(stream_calls, connection_refused, places_listening)
 {
     struct stage st;
     spoke_stream_listener *l;
@@ -103,7 +103,7 @@ PLACE_TEST(stream_calls, connection_refused, places_listening, .timeout = 20)
 }
 
 /* The writer changes its memory right after the write. */
-PLACE_TEST(stream_calls, echo, places, .timeout = 20)
+PLACE_TEST(stream_calls, echo, places)
 {
     struct ends d;
     uint8_t bytes[1024];
@@ -121,7 +121,7 @@ PLACE_TEST(stream_calls, echo, places, .timeout = 20)
     ends_close(&d);
 }
 
-PLACE_TEST(stream_calls, nothing_is_nothing, places, .timeout = 20)
+PLACE_TEST(stream_calls, nothing_is_nothing, places)
 {
     struct iovec none[2] = {{NULL, 0}, {NULL, 0}};
     struct ends d;
@@ -160,7 +160,7 @@ PLACE_TEST(stream_calls, nothing_is_nothing, places, .timeout = 20)
     ends_close(&d);
 }
 
-PLACE_TEST(stream_calls, the_first_of_several_errors, places, .timeout = 20)
+PLACE_TEST(stream_calls, the_first_of_several_errors, places)
 {
     struct ends d;
 
@@ -195,15 +195,21 @@ PLACE_TEST(stream_calls, the_first_of_several_errors, places, .timeout = 20)
     ends_close(&d);
 }
 
+static bool
+peer_is_closed(void *ctx)
+{
+    return write_one(ctx) == SPOKE_EPEERCLOSED;
+}
+
 /* S4: what does not depend on chance is the same a hundred times. */
-PLACE_TEST(stream_calls, a_closed_reader_comes_before_room, places, .timeout = 20)
+PLACE_TEST(stream_calls, a_closed_reader_comes_before_room, places)
 {
     struct ends d;
 
     ends_open(&d, p, NULL);
     if (!is_over_tcp(p)) { /* which learns it only from the end */
         expect_rc(spoke_stream_close_read(d.end[1]), 0);
-        stage_pass(&d.st, 5 * SPOKE_MS);
+        cr_assert(stage_until(&d.st, peer_is_closed, d.end[0]));
         for (int i = 0; i < 100; i++)
             expect_rc(write_one(d.end[0]), SPOKE_EPEERCLOSED);
     }
@@ -211,7 +217,7 @@ PLACE_TEST(stream_calls, a_closed_reader_comes_before_room, places, .timeout = 2
 }
 
 /* S5 */
-PLACE_TEST(stream_calls, closing_twice_does_nothing, places, .timeout = 20)
+PLACE_TEST(stream_calls, closing_twice_does_nothing, places)
 {
     struct ends d;
     spoke_msg *m = message_of("m", 1), *got;
@@ -249,7 +255,7 @@ PLACE_TEST(stream_calls, closing_twice_does_nothing, places, .timeout = 20)
     ends_close(&d);
 }
 
-Test(stream_calls, nonsense_is_refused, .timeout = 20)
+Test(stream_calls, nonsense_is_refused)
 {
     static struct resources before;
     spoke_stream_config config;
@@ -330,7 +336,7 @@ Test(stream_calls, nonsense_is_refused, .timeout = 20)
     resources_settle(&before);
 }
 
-PLACE_TEST(stream_calls, what_is_known_of_it, places, .timeout = 20)
+PLACE_TEST(stream_calls, what_is_known_of_it, places)
 {
     struct spoke_stream_info info;
     struct ends d;
@@ -389,7 +395,7 @@ call_as_a_stranger(void *ctx)
     return NULL;
 }
 
-Test(stream_calls, another_thread_is_refused, .timeout = 20)
+Test(stream_calls, another_thread_is_refused)
 {
     struct stranger x = {0};
     spoke_stream *b;
@@ -427,7 +433,7 @@ use_in_child(void *ctx)
     return 0;
 }
 
-PLACE_TEST(stream_calls, a_child_has_none_of_its_parents_streams, places_real, .timeout = 20)
+PLACE_TEST(stream_calls, a_child_has_none_of_its_parents_streams, places_real)
 {
     struct ends d;
 
@@ -441,7 +447,7 @@ PLACE_TEST(stream_calls, a_child_has_none_of_its_parents_streams, places_real, .
 
 /* ---- the engine closes ---- */
 
-PLACE_TEST(stream_calls, the_engine_closes_under_everything, places, .timeout = 20)
+PLACE_TEST(stream_calls, the_engine_closes_under_everything, places)
 {
     struct ends d;
     spoke_stream_listener *l;

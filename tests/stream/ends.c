@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-PLACE_TEST(stream_ends, a_half_is_closed_and_the_other_is_not, places, .timeout = 20)
+PLACE_TEST(stream_ends, a_half_is_closed_and_the_other_is_not, places)
 {
     struct ends d;
 
@@ -24,7 +24,7 @@ PLACE_TEST(stream_ends, a_half_is_closed_and_the_other_is_not, places, .timeout 
     ends_close(&d);
 }
 
-PLACE_TEST(stream_ends, what_was_written_before_the_close_arrives, places, .timeout = 20)
+PLACE_TEST(stream_ends, what_was_written_before_the_close_arrives, places)
 {
     struct ends d;
     size_t done;
@@ -42,18 +42,21 @@ PLACE_TEST(stream_ends, what_was_written_before_the_close_arrives, places, .time
 }
 
 /* A read that wants more than comes gets what came. */
-PLACE_TEST(stream_ends, a_full_read_ends_early, places, .timeout = 20)
+PLACE_TEST(stream_ends, a_full_read_ends_early, places)
 {
     struct ends d;
     uint8_t bytes[100];
-    size_t done = 99;
+    size_t done = 99, all = 0;
 
     ends_open(&d, p, NULL);
     write_bytes(d.end[0], 0, 60);
-    expect_rc(spoke_stream_set_read_deadline(d.end[1], stage_in(&d.st, 20 * SPOKE_MS)), 0);
-    expect_rc(spoke_stream_read_full(d.end[1], bytes, 80, &done), SPOKE_ETIMEDOUT);
-    cr_assert_eq(done, 60);
-    cr_assert(bytes_hold(bytes, 60, 0));
+    for (spoke_ns end = stage_in(&d.st, PATIENCE); all < 60 && stage_now(&d.st) < end;) {
+        expect_rc(spoke_stream_set_read_deadline(d.end[1], stage_in(&d.st, 20 * SPOKE_MS)), 0);
+        expect_rc(spoke_stream_read_full(d.end[1], bytes, 80 - all, &done), SPOKE_ETIMEDOUT);
+        cr_assert(bytes_hold(bytes, done, all));
+        all += done; /* some, where not all had come in time */
+    }
+    cr_assert_eq(all, 60, "%zu", all);
     expect_rc(spoke_stream_set_read_deadline(d.end[1], SPOKE_FOREVER), 0);
     write_bytes(d.end[0], 0, 70);
     expect_rc(spoke_stream_close_write(d.end[0]), 0);
@@ -63,7 +66,7 @@ PLACE_TEST(stream_ends, a_full_read_ends_early, places, .timeout = 20)
 }
 
 /* Who leaves bytes unread does not lose those that it has written. */
-PLACE_TEST(stream_ends, a_close_with_something_unread_loses_nothing, places, .timeout = 20)
+PLACE_TEST(stream_ends, a_close_with_something_unread_loses_nothing, places)
 {
     struct ends d;
     uint8_t byte;
@@ -89,7 +92,7 @@ peer_is_closed(void *ctx)
     return write_one(ctx) == SPOKE_EPEERCLOSED;
 }
 
-PLACE_TEST(stream_ends, the_peer_learns_that_nobody_reads, places, .timeout = 20)
+PLACE_TEST(stream_ends, the_peer_learns_that_nobody_reads, places)
 {
     struct ends d;
 
@@ -123,7 +126,7 @@ close_write_of(void *ctx)
 }
 
 /* Our own, and the peer's, while a call waits. */
-PLACE_TEST(stream_ends, a_half_that_is_closed_ends_who_waits_at_it, places, .timeout = 20)
+PLACE_TEST(stream_ends, a_half_that_is_closed_ends_who_waits_at_it, places)
 {
     struct later *later;
     struct ends d;
@@ -152,7 +155,7 @@ end:
 }
 
 /* Bytes that have arrived can be read whatever became of the peer. */
-PLACE_TEST(stream_ends, what_arrived_before_the_end_can_be_read, places, .timeout = 20)
+PLACE_TEST(stream_ends, what_arrived_before_the_end_can_be_read, places)
 {
     struct ends d;
     spoke_msg *m;
@@ -181,7 +184,7 @@ has_ended(void *ctx)
     return read_now(ctx) != SPOKE_EAGAIN;
 }
 
-PLACE_TEST(stream_ends, abort, places, .timeout = 20)
+PLACE_TEST(stream_ends, abort, places)
 {
     struct spoke_stream_info info;
     struct ends d;
@@ -209,7 +212,7 @@ PLACE_TEST(stream_ends, abort, places, .timeout = 20)
     ends_close(&d);
 }
 
-PLACE_TEST(stream_ends, an_abort_leaves_what_had_arrived, places, .timeout = 20)
+PLACE_TEST(stream_ends, an_abort_leaves_what_had_arrived, places)
 {
     struct ends d;
 
@@ -232,7 +235,7 @@ abort_it(void *ctx)
     (void)spoke_stream_abort(ctx, 5);
 }
 
-PLACE_TEST(stream_ends, an_abort_ends_who_waits, places, .timeout = 20)
+PLACE_TEST(stream_ends, an_abort_ends_who_waits, places)
 {
     struct later *later;
     struct ends d;
@@ -262,7 +265,7 @@ PLACE_TEST(stream_ends, an_abort_ends_who_waits, places, .timeout = 20)
 /* ---- linger ---- */
 
 /* Nobody reads: what the peer has no room for is lost, in time, and told where it is known. */
-PLACE_TEST(stream_ends, a_peer_that_does_not_read_cannot_hold_a_close, places, .timeout = 20)
+PLACE_TEST(stream_ends, a_peer_that_does_not_read_cannot_hold_a_close, places)
 {
     struct ends d;
     spoke_ns begin;

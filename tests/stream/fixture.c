@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "tests/support/certs.h"
+#include "tests/support/waiters.h"
 
 /* ---- places ---- */
 
@@ -292,6 +293,14 @@ stage_pass(struct stage *st, spoke_ns duration)
     (void)until(st, NULL, NULL, duration);
 }
 
+void
+stage_settle(struct stage *st)
+{
+    stage_pass(st, 3 * SPOKE_MS);
+    if (st->p.way == SHARED)
+        await_engine();
+}
+
 struct later {
     pthread_t thread;
     bool threaded;
@@ -550,7 +559,7 @@ fill_up_from(struct stage *st, spoke_stream *s, uint64_t from)
         }
         cr_assert_eq(rc, SPOKE_EAGAIN, "%s", name_of(rc));
         quiet++;
-        stage_pass(st, 3 * SPOKE_MS);
+        stage_settle(st);
     }
     expect_rc(spoke_stream_set_write_deadline(s, SPOKE_FOREVER), 0);
     return total;

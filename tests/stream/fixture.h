@@ -76,12 +76,12 @@ struct criterion_test_params conns_shared(void);
 struct criterion_test_params conns_tasks(void);
 
 /* The body follows and finds its place in `p`. */
-#define PLACE_TEST(Suite, Name, List, ...)                                                         \
+#define PLACE_TEST(Suite, Name, List)                                                              \
     ParameterizedTestParameters(Suite, Name)                                                       \
     {                                                                                              \
         return List();                                                                             \
     }                                                                                              \
-    ParameterizedTest(struct place *p, Suite, Name, __VA_ARGS__)
+    ParameterizedTest(struct place *p, Suite, Name)
 
 /* What must happen happens within this. */
 #define PATIENCE (20 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
@@ -105,6 +105,8 @@ spoke_ns stage_now(const struct stage *st);
 spoke_ns stage_in(const struct stage *st, spoke_ns duration);
 /* Let it go on for some time, or until done(ctx): false if that takes too long. */
 void stage_pass(struct stage *st, spoke_ns duration);
+/* A short pause after which also an engine that got no time meanwhile has done what it can. */
+void stage_settle(struct stage *st);
 bool stage_until(struct stage *st, bool (*done)(void *ctx), void *ctx);
 /* Call fn(ctx) after some time, while a call of the test waits: from a timer, or another thread;
  * returns what stage_joined() waits for. */

@@ -123,7 +123,7 @@ say(unsigned kind, uint64_t number, size_t size)
     return say_bytes(bytes, 1 + size);
 }
 
-Test(stream_frames, what_is_no_word, .timeout = 20)
+Test(stream_frames, what_is_no_word)
 {
     static const struct {
         unsigned kind;
@@ -142,7 +142,7 @@ Test(stream_frames, what_is_no_word, .timeout = 20)
     close_conn();
 }
 
-Test(stream_frames, bytes_beyond_the_window, .timeout = 20)
+Test(stream_frames, bytes_beyond_the_window)
 {
     char bytes[WINDOW];
     size_t done;
@@ -161,7 +161,7 @@ Test(stream_frames, bytes_beyond_the_window, .timeout = 20)
     close_conn();
 }
 
-Test(stream_frames, after_the_end, .timeout = 20)
+Test(stream_frames, after_the_end)
 {
     open_conn();
     expect_rc(say(DATA, 0, 3), 0);
@@ -176,7 +176,7 @@ Test(stream_frames, after_the_end, .timeout = 20)
     close_conn();
 }
 
-Test(stream_frames, credit, .timeout = 20)
+Test(stream_frames, credit)
 {
     static const uint8_t bytes[500];
     size_t done;
@@ -197,7 +197,7 @@ Test(stream_frames, credit, .timeout = 20)
     close_conn();
 }
 
-Test(stream_frames, ends, .timeout = 20)
+Test(stream_frames, ends)
 {
     struct spoke_stream_info info;
 
@@ -215,7 +215,7 @@ Test(stream_frames, ends, .timeout = 20)
 }
 
 /* Whatever comes, no more than the window is kept. */
-Test(stream_frames, noise, .timeout = 60)
+Test(stream_frames, noise)
 {
     uint64_t random = 12345;
 
@@ -243,7 +243,7 @@ has_ended(void *ctx)
     return read_now(ctx) != SPOKE_EAGAIN;
 }
 
-Test(stream_frames, a_peer_in_shared_memory, .timeout = 60)
+Test(stream_frames, a_peer_in_shared_memory)
 {
     static const struct {
         const char *words; /* kind and payload; after a CREDIT of ours */

@@ -67,7 +67,7 @@ close_chain(struct chain *x)
     ends_close(&x->near);
 }
 
-PLACE_TEST(stream_joined, both_ways_and_their_ends, places, .timeout = 20)
+PLACE_TEST(stream_joined, both_ways_and_their_ends, places)
 {
     struct chain x;
 
@@ -92,7 +92,7 @@ PLACE_TEST(stream_joined, both_ways_and_their_ends, places, .timeout = 20)
 }
 
 /* Nobody reads at the other end: the writer has to wait, and nothing is lost. */
-PLACE_TEST(stream_joined, a_slow_reader_holds_the_writer, places, .timeout = 20)
+PLACE_TEST(stream_joined, a_slow_reader_holds_the_writer, places)
 {
     struct chain x;
     uint64_t sent;
@@ -110,7 +110,7 @@ PLACE_TEST(stream_joined, a_slow_reader_holds_the_writer, places, .timeout = 20)
 }
 
 /* Nothing was to be read from one of the two already: the other way is carried all the same. */
-PLACE_TEST(stream_joined, a_half_that_was_not_to_be_read, places, .timeout = 20)
+PLACE_TEST(stream_joined, a_half_that_was_not_to_be_read, places)
 {
     struct chain x;
 
@@ -130,7 +130,7 @@ PLACE_TEST(stream_joined, a_half_that_was_not_to_be_read, places, .timeout = 20)
 }
 
 /* … or nothing to be written. */
-PLACE_TEST(stream_joined, a_half_that_was_not_to_be_written, places, .timeout = 20)
+PLACE_TEST(stream_joined, a_half_that_was_not_to_be_written, places)
 {
     struct chain x;
 

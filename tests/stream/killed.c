@@ -69,7 +69,7 @@ is_end(const struct place *p, int rc)
            rc == SPOKE_EPEERCLOSED;
 }
 
-PLACE_TEST(stream_killed, a_writer, between_processes, .timeout = 60)
+PLACE_TEST(stream_killed, a_writer, between_processes)
 {
     static uint8_t bytes[50000];
     struct stage st;
@@ -109,7 +109,7 @@ PLACE_TEST(stream_killed, a_writer, between_processes, .timeout = 60)
     stage_close(&st);
 }
 
-PLACE_TEST(stream_killed, a_reader, between_processes, .timeout = 60)
+PLACE_TEST(stream_killed, a_reader, between_processes)
 {
     static uint8_t bytes[50000];
     struct stage st;
@@ -174,7 +174,7 @@ stop(void *ctx)
 }
 
 /* A close ends in time, and tells that not everything was taken. */
-PLACE_TEST(stream_killed, a_peer_that_stands_still, between_processes, .timeout = 60)
+PLACE_TEST(stream_killed, a_peer_that_stands_still, between_processes)
 {
     spoke_stream_config config;
     struct stage st;

@@ -124,22 +124,22 @@ carry_whole(enum transport transport)
     close_ends(&d);
 }
 
-Test(stream_large_chunks, whole_inproc, .timeout = 120)
+Test(stream_large_chunks, whole_inproc)
 {
     carry_whole(INPROC);
 }
 
-Test(stream_large_chunks, whole_shm, .timeout = 120)
+Test(stream_large_chunks, whole_shm)
 {
     carry_whole(SHM);
 }
 
-Test(stream_large_chunks, inproc, .timeout = 120)
+Test(stream_large_chunks, inproc)
 {
     carry(INPROC);
 }
 
-Test(stream_large_chunks, shm, .timeout = 120)
+Test(stream_large_chunks, shm)
 {
     carry(SHM);
 }

@@ -53,10 +53,12 @@ owned(void)
 
 /* ---- coming about ---- */
 
+/* Where the failure makes it hang, `patience` is how long that is watched. */
 static int
-connect_once(struct stage *st, const char *url, spoke_stream_listener **l, spoke_stream *s[2])
+connect_once(struct stage *st, const char *url, spoke_ns patience, spoke_stream_listener **l,
+             spoke_stream *s[2])
 {
-    spoke_ns limit = stage_in(st, 300 * SPOKE_MS * SPOKE_TEST_SLOWDOWN);
+    spoke_ns limit = stage_in(st, patience);
     int rc;
 
     if (st->p.over == OVER_PAIR)
@@ -67,8 +69,10 @@ connect_once(struct stage *st, const char *url, spoke_stream_listener **l, spoke
     return spoke_stream_accept(*l, &s[1], limit);
 }
 
-PLACE_TEST(stream_memory, an_allocation_fails_while_a_stream_comes_about, owned, .timeout = 120)
+PLACE_TEST(stream_memory, an_allocation_fails_while_a_stream_comes_about, owned)
 {
+    const spoke_ns usual = 300 * SPOKE_MS * SPOKE_TEST_SLOWDOWN;
+    spoke_ns patience = usual;
     char url[ENDPOINT_MAX];
     long failures = 0;
 
@@ -85,21 +89,23 @@ PLACE_TEST(stream_memory, an_allocation_fails_while_a_stream_comes_about, owned,
         cr_assert_lt(n, TOO_MANY);
         stage_open(&st, p);
         arm(n);
-        rc = connect_once(&st, url, &l, s);
+        rc = connect_once(&st, url, patience, &l, s);
         disarm();
-        cr_assert(rc == 0 || fault.fired, "allocation %ld: %s although none failed", n,
+        bool again = rc == SPOKE_ETIMEDOUT && !fault.fired && patience < PATIENCE; /* it was slow */
+        cr_assert(rc == 0 || fault.fired || again, "allocation %ld: %s although none failed", n,
                   name_of(rc));
         cr_assert(
             rc == 0 || rc == SPOKE_ENOMEM || rc == SPOKE_ETIMEDOUT || rc == SPOKE_ECONNRESET ||
                 rc == SPOKE_EOF ||
                 (rc == SPOKE_ENOTSUP && p->over == OVER_SHM), /* there is no memory to share */
             "allocation %ld: %s", n, name_of(rc));
-        failures += rc != 0;
+        failures += rc != 0 && !again;
         if (rc == 0) {
+            spoke_ns end = stage_in(&st, fault.fired ? SPOKE_SECOND : PATIENCE);
             size_t done;
 
-            expect_rc(spoke_stream_set_deadline(s[0], stage_in(&st, SPOKE_SECOND)), 0);
-            expect_rc(spoke_stream_set_deadline(s[1], stage_in(&st, SPOKE_SECOND)), 0);
+            expect_rc(spoke_stream_set_deadline(s[0], end), 0);
+            expect_rc(spoke_stream_set_deadline(s[1], end), 0);
             (void)spoke_stream_write(s[0], "works", 5, &done);
             char text[5];
             rc = spoke_stream_read_full(s[1], text, 5, &done);
@@ -110,6 +116,11 @@ PLACE_TEST(stream_memory, an_allocation_fails_while_a_stream_comes_about, owned,
         if (l != NULL)
             expect_rc(spoke_stream_listener_close(l), 0);
         stage_close(&st);
+        patience = again ? PATIENCE : usual;
+        if (again) {
+            n--;
+            fault.fired = true;
+        }
     }
     cr_assert_gt(failures, 1, "it was not tried");
 }
@@ -154,7 +165,7 @@ exchange(struct stage *st, spoke_stream *s[2], size_t size)
     return 0;
 }
 
-PLACE_TEST(stream_memory, an_allocation_fails_while_bytes_are_carried, owned, .timeout = 120)
+PLACE_TEST(stream_memory, an_allocation_fails_while_bytes_are_carried, owned)
 {
     static const size_t sizes[] = {10, 5000, 20000};
     long tried = 0;
@@ -168,9 +179,7 @@ PLACE_TEST(stream_memory, an_allocation_fails_while_bytes_are_carried, owned, .t
             cr_assert_lt(n, TOO_MANY);
             ends_open(&d, p, NULL);
             for (int side = 0; side < 2; side++)
-                expect_rc(spoke_stream_set_deadline(
-                              d.end[side], stage_in(&d.st, SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)),
-                          0);
+                expect_rc(spoke_stream_set_deadline(d.end[side], stage_in(&d.st, PATIENCE)), 0);
             arm(n);
             rc = exchange(&d.st, d.end, sizes[i]);
             disarm();
@@ -196,7 +205,7 @@ fail_from_here_on(void *ctx)
     return true;
 }
 
-PLACE_TEST(stream_memory, a_close_needs_none, owned, .timeout = 60)
+PLACE_TEST(stream_memory, a_close_needs_none, owned)
 {
     struct ends d;
 
@@ -214,7 +223,7 @@ PLACE_TEST(stream_memory, a_close_needs_none, owned, .timeout = 60)
 }
 
 /* The end is said when there is memory again. */
-PLACE_TEST(stream_memory, an_end_that_could_not_be_said, owned, .timeout = 60)
+PLACE_TEST(stream_memory, an_end_that_could_not_be_said, owned)
 {
     struct ends d;
 

@@ -82,7 +82,7 @@ check_ws(const struct ends *d)
 }
 
 /* Each transport tells what it knows, also to a mux's streams, and of nothing else. */
-PLACE_TEST(stream_network, what_is_known_of_a_connection, conns, .timeout = 30)
+PLACE_TEST(stream_network, what_is_known_of_a_connection, conns)
 {
     bool tls = is_over_tls(p), ws = is_over_ws(p), flag;
     spoke_stream_config config;
@@ -116,7 +116,7 @@ PLACE_TEST(stream_network, what_is_known_of_a_connection, conns, .timeout = 30)
 }
 
 /* Text that does not fit is cut, and its whole size told. */
-PLACE_TEST(stream_network, a_property_that_does_not_fit, places_real, .timeout = 30)
+PLACE_TEST(stream_network, a_property_that_does_not_fit, places_real)
 {
     char text[5];
     size_t size = sizeof text;
@@ -132,7 +132,7 @@ PLACE_TEST(stream_network, a_property_that_does_not_fit, places_real, .timeout =
 }
 
 /* Before there is a connection, nothing is known; when it could not be made, that is. */
-PLACE_TEST(stream_network, a_dial_that_goes_on_knows_nothing, places_listening_real, .timeout = 30)
+PLACE_TEST(stream_network, a_dial_that_goes_on_knows_nothing, places_listening_real)
 {
     char url[ENDPOINT_MAX];
     struct stage st;
@@ -190,7 +190,7 @@ ask(const struct server *v, const char *origin)
     return ask_for(v, "/a/path", origin);
 }
 
-Test(stream_network, pages_that_may_come_in, .timeout = 30)
+Test(stream_network, pages_that_may_come_in)
 {
     char origins[] = "https://good.example http://b:81";
     spoke_stream_config config;
@@ -216,7 +216,7 @@ Test(stream_network, pages_that_may_come_in, .timeout = 30)
     expect_rc(spoke_stream_listener_close(v.l), 0);
 }
 
-Test(stream_network, paths_below_its_own, .timeout = 30)
+Test(stream_network, paths_below_its_own)
 {
     spoke_stream_config config;
     struct server v;
@@ -232,7 +232,7 @@ Test(stream_network, paths_below_its_own, .timeout = 30)
     }
 }
 
-Test(stream_network, a_page_beside_the_stream, .timeout = 30)
+Test(stream_network, a_page_beside_the_stream)
 {
     static const char page[] = "<p>hello", request[] = "GET /p.html HTTP/1.1\r\nHost: x\r\n\r\n";
     spoke_stream_config config;
@@ -260,7 +260,7 @@ Test(stream_network, a_page_beside_the_stream, .timeout = 30)
 }
 
 /* What is written leaves in frames of at most so many bytes, also masked ones. */
-Test(stream_network, frames_have_the_size_that_is_set, .timeout = 30)
+Test(stream_network, frames_have_the_size_that_is_set)
 {
     enum { ALL = 100000, SMALL = 8192, DEFAULT = 65536 };
     static uint8_t bytes[ALL], got[ALL];

@@ -41,7 +41,7 @@ talk(spoke_stream *s, struct raw_peer *peer)
     expect_rc(read_one(s), SPOKE_EOF);
 }
 
-PLACE_TEST(stream_sockets, a_plain_server, with_sockets, .timeout = 20)
+PLACE_TEST(stream_sockets, a_plain_server, with_sockets)
 {
     struct stage st;
     struct raw_listener l;
@@ -62,7 +62,7 @@ PLACE_TEST(stream_sockets, a_plain_server, with_sockets, .timeout = 20)
     stage_close(&st);
 }
 
-PLACE_TEST(stream_sockets, a_plain_client, with_sockets, .timeout = 20)
+PLACE_TEST(stream_sockets, a_plain_client, with_sockets)
 {
     struct stage st;
     struct raw_peer peer;
@@ -84,7 +84,7 @@ PLACE_TEST(stream_sockets, a_plain_client, with_sockets, .timeout = 20)
 }
 
 /* It hangs up: at once, after bytes that we have not read, with a reset. */
-PLACE_TEST(stream_sockets, a_plain_client_that_goes_away, with_sockets, .timeout = 20)
+PLACE_TEST(stream_sockets, a_plain_client_that_goes_away, with_sockets)
 {
     struct stage st;
     struct raw_peer peer;
@@ -139,7 +139,7 @@ tcp_pair(int fds[2])
     close(l);
 }
 
-Test(stream_sockets, a_stream_of_a_tcp_socket, .timeout = 20)
+Test(stream_sockets, a_stream_of_a_tcp_socket)
 {
     const struct place p = {OVER_TCP, SHARED, PLAIN};
     struct stage st;
@@ -163,7 +163,7 @@ Test(stream_sockets, a_stream_of_a_tcp_socket, .timeout = 20)
 }
 
 /* What is refused stays the caller's, open and as it was. */
-Test(stream_sockets, what_is_no_connected_stream_socket, .timeout = 20)
+Test(stream_sockets, what_is_no_connected_stream_socket)
 {
     static struct resources before;
     spoke_engine *e, *machine;
@@ -204,7 +204,7 @@ Test(stream_sockets, what_is_no_connected_stream_socket, .timeout = 20)
 
 /* ---- a socket that listens already ---- */
 
-Test(stream_sockets, a_listener_of_a_descriptor, .timeout = 20)
+Test(stream_sockets, a_listener_of_a_descriptor)
 {
     const struct place p = {OVER_IPC, ONE, PLAIN};
     struct sockaddr_un address = {.sun_family = AF_UNIX};

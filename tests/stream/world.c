@@ -294,7 +294,7 @@ simulated(void)
                                           .length = elsewhere ? 0 : sizeof list / sizeof list[0]};
 }
 
-PLACE_TEST(stream_world, every_byte_once_and_in_order, simulated, .timeout = 120)
+PLACE_TEST(stream_world, every_byte_once_and_in_order, simulated)
 {
     const char *seed = getenv("SPOKE_SIM_SEED");
 
@@ -348,7 +348,7 @@ dial_once(const struct place *p, uint64_t seed)
     resources_settle(&before);
 }
 
-PLACE_TEST(stream_world, every_dial_has_an_outcome, simulated, .timeout = 120)
+PLACE_TEST(stream_world, every_dial_has_an_outcome, simulated)
 {
     for (uint64_t i = 1; p->over != OVER_PAIR && i <= SEEDS; i++)
         dial_once(p, i);

@@ -32,8 +32,11 @@ __lsan_is_turned_off(void)
 static void
 limit(struct criterion_test_extra_data *data)
 {
-    if (data != NULL && data->timeout > 0)
-        data->timeout *= SPOKE_TEST_SLOWDOWN;
+    if (data == NULL || data->timeout <= 0)
+        return;
+    if (data->timeout < TEST_TIMEOUT_S)
+        data->timeout = TEST_TIMEOUT_S;
+    data->timeout *= SPOKE_TEST_SLOWDOWN;
 }
 
 ReportHook(PRE_ALL)(struct criterion_test_set *set)

@@ -3,9 +3,10 @@
  * ThreadSanitizer: -DSPOKE_TINY_RUNNER) it is a runner of our own that understands the same words,
  * as far as tiny_runner.h lists them.  Write tests with those words only, and they run under both.
  *
- * Each test is a process of its own.  A test without a .timeout gets TEST_TIMEOUT_S; all time
- * limits are multiplied by SPOKE_TEST_SLOWDOWN, which is more than 1 under a sanitizer.  Assert on
- * the test's main thread only: other threads report to it. */
+ * Each test is a process of its own.  Its time limit is for what hangs: TEST_TIMEOUT_S, or a longer
+ * .timeout, as a busy machine may take long over anything; all limits are multiplied by
+ * SPOKE_TEST_SLOWDOWN, which is more than 1 under a sanitizer.  Assert on the test's main thread
+ * only: other threads report to it. */
 #ifndef TESTS_SUPPORT_TEST_H
 #define TESTS_SUPPORT_TEST_H
 

@@ -196,7 +196,7 @@ limit_ns(const struct tiny_test *test)
 
     if (limit_s <= 0 && suite != NULL)
         limit_s = suite->options.timeout;
-    if (limit_s <= 0)
+    if (limit_s < TEST_TIMEOUT_S)
         limit_s = TEST_TIMEOUT_S;
     return (int64_t)(limit_s * SPOKE_TEST_SLOWDOWN * 1e9);
 }

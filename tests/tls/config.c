@@ -109,7 +109,7 @@ Test(tls_config, is_an_option_like_others)
     expect_rc(spoke_socket_close(s), 0);
 }
 
-Test(tls_config, files_are_as_good_as_texts_and_are_read_again, .timeout = 30)
+Test(tls_config, files_are_as_good_as_texts_and_are_read_again)
 {
     struct spoke_tls_options server, client;
     const struct cert *second = cert_make(&(struct cert_wish){
@@ -145,7 +145,7 @@ Test(tls_config, files_are_as_good_as_texts_and_are_read_again, .timeout = 30)
     meeting_close(&m);
 }
 
-Test(tls_config, the_lowest_version_and_protocols_are_agreed_on, .timeout = 30)
+Test(tls_config, the_lowest_version_and_protocols_are_agreed_on)
 {
     struct spoke_tls_options server, client;
     char text[512], path[ENDPOINT_MAX];
@@ -197,7 +197,7 @@ comes_back(struct meeting *m, spoke_tls_config *c)
     return resumed;
 }
 
-Test(tls_config, who_comes_back_goes_on_with_the_session, .timeout = 30)
+Test(tls_config, who_comes_back_goes_on_with_the_session)
 {
     struct spoke_tls_options server, client;
     spoke_tls_config *c;

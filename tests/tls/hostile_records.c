@@ -5,7 +5,7 @@
 
 #include "tests/tls/attack.h"
 
-Test(tls_records, a_second_handshake_ends_the_connection, .timeout = 60)
+Test(tls_records, a_second_handshake_ends_the_connection)
 {
     uint8_t hello[RAW_HANDSHAKE_BYTES];
     struct spoke_tls_options o;
@@ -27,7 +27,7 @@ Test(tls_records, a_second_handshake_ends_the_connection, .timeout = 60)
     victim_close(&v);
 }
 
-Test(tls_records, new_keys_for_ever_end_the_connection, .timeout = 60)
+Test(tls_records, new_keys_for_ever_end_the_connection)
 {
     struct spoke_tls_options o;
     struct enemy x = {0};
@@ -50,7 +50,7 @@ Test(tls_records, new_keys_for_ever_end_the_connection, .timeout = 60)
 }
 
 /* One that has been let in: what it sends then. */
-Test(tls_records, garbage_and_truncation_cost_the_pipe, .timeout = 60)
+Test(tls_records, garbage_and_truncation_cost_the_pipe)
 {
     static const uint8_t records[][40] = {
         {23, 3, 3, 0, 30, 1, 2, 3}, /* cannot be decrypted */
@@ -80,7 +80,7 @@ Test(tls_records, garbage_and_truncation_cost_the_pipe, .timeout = 60)
 }
 
 /* An end without TLS's word for it is not an end: somebody else may have cut the connection. */
-Test(tls_records, truncation_is_no_end_of_a_stream, .timeout = 60)
+Test(tls_records, truncation_is_no_end_of_a_stream)
 {
     spoke_stream_config config;
     spoke_stream_listener *l;
@@ -152,7 +152,7 @@ harm_record(struct victim *v, int version, size_t at, enum harm harm)
     return at < size;
 }
 
-Test(tls_records, each_byte_of_a_record_counts, .timeout = 120)
+Test(tls_records, each_byte_of_a_record_counts)
 {
     static const int versions[] = {TLS1_3_VERSION, TLS1_2_VERSION};
     const size_t step = SPOKE_TEST_SLOWDOWN == 1 ? 1 : 5;
@@ -175,7 +175,7 @@ Test(tls_records, each_byte_of_a_record_counts, .timeout = 120)
 }
 
 /* Handshake and messages, each byte in a packet of its own. */
-Test(tls_records, a_byte_at_a_time_is_enough, .timeout = 60)
+Test(tls_records, a_byte_at_a_time_is_enough)
 {
     static const int versions[] = {TLS1_3_VERSION, TLS1_2_VERSION};
     char record[256], got[8];

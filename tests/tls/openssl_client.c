@@ -164,7 +164,7 @@ play_client(const struct client_row *row)
     expect_rc(spoke_socket_close(e.s), 0);
 }
 
-Test(openssl, a_listener_agrees_on_what_the_table_says, .timeout = 120)
+Test(openssl, a_listener_agrees_on_what_the_table_says)
 {
     for (size_t i = 0; i < sizeof client_rows / sizeof *client_rows; i++)
         play_client(&client_rows[i]);
@@ -191,7 +191,7 @@ converse(struct end *e, const char *version, const char *sessions, bool resumed)
     await_end(e); /* a PAIR has one at a time */
 }
 
-Test(openssl, clients_talk_and_come_back_with_their_sessions, .timeout = 60)
+Test(openssl, clients_talk_and_come_back_with_their_sessions)
 {
     static const char *const versions[] = {"-tls1_2", "-tls1_3"};
     char path[ENDPOINT_MAX], out[ENDPOINT_MAX + 16], in[ENDPOINT_MAX + 16];

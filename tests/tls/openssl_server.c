@@ -95,13 +95,13 @@ play_server(const struct server_row *row)
     expect_rc(spoke_socket_close(e.s), 0);
 }
 
-Test(openssl, a_dialer_agrees_on_what_the_table_says, .timeout = 120)
+Test(openssl, a_dialer_agrees_on_what_the_table_says)
 {
     for (size_t i = 0; i < sizeof server_rows / sizeof *server_rows; i++)
         play_server(&server_rows[i]);
 }
 
-Test(openssl, a_dialer_comes_back_with_its_session, .timeout = 60)
+Test(openssl, a_dialer_comes_back_with_its_session)
 {
     static const char *const versions[] = {"-tls1_2", "-tls1_3"};
     static struct openssl server;
@@ -127,7 +127,7 @@ Test(openssl, a_dialer_comes_back_with_its_session, .timeout = 60)
 }
 
 /* A server that wants new keys of 1.2 loses its connection. */
-Test(openssl, a_dialer_does_not_shake_hands_again, .timeout = 60)
+Test(openssl, a_dialer_does_not_shake_hands_again)
 {
     static struct openssl server;
     struct spoke_tls_options o;

@@ -53,7 +53,7 @@ read_one(spoke_stream *s)
 
 /* Who only writes, and closes, has told all: no ticket comes behind its back, for which its kernel
  * would reset the connection. */
-Test(tls_streams, what_was_written_before_the_close_arrives, .timeout = 60)
+Test(tls_streams, what_was_written_before_the_close_arrives)
 {
     static uint8_t bytes[100000], got[100000];
     struct pair p;
@@ -72,7 +72,7 @@ Test(tls_streams, what_was_written_before_the_close_arrives, .timeout = 60)
 }
 
 /* What is encrypted and has not left is waited for, and counted. */
-Test(tls_streams, a_close_waits_for_what_has_not_left, .timeout = 60)
+Test(tls_streams, a_close_waits_for_what_has_not_left)
 {
     static uint8_t bytes[64 * 1024];
     struct spoke_stream_info info;
@@ -96,7 +96,7 @@ Test(tls_streams, a_close_waits_for_what_has_not_left, .timeout = 60)
     expect_rc(spoke_engine_close(p.e), 0);
 }
 
-Test(tls_streams, idle_ones_take_little_memory, .timeout = 60)
+Test(tls_streams, idle_ones_take_little_memory)
 {
     enum { COUNT = 200 };
     static spoke_stream *streams[2][COUNT];

@@ -26,7 +26,7 @@ open_wss(struct meeting *m)
     expect_rc(spoke_listener_start(m->l, 0), 0);
 }
 
-Test(wss, messages_of_all_sizes_pass_both_ways, .timeout = 60)
+Test(wss, messages_of_all_sizes_pass_both_ways)
 {
     static const size_t sizes[] = {0,    1,    125,   126,   500,    513,
                                    4096, 4097, 65535, 65536, 300000, 1048576};
@@ -58,7 +58,7 @@ Test(wss, messages_of_all_sizes_pass_both_ways, .timeout = 60)
     meeting_close(&m);
 }
 
-Test(wss, a_stranger_is_refused_before_anything_is_asked, .timeout = 60)
+Test(wss, a_stranger_is_refused_before_anything_is_asked)
 {
     struct spoke_tls_options o;
     struct meeting m;

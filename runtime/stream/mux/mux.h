@@ -195,10 +195,12 @@ struct spk_mux {
 
     /* time */
     spoke_ns opened_ns, heard_ns, sent_ns, heartbeat_ns;
-    spoke_ns doubt_ns;  /* the peer seems dead, and is from then on; SPOKE_FOREVER: it does not */
-    spoke_ns failed_ns; /* when writing has */
-    spoke_ns retry_ns;  /* to write, when there was no memory */
-    spoke_ns stuck_ns;  /* since when the carrier takes nothing; SPOKE_FOREVER: it does */
+    spoke_ns doubt_ns; /* the peer seems dead, and is looked at then; SPOKE_FOREVER: it does not */
+    spoke_ns doubted_ns; /* since when it has seemed so */
+    int chances;         /* that it has left then */
+    spoke_ns failed_ns;  /* when writing has */
+    spoke_ns retry_ns;   /* to write, when there was no memory */
+    spoke_ns stuck_ns;   /* since when the carrier takes nothing; SPOKE_FOREVER: it does */
     bool heartbeat_due;
     uint8_t pongs[SPK_MUX_PINGS][8];
     int pong_count;

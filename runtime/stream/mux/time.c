@@ -3,7 +3,8 @@
  * One timer, set to whatever comes first. */
 #include "runtime/stream/mux/mux.h"
 
-#define DOUBT      (50 * SPOKE_MS)
+#define DOUBT      (15 * SPOKE_MS)
+#define CHANCES    4
 #define LAST_WORDS SPOKE_SECOND /* to read what is left, when writing has failed */
 
 static void
@@ -38,17 +39,26 @@ dead_at(const struct spk_mux *m)
     return m->doubt_ns != SPOKE_FOREVER ? m->doubt_ns : silent_until(m);
 }
 
-/* What has come may not have been read yet, if nobody drove the engine for so long: it has a last
- * chance. */
+/* What has come may not have been read yet, if nobody drove the engine for so long, and he may do
+ * so seldom: each silence has some last chances, in each of which the engine reads. */
 static bool
 is_dead(struct spk_mux *m, spoke_ns now)
 {
-    if (silent_until(m) > now)
+    spoke_ns until = silent_until(m);
+
+    if (until > now) {
         m->doubt_ns = SPOKE_FOREVER;
-    else if (m->doubt_ns == SPOKE_FOREVER)
-        m->doubt_ns = spk_later(now, DOUBT);
-    else
-        return m->doubt_ns <= now;
+        return false;
+    }
+    if (m->doubt_ns == SPOKE_FOREVER || m->doubted_ns != until) {
+        m->doubted_ns = until;
+        m->chances = CHANCES;
+    } else if (m->doubt_ns > now) {
+        return false;
+    } else if (--m->chances == 0) {
+        return true;
+    }
+    m->doubt_ns = spk_later(now, DOUBT);
     return false;
 }
 
