@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/support/certs.h"
 
+#include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
@@ -84,6 +85,9 @@ cert_make(const struct cert_wish *wish)
     struct cert *c = keep(calloc(1, sizeof *c));
     BIO *bio;
 
+    /* As the library does, who comes too late here: its thread may still need OpenSSL when main()
+     * has returned. */
+    cr_assert_eq(OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL), 1);
     c->x = X509_new();
     c->key = wish->is_rsa ? EVP_RSA_gen(2048) : EVP_EC_gen("P-256");
     cr_assert(c->x != NULL && c->key != NULL);
