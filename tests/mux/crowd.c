@@ -459,7 +459,10 @@ Test(crowd, who_comes_often_for_a_little_stands_in_the_line_too)
     for (int i = 0; i < 200; i++)
         writers[i].sent = 0;
     for (int round = 0; round < 20000; round++) {
-        if (spoke_stream_write(dialed[200], bytes, 4096, &done) == 0)
+        struct spoke_mux_stream_info info;
+
+        cr_assert_eq(spoke_mux_get_stream_info(dialed[200], &info), 0);
+        if (info.unsent == 0 && spoke_stream_write(dialed[200], bytes, 4096, &done) == 0)
             little += done;
         (void)spoke_sim_run(x.w, NULL, NULL, 5 * SPOKE_US);
         if (round % 20 == 0)
