@@ -187,8 +187,9 @@ write_more(spoke_stream *stream, unsigned what, void *ctx)
             m->number++;
         }
     } while (rc == 0);
-    /* When the server has had enough the mux ends. */
-    if (rc != SPOKE_EAGAIN && rc != SPOKE_ECONNRESET && rc != SPOKE_EMUXCLOSED)
+    /* When the server has had enough the mux ends, and the stream may be closed. */
+    if (rc != SPOKE_EAGAIN && rc != SPOKE_ECONNRESET && rc != SPOKE_EMUXCLOSED &&
+        rc != SPOKE_ECLOSED)
         fail(c->side, "spoke_stream_write", rc);
 }
 

@@ -80,8 +80,9 @@ typedef struct spoke_mux_config {
     size_t window;         /* bytes of a new stream that may be on their way or unread.  0: 256 KiB,
                               compatible 65 535; less if session_budget / max_streams - 4 KiB is less */
     size_t max_window;     /* to which it grows, as the round trip asks for, native.  0: 16 MiB */
-    size_t session_budget; /* all windows together.  At least 8 KiB for each of max_streams.  0: 65
-                              MiB */
+    size_t session_budget; /* all windows together.  At least 8 KiB for each of max_streams.  While
+                              nothing of it is left for a stream with less than an equal share,
+                              windows above that share shrink, as they are read.  0: 65 MiB */
     size_t send_queue_bytes;  /* what was written and waits for the carrier; or 16 KiB for each
                                  stream  that is writing, if that is more.  0: 327 740 */
     int backlog;              /* streams that wait to be accepted; more are refused.  0: 10 */

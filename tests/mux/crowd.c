@@ -20,6 +20,20 @@ struct crowd {
     int count;
 };
 
+/* More streams, from the first of these on. */
+static void
+crowd_grow(struct crowd *x, int count)
+{
+    for (int i = x->count; i < count; i++) {
+        cr_assert_eq(spoke_mux_dial(x->odd, &dialed[i], NULL, 0, NULL, SPOKE_NOW), 0);
+        cr_assert_eq(spoke_mux_accept(x->even, &accepted[i], NULL, SPOKE_FOREVER), 0);
+        cr_assert_eq(spoke_stream_set_deadline(dialed[i], SPOKE_NOW), 0);
+        cr_assert_eq(spoke_stream_set_deadline(accepted[i], SPOKE_NOW), 0);
+    }
+    x->count = count;
+    (void)spoke_sim_run(x->w, NULL, NULL, SPOKE_MS);
+}
+
 /* Over tcp of the simulated world. */
 static void
 crowd_open(struct crowd *x, int count, const spoke_mux_config *config)
@@ -29,7 +43,7 @@ crowd_open(struct crowd *x, int count, const spoke_mux_config *config)
     spoke_stream *ends[2];
     char url[64];
 
-    x->count = count;
+    x->count = 0;
     cr_assert_eq(spoke_sim_open(&x->w, NULL), 0);
     cr_assert_eq(spoke_sim_engine(x->w, &x->a), 0);
     cr_assert_eq(spoke_sim_engine(x->w, &x->b), 0);
@@ -41,13 +55,7 @@ crowd_open(struct crowd *x, int count, const spoke_mux_config *config)
     cr_assert_eq(spoke_mux_open(&x->odd, ends[0], &own), 0);
     own.even = true;
     cr_assert_eq(spoke_mux_open(&x->even, ends[1], &own), 0);
-    for (int i = 0; i < count; i++) {
-        cr_assert_eq(spoke_mux_dial(x->odd, &dialed[i], NULL, 0, NULL, SPOKE_NOW), 0);
-        cr_assert_eq(spoke_mux_accept(x->even, &accepted[i], NULL, SPOKE_FOREVER), 0);
-        cr_assert_eq(spoke_stream_set_deadline(dialed[i], SPOKE_NOW), 0);
-        cr_assert_eq(spoke_stream_set_deadline(accepted[i], SPOKE_NOW), 0);
-    }
-    (void)spoke_sim_run(x->w, NULL, NULL, SPOKE_MS);
+    crowd_grow(x, count);
 }
 
 static void
@@ -128,6 +136,54 @@ Test(crowd, busy_streams_get_equal_shares)
     for (int round = 0; round < 5000; round++)
         go_round(&x, 0, 20 * SPOKE_US);
     for (int i = 0; i < 100; i++) {
+        least = in[i] < least ? in[i] : least;
+        most = in[i] > most ? in[i] : most;
+    }
+    cr_assert_gt(least, 200000);
+    cr_assert_leq(most, least + least / 2, "from %zu to %zu bytes", least, most);
+    crowd_close(&x);
+}
+
+static size_t
+window_of(spoke_stream *s)
+{
+    struct spoke_mux_stream_info info;
+
+    cr_assert_eq(spoke_mux_get_stream_info(s, &info), 0);
+    return info.window;
+}
+
+/* Goal: what one stream's window has grown to while it was alone does not stay with it.  Those that
+ * come later and find little left get as much as the others, and so do their bytes. */
+Test(crowd, a_window_that_grew_while_alone_shrinks_for_others)
+{
+    enum { STREAMS = 40, WINDOW = 32768 };
+    spoke_mux_config config;
+    struct spoke_mux_info info;
+    struct crowd x;
+    size_t least = SIZE_MAX, most = 0;
+
+    spoke_mux_config_init(&config);
+    config.max_streams = STREAMS;
+    config.session_budget = STREAMS * (WINDOW + SPK_MUX_LEAST_WINDOW);
+    crowd_open(&x, 1, &config);
+    for (int round = 0; round < 2000; round++)
+        go_round(&x, 0, 10 * SPOKE_US);
+    cr_assert_geq(window_of(accepted[0]), 8 * WINDOW, "it has not grown");
+    crowd_grow(&x, STREAMS);
+    cr_assert_lt(window_of(accepted[STREAMS - 1]), WINDOW, "there was enough for all");
+    for (int round = 0; round < 3000; round++)
+        go_round(&x, 0, 20 * SPOKE_US);
+    for (int i = 0; i < STREAMS; i++) {
+        cr_assert_geq(window_of(accepted[i]), WINDOW, "stream %d", i);
+        cr_assert_leq(window_of(accepted[i]), 2 * WINDOW, "stream %d", i);
+    }
+    cr_assert_eq(spoke_mux_get_info(x.even, &info), 0);
+    cr_assert_leq(info.windows, config.session_budget);
+    memset(in, 0, sizeof in);
+    for (int round = 0; round < 1000; round++)
+        go_round(&x, 0, 20 * SPOKE_US);
+    for (int i = 0; i < STREAMS; i++) {
         least = in[i] < least ? in[i] : least;
         most = in[i] > most ? in[i] : most;
     }
@@ -382,6 +438,46 @@ Test(crowd, who_is_told_and_does_not_write_is_passed_over)
     read_all(&x, 200);
     for (int i = 190; i < 200; i++)
         cr_assert_gt(writers[i].sent, sent[i] + 400000, "stream %d", i);
+    crowd_close(&x);
+}
+
+/* Goal: who writes a little, and again as soon as that has left, gets no more of the carrier than
+ * those that wait in the line for their turns. */
+Test(crowd, who_comes_often_for_a_little_stands_in_the_line_too)
+{
+    static struct writer writers[200];
+    static uint8_t bytes[65536];
+    spoke_mux_config config;
+    struct crowd x;
+    size_t least = SIZE_MAX, most = 0, little = 0, done;
+
+    spoke_mux_config_init(&config);
+    crowd_open(&x, 201, &config);
+    x.count = 200; /* the last one writes for itself */
+    start_writers(&x, writers);
+    read_all(&x, 200);
+    for (int i = 0; i < 200; i++)
+        writers[i].sent = 0;
+    for (int round = 0; round < 20000; round++) {
+        struct spoke_mux_stream_info info;
+
+        cr_assert_eq(spoke_mux_get_stream_info(dialed[200], &info), 0);
+        if (info.unsent == 0 && spoke_stream_write(dialed[200], bytes, 4096, &done) == 0)
+            little += done;
+        (void)spoke_sim_run(x.w, NULL, NULL, 5 * SPOKE_US);
+        if (round % 20 == 0)
+            read_all(&x, 1);
+        while (spoke_stream_read(accepted[200], bytes, sizeof bytes, &done) == 0) {
+        }
+    }
+    for (int i = 0; i < 200; i++) {
+        least = writers[i].sent < least ? writers[i].sent : least;
+        most = writers[i].sent > most ? writers[i].sent : most;
+    }
+    cr_assert_gt(least, 200000);
+    cr_assert_geq(little, least / 2, "%zu bytes, of others %zu", little, least);
+    cr_assert_leq(little, most + most / 4, "%zu bytes, of others %zu", little, most);
+    x.count = 201;
     crowd_close(&x);
 }
 

@@ -77,9 +77,9 @@ struct spk_mux_stream {
     size_t out_size;
     struct spk_fds *out_fds, **out_fds_end; /* for those of `out` that are with them */
     struct spk_link fd_room;                /* in mux->fd_room: too many descriptors were out */
-    size_t granted; /* in a crowd: bytes that it may queue, as it was its turn to be told; … */
-    bool lines_up;  /* … it has had them, and waits for its next turn */
-    uint64_t code;  /* of RESET and STOP */
+    size_t granted;     /* in a crowd: bytes that it may queue, as it was its turn; … */
+    size_t had;         /* … those that it has queued since then, or before its first turn */
+    uint64_t code;      /* of RESET and STOP */
     uint64_t last_code; /* of a RESET in place of the CLOSE; 0: none */
 
     uint64_t data_in, data_out, turns;
@@ -169,6 +169,7 @@ struct spk_mux {
     size_t unsent;
     size_t granted; /* to the line, and not used yet, until all that were told have been called */
     size_t windows, slack;
+    bool windows_short; /* some have less than their share of them, and none is left */
     const struct spk_mux_stream *kept_by; /* the last that keeps what is being read now */
     struct spk_link fd_room;
     uint32_t fds_queued;   /* descriptors that have not left */

@@ -471,8 +471,15 @@ takes_messages(const struct spk_mux *m)
     return m->carrier->carrier != NULL && m->carrier->carrier->read == NULL;
 }
 
+static bool
+wants_to_write(const struct spk_mux_stream *st)
+{
+    return st->conn != NULL && st->conn->write_full;
+}
+
 /* As many as there is room for, and more when these have been called, whether they write or not.
- * Where bytes go past the queue there is no room while the carrier is full. */
+ * Where bytes go past the queue there is no room while the carrier is full.  Some are only in the
+ * line because they have had something, and some cannot use their turn before they have credit. */
 static void
 tell_line(struct spk_mux *m)
 {
@@ -483,8 +490,13 @@ tell_line(struct spk_mux *m)
     while (m->granted < left && !spk_list_empty(&m->room)) {
         struct spk_mux_stream *st = SPK_OWNER(m->room.next, struct spk_mux_stream, room);
 
+        spk_mux_wait_no_more(st);
+        st->had = 0;
+        if (!wants_to_write(st))
+            continue;
         st->granted = SPK_MUX_TURN_BYTES;
-        st->lines_up = false;
+        if (st->credit == 0)
+            continue;
         m->granted += SPK_MUX_TURN_BYTES;
         tell_writer(st);
         spk_task_queue_callback(m->e, &m->again);
@@ -640,8 +652,7 @@ waits_with_carrier(const struct spk_mux_stream *st)
 }
 
 /* Its share of the send queue, which all that write have in equal parts.  In a crowd a turn, when
- * it is told; and a few bytes at once, if it has none there: it may have had nothing to say so far.
- */
+ * it is told; and a few bytes in advance of it: it may have had nothing to say so far. */
 size_t
 spk_mux_room(struct spk_mux_stream *st)
 {
@@ -650,7 +661,7 @@ spk_mux_room(struct spk_mux_stream *st)
     size_t share, room;
 
     if (is_crowd(m, writers)) {
-        room = st->granted > 0 || st->out_size > 0 || st->lines_up ? st->granted : FEW_BYTES;
+        room = st->granted > 0 ? st->granted : st->had < FEW_BYTES ? FEW_BYTES - st->had : 0;
     } else {
         share = waits_with_carrier(st) ? 0 : share_of(m, writers);
         if (share > st->out_size + queue_left(m))
@@ -681,15 +692,21 @@ spk_mux_wait_no_more(struct spk_mux_stream *st)
     count_writer(st);
 }
 
+/* Whoever has had his turn, or something in advance of it, stands behind those that wait, whether
+ * he has more to say or not: else he could have something in advance each time. */
 static void
 use_grant(struct spk_mux_stream *st, size_t size)
 {
     struct spk_mux *m = st->mux;
     size_t used = size < st->granted ? size : st->granted;
 
-    st->lines_up |= st->granted > 0 && size >= st->granted;
     st->granted -= used;
     m->granted -= used < m->granted ? used : m->granted;
+    if (m->writers == st->writes || !is_crowd(m, m->writers))
+        return;
+    st->had += size;
+    if (st->granted == 0 && spk_list_empty(&st->room))
+        spk_list_append(&m->room, &st->room);
 }
 
 static void
@@ -869,6 +886,7 @@ count_through(struct spk_mux_stream *st, size_t size)
     struct spk_mux *m = st->mux;
 
     use_grant(st, size);
+    count_writer(st);
     st->credit -= size;
     st->data_out += size;
     st->turns++;

@@ -64,14 +64,25 @@ reserve_more(struct spk_mux *m, size_t size)
     return m->windows + kept <= budget && size <= budget - m->windows - kept && reserve(m, size);
 }
 
+/* What each of the streams that there are could have, if all had the same. */
+static size_t
+equal_share(const struct spk_mux *m)
+{
+    size_t share = (m->config.session_budget - kept_back(m)) / (m->ours + m->theirs);
+
+    return share > SPK_MUX_LEAST_WINDOW ? share : SPK_MUX_LEAST_WINDOW;
+}
+
 int
 spk_mux_window_open(struct spk_mux_stream *st)
 {
     size_t window = st->mux->config.window;
 
     if (window <= SPK_MUX_LEAST_WINDOW || !reserve_more(st->mux, window)) {
-        if (window > SPK_MUX_LEAST_WINDOW)
+        if (window > SPK_MUX_LEAST_WINDOW) {
             window = SPK_MUX_LEAST_WINDOW;
+            st->mux->windows_short = true;
+        }
         if (!reserve(st->mux, window))
             return SPOKE_ELIMIT;
     }
@@ -86,6 +97,8 @@ spk_mux_window_close(struct spk_mux_stream *st)
 {
     atomic_fetch_sub(&held, st->window);
     st->mux->windows -= st->window;
+    if (st->window > 0)
+        st->mux->windows_short = false; /* who still lacks something says so again */
     spk_mux_keep_none(st);
     st->window = 0;
     st->in_room = 0;
@@ -119,24 +132,64 @@ spk_mux_keep_none(struct spk_mux_stream *st)
         st->mux->kept_by = NULL;
 }
 
-/* Double it, if the reader takes more than it lets through. */
+/* The window has been read once.  How much larger should it be?  As the others', if it was opened
+ * when these had everything; else twice as large, if the reader takes more than it lets through. */
+static size_t
+growth(struct spk_mux_stream *st, size_t share)
+{
+    const struct spk_mux *m = st->mux;
+    size_t usual = m->config.window < share ? m->config.window : share;
+    spoke_ns now = spk_engine_now(m->e), took = now - st->read_since;
+
+    st->read = 0;
+    st->read_since = now;
+    if (st->window < usual)
+        return usual - st->window;
+    return took <= WINDOW_TRIPS * m->rtt_ns + WINDOW_TIME && st->window <= m->config.max_window / 2
+               ? st->window
+               : 0;
+}
+
+/* What is left is for whoever asks.  If nothing is, and this one has less than an equal share,
+ * those with more give back what is read until it is there. */
 static void
 grow(struct spk_mux_stream *st)
 {
     struct spk_mux *m = st->mux;
-    spoke_ns now;
-    size_t more = st->window;
+    size_t share, more;
+    bool is_due, is_there;
 
     if (!m->native || m->rtt_ns == 0 || st->read < st->window)
         return;
-    now = spk_engine_now(m->e);
-    st->read = 0;
-    if (now - st->read_since <= WINDOW_TRIPS * m->rtt_ns + WINDOW_TIME &&
-        st->window <= m->config.max_window / 2 && reserve_more(m, more)) {
+    share = equal_share(m);
+    if ((more = growth(st, share)) == 0)
+        return;
+    is_due = st->window + more <= share;
+    is_there = reserve_more(m, more);
+    if (is_due)
+        m->windows_short = !is_there;
+    if (is_there) {
         st->window += more;
         st->owed += more;
     }
-    st->read_since = now;
+}
+
+static void
+give_back(struct spk_mux_stream *st)
+{
+    struct spk_mux *m = st->mux;
+    size_t share, size;
+
+    if (!m->windows_short)
+        return;
+    share = equal_share(m);
+    size = st->window > share ? st->window - share : 0;
+    if (size > st->owed)
+        size = st->owed;
+    st->owed -= size;
+    st->window -= size;
+    m->windows -= size;
+    atomic_fetch_sub(&held, size);
 }
 
 /* ---- credit ---- */
@@ -169,6 +222,7 @@ spk_mux_consumed(struct spk_mux_stream *st, size_t size)
     st->owed += size;
     st->read += size;
     grow(st);
+    give_back(st);
     if (!is_time(st))
         return;
     if ((st->due & SPK_MUX_DUE_CREDIT) != 0 && st->in_room >= st->window / 4)
