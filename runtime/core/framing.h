@@ -21,16 +21,14 @@ struct spk_framing;
 struct spk_wire {
     /* The stream has begun: spk_pipe_shook_hands() once the peer is known, or spk_pipe_shut(). */
     void (*greet)(struct spk_framing *f);
-    /* Of the bytes in front of a message of this length; and write them, returning how many. */
-    size_t (*head_size)(const struct spk_framing *f, size_t length);
-    size_t (*put_head)(struct spk_framing *f, uint8_t *head, size_t length);
-    /* The `size` bytes behind a head are about to leave: what put_head() has promised of them. */
-    void (*cover)(const struct spk_framing *f, uint8_t *bytes, size_t size);
-    /* May a message of this length leave where it is?  Else it is put together in one place, of
-     * whole_size() bytes, by put_whole(). */
-    bool (*goes_as_it_is)(const struct spk_framing *f, size_t length);
+    /* A message as it leaves, put together in one place: how many bytes it has with this length,
+     * at most SPK_HEAD_MOST more if it is small; and write them, returning how many. */
     size_t (*whole_size)(const struct spk_framing *f, size_t length);
-    void (*put_whole)(struct spk_framing *f, uint8_t *to, const spoke_msg *m);
+    size_t (*put_whole)(struct spk_framing *f, uint8_t *to, const spoke_msg *m);
+    /* May a large one of this length leave where it is, behind a head?  And write that, returning
+     * how many bytes it has. */
+    bool (*goes_as_it_is)(const struct spk_framing *f, size_t length);
+    size_t (*put_head)(const struct spk_framing *f, uint8_t *head, size_t length);
     /* Where the message ends of which the first byte is at `at`. */
     const uint8_t *(*end_of)(const uint8_t *at);
     void (*wrote)(struct spk_framing *f); /* something; there is room for spk_framing_put() */

@@ -266,7 +266,7 @@ on_sent(struct spk_op *op, int result)
 
 /* The bytes in front of a message; returns how many there are. */
 static inline size_t
-put_head(struct spk_framing *f, uint8_t *head, size_t length)
+put_head(const struct spk_framing *f, uint8_t *head, size_t length)
 {
     size_t at = 0;
 
@@ -278,18 +278,19 @@ put_head(struct spk_framing *f, uint8_t *head, size_t length)
     return at + 8;
 }
 
+/* All of a message, whose header has so many bytes; returns how many there are. */
 static inline size_t
-head_size_of(const struct spk_framing *f, size_t length)
+put_whole(struct spk_framing *f, uint8_t *to, const spoke_msg *m, size_t header_size)
 {
-    return f->wire != NULL ? f->wire->head_size(f, length) : spk_framing_head_size(f);
-}
+    size_t at;
 
-/* What stands behind a head has been put there. */
-static inline void
-cover(const struct spk_framing *f, uint8_t *bytes, size_t size)
-{
     if (f->wire != NULL)
-        f->wire->cover(f, bytes, size);
+        return f->wire->put_whole(f, to, m);
+    at = put_head(f, to, header_size + m->size);
+    if (header_size > 0)
+        memcpy(to + at, m->header, header_size);
+    memcpy(to + at + header_size, m->body, m->size);
+    return at + header_size + m->size;
 }
 
 static void
@@ -389,22 +390,23 @@ queue_whole(struct spk_framing *f, spoke_msg *m)
 static int
 queue_message(struct spk_framing *f, spoke_msg *m, size_t skip)
 {
-    size_t length = m->header_size + m->size, head_size = head_size_of(f, length);
+    size_t length = m->header_size + m->size, copied;
     bool small = m->size <= GATHER_MOST && !m->returns; /* else it would be gone */
-    size_t front = head_size + m->header_size, copied = front + (small ? m->size : 0);
     struct spk_framing_out *out = get_out(f);
     uint8_t *room;
 
     if (!small && f->wire != NULL && !f->wire->goes_as_it_is(f, length))
         return queue_whole(f, m);
+    copied = SPK_HEAD_MOST + m->header_size + (small ? m->size : 0);
     if (out == NULL || (room = gather_room(out, copied)) == NULL)
         return SPOKE_ENOMEM;
-    put_head(f, room, length);
-    if (m->header_size > 0)
-        memcpy(room + head_size, m->header, m->header_size);
-    if (small)
-        memcpy(room + front, m->body, m->size);
-    cover(f, room + head_size, copied - head_size);
+    if (small) {
+        copied = put_whole(f, room, m, m->header_size);
+    } else {
+        copied = put_head(f, room, length);
+        memcpy(room + copied, m->header, m->header_size);
+        copied += m->header_size;
+    }
     if (skip < copied) {
         gathered(out, room + skip, copied - skip);
         out->gather_used += skip;
@@ -427,7 +429,6 @@ queue_message(struct spk_framing *f, spoke_msg *m, size_t skip)
 static int
 gather_run(struct spk_framing *f, spoke_msg **messages, int count, uint64_t *bytes)
 {
-    size_t head_size = f->wire != NULL ? SPK_HEAD_MOST : spk_framing_head_size(f);
     spoke_msg *m = messages[0];
     struct spk_framing_out *out;
     uint8_t *start, *at, *end;
@@ -436,20 +437,17 @@ gather_run(struct spk_framing *f, spoke_msg **messages, int count, uint64_t *byt
     if (m->size > GATHER_MOST || m->header_size > 0 || m->expires || m->returns ||
         (out = get_out(f)) == NULL)
         return 0;
-    if ((at = start = gather_room(out, head_size + m->size)) == NULL)
+    if ((at = start = gather_room(out, SPK_HEAD_MOST + m->size)) == NULL)
         return 0;
     end = out->gather->data + out->gather->size;
     do {
         if (count - n > AHEAD)
             spk_msg_prefetch(messages[n + AHEAD]);
         SPK_PROBE(send, f->pipe.id, m->size);
-        at += put_head(f, at, m->size);
-        memcpy(at, m->body, m->size);
-        cover(f, at, m->size);
-        at += m->size;
+        at += put_whole(f, at, m, 0);
         *bytes += m->size;
     } while (++n < count && (m = messages[n])->size <= GATHER_MOST && m->header_size == 0 &&
-             !m->expires && !m->returns && head_size + m->size <= (size_t)(end - at));
+             !m->expires && !m->returns && SPK_HEAD_MOST + m->size <= (size_t)(end - at));
     gathered(out, start, (size_t)(at - start));
     if (out->owner[out->count - 1].start == NULL)
         out->owner[out->count - 1].start = start;
@@ -500,21 +498,16 @@ static int
 send_covered(struct spk_framing *f, spoke_msg *m)
 {
     uint8_t front[SPK_HEAD_MOST + SMALL_MOST];
-    size_t length = m->header_size + m->size, size;
     struct iovec iov = {front, 0};
     int64_t n;
     int rc;
 
-    if (length > SMALL_MOST) {
+    if (m->header_size + m->size > SMALL_MOST) {
         if ((rc = queue_message(f, m, 0)) == 0)
             flush_now(f);
         return rc;
     }
-    size = put_head(f, front, length);
-    memcpy(front + size, m->header, m->header_size);
-    memcpy(front + size + m->header_size, m->body, m->size);
-    cover(f, front + size, length);
-    iov.iov_len = size + length;
+    iov.iov_len = put_whole(f, front, m, m->header_size);
     n = f->st->ops->send_now(f->st, &iov, 1);
     if (n == SPOKE_EAGAIN || n == SPOKE_ENOBUFS)
         n = 0;
@@ -543,14 +536,13 @@ static int64_t
 write_message(struct spk_framing *f, const spoke_msg *m)
 {
     uint8_t front[SPK_HEAD_MOST + SMALL_MOST];
-    size_t size = put_head(f, front, m->header_size + m->size);
-    struct iovec iov[3] = {{front, size}, {m->header, m->header_size}, {m->body, m->size}};
+    struct iovec iov[3] = {{front, 0}, {m->header, m->header_size}, {m->body, m->size}};
 
-    if (m->header_size + m->size > SMALL_MOST)
+    if (m->header_size + m->size > SMALL_MOST) {
+        iov[0].iov_len = put_head(f, front, m->header_size + m->size);
         return f->st->ops->send_now(f->st, iov, 3);
-    memcpy(front + size, m->header, m->header_size);
-    memcpy(front + size + m->header_size, m->body, m->size);
-    iov[0].iov_len += m->header_size + m->size;
+    }
+    iov[0].iov_len = put_whole(f, front, m, m->header_size);
     return f->st->ops->send_now(f->st, iov, 1);
 }
 

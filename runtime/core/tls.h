@@ -36,7 +36,8 @@ struct spk_tls_setup {
     unsigned next_session;
 };
 
-/* tlsconfig.c.  Any thread. */
+/* tlsconfig.c.  Any thread.  The first one is to be called before anything of OpenSSL's. */
+void spk_tls_start(void);
 int spk_tls_setup_new(struct spk_tls_setup **out, const struct spoke_tls_options *options);
 struct spk_tls_setup *spk_tls_setup_ref(struct spk_tls_setup *setup);
 void spk_tls_setup_free(struct spk_tls_setup *setup);

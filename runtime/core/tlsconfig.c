@@ -283,14 +283,20 @@ set_versions(SSL_CTX *c, enum spoke_tls_version least)
 
 /* ---- setups ---- */
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-
 /* The library's threads may be at work while the process exits: OpenSSL is not to go before them.
  */
 static void
 start_openssl(void)
 {
     (void)OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
+}
+
+void
+spk_tls_start(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    pthread_once(&once, start_openssl);
 }
 
 static char *
@@ -352,7 +358,7 @@ spk_tls_setup_new(struct spk_tls_setup **out, const struct spoke_tls_options *op
     *out = NULL;
     if (setup == NULL)
         return SPOKE_ENOMEM;
-    pthread_once(&once, start_openssl);
+    spk_tls_start();
     ERR_clear_error();
     atomic_init(&setup->refs, 1);
     pthread_mutex_init(&setup->lock, NULL);

@@ -414,6 +414,9 @@ int spk_tcp_listen_address(struct spk_endpoint *l, char *text, size_t size);
 int spk_tls_wrap(struct spk_endpoint *ep, struct spk_stream **st);
 int spk_tls_check_listener(const struct spk_endpoint *l);
 
+/* Bytes that nobody can foresee.  Any thread.  tlsrandom.c */
+void spk_random(uint8_t *to, size_t size);
+
 /* Unix sockets and their files.  unixsocket.c */
 void spk_unix_dial(struct spk_endpoint *d);
 int spk_unix_listen(struct spk_endpoint *l);

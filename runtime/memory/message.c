@@ -207,8 +207,8 @@ spoke_msg_free(spoke_msg *m)
 
 /* ---- many at once: what is above in loops, and counted together ---- */
 
-int
-spk_msg_from_many(spoke_msg **out, const struct iovec *bodies, int count)
+static inline int
+make_many(spoke_msg **out, const struct iovec *bodies, int count, bool copies)
 {
     struct spk_pool *pool = spk_pool_mine;
     uint32_t size_class = spk_size_class(sizeof **out);
@@ -224,12 +224,25 @@ spk_msg_from_many(spoke_msg **out, const struct iovec *bodies, int count)
             pool = spk_pool_mine; /* the first one that it ever took may have given it its own */
         }
         init_message(m, bodies[made].iov_len);
-        memcpy(m->inline_body, bodies[made].iov_base, bodies[made].iov_len);
+        if (copies)
+            memcpy(m->inline_body, bodies[made].iov_base, bodies[made].iov_len);
         out[made] = m;
     }
     if (taken > 0)
         spk_count_own(pool, SPK_COUNT_MESSAGES, taken);
     return made;
+}
+
+int
+spk_msg_from_many(spoke_msg **out, const struct iovec *bodies, int count)
+{
+    return make_many(out, bodies, count, true);
+}
+
+int
+spk_msg_new_many(spoke_msg **out, const struct iovec *bodies, int count)
+{
+    return make_many(out, bodies, count, false);
 }
 
 void

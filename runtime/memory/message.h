@@ -68,10 +68,11 @@ int spk_msg_flatten(spoke_msg *m);
 
 void spk_msg_clear_header(spoke_msg *m);
 
-/* Many small messages at once: one for each body of at most SPK_BODY_INLINE bytes, which is copied.
- * Returns how many were made; fewer: there is no memory.  And away with many: as spoke_msg_free()
- * on each. */
+/* Many small messages at once: one for each body of at most SPK_BODY_INLINE bytes, which is copied,
+ * or (new) which the caller then writes.  Returns how many were made; fewer: there is no memory.
+ * And away with many: as spoke_msg_free() on each. */
 int spk_msg_from_many(spoke_msg **out, const struct iovec *bodies, int count);
+int spk_msg_new_many(spoke_msg **out, const struct iovec *bodies, int count);
 void spk_msg_free_many(spoke_msg **messages, int count);
 
 /* Bring what most messages are into the cache: soon it will be read. */

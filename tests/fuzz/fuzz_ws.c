@@ -16,7 +16,7 @@
 #include <spoke/stream.h>
 
 #include "tests/fuzz/support/words.h"
-#include "transports/ws/http.h"
+#include "transports/ws/handshake.h"
 
 enum { DIALS = 1, MESSAGES = 2, TORN = 4, NARROW = 8, TEXT = 16, STRANGER = 32, NEIGHBOUR = 64 };
 
@@ -199,7 +199,7 @@ say_head(void)
         hear();
         if (x.key[0] == '\0')
             return;
-        ws_http_accept(x.key, accept);
+        ws_accept_key(x.key, accept);
         size = snprintf(text, sizeof text,
                         "HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                         "Sec-WebSocket-Accept: %s\r\n%s%s%s\r\n",

@@ -3,14 +3,14 @@
  * must come to the same.  The first byte: bit 0 a response, the rest how long the pieces are; then
  * the bytes.  What is let in is compared with a second reading: lines that end with CR LF, a
  * request line that says GET and HTTP/1.1, and the fields that must be there. */
-/* Covers: transports/ws/http.c */
+/* Covers: transports/ws/http.c transports/ws/handshake.c */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "runtime/memory/pool.h"
-#include "transports/ws/http.h"
+#include "transports/ws/handshake.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -101,15 +101,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         require(used[0] == used[1] && fields != NULL && target != NULL);
         require(strcmp(ws_http_target(h[0]), ws_http_target(h[1])) == 0);
         if (request) {
-            unsigned status = ws_http_check_request(h[0], &wanted, &agreed[0], &wrong[0]);
-            require(status == ws_http_check_request(h[1], &wanted, &agreed[1], &wrong[1]));
+            unsigned status = ws_check_request(h[0], &wanted, &agreed[0], &wrong[0]);
+            require(status == ws_check_request(h[1], &wanted, &agreed[1], &wrong[1]));
             require(status == 101 || (status >= 400 && status <= 426));
             if (status == 101) {
                 require(agreed[0] && ws_http_path(target));
                 check_let_in(data, used[0]);
             }
-        } else if (ws_http_check_response(h[0], "dGhlIHNhbXBsZSBub25jZQ==", wanted.protocol, false,
-                                          &agreed[0], &wrong[0]) == NULL) {
+        } else if (ws_check_response(h[0], "dGhlIHNhbXBsZSBub25jZQ==", wanted.protocol, false,
+                                     &agreed[0], &wrong[0]) == NULL) {
             require(agreed[0] && ws_http_status(h[0]) == 101);
             require(memmem(data, used[0], "HTTP/1.1 101", 12) != NULL);
         }

@@ -858,6 +858,13 @@ Test(message, many_are_made_and_freed_as_one_by_one)
         cr_assert_eq(memcmp(spoke_msg_body(messages[i]), bodies[i].iov_base, bodies[i].iov_len), 0);
         cr_assert_eq(spoke_msg_header_size(messages[i]), 0);
     }
+    spk_msg_free_many(messages, MANY);
+    cr_assert_eq(spk_msg_new_many(messages, bodies, MANY), MANY);
+    for (unsigned i = 0; i < MANY; i++) {
+        cr_assert_eq(spoke_msg_size(messages[i]), bodies[i].iov_len);
+        memset(spoke_msg_body(messages[i]), 'x', bodies[i].iov_len);
+        cr_assert_eq(spoke_msg_header_size(messages[i]), 0);
+    }
     kept = spoke_msg_dup(messages[5]);
     spoke_msg_free(messages[7]);
     cr_assert_eq(spoke_msg_new(&messages[7], 5000), 0);

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "tests/support/test.h"
-#include "transports/ws/http.h"
+#include "transports/ws/handshake.h"
 #include "transports/ws/in.h"
 
 static void
@@ -78,9 +78,9 @@ Test(ws, answers_the_key_of_the_rfc)
 {
     char accept[WS_ACCEPT_SIZE + 1], key[WS_KEY_SIZE + 1];
 
-    ws_http_accept("dGhlIHNhbXBsZSBub25jZQ==", accept);
+    ws_accept_key("dGhlIHNhbXBsZSBub25jZQ==", accept);
     cr_assert_str_eq(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    ws_http_new_key(key);
+    ws_handshake_key(key);
     cr_assert_eq(strlen(key), WS_KEY_SIZE);
     cr_assert_str_eq(key + 22, "==");
 }

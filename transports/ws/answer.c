@@ -12,8 +12,8 @@ void
 ws_refuse(struct ws_stream *w, unsigned status, int reason)
 {
     char text[REFUSAL_MOST];
-    size_t size = ws_http_put_refusal(text, sizeof text, status,
-                                      reason == SPOKE_EPEER ? w->protocol : NULL);
+    size_t size = ws_put_refusal(text, sizeof text, status,
+                                 reason == SPOKE_EPEER ? w->protocol : NULL);
 
     spk_stream_part_with(w->st, text, size);
     w->st = NULL;
@@ -27,7 +27,7 @@ agree(struct ws_stream *w, const char *key)
     char text[512], accept[WS_ACCEPT_SIZE + 1];
     int size;
 
-    ws_http_accept(key, accept);
+    ws_accept_key(key, accept);
     size = snprintf(text, sizeof text,
                     "HTTP/1.1 101 Switching Protocols\r\n"
                     "Upgrade: websocket\r\n"
@@ -121,7 +121,7 @@ ws_on_request(struct ws_stream *w, size_t used, size_t size)
         return;
     }
     wanted.is_there = to != NULL;
-    status = ws_http_check_request(w->http, &wanted, &w->terms.half_close, &wrong_protocol);
+    status = ws_check_request(w->http, &wanted, &w->terms.half_close, &wrong_protocol);
     if (status != 101) {
         ws_refuse(w, status, wrong_protocol ? SPOKE_EPEER : SPOKE_EHANDSHAKE);
         return;

@@ -3,14 +3,12 @@
 
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/random.h>
 
+#include "runtime/core/transport.h"
 #include "runtime/memory/message.h"
 #include "runtime/memory/pool.h"
 
-#define FIN    0x80u
-#define RSV    0x70u
-#define MASKED 0x80u
+#define RSV 0x70u
 
 /* ---- heads ---- */
 
@@ -30,11 +28,11 @@ is_known(unsigned opcode)
 static bool
 begins_well(const uint8_t *data, bool masked)
 {
-    unsigned opcode = data[0] & 0xfu, length = data[1] & ~MASKED;
+    unsigned opcode = data[0] & 0xfu, length = data[1] & ~WS_MASKED;
 
-    if ((data[0] & RSV) != 0 || !is_known(opcode) || ((data[1] & MASKED) != 0) != masked)
+    if ((data[0] & RSV) != 0 || !is_known(opcode) || ((data[1] & WS_MASKED) != 0) != masked)
         return false;
-    return !is_control(opcode) || ((data[0] & FIN) != 0 && length <= WS_CONTROL_MOST);
+    return !is_control(opcode) || ((data[0] & WS_FIN) != 0 && length <= WS_CONTROL_MOST);
 }
 
 int
@@ -47,8 +45,8 @@ ws_get_head(struct ws_head *head, const uint8_t *data, size_t size, bool masked)
     if (!begins_well(data, masked))
         return -1;
     head->opcode = data[0] & 0xfu;
-    head->fin = (data[0] & FIN) != 0;
-    head->length = data[1] & ~MASKED;
+    head->fin = (data[0] & WS_FIN) != 0;
+    head->length = data[1] & ~WS_MASKED;
     if (head->length == 126) {
         if (size < 4)
             return 0;
@@ -84,7 +82,7 @@ ws_put_head(uint8_t *to, unsigned opcode, bool fin, uint64_t length, const uint8
 {
     size_t at = 2;
 
-    to[0] = (uint8_t)(opcode | (fin ? FIN : 0));
+    to[0] = (uint8_t)(opcode | (fin ? WS_FIN : 0));
     if (length < 126) {
         to[1] = (uint8_t)length;
     } else if (length <= UINT16_MAX) {
@@ -99,7 +97,7 @@ ws_put_head(uint8_t *to, unsigned opcode, bool fin, uint64_t length, const uint8
     }
     if (key == NULL)
         return at;
-    to[1] |= MASKED;
+    to[1] |= WS_MASKED;
     memcpy(to + at, key, 4);
     return at + 4;
 }
@@ -114,47 +112,48 @@ typedef uint64_t word __attribute__((aligned(1), may_alias));
 void
 ws_mask(uint8_t *to, const uint8_t *from, size_t size, const uint8_t key[4], uint64_t at)
 {
-    uint8_t twice[8];
+    unsigned turn = 8 * (unsigned)(at & 3);
     uint32_t turned;
     uint64_t one;
     wide two;
-    size_t i = 0;
 
-    memcpy(twice, key, 4);
-    memcpy(twice + 4, key, 4);
-    memcpy(&turned, twice + (at & 3), sizeof turned);
+    memcpy(&turned, key, sizeof turned);
+    turned = turned >> turn | turned << (-turn & 31); /* its first byte is the lowest */
     one = (uint64_t)turned << 32 | turned;
     two = (wide){one, one};
-    for (; size - i >= sizeof two; i += sizeof two)
-        *(wide *)(void *)(to + i) = *(const wide *)(const void *)(from + i) ^ two;
-    for (; size - i >= sizeof one; i += sizeof one)
-        *(word *)(void *)(to + i) = *(const word *)(const void *)(from + i) ^ one;
-    for (; i < size; i++)
-        to[i] = from[i] ^ key[(at + i) & 3];
+    for (; size >= sizeof two; size -= sizeof two, from += sizeof two, to += sizeof two)
+        *(wide *)(void *)to = *(const wide *)(const void *)from ^ two;
+    if (size >= sizeof one) {
+        *(word *)(void *)to = *(const word *)(const void *)from ^ one;
+        size -= sizeof one, from += sizeof one, to += sizeof one;
+    }
+    for (; size > 0; size--, one >>= 8)
+        *to++ = *from++ ^ (uint8_t)one;
 }
 
-/* The kernel takes its time for each call, so many are drawn at once: as many as a library that is
- * loaded late (dlopen()) may keep for each thread. */
+/* Many are drawn at once: as many as a library that is loaded late (dlopen()) may keep for each
+ * thread. */
+static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
+    uint8_t bytes[256];
+    size_t left;
+    unsigned generation; /* a child of fork() draws its own */
+} drawn;
+
+static __attribute__((noinline)) void
+draw(unsigned generation)
+{
+    spk_random(drawn.bytes, sizeof drawn.bytes);
+    drawn.left = sizeof drawn.bytes;
+    drawn.generation = generation;
+}
+
 void
 ws_new_key(uint8_t key[4])
 {
-    static _Thread_local __attribute__((tls_model("initial-exec"))) struct {
-        uint8_t bytes[256];
-        size_t left;
-        unsigned generation; /* a child of fork() draws its own */
-    } drawn;
     unsigned generation = atomic_load_explicit(&spk_fork_generation, memory_order_relaxed);
 
-    if (drawn.left < 4 || drawn.generation != generation) {
-        size_t have = 0;
-
-        while (have < sizeof drawn.bytes) { /* it may be interrupted, and else gives them all */
-            ssize_t n = getrandom(drawn.bytes + have, sizeof drawn.bytes - have, 0);
-            have += n > 0 ? (size_t)n : 0;
-        }
-        drawn.left = sizeof drawn.bytes;
-        drawn.generation = generation;
-    }
+    if (drawn.left == 0 || drawn.generation != generation)
+        draw(generation);
     drawn.left -= 4;
     memcpy(key, drawn.bytes + drawn.left, 4);
 }

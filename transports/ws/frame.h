@@ -23,6 +23,11 @@ enum ws_code {
     WS_TRY_LATER = 1013
 };
 
+/* The first two bytes of a head: */
+#define WS_FIN        0x80u /* and an opcode */
+#define WS_MASKED     0x80u /* and a length, */
+#define WS_SHORT_MOST 125u  /* if it is at most so many bytes */
+
 #define WS_HEAD_MOST    14u  /* bytes */
 #define WS_CONTROL_MOST 125u /* bytes of payload */
 

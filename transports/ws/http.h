@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The HTTP in front of WebSocket: heads of requests and responses, which http-parser takes apart,
- * and what is to be answered.  No I/O. */
+/* The HTTP in front of WebSocket: heads of requests and responses, which http-parser takes apart.
+ * No I/O. */
 #ifndef SPK_WS_HTTP_H
 #define SPK_WS_HTTP_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#define WS_KEY_SIZE    24u /* characters */
-#define WS_ACCEPT_SIZE 28u
 
 struct ws_http;
 
@@ -35,6 +32,7 @@ bool ws_http_has_token(const struct ws_http *h, const char *name, const char *to
 const char *ws_http_target(const struct ws_http *h); /* "/path?query" as it came */
 unsigned ws_http_status(const struct ws_http *h);    /* of a response */
 const char *ws_http_method(const struct ws_http *h);
+bool ws_http_is_1_1(const struct ws_http *h); /* its version */
 /* GET or HEAD, and no upgrade. */
 bool ws_http_asks_for_file(const struct ws_http *h);
 /* All fields as lines "name: value\n".  The caller's, with spk_free(); NULL: no memory. */
@@ -42,29 +40,5 @@ char *ws_http_fields_text(const struct ws_http *h);
 
 /* "/a%20b?c" is the path "/a b", in place.  False: it is none that anybody may ask for. */
 bool ws_http_path(char *target);
-
-/* What the answer to a key is. */
-void ws_http_accept(const char *key, char accept[WS_ACCEPT_SIZE + 1]);
-void ws_http_new_key(char key[WS_KEY_SIZE + 1]);
-
-/* What a listener wants. */
-struct ws_wanted {
-    bool is_there;        /* somebody listens at the path that is asked for */
-    const char *protocol; /* one of those offered must be this */
-    bool protocol_may_lack;
-    bool check_origin;
-    const char *origins; /* others that may come, between spaces; may be NULL */
-};
-/* The status of the answer, 101 if it is as wanted.  *agreed: the protocol was offered;
- * *wrong_protocol: it was not, and nothing else is wrong. */
-unsigned ws_http_check_request(const struct ws_http *h, const struct ws_wanted *wanted,
-                               bool *agreed, bool *wrong_protocol);
-/* NULL: the response opens the connection; else why it does not.  *agreed: it names the protocol.
- */
-const char *ws_http_check_response(const struct ws_http *h, const char *key, const char *protocol,
-                                   bool protocol_may_lack, bool *agreed, bool *wrong_protocol);
-/* A whole answer that refuses; returns its size.  `protocol`: because it is not this one; or NULL.
- */
-size_t ws_http_put_refusal(char *text, size_t room, unsigned status, const char *protocol);
 
 #endif

@@ -2,7 +2,6 @@
 /* Messages in frames: each is one message of WebSocket.  How they are gathered and written, how
  * they arrive and wait for room, how the pipe lives and ends is the core's (framing*.c); here is
  * what stands around them.  docs/wire.md has the bytes. */
-#include <assert.h>
 #include <string.h>
 
 #include "transports/ws/ws.h"
@@ -30,40 +29,9 @@ pipe_of(const struct spk_framing *f)
 /* ---- out ---- */
 
 static size_t
-head_size(const struct spk_framing *f, size_t length)
-{
-    return ws_head_size(length, pipe_of(f)->terms.masks);
-}
-
-static size_t
-put_head(struct spk_framing *f, uint8_t *head, size_t length)
-{
-    const struct ws_pipe *w = pipe_of(f);
-    uint8_t key[4];
-
-    if (w->terms.masks)
-        ws_new_key(key);
-    return ws_put_head(head, w->opcode, true, length, w->terms.masks ? key : NULL);
-}
-
-/* The key is the end of the head. */
-static void
-cover(const struct spk_framing *f, uint8_t *bytes, size_t size)
-{
-    if (pipe_of(f)->terms.masks)
-        ws_mask(bytes, bytes, size, bytes - 4, 0);
-}
-
-static size_t
 frame_of(const struct ws_pipe *w, size_t left)
 {
     return w->frame_most > 0 && left > w->frame_most ? w->frame_most : left;
-}
-
-static bool
-goes_as_it_is(const struct spk_framing *f, size_t length)
-{
-    return !pipe_of(f)->terms.masks && frame_of(pipe_of(f), length) == length;
 }
 
 static size_t
@@ -94,29 +62,57 @@ copy_part(uint8_t *to, const spoke_msg *m, size_t at, size_t size, const uint8_t
         memcpy(to + front, m->body + (at + front - m->header_size), size - front);
         return;
     }
-    ws_mask(to, to, front, key, 0);
+    if (front > 0)
+        ws_mask(to, to, front, key, 0);
     ws_mask(to + front, m->body + (at + front - m->header_size), size - front, key, front);
 }
 
-static void
-put_whole(struct spk_framing *f, uint8_t *to, const spoke_msg *m)
+static __attribute__((noinline)) size_t
+put_frames(const struct ws_pipe *w, uint8_t *to, const spoke_msg *m)
 {
-    const struct ws_pipe *w = pipe_of(f);
     size_t length = m->header_size + m->size, at = 0;
     unsigned opcode = w->opcode;
+    uint8_t *next = to, key[4];
 
     do {
         size_t n = frame_of(w, length - at);
-        uint8_t key[4];
 
         if (w->terms.masks)
             ws_new_key(key);
-        to += ws_put_head(to, opcode, at + n == length, n, w->terms.masks ? key : NULL);
-        copy_part(to, m, at, n, w->terms.masks ? key : NULL);
-        to += n;
+        next += ws_put_head(next, opcode, at + n == length, n, w->terms.masks ? key : NULL);
+        copy_part(next, m, at, n, w->terms.masks ? key : NULL);
+        next += n;
         at += n;
         opcode = WS_CONTINUATION;
     } while (at < length);
+    return (size_t)(next - to);
+}
+
+/* What most are is one frame, with a key and the shortest head. */
+static size_t
+put_whole(struct spk_framing *f, uint8_t *to, const spoke_msg *m)
+{
+    const struct ws_pipe *w = pipe_of(f);
+
+    if (!w->terms.masks || m->header_size > 0 || m->size > WS_SHORT_MOST)
+        return put_frames(w, to, m);
+    to[0] = (uint8_t)(WS_FIN | w->opcode);
+    to[1] = (uint8_t)(WS_MASKED | m->size);
+    ws_new_key(to + 2);
+    ws_mask(to + 6, m->body, m->size, to + 2, 0);
+    return 6 + m->size;
+}
+
+static bool
+goes_as_it_is(const struct spk_framing *f, size_t length)
+{
+    return !pipe_of(f)->terms.masks && frame_of(pipe_of(f), length) == length;
+}
+
+static size_t
+put_head(const struct spk_framing *f, uint8_t *head, size_t length)
+{
+    return ws_put_head(head, pipe_of(f)->opcode, true, length, NULL);
 }
 
 static const uint8_t *
@@ -125,7 +121,7 @@ end_of(const uint8_t *at)
     struct ws_head head;
 
     do {
-        at += ws_get_head(&head, at, WS_HEAD_MOST, (at[1] & 0x80) != 0);
+        at += ws_get_head(&head, at, WS_HEAD_MOST, (at[1] & WS_MASKED) != 0);
         at += head.length;
     } while (head.opcode >= WS_CLOSE || !head.fin);
     return at;
@@ -199,46 +195,43 @@ deliver(struct spk_framing *f, spoke_msg *m)
 
 /* Small messages that are there as a whole, delivered together: see framing_in.c. */
 static int
-parse_run(struct spk_framing *f, uint8_t *data, size_t size, size_t *at, int most, size_t cost)
+parse_run(struct spk_framing *f, const uint8_t *data, size_t size, size_t *at, int most,
+          size_t cost)
 {
     size_t limit = f->pipe.endpoint->options.max_recv_size, next = *at;
     bool masked = pipe_of(f)->in.masked;
-    const size_t head = masked ? 6 : 2;
-    const unsigned mask_bit = masked ? 0x80 : 0;
+    const size_t head = ws_head_size(0, masked);
+    const unsigned mask_bit = masked ? WS_MASKED : 0;
     struct iovec bodies[SPK_RUN_MOST];
     spoke_msg *messages[SPK_RUN_MOST];
     int count = 0, made;
 
-    if (limit == 0 || limit > WS_CONTROL_MOST)
-        limit = WS_CONTROL_MOST;
+    if (limit == 0 || limit > WS_SHORT_MOST)
+        limit = WS_SHORT_MOST;
     if (most > SPK_RUN_MOST)
         most = SPK_RUN_MOST;
     while (count < most && size - next >= head) {
-        uint8_t *body = data + next + head;
+        const uint8_t *body = data + next + head;
         size_t length = data[next + 1] ^ mask_bit; /* without the bit, if it is as it should be */
 
-        if (data[next] != (0x80 | WS_BINARY) || length > limit || length > size - next - head)
+        if (data[next] != (WS_FIN | WS_BINARY) || length > limit || length > size - next - head)
             break;
-        if (masked)
-            ws_mask(body, body, length, body - 4, 0);
-        bodies[count++] = (struct iovec){body, length};
+        bodies[count++] = (struct iovec){(void *)(uintptr_t)body, length};
         next += head + length;
         if (length + sizeof(spoke_msg) >= cost)
             break;
         cost -= length + sizeof(spoke_msg);
     }
-    if (count == 0)
-        return 0;
-    made = spk_msg_from_many(messages, bodies, count);
-    assert(made <= count);
-    if (made > 0)
-        *at = (size_t)((uint8_t *)bodies[made - 1].iov_base + bodies[made - 1].iov_len - data);
-    for (int i = made; masked && i < count; i++) { /* those are read once more */
-        uint8_t *body = bodies[i].iov_base;
-        ws_mask(body, body, bodies[i].iov_len, body - 4, 0);
-    }
+    made = masked ? spk_msg_new_many(messages, bodies, count)
+                  : spk_msg_from_many(messages, bodies, count);
     if (made == 0)
         return 0;
+    for (int i = 0; masked && i < made; i++) {
+        const uint8_t *body = bodies[i].iov_base;
+
+        ws_mask(messages[i]->body, body, bodies[i].iov_len, body - 4, 0);
+    }
+    *at = (size_t)((uint8_t *)bodies[made - 1].iov_base + bodies[made - 1].iov_len - data);
     spk_pipe_received_many(&f->pipe, messages, made);
     return made;
 }
@@ -448,12 +441,10 @@ text(const struct spk_framing *f, const char *name)
 
 static const struct spk_wire wire = {
     .greet = greet,
-    .head_size = head_size,
-    .put_head = put_head,
-    .cover = cover,
-    .goes_as_it_is = goes_as_it_is,
     .whole_size = whole_size,
     .put_whole = put_whole,
+    .goes_as_it_is = goes_as_it_is,
+    .put_head = put_head,
     .end_of = end_of,
     .wrote = wrote,
     .parse = parse,

@@ -12,7 +12,7 @@
 #ifndef SPK_WS_STREAM_H
 #define SPK_WS_STREAM_H
 
-#include "transports/ws/http.h"
+#include "transports/ws/handshake.h"
 #include "transports/ws/ws.h"
 
 struct ws_stream {

@@ -101,7 +101,7 @@ ask(struct ws_stream *w)
     const char *path = path_of(w->ep);
     int size;
 
-    ws_http_new_key(w->key);
+    ws_handshake_key(w->key);
     put_host(w->ep, host, sizeof host);
     size = snprintf(text, sizeof text,
                     "GET %s%s HTTP/1.1\r\n"
@@ -119,8 +119,8 @@ static void
 on_response(struct ws_stream *w, size_t used, size_t size)
 {
     bool wrong_protocol;
-    const char *why = ws_http_check_response(w->http, w->key, w->protocol, w->ep->owner != NULL,
-                                             &w->terms.half_close, &wrong_protocol);
+    const char *why = ws_check_response(w->http, w->key, w->protocol, w->ep->owner != NULL,
+                                        &w->terms.half_close, &wrong_protocol);
     int rc;
 
     if (why != NULL) {
