@@ -18,7 +18,11 @@
  *
  * All calls: any thread, no waiting but for files (which are read here, not when connections are
  * made; only the system's store looks an authority's file up when it is first needed).
- * Errors: SPOKE_EINVAL, SPOKE_ENOMEM, and as each says; the log has the details. */
+ * Errors: SPOKE_EINVAL, SPOKE_ENOMEM, and as each says; the log has the details.
+ *
+ * OpenSSL takes itself apart when the process exits, unless whoever starts it first says that it
+ * shall not.  The library says so, as its threads may still be at work then.  A program that uses
+ * OpenSSL before has to say it, too: OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL). */
 #ifndef SPOKE_TLS_H
 #define SPOKE_TLS_H
 
