@@ -226,12 +226,13 @@ parse_run(struct spk_framing *f, const uint8_t *data, size_t size, size_t *at, i
                   : spk_msg_from_many(messages, bodies, count);
     if (made == 0)
         return 0;
-    for (int i = 0; masked && i < made; i++) {
+    for (int i = 0; i < count && i < made; i++) { /* for the rest there is no memory */
         const uint8_t *body = bodies[i].iov_base;
 
-        ws_mask(messages[i]->body, body, bodies[i].iov_len, body - 4, 0);
+        if (masked)
+            ws_mask(messages[i]->body, body, bodies[i].iov_len, body - 4, 0);
+        *at = (size_t)(body + bodies[i].iov_len - data);
     }
-    *at = (size_t)((uint8_t *)bodies[made - 1].iov_base + bodies[made - 1].iov_len - data);
     spk_pipe_received_many(&f->pipe, messages, made);
     return made;
 }
