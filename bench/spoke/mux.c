@@ -119,13 +119,9 @@ struct crowd {
     uint64_t until_ns;
 };
 
-/* Where it stays to the end: one call of a callback may outlast the stream, on the shared engine.
- */
-static struct crowd *
-new_crowd(struct side *s, size_t buffer_size)
+static void
+crowd_init(struct crowd *c, struct side *s, size_t buffer_size)
 {
-    static struct crowd crowds[2];
-    struct crowd *c = &crowds[s->link.side == BENCH_CLIENT];
     const struct bench_link *l = &s->link;
 
     *c = (struct crowd){.side = s, .count = l->options->connections};
@@ -140,16 +136,17 @@ new_crowd(struct side *s, size_t buffer_size)
         bench_check_init(&c->members[i].check, l->size, l->pattern, false);
         c->members[i].check.touches_all = l->options->touches_all;
     }
-    return c;
 }
 
 static void
-close_streams(struct crowd *c)
+crowd_fini(struct crowd *c)
 {
     for (unsigned i = 0; i < c->count; i++) {
         if (c->members[i].stream != NULL)
             spoke_stream_close(c->members[i].stream);
     }
+    free(c->members);
+    free(c->buffer);
 }
 
 static int
@@ -196,9 +193,10 @@ write_more(spoke_stream *stream, unsigned what, void *ctx)
 static int
 crowd_client(struct side *s)
 {
-    struct crowd *c = new_crowd(s, s->link.size);
+    struct crowd crowd, *c = &crowd;
     int rc;
 
+    crowd_init(c, s, s->link.size);
     memcpy(c->buffer, s->link.pattern, s->link.size);
     s->begin = read_meter(s);
     for (unsigned i = 0; i < c->count; i++) {
@@ -210,7 +208,7 @@ crowd_client(struct side *s)
     }
     rc = wait_end(s);
     s->finish = read_meter(s);
-    close_streams(c);
+    crowd_fini(c);
     return rc;
 }
 
@@ -281,9 +279,10 @@ print_shares(struct side *s, const struct crowd *c)
 static int
 crowd_server(struct side *s)
 {
-    struct crowd *c = new_crowd(s, READ_BYTES);
+    struct crowd crowd, *c = &crowd;
     int rc;
 
+    crowd_init(c, s, READ_BYTES);
     for (unsigned i = 0; i < c->count; i++) {
         rc = spoke_mux_accept(s->end.mux, &c->members[i].stream, NULL, SPOKE_FOREVER);
         if (rc != 0)
@@ -296,7 +295,7 @@ crowd_server(struct side *s)
     s->end.mux = NULL;
     if (rc == 0)
         print_shares(s, c);
-    close_streams(c);
+    crowd_fini(c);
     return rc;
 }
 

@@ -133,7 +133,7 @@ SPOKE_API int spoke_sender_fd(spoke_sender *tx);
 
 /* `fn` is called on the engine's thread when a receive, or a send, need not wait any more: once at
  * first if that is so, and once each time after one gave SPOKE_EAGAIN.  It may make any call that
- * does not wait.  NULL: no more. */
+ * does not wait.  NULL: no more (engine.h, "Callbacks"). */
 typedef void spoke_receiver_ready_f(spoke_receiver *rx, void *ctx);
 typedef void spoke_sender_ready_f(spoke_sender *tx, void *ctx);
 SPOKE_API int spoke_receiver_on_ready(spoke_receiver *rx, spoke_receiver_ready_f *fn, void *ctx);

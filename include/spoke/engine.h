@@ -9,6 +9,12 @@
  * spoke_engine_poll().  A call from another thread is refused with SPOKE_EWRONGTHREAD, except where
  * a call says otherwise.
  *
+ * Callbacks run on the engine's thread, one at a time, with no lock held.  A call that sets
+ * another, or closes what it was set on, returns when the old one does not run and never will
+ * again: so it waits for one that runs on the shared engine's thread, and must not be made with a
+ * lock held that the callback takes.  Only in a callback it does not wait: there, nothing but that
+ * callback runs.
+ *
  * Every call may give SPOKE_ECLOSED for a handle that is closed, SPOKE_EFORKED in a child of the
  * process that opened it, and SPOKE_EINVAL for a NULL or number that is not allowed; they are not
  * repeated below.  Only spoke_engine_run(), spoke_engine_poll() and spoke_engine_close() wait. */

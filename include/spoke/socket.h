@@ -166,9 +166,9 @@ SPOKE_API int spoke_recv_bytes(spoke_socket *s, void *buffer, size_t *size, int 
 
 /* Callbacks run on the engine's thread, one at a time, with no lock held: they may call anything on
  * this or other sockets, also close this one; only a call that would have to wait is refused
- * (SPOKE_EDEADLK).  A socket has one of each kind; setting another replaces it, NULL takes it away;
- * after that call returns it will not start again (it may still be running on a shared engine's
- * thread).  A callback that takes long holds up everything on its engine.
+ * (SPOKE_EDEADLK).  A socket has one of each kind; setting another replaces it, NULL takes it away:
+ * what the old one uses may be freed when that call, or spoke_socket_close(), has returned
+ * (engine.h, "Callbacks").  A callback that takes long holds up everything on its engine.
  *
  * on_message: each received message, given to the callback, which frees it or passes it on.
  * Receives on the same socket then return SPOKE_ESTATE.  Errors: SPOKE_ENOTSUP a send-only pattern.

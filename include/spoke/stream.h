@@ -239,7 +239,8 @@ SPOKE_API int spoke_stream_listener_fd(spoke_stream_listener *l);
 /* `fn(s, what, ctx)` is called on the engine's thread when a read or write need not wait any more:
  * once at first if that is so, and once each time after one gave SPOKE_EAGAIN.  An end or error is
  * something to read, too; that a dial with SPOKE_NOW has its outcome is something to write.  The
- * callback may make any call that does not wait, close the stream too.  NULL: no more of them. */
+ * callback may make any call that does not wait, close the stream too.  NULL: no more of them
+ * (engine.h, "Callbacks"). */
 typedef void spoke_stream_ready_f(spoke_stream *s, unsigned what, void *ctx);
 SPOKE_API int spoke_stream_on_ready(spoke_stream *s, spoke_stream_ready_f *fn, void *ctx);
 /* The same for connections to accept: until an accept gave SPOKE_EAGAIN. */

@@ -283,7 +283,7 @@ on_dialed(spoke_stream *s, unsigned what, void *ctx)
 static void
 close_stream(struct spk_engine *e, spoke_stream *s)
 {
-    spk_engine_call_begin(e);
+    spk_engine_call_begin(e, NULL);
     (void)spoke_stream_close(s);
     spk_engine_call_end(e);
 }
@@ -315,7 +315,7 @@ start_dialing(struct spk_importer *im)
     int rc;
 
     im->dial_due = false;
-    spk_engine_call_begin(ps->e);
+    spk_engine_call_begin(ps->e, NULL);
     rc = spoke_stream_dial(&s, im->url, &im->config.session.stream, ps->e->handle, SPOKE_NOW);
     spk_engine_call_end(ps->e);
     if (rc == 0 && ps->closed) {
@@ -324,7 +324,7 @@ start_dialing(struct spk_importer *im)
     }
     im->dialing = s;
     if (rc == 0) {
-        spk_engine_call_begin(ps->e);
+        spk_engine_call_begin(ps->e, NULL);
         rc = spoke_stream_on_ready(s, on_dialed, handle);
         spk_engine_call_end(ps->e);
     }

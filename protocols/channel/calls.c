@@ -119,15 +119,15 @@ spoke_session_close(spoke_session *handle, spoke_ns linger_ns)
         return SPOKE_EINVAL;
     if ((rc = spk_session_enter(handle, &ss)) != 0)
         return rc == SPOKE_ECLOSED && handle != NULL ? 0 : rc;
-    struct spk_engine *e = ss->e;
     ss->callers++;
     if (linger_ns > 0 && !ss->ended)
         linger(ss, linger_ns);
     rc = linger_ns > 0 && ss->ended && ss->mux->cut ? SPOKE_ETIMEDOUT : 0;
-    ss->callers--;
     if (linger_ns == 0 || ss->ended)
         spk_session_let_go(ss);
-    spk_engine_leave(e);
+    spk_engine_await_call(ss->e, ss);
+    ss->callers--;
+    spk_session_leave(ss);
     return rc;
 }
 
@@ -201,6 +201,9 @@ spoke_session_on_ready(spoke_session *handle, spoke_session_ready_f *fn, void *c
     ss->on_ready_ctx = ctx;
     ss->ready_awaited = true;
     spk_session_tell(ss);
+    ss->callers++;
+    spk_engine_await_call(ss->e, ss);
+    ss->callers--;
     spk_session_leave(ss);
     return 0;
 }

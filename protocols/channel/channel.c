@@ -524,7 +524,7 @@ on_ready_task(struct spk_channel *ch, enum spk_channel_side side)
     end->awaited = false;
     end->callers++;
     struct spk_engine *e = ch->e;
-    spk_engine_call_begin(e);
+    spk_engine_call_begin(e, end);
     if (side == SPK_SENDS)
         ch->on_sender_ready(end->handle, end->on_ready_ctx);
     else

@@ -330,6 +330,17 @@ spoke_sender_sync(spoke_sender *tx, spoke_ns deadline)
 }
 
 /* Close it if it is there. */
+/* Of the user's. */
+static void
+await_call(struct spk_channel *ch, enum spk_channel_side side)
+{
+    struct spk_channel_end *end = &ch->ends[side];
+
+    end->callers++;
+    spk_engine_await_call(ch->e, end);
+    end->callers--;
+}
+
 static int
 close_end(const void *handle, enum spk_channel_side side, int reason, bool drops, uint64_t code,
           const char *text)
@@ -340,6 +351,7 @@ close_end(const void *handle, enum spk_channel_side side, int reason, bool drops
     if (rc != 0)
         return rc == SPOKE_ECLOSED ? 0 : rc;
     spk_channel_close(ch, side, reason, drops, code, text);
+    await_call(ch, side);
     spk_channel_leave(ch);
     return 0;
 }
@@ -660,6 +672,7 @@ watch(struct spk_channel *ch, enum spk_channel_side side, bool watched, void *ct
     end->on_ready_ctx = ctx;
     set_fast(ch, side);
     spk_channel_look(ch);
+    await_call(ch, side);
     spk_channel_leave(ch);
 }
 

@@ -60,6 +60,15 @@ leave(struct spk_session_listener *l)
     spk_engine_leave(e);
 }
 
+/* Of the user's. */
+static void
+await_call(struct spk_session_listener *l)
+{
+    l->callers++;
+    spk_engine_await_call(l->e, l);
+    l->callers--;
+}
+
 /* ---- who is told ---- */
 
 static bool
@@ -94,7 +103,7 @@ on_ready_task(struct spk_task *task)
         return;
     l->awaited = false;
     l->callers++;
-    spk_engine_call_begin(l->e);
+    spk_engine_call_begin(l->e, l);
     fn(l->handle, l->on_ready_ctx);
     spk_engine_call_end(l->e);
     l->callers--;
@@ -222,7 +231,7 @@ on_accept_task(struct spk_task *task)
     if (l->closed)
         return;
     l->callers++;
-    spk_engine_call_begin(l->e);
+    spk_engine_call_begin(l->e, NULL);
     while (begin_next(handle)) {
     }
     spk_engine_call_end(l->e);
@@ -435,6 +444,7 @@ spoke_session_listener_close(spoke_session_listener *handle)
         return rc == SPOKE_ECLOSED && handle != NULL ? 0 : rc;
     streams = l->streams;
     close_listener(l);
+    await_call(l);
     leave(l);
     return spoke_stream_listener_close(streams);
 }
@@ -470,6 +480,7 @@ spoke_session_listener_on_ready(spoke_session_listener *handle, spoke_session_ac
     l->on_ready_ctx = ctx;
     l->awaited = true;
     tell(l);
+    await_call(l);
     leave(l);
     return 0;
 }

@@ -82,27 +82,11 @@ struct event {
 };
 
 void
-spk_ports_call_begin(struct spk_ports *ps)
-{
-    ps->calling = true;
-    spk_engine_call_begin(ps->e);
-}
-
-void
-spk_ports_call_end(struct spk_ports *ps)
-{
-    spk_engine_call_end(ps->e);
-    ps->calling = false;
-    if (ps->closed)
-        spk_engine_wake_all(ps->e, &ps->waiters);
-}
-
-void
 spk_ports_await_call(struct spk_ports *ps)
 {
-    while (ps->calling &&
-           spk_engine_wait(ps->e, &ps->waiters, SPOKE_FOREVER, SPOKE_WAIT_BLOCK) == 0) {
-    }
+    ps->callers++;
+    spk_engine_await_call(ps->e, ps);
+    ps->callers--;
 }
 
 static void
@@ -119,9 +103,9 @@ on_callback(struct spk_task *task)
 
         ps->event_count--;
         if (!ps->closed) {
-            spk_ports_call_begin(ps);
+            spk_engine_call_begin(ps->e, ps);
             ps->on_event(ps->ctx, &item->event);
-            spk_ports_call_end(ps);
+            spk_engine_call_end(ps->e);
         }
         spk_free(item);
     }

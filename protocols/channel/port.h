@@ -112,7 +112,6 @@ struct spk_ports {
     struct spk_link events;
     uint32_t event_count;
     struct spk_task callback;
-    bool calling; /* a function of the user's */
     spoke_port_event_f *on_event;
     void *ctx;
 };
@@ -126,10 +125,7 @@ void spk_ports_leave(struct spk_ports *ps);
 struct spk_port *spk_ports_find(const struct spk_ports *ps, const char *name, size_t size);
 /* 0: look again. */
 int spk_ports_wait(struct spk_ports *ps, spoke_ns deadline);
-/* Around a function of the user's … */
-void spk_ports_call_begin(struct spk_ports *ps);
-void spk_ports_call_end(struct spk_ports *ps);
-/* … and until it has returned, but in a callback. */
+/* Until a function of the user's that runs has returned, but not in one. */
 void spk_ports_await_call(struct spk_ports *ps);
 /* Tell the user; what has no room is not told. */
 void spk_ports_event(struct spk_ports *ps, const struct spoke_port_event *event);

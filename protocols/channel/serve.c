@@ -307,9 +307,9 @@ ask(struct spk_peer *peer)
     memcpy(name, a->meta.name, a->meta.name_size);
     spk_session_info(peer->ss, &info);
     peer->callers++;
-    spk_ports_call_begin(&ex->ports);
+    spk_engine_call_begin(ex->ports.e, &ex->ports);
     may = ex->config.allow(ex->config.ctx, name, direction, &info);
-    spk_ports_call_end(&ex->ports);
+    spk_engine_call_end(ex->ports.e);
     peer->callers--;
     if (peer->ss == NULL || ex->ports.closed)
         spk_arrival_free(a, SPOKE_MUX_GOING_AWAY);
@@ -419,9 +419,9 @@ may_come_in(spoke_exporter *handle, spoke_stream *s)
         return false;
     config = &ex->config.session;
     if (config->authenticate != NULL) {
-        spk_ports_call_begin(&ex->ports);
+        spk_engine_call_begin(ex->ports.e, &ex->ports);
         may = config->authenticate(config->ctx, s) == 0;
-        spk_ports_call_end(&ex->ports);
+        spk_engine_call_end(ex->ports.e);
     }
     spk_ports_leave(&ex->ports);
     return may;

@@ -101,7 +101,7 @@ on_ready_task(struct spk_task *task)
         return;
     ss->ready_awaited = false;
     ss->callers++;
-    spk_engine_call_begin(ss->e);
+    spk_engine_call_begin(ss->e, ss);
     fn(ss->handle, ss->on_ready_ctx);
     spk_engine_call_end(ss->e);
     ss->callers--;

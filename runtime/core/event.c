@@ -20,7 +20,7 @@ static void
 begin(struct spk_socket *s)
 {
     s->callers++;
-    spk_engine_call_begin(s->e);
+    spk_engine_call_begin(s->e, s);
 }
 
 /* Back again; false if the socket was closed meanwhile. */
@@ -298,6 +298,17 @@ enter(spoke_socket *handle, struct spk_socket **s, struct spk_engine **e)
     return rc;
 }
 
+/* Of the user's: then the one that was set before may lose what it uses. */
+static void
+await_call(struct spk_socket *s)
+{
+    s->callers++;
+    spk_engine_await_call(s->e, s);
+    s->callers--;
+    if (s->state_now == SPK_SOCKET_CLOSING)
+        spk_task_queue(s->e, &s->free_task);
+}
+
 int
 spoke_socket_on_message(spoke_socket *handle, spoke_message_f *fn, void *ctx)
 {
@@ -320,6 +331,7 @@ spoke_socket_on_message(spoke_socket *handle, spoke_message_f *fn, void *ctx)
     } else {
         rc = SPOKE_ENOTSUP;
     }
+    await_call(s);
     spk_engine_leave(e);
     return rc;
 }
@@ -340,6 +352,7 @@ spoke_socket_on_writable(spoke_socket *handle, spoke_writable_f *fn, void *ctx)
     } else {
         rc = SPOKE_ENOTSUP;
     }
+    await_call(s);
     spk_engine_leave(e);
     return rc;
 }
@@ -363,6 +376,7 @@ spoke_socket_on_undelivered(spoke_socket *handle, spoke_undelivered_f *fn, void 
     } else {
         rc = SPOKE_ENOTSUP;
     }
+    await_call(s);
     spk_engine_leave(e);
     return rc;
 }
@@ -378,6 +392,7 @@ spoke_socket_on_event(spoke_socket *handle, spoke_event_f *fn, void *ctx)
         return rc;
     s->on_event = fn;
     s->on_event_ctx = ctx;
+    await_call(s);
     spk_engine_leave(e);
     return 0;
 }

@@ -25,7 +25,7 @@ run(struct spk_task *task)
 
     spk_list_remove(&a->link);
     spk_idmap_remove(&e->afters_by_id, a->id);
-    spk_engine_call_begin(e);
+    spk_engine_call_begin(e, NULL);
     a->fn(a->ctx);
     spk_engine_call_end(e);
     spk_free(a);

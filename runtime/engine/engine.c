@@ -132,6 +132,8 @@ init_engine(struct spk_engine *e, const spoke_engine_config *config, bool shared
         pthread_mutex_init(&e->lock, &attributes);
         pthread_mutexattr_destroy(&attributes);
     }
+    e->called = NULL;
+    spk_list_init(&e->call_waiters);
     spk_list_init(&e->queued);
     spk_list_init(&e->hot);
     spk_list_init(&e->tasks);

@@ -148,10 +148,15 @@ void spk_task_queue(struct spk_engine *e,
                     struct spk_task *task); /* harmless if it is queued already */
 void spk_task_cancel(struct spk_task *task);
 /* The same for what calls the user: runs in the loop on the engine's thread only.  fn unlocks
- * around the user's function with spk_engine_call_begin() and spk_engine_call_end(). */
+ * around the user's function with spk_engine_call_begin() and spk_engine_call_end(); `object` is
+ * what the function was set on, NULL if nobody waits for it. */
 void spk_task_queue_callback(struct spk_engine *e, struct spk_task *task);
-void spk_engine_call_begin(struct spk_engine *e);
+void spk_engine_call_begin(struct spk_engine *e, const void *object);
 void spk_engine_call_end(struct spk_engine *e);
+/* Wait until a function of the object's that runs now has returned, but not on the engine's thread.
+ * For who closes the object, or sets another function, on another thread: what the old one uses may
+ * be freed then.  Others may have had the lock meanwhile. */
+void spk_engine_await_call(struct spk_engine *e, const void *object);
 
 /* Set or move: `fn` runs in the loop at `when` (spk_engine_now() + …).  SPOKE_ENOMEM: not set. */
 int spk_timer_set(struct spk_engine *e, struct spk_timer *timer, spoke_ns when);
@@ -192,9 +197,12 @@ struct spk_engine {
     spoke_engine *handle; /* NULL: the library's own shared engine */
     bool shared;          /* the lock is real and a thread of the library's drives */
     bool closing;
-    int turning;     /* depth of turns: above 1 only where a simulated world turns other engines
-                        meanwhile */
-    int in_callback; /* depth of user callbacks on the engine's thread */
+    int turning;        /* depth of turns: above 1 only where a simulated world turns other engines
+                           meanwhile */
+    int in_callback;    /* depth of user callbacks on the engine's thread */
+    const void *called; /* whose the outermost is */
+    uint64_t calls;     /* outermost ones so far */
+    struct spk_link call_waiters;
     unsigned fork_generation;
     pthread_t owner;       /* owned: its thread; shared: the library's thread */
     pthread_mutex_t lock;  /* shared only */

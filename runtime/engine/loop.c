@@ -156,7 +156,7 @@ run_posted(struct spk_engine *e)
         if (!post.embedded)
             spk_free(memory);
         if (post.user)
-            spk_engine_call_begin(e);
+            spk_engine_call_begin(e, NULL);
         post.fn(post.ctx);
         if (post.user)
             spk_engine_call_end(e);

@@ -207,9 +207,12 @@ spk_engine_leave(struct spk_engine *e)
 }
 
 void
-spk_engine_call_begin(struct spk_engine *e)
+spk_engine_call_begin(struct spk_engine *e, const void *object)
 {
-    e->in_callback++;
+    if (e->in_callback++ == 0) {
+        e->called = object;
+        e->calls++;
+    }
     if (e->shared)
         spk_engine_leave_shared(e);
 }
@@ -219,7 +222,10 @@ spk_engine_call_end(struct spk_engine *e)
 {
     if (e->shared)
         spk_engine_lock(e);
-    e->in_callback--;
+    if (--e->in_callback == 0) {
+        e->called = NULL;
+        spk_engine_wake_all(e, &e->call_waiters);
+    }
 }
 
 void
@@ -531,4 +537,14 @@ spk_engine_wait_interruptibly(struct spk_engine *e, struct spk_link *list, spoke
                               spoke_ns busy_poll_ns)
 {
     return wait_in(e, list, deadline, busy_poll_ns, true);
+}
+
+void
+spk_engine_await_call(struct spk_engine *e, const void *object)
+{
+    const uint64_t call = e->calls;
+
+    while (e->called == object && e->calls == call &&
+           spk_engine_wait(e, &e->call_waiters, SPOKE_FOREVER, SPOKE_WAIT_BLOCK) == 0) {
+    }
 }

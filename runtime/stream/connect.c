@@ -442,7 +442,7 @@ on_accept_task(struct spk_task *task)
         return;
     l->awaited = false;
     l->callers++;
-    spk_engine_call_begin(l->e);
+    spk_engine_call_begin(l->e, l);
     fn(l->handle, l->on_ready_ctx);
     spk_engine_call_end(l->e);
     l->callers--;
@@ -697,6 +697,7 @@ spoke_stream_listener_close(spoke_stream_listener *handle)
     while (!ep->stopped && rc == 0)
         rc = spk_engine_wait(l->e, &ep->waiters, SPOKE_FOREVER, SPOKE_WAIT_BLOCK);
     spk_endpoint_unref(ep);
+    spk_engine_await_call(l->e, l);
     l->callers--;
     leave_listener(l);
     return 0;
@@ -731,6 +732,9 @@ spoke_stream_listener_on_ready(spoke_stream_listener *handle, spoke_stream_accep
     l->awaited = true;
     if (fn != NULL && l->count > 0)
         spk_task_queue_callback(l->e, &l->ready_task);
+    l->callers++;
+    spk_engine_await_call(l->e, l);
+    l->callers--;
     leave_listener(l);
     return 0;
 }

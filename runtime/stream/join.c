@@ -149,7 +149,7 @@ on_closed_task(struct spk_task *task)
     struct spk_join *j = SPK_OWNER(task, struct spk_join, closed_task);
     struct spk_engine *e = j->e;
 
-    spk_engine_call_begin(e);
+    spk_engine_call_begin(e, NULL);
     break_off(j, SPOKE_ECLOSED);
     finish(j);
     spk_engine_call_end(e);

@@ -204,7 +204,7 @@ on_ready_task(struct spk_task *task)
     c->awaited &= ~what;
     c->callers++;
     c->telling = true;
-    spk_engine_call_begin(c->e);
+    spk_engine_call_begin(c->e, c);
     fn(c->handle, what, c->on_ready_ctx);
     spk_engine_call_end(c->e);
     c->telling = false;
@@ -1100,6 +1100,7 @@ spoke_stream_close(spoke_stream *s)
            (rc = spk_engine_wait(c->e, &c->close_waiters, deadline, c->busy_poll_ns)) == 0) {
     }
     rc = c->lost || rc == SPOKE_ETIMEDOUT ? SPOKE_ETIMEDOUT : 0;
+    spk_engine_await_call(c->e, c);
     c->callers--;
     leave(c);
     return rc;
@@ -1376,6 +1377,9 @@ spoke_stream_on_ready(spoke_stream *s, spoke_stream_ready_f *fn, void *ctx)
     if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
     spk_conn_watch(c, fn, ctx);
+    c->callers++;
+    spk_engine_await_call(c->e, c);
+    c->callers--;
     leave(c);
     return 0;
 }

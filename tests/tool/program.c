@@ -132,7 +132,8 @@ become(struct program *p, int in, const char *const *argv)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGPIPE, SIG_DFL);
-    setpgid(0, 0); /* so that a shell's children go with it */
+    signal(SIGINT, SIG_DFL); /* a shell that runs the tests in the background has it ignored */
+    setpgid(0, 0);           /* so that a shell's children go with it */
     dup2(in, STDIN_FILENO);
     dup2(p->out_fd, STDOUT_FILENO);
     dup2(p->err_fd, STDERR_FILENO);

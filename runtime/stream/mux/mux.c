@@ -266,7 +266,7 @@ decide(struct spk_mux *m)
 
     if (fn != NULL) {
         spk_list_remove(&st->pending);
-        spk_engine_call_begin(m->e);
+        spk_engine_call_begin(m->e, m);
         code = fn(m->handle, meta != NULL ? meta->body : NULL, meta != NULL ? meta->size : 0,
                   m->on_open_ctx);
         spk_engine_call_end(m->e);
@@ -302,7 +302,7 @@ on_callback(struct spk_task *task)
         spoke_mux_ready_f *fn = m->on_ready;
 
         m->ready_awaited = false;
-        spk_engine_call_begin(m->e);
+        spk_engine_call_begin(m->e, m);
         fn(m->handle, m->on_ready_ctx);
         spk_engine_call_end(m->e);
     }
@@ -311,7 +311,7 @@ on_callback(struct spk_task *task)
         struct spoke_mux_end why = m->end;
 
         m->on_closed = NULL;
-        spk_engine_call_begin(m->e);
+        spk_engine_call_begin(m->e, m);
         fn(m->handle, &why, m->on_closed_ctx);
         spk_engine_call_end(m->e);
     }
@@ -479,6 +479,15 @@ leave_mux(struct spk_mux *m)
     spk_engine_leave(e);
 }
 
+/* Of the user's. */
+static void
+await_call(struct spk_mux *m)
+{
+    m->callers++;
+    spk_engine_await_call(m->e, m);
+    m->callers--;
+}
+
 void
 spk_mux_await(struct spk_mux *m)
 {
@@ -573,6 +582,7 @@ spoke_mux_close(spoke_mux *handle, spoke_ns linger_ns)
     /* In a callback it goes on by itself. */
     rc = rc == SPOKE_EDEADLK ? 0 : m->cut ? SPOKE_ETIMEDOUT : rc;
     m->callers--;
+    await_call(m);
     leave_mux(m);
     return rc;
 }
@@ -971,6 +981,7 @@ spoke_mux_on_open(spoke_mux *handle, spoke_mux_open_f *fn, void *ctx)
         return rc;
     m->on_open = fn;
     m->on_open_ctx = ctx;
+    await_call(m);
     leave_mux(m);
     return 0;
 }
@@ -987,6 +998,7 @@ spoke_mux_on_ready(spoke_mux *handle, spoke_mux_ready_f *fn, void *ctx)
     m->on_ready_ctx = ctx;
     m->ready_awaited = true;
     spk_mux_tell_ready(m);
+    await_call(m);
     leave_mux(m);
     return 0;
 }
@@ -1002,6 +1014,7 @@ spoke_mux_on_closed(spoke_mux *handle, spoke_mux_closed_f *fn, void *ctx)
     m->on_closed = fn;
     m->on_closed_ctx = ctx;
     spk_mux_tell_ready(m);
+    await_call(m);
     leave_mux(m);
     return 0;
 }

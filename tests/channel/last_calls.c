@@ -1,0 +1,531 @@
+/* SPDX-License-Identifier: MIT */
+/* What a callback on the shared engine uses may be freed once its object is closed, or it has been
+ * taken away: those calls wait for one that runs. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "tests/channel/sessions.h"
+
+#define LATE (60 * SPOKE_SECOND)
+#define NAP  (50 * 1000) /* us: that a callback takes when its object is being closed */
+
+struct stage {
+    atomic_int begun, ended; /* callbacks */
+    atomic_bool over;        /* it is being closed, or taken away */
+    void *object;            /* that has the callback */
+    spoke_stream *streams[2];
+    spoke_mux *mux;
+    spoke_sender *tx;
+    spoke_receiver *rx;
+    spoke_socket *socket;
+    struct sessions sessions;
+    pthread_t thread;
+};
+
+static void
+take_part(struct stage *s)
+{
+    const spoke_ns late = spoke_engine_now(NULL) + LATE;
+
+    atomic_fetch_add(&s->begun, 1);
+    while (!atomic_load(&s->over) && spoke_engine_now(NULL) < late)
+        usleep(1000);
+    usleep(NAP);
+    atomic_fetch_add(&s->ended, 1);
+}
+
+/* ---- streams ---- */
+
+static void
+on_stream(spoke_stream *stream, unsigned what, void *ctx)
+{
+    (void)stream;
+    (void)what;
+    take_part(ctx);
+}
+
+static void
+stream_begins(struct stage *s)
+{
+    cr_assert_eq(spoke_stream_pair(&s->streams[0], &s->streams[1], NULL, NULL), 0);
+    s->object = s->streams[0];
+    cr_assert_eq(spoke_stream_on_ready(s->object, on_stream, s), 0);
+}
+
+static int
+stream_goes_quiet(struct stage *s)
+{
+    return spoke_stream_on_ready(s->object, NULL, NULL);
+}
+
+static int
+stream_closes(struct stage *s)
+{
+    return spoke_stream_close(s->object);
+}
+
+static void
+stream_ends(struct stage *s)
+{
+    (void)spoke_stream_close(s->object);
+    cr_assert_eq(spoke_stream_close(s->streams[1]), 0);
+}
+
+/* ---- listeners of streams ---- */
+
+static void
+on_accept(spoke_stream_listener *l, void *ctx)
+{
+    (void)l;
+    take_part(ctx);
+}
+
+static void
+listener_begins(struct stage *s)
+{
+    spoke_stream_listener *l;
+
+    cr_assert_eq(spoke_stream_listen(&l, "inproc://last-calls", NULL, NULL), 0);
+    s->object = l;
+    cr_assert_eq(spoke_stream_listener_on_ready(l, on_accept, s), 0);
+    cr_assert_eq(spoke_stream_dial(&s->streams[0], "inproc://last-calls", NULL, NULL, SPOKE_NOW),
+                 0);
+}
+
+static int
+listener_goes_quiet(struct stage *s)
+{
+    return spoke_stream_listener_on_ready(s->object, NULL, NULL);
+}
+
+static int
+listener_closes(struct stage *s)
+{
+    return spoke_stream_listener_close(s->object);
+}
+
+static void
+listener_ends(struct stage *s)
+{
+    (void)spoke_stream_listener_close(s->object);
+    cr_assert_eq(spoke_stream_close(s->streams[0]), 0);
+}
+
+/* ---- muxes ---- */
+
+static void
+on_mux_ready(spoke_mux *mux, void *ctx)
+{
+    (void)mux;
+    take_part(ctx);
+}
+
+static uint64_t
+on_mux_open(spoke_mux *mux, const void *meta, size_t meta_size, void *ctx)
+{
+    (void)mux;
+    (void)meta;
+    (void)meta_size;
+    take_part(ctx);
+    return SPOKE_MUX_NONE;
+}
+
+static void
+on_mux_closed(spoke_mux *mux, const struct spoke_mux_end *why, void *ctx)
+{
+    (void)mux;
+    (void)why;
+    take_part(ctx);
+}
+
+static spoke_mux *
+muxes_begin(struct stage *s)
+{
+    spoke_stream *ends[2];
+    spoke_mux_config config;
+    spoke_mux *mux;
+
+    spoke_mux_config_init(&config);
+    cr_assert_eq(spoke_stream_pair(&ends[0], &ends[1], NULL, NULL), 0);
+    cr_assert_eq(spoke_mux_open(&mux, ends[0], &config), 0);
+    config.even = true;
+    cr_assert_eq(spoke_mux_open(&s->mux, ends[1], &config), 0);
+    s->object = mux;
+    return mux;
+}
+
+static void
+open_stream(struct stage *s)
+{
+    cr_assert_eq(spoke_mux_dial(s->mux, &s->streams[0], NULL, 0, NULL, SPOKE_NOW), 0);
+}
+
+static void
+mux_ready_begins(struct stage *s)
+{
+    cr_assert_eq(spoke_mux_on_ready(muxes_begin(s), on_mux_ready, s), 0);
+    open_stream(s);
+}
+
+static void
+mux_open_begins(struct stage *s)
+{
+    cr_assert_eq(spoke_mux_on_open(muxes_begin(s), on_mux_open, s), 0);
+    open_stream(s);
+}
+
+static void
+mux_closed_begins(struct stage *s)
+{
+    cr_assert_eq(spoke_mux_on_closed(muxes_begin(s), on_mux_closed, s), 0);
+    open_stream(s);
+    cr_assert_eq(spoke_mux_close(s->mux, 0), 0);
+}
+
+static int
+mux_ready_goes_quiet(struct stage *s)
+{
+    return spoke_mux_on_ready(s->object, NULL, NULL);
+}
+
+static int
+mux_open_goes_quiet(struct stage *s)
+{
+    return spoke_mux_on_open(s->object, NULL, NULL);
+}
+
+static int
+mux_closed_goes_quiet(struct stage *s)
+{
+    return spoke_mux_on_closed(s->object, NULL, NULL);
+}
+
+static int
+mux_closes(struct stage *s)
+{
+    return spoke_mux_close(s->object, 0);
+}
+
+static void
+mux_ends(struct stage *s)
+{
+    (void)spoke_mux_close(s->object, 0);
+    (void)spoke_mux_close(s->mux, 0);
+    cr_assert_eq(spoke_stream_close(s->streams[0]), 0);
+}
+
+/* ---- channels ---- */
+
+static void
+on_sender(spoke_sender *tx, void *ctx)
+{
+    (void)tx;
+    take_part(ctx);
+}
+
+static void
+on_receiver(spoke_receiver *rx, void *ctx)
+{
+    (void)rx;
+    take_part(ctx);
+}
+
+static void
+sender_begins(struct stage *s)
+{
+    cr_assert_eq(spoke_channel_pair(&s->rx, &s->tx, NULL, NULL), 0);
+    cr_assert_eq(spoke_sender_on_ready(s->tx, on_sender, s), 0);
+}
+
+static void
+receiver_begins(struct stage *s)
+{
+    cr_assert_eq(spoke_channel_pair(&s->rx, &s->tx, NULL, NULL), 0);
+    cr_assert_eq(spoke_receiver_on_ready(s->rx, on_receiver, s), 0);
+    must_send(s->tx, "it");
+}
+
+static int
+sender_goes_quiet(struct stage *s)
+{
+    return spoke_sender_on_ready(s->tx, NULL, NULL);
+}
+
+static int
+sender_closes(struct stage *s)
+{
+    return spoke_sender_close(s->tx);
+}
+
+static int
+sender_aborts(struct stage *s)
+{
+    return spoke_sender_abort(s->tx, 1, "no more");
+}
+
+static int
+receiver_goes_quiet(struct stage *s)
+{
+    return spoke_receiver_on_ready(s->rx, NULL, NULL);
+}
+
+static int
+receiver_closes(struct stage *s)
+{
+    return spoke_receiver_close(s->rx);
+}
+
+static void
+channel_ends(struct stage *s)
+{
+    (void)spoke_sender_close(s->tx);
+    (void)spoke_receiver_close(s->rx);
+}
+
+/* ---- sessions ---- */
+
+static void
+on_session(spoke_session *ss, void *ctx)
+{
+    (void)ss;
+    take_part(ctx);
+}
+
+static void
+session_begins(struct stage *s)
+{
+    sessions_open(&s->sessions, OVER_INPROC, NULL);
+    cr_assert_eq(spoke_session_on_ready(s->sessions.a, on_session, s), 0);
+    cr_assert_eq(spoke_session_close(s->sessions.b, 0), 0);
+}
+
+static int
+session_goes_quiet(struct stage *s)
+{
+    return spoke_session_on_ready(s->sessions.a, NULL, NULL);
+}
+
+static int
+session_closes(struct stage *s)
+{
+    return spoke_session_close(s->sessions.a, 0);
+}
+
+static void
+session_ends(struct stage *s)
+{
+    sessions_close(&s->sessions);
+}
+
+/* ---- listeners of sessions ---- */
+
+static void
+on_session_accept(spoke_session_listener *l, void *ctx)
+{
+    (void)l;
+    take_part(ctx);
+}
+
+static void *
+dial_session(void *ctx)
+{
+    spoke_session *ss;
+
+    (void)ctx;
+    /* The other end goes while this begins, or soon after. */
+    if (spoke_session_dial(&ss, "inproc://last-calls", NULL, NULL, spoke_engine_now(NULL) + LATE) ==
+        0)
+        (void)spoke_session_close(ss, 0);
+    return NULL;
+}
+
+static void
+session_listener_begins(struct stage *s)
+{
+    spoke_session_listener *l;
+
+    cr_assert_eq(spoke_session_listen(&l, "inproc://last-calls", NULL, NULL), 0);
+    s->object = l;
+    cr_assert_eq(spoke_session_listener_on_ready(l, on_session_accept, s), 0);
+    cr_assert_eq(pthread_create(&s->thread, NULL, dial_session, NULL), 0);
+}
+
+static int
+session_listener_goes_quiet(struct stage *s)
+{
+    return spoke_session_listener_on_ready(s->object, NULL, NULL);
+}
+
+static int
+session_listener_closes(struct stage *s)
+{
+    return spoke_session_listener_close(s->object);
+}
+
+static void
+session_listener_ends(struct stage *s)
+{
+    (void)spoke_session_listener_close(s->object);
+    cr_assert_eq(pthread_join(s->thread, NULL), 0);
+}
+
+/* ---- sockets ---- */
+
+static void
+on_message(spoke_socket *socket, spoke_msg *m, void *ctx)
+{
+    (void)socket;
+    spoke_msg_free(m);
+    take_part(ctx);
+}
+
+static void
+on_writable(spoke_socket *socket, void *ctx)
+{
+    (void)socket;
+    take_part(ctx);
+}
+
+static int
+on_event(spoke_socket *socket, const struct spoke_event *event, void *ctx)
+{
+    (void)socket;
+    (void)event;
+    take_part(ctx);
+    return 0;
+}
+
+static void
+sockets_begin(struct stage *s)
+{
+    cr_assert_eq(spoke_socket_open(&s->socket, SPOKE_PAIR, NULL), 0);
+    s->object = s->socket;
+    cr_assert_eq(spoke_listen(s->object, "inproc://last-calls", NULL, 0), 0);
+    cr_assert_eq(spoke_socket_open(&s->socket, SPOKE_PAIR, NULL), 0);
+}
+
+static void
+connect_sockets(struct stage *s)
+{
+    cr_assert_eq(spoke_dial(s->socket, "inproc://last-calls", NULL, 0), 0);
+}
+
+static void
+message_begins(struct stage *s)
+{
+    sockets_begin(s);
+    cr_assert_eq(spoke_socket_on_message(s->object, on_message, s), 0);
+    connect_sockets(s);
+    cr_assert_eq(spoke_send_bytes(s->socket, "it", 2, 0), 0);
+}
+
+static void
+writable_begins(struct stage *s)
+{
+    int rc;
+
+    sockets_begin(s);
+    while ((rc = spoke_send_bytes(s->object, "it", 2, SPOKE_DONTWAIT)) == 0) {
+    }
+    cr_assert_eq(rc, SPOKE_EAGAIN);
+    cr_assert_eq(spoke_socket_on_writable(s->object, on_writable, s), 0);
+    connect_sockets(s);
+}
+
+static void
+event_begins(struct stage *s)
+{
+    sockets_begin(s);
+    cr_assert_eq(spoke_socket_on_event(s->object, on_event, s), 0);
+    connect_sockets(s);
+}
+
+static int
+message_goes_quiet(struct stage *s)
+{
+    return spoke_socket_on_message(s->object, NULL, NULL);
+}
+
+static int
+writable_goes_quiet(struct stage *s)
+{
+    return spoke_socket_on_writable(s->object, NULL, NULL);
+}
+
+static int
+event_goes_quiet(struct stage *s)
+{
+    return spoke_socket_on_event(s->object, NULL, NULL);
+}
+
+static int
+socket_closes(struct stage *s)
+{
+    return spoke_socket_close(s->object);
+}
+
+static void
+sockets_end(struct stage *s)
+{
+    (void)spoke_socket_close(s->object);
+    (void)spoke_socket_close(s->socket);
+}
+
+/* ---- all of them ---- */
+
+static const struct act {
+    const char *name;
+    void (*begins)(struct stage *s);
+    int (*last)(struct stage *s); /* no callback after this */
+    void (*ends)(struct stage *s);
+} acts[] = {
+    {"a stream's taken away", stream_begins, stream_goes_quiet, stream_ends},
+    {"a stream closed", stream_begins, stream_closes, stream_ends},
+    {"a listener's taken away", listener_begins, listener_goes_quiet, listener_ends},
+    {"a listener closed", listener_begins, listener_closes, listener_ends},
+    {"a mux's on_ready taken away", mux_ready_begins, mux_ready_goes_quiet, mux_ends},
+    {"a mux closed in on_ready", mux_ready_begins, mux_closes, mux_ends},
+    {"a mux's on_open taken away", mux_open_begins, mux_open_goes_quiet, mux_ends},
+    {"a mux closed in on_open", mux_open_begins, mux_closes, mux_ends},
+    {"a mux's on_closed taken away", mux_closed_begins, mux_closed_goes_quiet, mux_ends},
+    {"a mux closed in on_closed", mux_closed_begins, mux_closes, mux_ends},
+    {"a sender's taken away", sender_begins, sender_goes_quiet, channel_ends},
+    {"a sender closed", sender_begins, sender_closes, channel_ends},
+    {"a sender aborted", sender_begins, sender_aborts, channel_ends},
+    {"a receiver's taken away", receiver_begins, receiver_goes_quiet, channel_ends},
+    {"a receiver closed", receiver_begins, receiver_closes, channel_ends},
+    {"a session's taken away", session_begins, session_goes_quiet, session_ends},
+    {"a session closed", session_begins, session_closes, session_ends},
+    {"a session listener's taken away", session_listener_begins, session_listener_goes_quiet,
+     session_listener_ends},
+    {"a session listener closed", session_listener_begins, session_listener_closes,
+     session_listener_ends},
+    {"a socket's on_message taken away", message_begins, message_goes_quiet, sockets_end},
+    {"a socket closed in on_message", message_begins, socket_closes, sockets_end},
+    {"a socket's on_writable taken away", writable_begins, writable_goes_quiet, sockets_end},
+    {"a socket's on_event taken away", event_begins, event_goes_quiet, sockets_end},
+};
+
+Test(last_calls, are_over_when_what_ends_them_returns)
+{
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
+        const struct act *act = &acts[i];
+        const spoke_ns late = spoke_engine_now(NULL) + LATE;
+        struct stage s = {.object = NULL};
+        int begun;
+
+        act->begins(&s);
+        while (atomic_load(&s.begun) == 0 && spoke_engine_now(NULL) < late)
+            usleep(1000);
+        cr_assert_gt(atomic_load(&s.begun), 0, "%s", act->name);
+        atomic_store(&s.over, true);
+        cr_assert_eq(act->last(&s), 0, "%s", act->name);
+        begun = atomic_load(&s.begun);
+        cr_assert_eq(atomic_load(&s.ended), begun, "%s: one still runs", act->name);
+        usleep(NAP);
+        cr_assert_eq(atomic_load(&s.begun), begun, "%s: and another", act->name);
+        act->ends(&s);
+    }
+}
