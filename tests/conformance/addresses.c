@@ -64,7 +64,7 @@ is_gone(void *ctx)
     return rc == SPOKE_ENOENT;
 }
 
-WORLD_TEST(addresses, a_pipe_knows_both_ends, world_cases, .timeout = 30)
+WORLD_TEST(addresses, a_pipe_knows_both_ends, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -131,7 +131,7 @@ get_number(struct node *n, spoke_pipe_id pipe, const char *name)
     return value;
 }
 
-WORLD_TEST(addresses, an_ipc_pipe_knows_who_its_peer_is, world_cases_files, .timeout = 30)
+WORLD_TEST(addresses, an_ipc_pipe_knows_who_its_peer_is, world_cases_files)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -152,7 +152,7 @@ WORLD_TEST(addresses, an_ipc_pipe_knows_who_its_peer_is, world_cases_files, .tim
     world_close(w);
 }
 
-WORLD_TEST(addresses, port_0_becomes_a_port_that_can_be_dialed, world_cases_tcp, .timeout = 30)
+WORLD_TEST(addresses, port_0_becomes_a_port_that_can_be_dialed, world_cases_tcp)
 {
     static const char *const urls[] = {"tcp://127.0.0.1:0", "tcp://*:0", "tcp://:0",
                                        "tcp://[::1]:0"};
@@ -182,7 +182,7 @@ WORLD_TEST(addresses, port_0_becomes_a_port_that_can_be_dialed, world_cases_tcp,
     world_close(w);
 }
 
-WORLD_TEST(addresses, abstract_names_leave_no_file, world_cases_files, .timeout = 30)
+WORLD_TEST(addresses, abstract_names_leave_no_file, world_cases_files)
 {
     static const char *const schemes[2][2] = {{"ipc://@", "abstract://"}, {"shm://@", "shm://@"}};
     const char *const *mine = schemes[c->transport == SHM];
@@ -203,7 +203,7 @@ WORLD_TEST(addresses, abstract_names_leave_no_file, world_cases_files, .timeout 
     world_close(w);
 }
 
-WORLD_TEST(addresses, the_mode_of_a_socket_file_can_be_chosen, world_cases_files, .timeout = 30)
+WORLD_TEST(addresses, the_mode_of_a_socket_file_can_be_chosen, world_cases_files)
 {
     static const int modes[] = {0600, 0666, 0777, 0};
     struct world *w = world_open(c);
@@ -227,8 +227,7 @@ WORLD_TEST(addresses, the_mode_of_a_socket_file_can_be_chosen, world_cases_files
     world_close(w);
 }
 
-WORLD_TEST(addresses, a_listener_removes_its_socket_file_and_no_other, world_cases_files,
-           .timeout = 30)
+WORLD_TEST(addresses, a_listener_removes_its_socket_file_and_no_other, world_cases_files)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -255,7 +254,7 @@ WORLD_TEST(addresses, a_listener_removes_its_socket_file_and_no_other, world_cas
     world_close(w);
 }
 
-WORLD_TEST(addresses, a_stale_socket_file_is_replaced, world_cases_files, .timeout = 30)
+WORLD_TEST(addresses, a_stale_socket_file_is_replaced, world_cases_files)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
@@ -275,7 +274,7 @@ WORLD_TEST(addresses, a_stale_socket_file_is_replaced, world_cases_files, .timeo
     world_close(w);
 }
 
-WORLD_TEST(addresses, a_relative_path_is_relative, world_cases_files, .timeout = 30)
+WORLD_TEST(addresses, a_relative_path_is_relative, world_cases_files)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -295,7 +294,7 @@ WORLD_TEST(addresses, a_relative_path_is_relative, world_cases_files, .timeout =
 }
 
 /* A process that has gone elsewhere in the meantime, as a daemon does. */
-WORLD_TEST(addresses, a_socket_file_is_found_again_after_a_chdir, world_cases_files, .timeout = 30)
+WORLD_TEST(addresses, a_socket_file_is_found_again_after_a_chdir, world_cases_files)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
@@ -343,7 +342,7 @@ chmod(const char *path, mode_t mode)
     return fchmodat(AT_FDCWD, path, mode, 0);
 }
 
-WORLD_TEST(addresses, nobody_can_connect_before_the_mode_is_set, world_cases_files, .timeout = 30)
+WORLD_TEST(addresses, nobody_can_connect_before_the_mode_is_set, world_cases_files)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
@@ -359,7 +358,7 @@ WORLD_TEST(addresses, nobody_can_connect_before_the_mode_is_set, world_cases_fil
     world_close(w);
 }
 
-WORLD_TEST(addresses, the_owner_of_a_socket_file_can_be_chosen, world_cases_files, .timeout = 30)
+WORLD_TEST(addresses, the_owner_of_a_socket_file_can_be_chosen, world_cases_files)
 {
     if (geteuid() != 0)
         cr_skip("only root can give files away");
@@ -401,8 +400,7 @@ ask_address(struct node *n, void *ctx)
     return spoke_listener_get_string(asked->l, SPOKE_OPT_ADDRESS, asked->text, asked->size);
 }
 
-WORLD_TEST(addresses, an_abstract_name_of_any_bytes_can_be_dialed_as_it_is_told, world_cases_files,
-           .timeout = 30)
+WORLD_TEST(addresses, an_abstract_name_of_any_bytes_can_be_dialed_as_it_is_told, world_cases_files)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -496,25 +494,24 @@ check_wildcard(const struct world_case *c, const char *dialed, const char *seen)
     world_close(w);
 }
 
-WORLD_TEST(addresses, a_wildcard_listens_to_version_4, world_cases_tcp, .timeout = 30)
+WORLD_TEST(addresses, a_wildcard_listens_to_version_4, world_cases_tcp)
 {
     check_wildcard(c, "127.0.0.1", "tcp://127.0.0.1:");
 }
 
-WORLD_TEST(addresses, a_wildcard_listens_to_version_6, world_cases_tcp, .timeout = 30)
+WORLD_TEST(addresses, a_wildcard_listens_to_version_6, world_cases_tcp)
 {
     if (c->mode != SIM && !has_ipv6())
         cr_skip("there is no IPv6 here");
     check_wildcard(c, "[::1]", "tcp://[::1]:");
 }
 
-WORLD_TEST(addresses, a_wildcard_knows_version_4_in_version_6, world_cases_tcp, .timeout = 30)
+WORLD_TEST(addresses, a_wildcard_knows_version_4_in_version_6, world_cases_tcp)
 {
     check_wildcard(c, "[::ffff:127.0.0.1]", "tcp://127.0.0.1:");
 }
 
-WORLD_TEST(addresses, a_wildcard_whose_port_is_taken_in_one_version_is_in_use, world_cases_tcp_real,
-           .timeout = 30)
+WORLD_TEST(addresses, a_wildcard_whose_port_is_taken_in_one_version_is_in_use, world_cases_tcp_real)
 {
     if (!has_ipv6())
         cr_skip("there is no IPv6 here");
@@ -540,7 +537,7 @@ WORLD_TEST(addresses, a_wildcard_whose_port_is_taken_in_one_version_is_in_use, w
 /* ---- tcp: where a dialer comes from ---- */
 
 WORLD_TEST(addresses, a_dialer_comes_from_the_address_or_interface_that_it_was_told,
-           world_cases_tcp_real, .timeout = 30)
+           world_cases_tcp_real)
 {
     static const struct {
         const char *from, *to, *seen;
@@ -572,7 +569,7 @@ WORLD_TEST(addresses, a_dialer_comes_from_the_address_or_interface_that_it_was_t
     world_close(w);
 }
 
-WORLD_TEST(addresses, a_dialer_cannot_come_from_elsewhere, world_cases_tcp_real, .timeout = 30)
+WORLD_TEST(addresses, a_dialer_cannot_come_from_elsewhere, world_cases_tcp_real)
 {
     static const struct {
         const char *url;
@@ -598,7 +595,7 @@ WORLD_TEST(addresses, a_dialer_cannot_come_from_elsewhere, world_cases_tcp_real,
 }
 
 /* An address with a scope, which may be a name or a number, means one of that interface. */
-WORLD_TEST(addresses, a_scope_is_kept, world_cases_tcp_real, .timeout = 30)
+WORLD_TEST(addresses, a_scope_is_kept, world_cases_tcp_real)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -651,7 +648,7 @@ values_at(int port, bool at_listener)
     return (struct tcp_values){0};
 }
 
-WORLD_TEST(addresses, the_options_of_tcp_reach_the_kernel, world_cases_tcp_real, .timeout = 30)
+WORLD_TEST(addresses, the_options_of_tcp_reach_the_kernel, world_cases_tcp_real)
 {
     struct world *w = world_open(c);
     char url[ENDPOINT_MAX];
@@ -687,8 +684,7 @@ WORLD_TEST(addresses, the_options_of_tcp_reach_the_kernel, world_cases_tcp_real,
 
 /* ---- credentials ---- */
 
-WORLD_TEST(addresses, only_local_sockets_know_their_peers_process, world_cases_direct_real,
-           .timeout = 30)
+WORLD_TEST(addresses, only_local_sockets_know_their_peers_process, world_cases_direct_real)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);

@@ -55,7 +55,7 @@ open_survey(struct world *w, struct node *respondents[NODES])
 }
 
 /* One answers after the other, so that the order is known. */
-WORLD_TEST(both_ways, a_survey_is_answered_by_all, world_cases, .timeout = 60)
+WORLD_TEST(both_ways, a_survey_is_answered_by_all, world_cases)
 {
     struct world *w = world_open(c);
     struct node *respondents[NODES], *surveyor = open_survey(w, respondents);
@@ -73,7 +73,7 @@ WORLD_TEST(both_ways, a_survey_is_answered_by_all, world_cases, .timeout = 60)
 }
 
 /* The wait of a receive would leave the survey as it is. */
-WORLD_TEST(both_ways, a_survey_ends_in_time, world_cases, .timeout = 60)
+WORLD_TEST(both_ways, a_survey_ends_in_time, world_cases)
 {
     const spoke_ns time = 20 * SPOKE_MS;
     struct world *w = world_open(c);
@@ -96,7 +96,7 @@ has_dropped_stale(void *ctx)
     return node_stats(ctx).dropped_stale > 0;
 }
 
-WORLD_TEST(both_ways, an_answer_to_the_survey_before_is_dropped, world_cases, .timeout = 60)
+WORLD_TEST(both_ways, an_answer_to_the_survey_before_is_dropped, world_cases)
 {
     struct world *w = world_open(c);
     struct node *respondents[NODES], *surveyor = open_survey(w, respondents);
@@ -115,7 +115,7 @@ WORLD_TEST(both_ways, an_answer_to_the_survey_before_is_dropped, world_cases, .t
 /* ---- BUS ---- */
 
 /* Everybody is everybody's neighbour; what came back would be taken for the next one's. */
-WORLD_TEST(both_ways, a_bus_reaches_all_but_the_sender, world_cases, .timeout = 60)
+WORLD_TEST(both_ways, a_bus_reaches_all_but_the_sender, world_cases)
 {
     struct world *w = world_open(c);
     struct node *nodes[NODES];
@@ -136,7 +136,7 @@ WORLD_TEST(both_ways, a_bus_reaches_all_but_the_sender, world_cases, .timeout = 
     world_close(w);
 }
 
-WORLD_TEST(both_ways, a_bus_passes_nothing_on, world_cases, .timeout = 60)
+WORLD_TEST(both_ways, a_bus_passes_nothing_on, world_cases)
 {
     struct world *w = world_open(c);
     struct node *ends[2] = {world_add(w, SPOKE_BUS), world_add(w, SPOKE_BUS)},
@@ -157,7 +157,7 @@ WORLD_TEST(both_ways, a_bus_passes_nothing_on, world_cases, .timeout = 60)
 /* ---- STAR ---- */
 
 /* The leaves and the hub speak by turns. */
-WORLD_TEST(both_ways, a_star_passes_on_and_does_not_echo, world_cases, .timeout = 60)
+WORLD_TEST(both_ways, a_star_passes_on_and_does_not_echo, world_cases)
 {
     struct world *w = world_open(c);
     struct node *nodes[NODES + 1];
@@ -180,7 +180,7 @@ WORLD_TEST(both_ways, a_star_passes_on_and_does_not_echo, world_cases, .timeout 
 
 /* ---- PAIR1 ---- */
 
-WORLD_TEST(both_ways, a_pair_exchanges_messages, world_cases, .timeout = 60)
+WORLD_TEST(both_ways, a_pair_exchanges_messages, world_cases)
 {
     struct world *w = world_open(c);
     struct node *ends[2] = {world_add(w, SPOKE_PAIR1), world_add(w, SPOKE_PAIR1)};
@@ -195,8 +195,7 @@ WORLD_TEST(both_ways, a_pair_exchanges_messages, world_cases, .timeout = 60)
     world_close(w);
 }
 
-WORLD_TEST(both_ways, a_pair_turns_the_second_away_while_it_has_the_first, world_cases,
-           .timeout = 60)
+WORLD_TEST(both_ways, a_pair_turns_the_second_away_while_it_has_the_first, world_cases)
 {
     struct world *w = world_open(c);
     struct node *pair = world_add(w, SPOKE_PAIR1), *first = world_add(w, SPOKE_PAIR1),

@@ -47,7 +47,7 @@ answer(spoke_socket *s, spoke_msg *m, void *ctx)
     atomic_fetch_add(&tally->count, 1);
 }
 
-WORLD_TEST(callbacks, a_server_can_live_in_its_callback, world_cases, .timeout = 30)
+WORLD_TEST(callbacks, a_server_can_live_in_its_callback, world_cases)
 {
     struct world *w = world_open(c);
     struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ);
@@ -84,7 +84,7 @@ check_order(spoke_socket *s, spoke_msg *m, void *ctx)
     atomic_fetch_add(&tally->count, 1);
 }
 
-WORLD_TEST(callbacks, messages_that_came_before_the_callback_come_first, world_cases, .timeout = 30)
+WORLD_TEST(callbacks, messages_that_came_before_the_callback_come_first, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -138,7 +138,7 @@ start_sending(struct node *n, void *ctx)
     return 0;
 }
 
-WORLD_TEST(callbacks, on_writable_keeps_a_sender_going, world_cases, .timeout = 30)
+WORLD_TEST(callbacks, on_writable_keeps_a_sender_going, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -177,7 +177,7 @@ try_everything(spoke_socket *s, spoke_msg *m, void *ctx)
     atomic_fetch_add(&tally->count, 1);
 }
 
-WORLD_TEST(callbacks, a_callback_may_not_wait, world_cases, .timeout = 30)
+WORLD_TEST(callbacks, a_callback_may_not_wait, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -208,8 +208,7 @@ close_on_message(spoke_socket *s, spoke_msg *m, void *ctx)
     atomic_fetch_add(&tally->count, 1);
 }
 
-WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_its_own_callback, world_cases,
-           .timeout = 30)
+WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_its_own_callback, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -243,7 +242,7 @@ close_on_event(spoke_socket *s, const struct spoke_event *event, void *ctx)
     return 0;
 }
 
-WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_any_event, world_cases, .timeout = 30)
+WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_any_event, world_cases)
 {
     static const enum spoke_event_type types[] = {SPOKE_EVENT_ATTACHING, SPOKE_EVENT_ATTACHED,
                                                   SPOKE_EVENT_DETACHED};
@@ -278,7 +277,7 @@ WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_any_event, world_cases,
 }
 
 /* A listener of another pattern: the attempt fails on every transport. */
-WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_a_failed_dial, world_cases, .timeout = 30)
+WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_a_failed_dial, world_cases)
 {
     struct world *w = world_open(c);
     struct node *rep = world_add(w, SPOKE_REP), *pair = world_add(w, SPOKE_PAIR),
@@ -306,8 +305,7 @@ WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_a_failed_dial, world_ca
 }
 
 /* A second peer, which the pattern refuses, while the first has messages under way. */
-WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_a_failed_accept, world_cases,
-           .timeout = 30)
+WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_a_failed_accept, world_cases)
 {
     struct world *w = world_open(c);
     struct node *pair = world_add(w, SPOKE_PAIR), *first = world_add(w, SPOKE_PAIR),
@@ -343,7 +341,7 @@ close_on_writable(spoke_socket *s, void *ctx)
     atomic_fetch_add(&tally->count, 1);
 }
 
-WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_on_writable, world_cases, .timeout = 30)
+WORLD_TEST(callbacks, a_socket_may_be_closed_from_inside_on_writable, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -385,8 +383,7 @@ close_endpoints(spoke_socket *s, spoke_msg *m, void *ctx)
     atomic_fetch_add(&closer->tally.count, 1);
 }
 
-WORLD_TEST(callbacks, dialers_listeners_and_pipes_may_be_closed_from_inside, world_cases,
-           .timeout = 30)
+WORLD_TEST(callbacks, dialers_listeners_and_pipes_may_be_closed_from_inside, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_REP), *b = world_add(w, SPOKE_REQ),
@@ -436,7 +433,7 @@ work_on_others(spoke_socket *s, spoke_msg *m, void *ctx)
     atomic_fetch_add(&helper->tally.count, 1);
 }
 
-WORLD_TEST(callbacks, a_callback_may_open_and_close_other_sockets, world_cases, .timeout = 30)
+WORLD_TEST(callbacks, a_callback_may_open_and_close_other_sockets, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR),

@@ -238,7 +238,7 @@ expect_no_loss(struct node *n)
 /* ---- one way ---- */
 
 /* Meanwhile further pipes come, with the priorities of the moment. */
-WORLD_TEST(changing, nothing_is_lost_between_push_and_pull, world_cases_shared, .timeout = 60)
+WORLD_TEST(changing, nothing_is_lost_between_push_and_pull, world_cases_shared)
 {
     static bool seen[ROUNDS];
     struct world *w = world_open(c);
@@ -270,8 +270,7 @@ WORLD_TEST(changing, nothing_is_lost_between_push_and_pull, world_cases_shared, 
 
 /* What was to be lost when the connection was made is none: that stays so, whatever later ones
  * would lose. */
-WORLD_TEST(changing, a_subscriber_that_is_waited_for_gets_all_in_order, world_cases_shared,
-           .timeout = 60)
+WORLD_TEST(changing, a_subscriber_that_is_waited_for_gets_all_in_order, world_cases_shared)
 {
     struct world *w = world_open(c);
     struct node *pub = world_add(w, SPOKE_PUB), *sub = world_add(w, SPOKE_SUB);
@@ -327,22 +326,22 @@ converse(const struct world_case *c, int pattern, int peer)
     world_close(w);
 }
 
-WORLD_TEST(changing, requests_are_answered, world_cases_shared, .timeout = 60)
+WORLD_TEST(changing, requests_are_answered, world_cases_shared)
 {
     converse(c, SPOKE_REQ, SPOKE_REP);
 }
 
-WORLD_TEST(changing, surveys_are_answered, world_cases_shared, .timeout = 60)
+WORLD_TEST(changing, surveys_are_answered, world_cases_shared)
 {
     converse(c, SPOKE_SURVEYOR, SPOKE_RESPONDENT);
 }
 
-WORLD_TEST(changing, members_of_a_star_hear_each_other, world_cases_shared, .timeout = 60)
+WORLD_TEST(changing, members_of_a_star_hear_each_other, world_cases_shared)
 {
     converse(c, SPOKE_STAR, SPOKE_STAR);
 }
 
-WORLD_TEST(changing, the_ends_of_a_pair_hear_each_other, world_cases_shared, .timeout = 60)
+WORLD_TEST(changing, the_ends_of_a_pair_hear_each_other, world_cases_shared)
 {
     converse(c, SPOKE_PAIR1, SPOKE_PAIR1);
 }

@@ -3,7 +3,7 @@
 #include "tests/support/certs.h"
 #include "tests/support/world.h"
 
-WORLD_TEST(closing, what_was_sent_before_close_arrives, world_cases, .timeout = 60)
+WORLD_TEST(closing, what_was_sent_before_close_arrives, world_cases)
 {
     enum { COUNT = 30 };
     struct world *w = world_open(c);
@@ -33,7 +33,7 @@ WORLD_TEST(closing, what_was_sent_before_close_arrives, world_cases, .timeout = 
     world_close(w);
 }
 
-WORLD_TEST(closing, lingering_ends_in_time_and_tells_what_is_left, world_cases, .timeout = 30)
+WORLD_TEST(closing, lingering_ends_in_time_and_tells_what_is_left, world_cases)
 {
     static const spoke_ns lingers[] = {0, 40 * SPOKE_MS};
     struct world *w = world_open(c);
@@ -58,7 +58,7 @@ WORLD_TEST(closing, lingering_ends_in_time_and_tells_what_is_left, world_cases, 
 }
 
 /* The peer does not read: what fits between is lost to the report, the rest is in it. */
-WORLD_TEST(closing, a_peer_that_does_not_read_cannot_hold_a_close, world_cases, .timeout = 30)
+WORLD_TEST(closing, a_peer_that_does_not_read_cannot_hold_a_close, world_cases)
 {
     enum { COUNT = 100 };
     struct world *w = world_open(c);
@@ -107,8 +107,7 @@ has_begun_to_close(void *ctx)
 
 /* The peer goes away in the middle: then there is nothing to wait for, and it is told.  (On inproc
  * a message that was sent is the peer's.) */
-WORLD_TEST(closing, what_a_peer_takes_with_it_is_in_the_report, world_cases_streams_threaded,
-           .timeout = 30)
+WORLD_TEST(closing, what_a_peer_takes_with_it_is_in_the_report, world_cases_streams_threaded)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -141,7 +140,7 @@ WORLD_TEST(closing, what_a_peer_takes_with_it_is_in_the_report, world_cases_stre
     world_close(w);
 }
 
-WORLD_TEST(closing, everything_is_refused_after_close, world_cases, .timeout = 30)
+WORLD_TEST(closing, everything_is_refused_after_close, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -190,7 +189,7 @@ Test(closing, a_handle_that_never_was_is_closed)
 }
 
 /* A handle of one kind is none of another. */
-WORLD_TEST(closing, a_handle_of_another_kind_is_closed, world_cases_owned, .timeout = 30)
+WORLD_TEST(closing, a_handle_of_another_kind_is_closed, world_cases_owned)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
@@ -238,7 +237,7 @@ send_until_refused(struct node *n, void *ctx)
     return rc;
 }
 
-WORLD_TEST(closing, a_close_releases_everybody_who_waits, world_cases_shared, .timeout = 30)
+WORLD_TEST(closing, a_close_releases_everybody_who_waits, world_cases_shared)
 {
     enum { WAITERS = 4 };
     struct world *w = world_open(c);
@@ -274,7 +273,7 @@ close_it(struct node *n, void *ctx)
     return spoke_socket_close(n->s);
 }
 
-WORLD_TEST(closing, of_many_that_close_one_socket_one_does_it, world_cases_shared, .timeout = 60)
+WORLD_TEST(closing, of_many_that_close_one_socket_one_does_it, world_cases_shared)
 {
     enum { CLOSERS = 4, ROUNDS = 12 };
     struct world *w = world_open(c);
@@ -298,7 +297,7 @@ WORLD_TEST(closing, of_many_that_close_one_socket_one_does_it, world_cases_share
     world_close(w);
 }
 
-WORLD_TEST(closing, sockets_may_come_and_go, world_cases, .timeout = 60)
+WORLD_TEST(closing, sockets_may_come_and_go, world_cases)
 {
     struct world *w = world_open(c);
 
@@ -314,7 +313,7 @@ WORLD_TEST(closing, sockets_may_come_and_go, world_cases, .timeout = 60)
     world_close(w);
 }
 
-WORLD_TEST(closing, an_engine_takes_its_sockets_with_it, world_cases_owned, .timeout = 30)
+WORLD_TEST(closing, an_engine_takes_its_sockets_with_it, world_cases_owned)
 {
     struct world *w = world_open(c);
     char url[ENDPOINT_MAX];
@@ -339,7 +338,7 @@ WORLD_TEST(closing, an_engine_takes_its_sockets_with_it, world_cases_owned, .tim
     world_close(w);
 }
 
-WORLD_TEST(closing, a_listener_takes_its_pipes_with_it_if_it_shall, world_cases, .timeout = 30)
+WORLD_TEST(closing, a_listener_takes_its_pipes_with_it_if_it_shall, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_REP), *b = world_add(w, SPOKE_REQ),

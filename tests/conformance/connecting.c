@@ -18,7 +18,7 @@ check_round_trip(struct node *req, struct node *rep, uint32_t seed)
     cr_assert_eq(rc, 0, "reply %u: %s", seed, spoke_error_name(rc));
 }
 
-WORLD_TEST(connecting, a_dialer_may_come_before_its_listener, world_cases, .timeout = 30)
+WORLD_TEST(connecting, a_dialer_may_come_before_its_listener, world_cases)
 {
     struct world *w = world_open(c);
     struct node *req = world_add(w, SPOKE_REQ), *rep = world_add(w, SPOKE_REP);
@@ -36,7 +36,7 @@ WORLD_TEST(connecting, a_dialer_may_come_before_its_listener, world_cases, .time
     world_close(w);
 }
 
-WORLD_TEST(connecting, waiting_for_the_first_attempt_tells_how_it_went, world_cases, .timeout = 30)
+WORLD_TEST(connecting, waiting_for_the_first_attempt_tells_how_it_went, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -57,7 +57,7 @@ WORLD_TEST(connecting, waiting_for_the_first_attempt_tells_how_it_went, world_ca
     world_close(w);
 }
 
-WORLD_TEST(connecting, a_dialer_comes_back_to_a_restarted_listener, world_cases, .timeout = 60)
+WORLD_TEST(connecting, a_dialer_comes_back_to_a_restarted_listener, world_cases)
 {
     struct world *w = world_open(c);
     struct node *req = world_add(w, SPOKE_REQ);
@@ -78,7 +78,7 @@ WORLD_TEST(connecting, a_dialer_comes_back_to_a_restarted_listener, world_cases,
     world_close(w);
 }
 
-WORLD_TEST(connecting, one_socket_may_dial_and_listen_many_times, world_cases, .timeout = 30)
+WORLD_TEST(connecting, one_socket_may_dial_and_listen_many_times, world_cases)
 {
     enum { PEERS = 5 };
     struct world *w = world_open(c);
@@ -108,7 +108,7 @@ WORLD_TEST(connecting, one_socket_may_dial_and_listen_many_times, world_cases, .
     world_close(w);
 }
 
-WORLD_TEST(connecting, requests_go_to_the_repliers_in_turn, world_cases, .timeout = 30)
+WORLD_TEST(connecting, requests_go_to_the_repliers_in_turn, world_cases)
 {
     enum { REPLIERS = 3 };
     struct world *w = world_open(c);
@@ -125,7 +125,7 @@ WORLD_TEST(connecting, requests_go_to_the_repliers_in_turn, world_cases, .timeou
     world_close(w);
 }
 
-WORLD_TEST(connecting, only_one_listener_has_an_address, world_cases, .timeout = 30)
+WORLD_TEST(connecting, only_one_listener_has_an_address, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -142,7 +142,7 @@ WORLD_TEST(connecting, only_one_listener_has_an_address, world_cases, .timeout =
     world_close(w);
 }
 
-WORLD_TEST(connecting, pipes_outlive_their_listener, world_cases, .timeout = 30)
+WORLD_TEST(connecting, pipes_outlive_their_listener, world_cases)
 {
     struct world *w = world_open(c);
     struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ),
@@ -164,7 +164,7 @@ WORLD_TEST(connecting, pipes_outlive_their_listener, world_cases, .timeout = 30)
     world_close(w);
 }
 
-WORLD_TEST(connecting, closing_a_dialer_closes_its_pipe_and_stops_it, world_cases, .timeout = 30)
+WORLD_TEST(connecting, closing_a_dialer_closes_its_pipe_and_stops_it, world_cases)
 {
     struct world *w = world_open(c);
     struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ);
@@ -187,7 +187,7 @@ WORLD_TEST(connecting, closing_a_dialer_closes_its_pipe_and_stops_it, world_case
     world_close(w);
 }
 
-WORLD_TEST(connecting, a_dialer_may_be_closed_while_nobody_listens, world_cases, .timeout = 30)
+WORLD_TEST(connecting, a_dialer_may_be_closed_while_nobody_listens, world_cases)
 {
     struct world *w = world_open(c);
     struct node *req = world_add(w, SPOKE_REQ);
@@ -235,7 +235,7 @@ was_told(void *ctx)
     return atomic_load(&wanted->last->attached) >= wanted->attached;
 }
 
-WORLD_TEST(connecting, a_pipe_that_is_closed_is_dialed_again, world_cases, .timeout = 30)
+WORLD_TEST(connecting, a_pipe_that_is_closed_is_dialed_again, world_cases)
 {
     struct world *w = world_open(c);
     struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ);
@@ -260,7 +260,7 @@ WORLD_TEST(connecting, a_pipe_that_is_closed_is_dialed_again, world_cases, .time
     world_close(w);
 }
 
-WORLD_TEST(connecting, a_second_pair_peer_waits_for_the_first_to_leave, world_cases, .timeout = 30)
+WORLD_TEST(connecting, a_second_pair_peer_waits_for_the_first_to_leave, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR),
@@ -287,7 +287,7 @@ WORLD_TEST(connecting, a_second_pair_peer_waits_for_the_first_to_leave, world_ca
     world_close(w);
 }
 
-WORLD_TEST(connecting, sockets_of_other_patterns_do_not_connect, world_cases, .timeout = 30)
+WORLD_TEST(connecting, sockets_of_other_patterns_do_not_connect, world_cases)
 {
     struct world *w = world_open(c);
     struct node *rep = world_add(w, SPOKE_REP), *pair = world_add(w, SPOKE_PAIR),
@@ -306,7 +306,7 @@ WORLD_TEST(connecting, sockets_of_other_patterns_do_not_connect, world_cases, .t
     world_close(w);
 }
 
-WORLD_TEST(connecting, max_pipes_turns_further_peers_away, world_cases, .timeout = 30)
+WORLD_TEST(connecting, max_pipes_turns_further_peers_away, world_cases)
 {
     struct world *w = world_open(c);
     struct node *rep = world_add(w, SPOKE_REP), *reqs[3];
@@ -353,8 +353,7 @@ wait_dials(struct world *w, struct node *n, uint64_t count)
 
 /* Attempts get rarer, up to the maximum: while one that does not wait longer makes 40 of them, one
  * that does makes a few.  There is chance in it, so the bounds are wide. */
-WORLD_TEST(connecting, attempts_wait_longer_each_time_up_to_the_maximum, world_cases_streams,
-           .timeout = 60)
+WORLD_TEST(connecting, attempts_wait_longer_each_time_up_to_the_maximum, world_cases_streams)
 {
     struct world *w = world_open(c);
     struct node *patient = world_add(w, SPOKE_REQ), *eager = world_add(w, SPOKE_REQ);
@@ -377,7 +376,7 @@ WORLD_TEST(connecting, attempts_wait_longer_each_time_up_to_the_maximum, world_c
     world_close(w);
 }
 
-WORLD_TEST(connecting, creating_and_starting_are_two_steps, world_cases_direct, .timeout = 30)
+WORLD_TEST(connecting, creating_and_starting_are_two_steps, world_cases_direct)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -406,8 +405,7 @@ WORLD_TEST(connecting, creating_and_starting_are_two_steps, world_cases_direct, 
     world_close(w);
 }
 
-WORLD_TEST(connecting, one_that_was_created_and_never_started_is_no_burden, world_cases_direct,
-           .timeout = 30)
+WORLD_TEST(connecting, one_that_was_created_and_never_started_is_no_burden, world_cases_direct)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
@@ -449,7 +447,7 @@ node_dialer_wait(struct node *n, spoke_dialer *d, spoke_ns timeout_ns)
     return node_run(n, call_wait, &call);
 }
 
-WORLD_TEST(connecting, the_first_outcome_can_be_waited_for_later, world_cases, .timeout = 30)
+WORLD_TEST(connecting, the_first_outcome_can_be_waited_for_later, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -469,7 +467,7 @@ WORLD_TEST(connecting, the_first_outcome_can_be_waited_for_later, world_cases, .
     world_close(w);
 }
 
-WORLD_TEST(connecting, a_dialer_whose_first_attempt_failed_goes_on, world_cases, .timeout = 30)
+WORLD_TEST(connecting, a_dialer_whose_first_attempt_failed_goes_on, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -488,8 +486,7 @@ WORLD_TEST(connecting, a_dialer_whose_first_attempt_failed_goes_on, world_cases,
 }
 
 /* Somebody accepts, and says nothing. */
-WORLD_TEST(connecting, an_outcome_that_takes_its_time_is_not_there_yet, world_cases_tcp_real,
-           .timeout = 30)
+WORLD_TEST(connecting, an_outcome_that_takes_its_time_is_not_there_yet, world_cases_tcp_real)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
@@ -513,7 +510,7 @@ WORLD_TEST(connecting, an_outcome_that_takes_its_time_is_not_there_yet, world_ca
     world_close(w);
 }
 
-WORLD_TEST(connecting, one_that_was_not_started_has_no_outcome, world_cases_direct, .timeout = 30)
+WORLD_TEST(connecting, one_that_was_not_started_has_no_outcome, world_cases_direct)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
@@ -526,7 +523,7 @@ WORLD_TEST(connecting, one_that_was_not_started_has_no_outcome, world_cases_dire
     world_close(w);
 }
 
-WORLD_TEST(connecting, dialing_may_wait_by_default, world_cases, .timeout = 30)
+WORLD_TEST(connecting, dialing_may_wait_by_default, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -568,7 +565,7 @@ add_patient_dialer(struct world *w, const char *url, spoke_dialer **d)
 
 /* Both ends count it as a failure: the one whose user refuses, and the one that is hung up on right
  * after the handshake.  Without growth there would be some 40 attempts. */
-WORLD_TEST(connecting, being_turned_away_is_a_failed_attempt, world_cases, .timeout = 60)
+WORLD_TEST(connecting, being_turned_away_is_a_failed_attempt, world_cases)
 {
     struct world *w = world_open(c);
     struct node *server = world_add(w, SPOKE_PAIR), *friendly = world_add(w, SPOKE_PAIR);
@@ -610,8 +607,7 @@ has_grown(void *ctx)
 
 /* After a wait that has grown a pipe that lived brings it back to the first, from where it doubles
  * with each attempt again. */
-WORLD_TEST(connecting, a_pipe_that_lived_makes_the_dialer_quick_again, world_cases_streams,
-           .timeout = 60)
+WORLD_TEST(connecting, a_pipe_that_lived_makes_the_dialer_quick_again, world_cases_streams)
 {
     struct world *w = world_open(c);
     char url[ENDPOINT_MAX];
@@ -637,7 +633,7 @@ WORLD_TEST(connecting, a_pipe_that_lived_makes_the_dialer_quick_again, world_cas
 }
 
 /* 0 is short, but no busy loop; and it grows if it may. */
-WORLD_TEST(connecting, a_wait_of_0_is_a_millisecond, world_cases_streams, .timeout = 60)
+WORLD_TEST(connecting, a_wait_of_0_is_a_millisecond, world_cases_streams)
 {
     struct world *w = world_open(c);
     struct node *eager = world_add(w, SPOKE_PAIR), *growing = world_add(w, SPOKE_PAIR);

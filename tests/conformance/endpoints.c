@@ -83,7 +83,7 @@ add_peer(struct world *w, struct node *n, struct node *peer, spoke_listener **l,
     await(w, has_pipes, (struct watched){.n = n, .l = *l, .count = 1});
 }
 
-WORLD_TEST(endpoints, each_counts_what_is_its_own, world_cases, .timeout = 30)
+WORLD_TEST(endpoints, each_counts_what_is_its_own, world_cases)
 {
     struct world *w = world_open(c);
     struct node *pull = world_add(w, SPOKE_PULL), *push[2];
@@ -126,7 +126,7 @@ WORLD_TEST(endpoints, each_counts_what_is_its_own, world_cases, .timeout = 30)
     world_close(w);
 }
 
-WORLD_TEST(endpoints, pipes_that_are_gone_still_count, world_cases, .timeout = 30)
+WORLD_TEST(endpoints, pipes_that_are_gone_still_count, world_cases)
 {
     struct world *w = world_open(c);
     struct node *pull = world_add(w, SPOKE_PULL), *push = world_add(w, SPOKE_PUSH);
@@ -156,7 +156,7 @@ WORLD_TEST(endpoints, pipes_that_are_gone_still_count, world_cases, .timeout = 3
     world_close(w);
 }
 
-WORLD_TEST(endpoints, a_dialer_tells_what_it_waits_for, world_cases_streams, .timeout = 30)
+WORLD_TEST(endpoints, a_dialer_tells_what_it_waits_for, world_cases_streams)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
@@ -185,8 +185,7 @@ WORLD_TEST(endpoints, a_dialer_tells_what_it_waits_for, world_cases_streams, .ti
     world_close(w);
 }
 
-WORLD_TEST(endpoints, a_dialer_tells_how_far_its_waits_have_grown, world_cases_streams,
-           .timeout = 30)
+WORLD_TEST(endpoints, a_dialer_tells_how_far_its_waits_have_grown, world_cases_streams)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -224,7 +223,7 @@ turn_away_three(spoke_socket *s, const struct spoke_event *event, void *ctx)
                                                                                  : 0;
 }
 
-WORLD_TEST(endpoints, who_is_turned_away_is_counted_where_that_happened, world_cases, .timeout = 30)
+WORLD_TEST(endpoints, who_is_turned_away_is_counted_where_that_happened, world_cases)
 {
     struct world *w = world_open(c);
 
@@ -260,7 +259,7 @@ WORLD_TEST(endpoints, who_is_turned_away_is_counted_where_that_happened, world_c
     world_close(w);
 }
 
-WORLD_TEST(endpoints, a_full_socket_turns_away_at_its_listener, world_cases, .timeout = 30)
+WORLD_TEST(endpoints, a_full_socket_turns_away_at_its_listener, world_cases)
 {
     struct world *w = world_open(c);
     struct node *rep = world_add(w, SPOKE_REP), *late = world_add(w, SPOKE_REQ);
@@ -280,8 +279,7 @@ WORLD_TEST(endpoints, a_full_socket_turns_away_at_its_listener, world_cases, .ti
     world_close(w);
 }
 
-WORLD_TEST(endpoints, a_failed_handshake_is_counted_at_both_ends, world_cases_streams,
-           .timeout = 30)
+WORLD_TEST(endpoints, a_failed_handshake_is_counted_at_both_ends, world_cases_streams)
 {
     struct world *w = world_open(c);
     struct node *rep = world_add(w, SPOKE_REP), *pair = world_add(w, SPOKE_PAIR);

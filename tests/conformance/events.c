@@ -87,7 +87,7 @@ check_balance(struct diary *diary)
     cr_assert_leq(noted_of(diary, SPOKE_EVENT_MOVED), noted_of(diary, SPOKE_EVENT_ATTACHED));
 }
 
-WORLD_TEST(events, every_pipe_attaches_and_detaches_once, world_cases, .timeout = 30)
+WORLD_TEST(events, every_pipe_attaches_and_detaches_once, world_cases)
 {
     static struct diary here, there;
     struct world *w = world_open(c);
@@ -114,7 +114,7 @@ WORLD_TEST(events, every_pipe_attaches_and_detaches_once, world_cases, .timeout 
     world_close(w);
 }
 
-WORLD_TEST(events, closing_the_socket_detaches_its_pipes, world_cases, .timeout = 30)
+WORLD_TEST(events, closing_the_socket_detaches_its_pipes, world_cases)
 {
     enum { PEERS = 4 };
     static struct diary diary;
@@ -132,8 +132,7 @@ WORLD_TEST(events, closing_the_socket_detaches_its_pipes, world_cases, .timeout 
     world_close(w);
 }
 
-WORLD_TEST(events, a_refused_peer_is_not_mentioned_again_and_may_come_back, world_cases,
-           .timeout = 30)
+WORLD_TEST(events, a_refused_peer_is_not_mentioned_again_and_may_come_back, world_cases)
 {
     static struct diary diary;
     struct world *w = world_open(c);
@@ -155,7 +154,7 @@ WORLD_TEST(events, a_refused_peer_is_not_mentioned_again_and_may_come_back, worl
     world_close(w);
 }
 
-WORLD_TEST(events, failed_attempts_are_told_with_their_reason, world_cases_streams, .timeout = 30)
+WORLD_TEST(events, failed_attempts_are_told_with_their_reason, world_cases_streams)
 {
     static struct diary diary;
     struct world *w = world_open(c);
@@ -180,8 +179,7 @@ WORLD_TEST(events, failed_attempts_are_told_with_their_reason, world_cases_strea
     world_close(w);
 }
 
-WORLD_TEST(events, a_peer_of_another_pattern_is_a_failed_handshake, world_cases_streams,
-           .timeout = 30)
+WORLD_TEST(events, a_peer_of_another_pattern_is_a_failed_handshake, world_cases_streams)
 {
     static struct diary diary;
     struct world *w = world_open(c);
@@ -216,7 +214,7 @@ close_what_comes(spoke_socket *s, const struct spoke_event *event, void *ctx)
     return note(s, event, ctx);
 }
 
-WORLD_TEST(events, a_callback_may_close_the_pipe_that_it_hears_of, world_cases, .timeout = 30)
+WORLD_TEST(events, a_callback_may_close_the_pipe_that_it_hears_of, world_cases)
 {
     static struct diary diary;
     struct world *w = world_open(c);
@@ -237,7 +235,7 @@ WORLD_TEST(events, a_callback_may_close_the_pipe_that_it_hears_of, world_cases, 
     world_close(w);
 }
 
-WORLD_TEST(events, counters_count_what_happened, world_cases, .timeout = 30)
+WORLD_TEST(events, counters_count_what_happened, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -267,7 +265,7 @@ WORLD_TEST(events, counters_count_what_happened, world_cases, .timeout = 30)
 }
 
 /* Who asks to be told when a pipe is there already hears of its end, once. */
-WORLD_TEST(events, a_callback_set_after_the_attach_hears_of_the_detach, world_cases, .timeout = 30)
+WORLD_TEST(events, a_callback_set_after_the_attach_hears_of_the_detach, world_cases)
 {
     static struct diary diary;
     struct world *w = world_open(c);
@@ -285,7 +283,7 @@ WORLD_TEST(events, a_callback_set_after_the_attach_hears_of_the_detach, world_ca
 }
 
 /* A second peer of a pair: announced, then refused by the pattern, so it ends as well. */
-WORLD_TEST(events, a_peer_that_the_pattern_refuses_ends_as_well, world_cases, .timeout = 30)
+WORLD_TEST(events, a_peer_that_the_pattern_refuses_ends_as_well, world_cases)
 {
     static struct diary diary;
     struct world *w = world_open(c);
@@ -319,7 +317,7 @@ close_while_asked(spoke_socket *s, const struct spoke_event *event, void *ctx)
     return note(s, event, ctx);
 }
 
-WORLD_TEST(events, a_pipe_may_be_closed_while_its_user_is_asked, world_cases, .timeout = 30)
+WORLD_TEST(events, a_pipe_may_be_closed_while_its_user_is_asked, world_cases)
 {
     static struct diary diary;
     struct world *w = world_open(c);
@@ -341,7 +339,7 @@ WORLD_TEST(events, a_pipe_may_be_closed_while_its_user_is_asked, world_cases, .t
 }
 
 /* The world goes on while this thread plays the stranger. */
-WORLD_TEST(events, a_stranger_is_told_as_one, world_cases_streams_real, .timeout = 30)
+WORLD_TEST(events, a_stranger_is_told_as_one, world_cases_streams_real)
 {
     static struct diary diary;
     struct world *w = world_open(c);
@@ -367,8 +365,7 @@ WORLD_TEST(events, a_stranger_is_told_as_one, world_cases_streams_real, .timeout
 
 /* What the kernel had not taken when the peer left is counted.  (A simulated one takes the bytes
  * and loses them itself.) */
-WORLD_TEST(events, messages_lost_with_a_connection_are_counted, world_cases_streams_real,
-           .timeout = 30)
+WORLD_TEST(events, messages_lost_with_a_connection_are_counted, world_cases_streams_real)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);

@@ -132,7 +132,7 @@ moves(void)
     return when == NULL || strcmp(when, "off") != 0;
 }
 
-WORLD_TEST(moving, loses_nothing_under_traffic, world_cases_files, .timeout = 60)
+WORLD_TEST(moving, loses_nothing_under_traffic, world_cases_files)
 {
     static const uint32_t bursts[] = {1, 2, 3, 5, 8, 13, 21, 34, 60, 100};
     struct world *w = world_open(c);
@@ -160,7 +160,7 @@ nap(struct node *n, void *ctx)
 }
 
 /* While one end does nothing the other one agrees, moves, and goes on. */
-WORLD_TEST(moving, waits_for_an_end_that_is_slow, world_cases_files, .timeout = 60)
+WORLD_TEST(moving, waits_for_an_end_that_is_slow, world_cases_files)
 {
     struct world *w = world_open(c);
 
@@ -257,7 +257,7 @@ all_have_come(void *ctx)
     return crowd->total == SENDERS * EACH;
 }
 
-WORLD_TEST(moving, many_connections_at_once, world_cases_files, .timeout = 60)
+WORLD_TEST(moving, many_connections_at_once, world_cases_files)
 {
     static struct crowd crowd;
     struct world *w = world_open(c);

@@ -115,7 +115,7 @@ poll_until_answered(spoke_engine *e, int count)
 
 /* ---- what becomes of names ---- */
 
-WORLD_TEST(names, a_listener_may_have_one, world_cases_tcp, .timeout = 30)
+WORLD_TEST(names, a_listener_may_have_one, world_cases_tcp)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -132,7 +132,7 @@ WORLD_TEST(names, a_listener_may_have_one, world_cases_tcp, .timeout = 30)
     world_close(w);
 }
 
-WORLD_TEST(names, a_dialer_may_have_one, world_cases_tcp, .timeout = 30)
+WORLD_TEST(names, a_dialer_may_have_one, world_cases_tcp)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -149,7 +149,7 @@ WORLD_TEST(names, a_dialer_may_have_one, world_cases_tcp, .timeout = 30)
     world_close(w);
 }
 
-WORLD_TEST(names, one_that_nobody_knows_has_its_own_error, world_cases_tcp, .timeout = 30)
+WORLD_TEST(names, one_that_nobody_knows_has_its_own_error, world_cases_tcp)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
@@ -162,7 +162,7 @@ WORLD_TEST(names, one_that_nobody_knows_has_its_own_error, world_cases_tcp, .tim
 }
 
 /* A dialer to whom nobody listens goes on asking: the name may appear one day. */
-WORLD_TEST(names, a_dialer_asks_again_at_each_attempt, world_cases_tcp_real, .timeout = 30)
+WORLD_TEST(names, a_dialer_asks_again_at_each_attempt, world_cases_tcp_real)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
@@ -176,7 +176,7 @@ WORLD_TEST(names, a_dialer_asks_again_at_each_attempt, world_cases_tcp_real, .ti
     world_close(w);
 }
 
-WORLD_TEST(names, all_addresses_of_one_are_tried, world_cases_tcp_real, .timeout = 30)
+WORLD_TEST(names, all_addresses_of_one_are_tried, world_cases_tcp_real)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -195,7 +195,7 @@ WORLD_TEST(names, all_addresses_of_one_are_tried, world_cases_tcp_real, .timeout
 }
 
 WORLD_TEST(names, a_listener_takes_one_address_of_several_and_no_other_when_it_is_taken,
-           world_cases_tcp_real, .timeout = 30)
+           world_cases_tcp_real)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -221,7 +221,7 @@ listen_slowly(struct node *n, void *ctx)
 }
 
 /* While one socket waits for a name, the others on its engine carry messages. */
-WORLD_TEST(names, a_lookup_for_a_listener_keeps_nobody_waiting, world_cases_shared, .timeout = 30)
+WORLD_TEST(names, a_lookup_for_a_listener_keeps_nobody_waiting, world_cases_shared)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR),
@@ -289,7 +289,7 @@ Test(names, a_callback_may_not_wait_for_one)
     cr_assert_eq(spoke_engine_close(e), 0);
 }
 
-WORLD_TEST(names, a_lookup_has_the_time_of_a_handshake, world_cases_tcp_real, .timeout = 30)
+WORLD_TEST(names, a_lookup_has_the_time_of_a_handshake, world_cases_tcp_real)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
@@ -308,7 +308,7 @@ WORLD_TEST(names, a_lookup_has_the_time_of_a_handshake, world_cases_tcp_real, .t
     world_close(w);
 }
 
-WORLD_TEST(names, a_close_ends_the_wait_for_one, world_cases_shared, .timeout = 30)
+WORLD_TEST(names, a_close_ends_the_wait_for_one, world_cases_shared)
 {
     struct world *w = world_open(c);
     struct node *slow = world_add(w, SPOKE_PAIR);

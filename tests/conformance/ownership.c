@@ -87,7 +87,7 @@ call_from_elsewhere(void *argument)
     return NULL;
 }
 
-WORLD_TEST(ownership, a_call_from_another_thread_is_refused, world_cases_owned, .timeout = 30)
+WORLD_TEST(ownership, a_call_from_another_thread_is_refused, world_cases_owned)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -157,8 +157,7 @@ use_after_fork(void *ctx)
     return 0;
 }
 
-WORLD_TEST(ownership, a_child_gets_a_clear_error_and_its_parent_goes_on, world_cases_real,
-           .timeout = 30)
+WORLD_TEST(ownership, a_child_gets_a_clear_error_and_its_parent_goes_on, world_cases_real)
 {
     struct world *w = world_open(c);
     struct node *nodes[2] = {world_add(w, SPOKE_PAIR), world_add(w, SPOKE_PAIR)};

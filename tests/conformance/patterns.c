@@ -15,7 +15,7 @@ size_of(uint32_t i)
 }
 
 /* Messages go by turns, in the order in which the pullers came. */
-WORLD_TEST(patterns, push_shares_out, world_cases, .timeout = 60)
+WORLD_TEST(patterns, push_shares_out, world_cases)
 {
     struct world *w = world_open(c);
     struct node *push = world_add(w, SPOKE_PUSH), *pulls[NODES];
@@ -32,7 +32,7 @@ WORLD_TEST(patterns, push_shares_out, world_cases, .timeout = 60)
     world_close(w);
 }
 
-WORLD_TEST(patterns, pull_gathers, world_cases, .timeout = 60)
+WORLD_TEST(patterns, pull_gathers, world_cases)
 {
     struct world *w = world_open(c);
     struct node *pull = world_add(w, SPOKE_PULL), *pushes[NODES];
@@ -49,7 +49,7 @@ WORLD_TEST(patterns, pull_gathers, world_cases, .timeout = 60)
     world_close(w);
 }
 
-WORLD_TEST(patterns, pub_tells_every_sub, world_cases, .timeout = 60)
+WORLD_TEST(patterns, pub_tells_every_sub, world_cases)
 {
     struct world *w = world_open(c);
     struct node *pub = world_add(w, SPOKE_PUB), *subs[NODES];
@@ -73,7 +73,7 @@ WORLD_TEST(patterns, pub_tells_every_sub, world_cases, .timeout = 60)
 }
 
 /* Each hears its own topic: the first byte. */
-WORLD_TEST(patterns, sub_hears_its_topic, world_cases, .timeout = 60)
+WORLD_TEST(patterns, sub_hears_its_topic, world_cases)
 {
     struct world *w = world_open(c);
     struct node *pub = world_add(w, SPOKE_PUB), *subs[NODES];

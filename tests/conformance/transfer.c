@@ -12,7 +12,7 @@ connected_pair(struct world *w, struct node **a, struct node **b)
     world_connect(w, *a, *b);
 }
 
-WORLD_TEST(transfer, carries_messages_of_every_size_both_ways, world_cases, .timeout = 60)
+WORLD_TEST(transfer, carries_messages_of_every_size_both_ways, world_cases)
 {
     static const size_t sizes[] = {0,    1,     63,    64,    65,          127,    128,
                                    129,  4096,  65535, 65536, 65537,       131072, 1000000,
@@ -33,7 +33,7 @@ WORLD_TEST(transfer, carries_messages_of_every_size_both_ways, world_cases, .tim
 }
 
 /* Several large messages are under way at once, among small ones. */
-WORLD_TEST(transfer, carries_5_mib_where_the_limit_allows_it, world_cases, .timeout = 60)
+WORLD_TEST(transfer, carries_5_mib_where_the_limit_allows_it, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -56,8 +56,7 @@ WORLD_TEST(transfer, carries_5_mib_where_the_limit_allows_it, world_cases, .time
     world_close(w);
 }
 
-WORLD_TEST(transfer, closes_the_pipe_of_a_message_over_the_limit_and_goes_on, world_cases_streams,
-           .timeout = 30)
+WORLD_TEST(transfer, closes_the_pipe_of_a_message_over_the_limit_and_goes_on, world_cases_streams)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -134,7 +133,7 @@ receive_what_came(struct node *n, void *ctx)
 }
 
 /* Queues are short, so that both senders meet back-pressure all the time. */
-WORLD_TEST(transfer, keeps_order_under_back_pressure_in_both_directions, world_cases, .timeout = 60)
+WORLD_TEST(transfer, keeps_order_under_back_pressure_in_both_directions, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -204,8 +203,7 @@ receive_all_waiting(struct node *n, void *ctx)
     return 0;
 }
 
-WORLD_TEST(transfer, keeps_order_between_threads_that_wait_for_each_other, world_cases_threaded,
-           .timeout = 60)
+WORLD_TEST(transfer, keeps_order_between_threads_that_wait_for_each_other, world_cases_threaded)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -262,7 +260,7 @@ receive_numbered(struct node *n, void *ctx)
     return 0;
 }
 
-WORLD_TEST(transfer, many_threads_may_use_one_shared_socket, world_cases_shared, .timeout = 60)
+WORLD_TEST(transfer, many_threads_may_use_one_shared_socket, world_cases_shared)
 {
     const uint64_t all = (uint64_t)WORKERS * EACH;
     struct world *w = world_open(c);
@@ -289,7 +287,7 @@ WORLD_TEST(transfer, many_threads_may_use_one_shared_socket, world_cases_shared,
     world_close(w);
 }
 
-WORLD_TEST(transfer, sendv_and_recvv_keep_order, world_cases, .timeout = 30)
+WORLD_TEST(transfer, sendv_and_recvv_keep_order, world_cases)
 {
     enum { BATCH = 50, BATCHES = 20 };
     struct world *w = world_open(c);
@@ -346,8 +344,7 @@ receive_mixed(struct node *n, uint32_t *received, uint32_t sent, int most)
     }
 }
 
-WORLD_TEST(transfer, batches_of_all_kinds_of_messages_keep_order_and_bounds, world_cases,
-           .timeout = 120)
+WORLD_TEST(transfer, batches_of_all_kinds_of_messages_keep_order_and_bounds, world_cases)
 {
     static const int queues[] = {0, 1, 3, 128, 5000};
     enum { BATCH = 100, ALL = 700 };
@@ -400,7 +397,7 @@ WORLD_TEST(transfer, batches_of_all_kinds_of_messages_keep_order_and_bounds, wor
     }
 }
 
-WORLD_TEST(transfer, sendv_takes_what_fits_and_leaves_the_rest, world_cases, .timeout = 30)
+WORLD_TEST(transfer, sendv_takes_what_fits_and_leaves_the_rest, world_cases)
 {
     enum { BATCH = 16, ROOM = 10 };
     struct world *w = world_open(c);
@@ -424,7 +421,7 @@ WORLD_TEST(transfer, sendv_takes_what_fits_and_leaves_the_rest, world_cases, .ti
     world_close(w);
 }
 
-WORLD_TEST(transfer, messages_sent_with_more_arrive, world_cases, .timeout = 30)
+WORLD_TEST(transfer, messages_sent_with_more_arrive, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a, *b;
@@ -440,7 +437,7 @@ WORLD_TEST(transfer, messages_sent_with_more_arrive, world_cases, .timeout = 30)
     world_close(w);
 }
 
-WORLD_TEST(transfer, bytes_in_and_bytes_out, world_cases, .timeout = 30)
+WORLD_TEST(transfer, bytes_in_and_bytes_out, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a, *b;
@@ -469,8 +466,7 @@ WORLD_TEST(transfer, bytes_in_and_bytes_out, world_cases, .timeout = 30)
 }
 
 /* What the receiver does to its message is not seen by a sender that kept a reference. */
-WORLD_TEST(transfer, a_kept_reference_sees_nothing_of_the_receivers_changes, world_cases,
-           .timeout = 30)
+WORLD_TEST(transfer, a_kept_reference_sees_nothing_of_the_receivers_changes, world_cases)
 {
     static const size_t sizes[] = {10, 200, 5000, 100000};
     struct world *w = world_open(c);
@@ -506,7 +502,7 @@ all_done(void *ctx)
     return atomic_load((atomic_int *)ctx) == 3;
 }
 
-WORLD_TEST(transfer, gives_wrapped_memory_back_exactly_once, world_cases, .timeout = 30)
+WORLD_TEST(transfer, gives_wrapped_memory_back_exactly_once, world_cases)
 {
     static char memory[3][100000];
     static const size_t sizes[] = {7, 3000, 100000};
@@ -528,7 +524,7 @@ WORLD_TEST(transfer, gives_wrapped_memory_back_exactly_once, world_cases, .timeo
     cr_assert_eq(atomic_load(&done), 3);
 }
 
-WORLD_TEST(transfer, a_cooked_socket_neither_sends_nor_gives_headers, world_cases, .timeout = 30)
+WORLD_TEST(transfer, a_cooked_socket_neither_sends_nor_gives_headers, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a, *b;
@@ -554,7 +550,7 @@ WORLD_TEST(transfer, a_cooked_socket_neither_sends_nor_gives_headers, world_case
     world_close(w);
 }
 
-WORLD_TEST(transfer, requests_are_answered, world_cases, .timeout = 60)
+WORLD_TEST(transfer, requests_are_answered, world_cases)
 {
     static const size_t sizes[] = {0, 1, 64, 123, 124, 128, 4096, 65532, 65536, 1024 * 1024 - 4};
     struct world *w = world_open(c);

@@ -9,7 +9,7 @@
 
 #include "tests/support/waiters.h"
 
-WORLD_TEST(waiting, a_receive_times_out_when_its_time_is_up, world_cases, .timeout = 30)
+WORLD_TEST(waiting, a_receive_times_out_when_its_time_is_up, world_cases)
 {
     static const spoke_ns times[] = {0, SPOKE_MS, 30 * SPOKE_MS};
     struct world *w = world_open(c);
@@ -33,7 +33,7 @@ WORLD_TEST(waiting, a_receive_times_out_when_its_time_is_up, world_cases, .timeo
     world_close(w);
 }
 
-WORLD_TEST(waiting, a_send_times_out_and_leaves_the_message, world_cases, .timeout = 30)
+WORLD_TEST(waiting, a_send_times_out_and_leaves_the_message, world_cases)
 {
     static const spoke_ns times[] = {0, 30 * SPOKE_MS};
     struct world *w = world_open(c);
@@ -62,7 +62,7 @@ WORLD_TEST(waiting, a_send_times_out_and_leaves_the_message, world_cases, .timeo
 }
 
 /* Without a peer the queue alone decides. */
-WORLD_TEST(waiting, the_send_queue_holds_exactly_its_length, world_cases, .timeout = 30)
+WORLD_TEST(waiting, the_send_queue_holds_exactly_its_length, world_cases)
 {
     static const int lengths[] = {0, 1, 2, 7, 128};
     struct world *w = world_open(c);
@@ -87,7 +87,7 @@ WORLD_TEST(waiting, the_send_queue_holds_exactly_its_length, world_cases, .timeo
     world_close(w);
 }
 
-WORLD_TEST(waiting, the_send_queue_is_bounded_in_bytes_too, world_cases, .timeout = 30)
+WORLD_TEST(waiting, the_send_queue_is_bounded_in_bytes_too, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR);
@@ -124,7 +124,7 @@ send_until_full(struct world *w, struct node *n, size_t size, uint32_t least)
 }
 
 /* Nobody receives: what is taken is bounded by both queues and what the transport holds. */
-WORLD_TEST(waiting, a_reader_that_stops_stops_the_sender, world_cases, .timeout = 60)
+WORLD_TEST(waiting, a_reader_that_stops_stops_the_sender, world_cases)
 {
     static const struct {
         int send, recv;
@@ -162,7 +162,7 @@ WORLD_TEST(waiting, a_reader_that_stops_stops_the_sender, world_cases, .timeout 
     world_close(w);
 }
 
-WORLD_TEST(waiting, best_effort_drops_what_would_have_to_wait, world_cases, .timeout = 30)
+WORLD_TEST(waiting, best_effort_drops_what_would_have_to_wait, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -180,7 +180,7 @@ WORLD_TEST(waiting, best_effort_drops_what_would_have_to_wait, world_cases, .tim
     world_close(w);
 }
 
-WORLD_TEST(waiting, messages_that_waited_too_long_are_dropped, world_cases, .timeout = 30)
+WORLD_TEST(waiting, messages_that_waited_too_long_are_dropped, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -210,7 +210,7 @@ has_dropped_expired(void *ctx)
 }
 
 /* One message, sent on a socket with an expiry and on one without: neither knows of the other's. */
-WORLD_TEST(waiting, an_expiry_is_not_shared, world_cases, .timeout = 30)
+WORLD_TEST(waiting, an_expiry_is_not_shared, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR),
@@ -260,8 +260,7 @@ check_descriptor(struct world *w, int fd, bool ready)
     }
 }
 
-WORLD_TEST(waiting, the_receive_descriptor_is_readable_while_there_is_a_message, world_cases_real,
-           .timeout = 30)
+WORLD_TEST(waiting, the_receive_descriptor_is_readable_while_there_is_a_message, world_cases_real)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -288,7 +287,7 @@ WORLD_TEST(waiting, the_receive_descriptor_is_readable_while_there_is_a_message,
 }
 
 /* A descriptor that is asked for late tells what is already there. */
-WORLD_TEST(waiting, the_receive_descriptor_may_be_asked_for_late, world_cases_real, .timeout = 30)
+WORLD_TEST(waiting, the_receive_descriptor_may_be_asked_for_late, world_cases_real)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -321,8 +320,7 @@ send_until_quiet(struct world *w, struct node *n, int fd, size_t size)
     return sent;
 }
 
-WORLD_TEST(waiting, the_send_descriptor_is_readable_while_there_is_room, world_cases_real,
-           .timeout = 60)
+WORLD_TEST(waiting, the_send_descriptor_is_readable_while_there_is_room, world_cases_real)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -347,7 +345,7 @@ WORLD_TEST(waiting, the_send_descriptor_is_readable_while_there_is_room, world_c
     world_close(w);
 }
 
-WORLD_TEST(waiting, a_replier_can_send_only_after_it_received, world_cases_real, .timeout = 30)
+WORLD_TEST(waiting, a_replier_can_send_only_after_it_received, world_cases_real)
 {
     struct world *w = world_open(c);
     struct node *rep = world_add(w, SPOKE_REP), *req = world_add(w, SPOKE_REQ);
@@ -396,7 +394,7 @@ receive_and_free(struct node *n, void *ctx)
     return rc;
 }
 
-WORLD_TEST(waiting, without_peers_calls_may_fail_instead, world_cases, .timeout = 30)
+WORLD_TEST(waiting, without_peers_calls_may_fail_instead, world_cases)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);
@@ -425,8 +423,7 @@ WORLD_TEST(waiting, without_peers_calls_may_fail_instead, world_cases, .timeout 
     world_close(w);
 }
 
-WORLD_TEST(waiting, who_waits_is_told_that_the_last_peer_has_gone, world_cases_threaded,
-           .timeout = 30)
+WORLD_TEST(waiting, who_waits_is_told_that_the_last_peer_has_gone, world_cases_threaded)
 {
     struct world *w = world_open(c);
     struct node *a = world_add(w, SPOKE_PAIR), *b = world_add(w, SPOKE_PAIR);

@@ -529,7 +529,7 @@ ParameterizedTestParameters(death, at_every_point)
         .size = sizeof all[0], .params = all, .length = sizeof all / sizeof all[0]};
 }
 
-ParameterizedTest(struct role *role, death, at_every_point, .timeout = 120)
+ParameterizedTest(struct role *role, death, at_every_point)
 {
     static const unsigned hits[] = {1, 2, 5};
     static struct resources before;

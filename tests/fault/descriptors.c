@@ -151,7 +151,7 @@ go_with(void *ctx)
     return 0;
 }
 
-Test(descriptors, callers_sleep_otherwise_without_the_one_that_wakes_them, .timeout = 100)
+Test(descriptors, callers_sleep_otherwise_without_the_one_that_wakes_them)
 {
     char url[ENDPOINT_MAX];
     cpu_set_t cpus;

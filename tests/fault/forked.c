@@ -161,7 +161,7 @@ close_parent(struct parent *parent)
     cr_assert_eq(spoke_engine_close(parent->e), 0);
 }
 
-Test(forked, a_child_of_a_busy_process_has_a_library_that_works, .timeout = 120)
+Test(forked, a_child_of_a_busy_process_has_a_library_that_works)
 {
     enum { WORKERS = 3, CHILDREN = 60 };
     struct work workers[WORKERS];
@@ -229,7 +229,7 @@ fork_in_allocation(struct parent *parent, int n, enum transport transport, bool 
     return true;
 }
 
-Test(forked, a_child_does_not_inherit_what_another_thread_was_in_the_middle_of, .timeout = 120)
+Test(forked, a_child_does_not_inherit_what_another_thread_was_in_the_middle_of)
 {
     static const enum transport transports[] = {INPROC, TCP};
     struct parent parent;
@@ -256,7 +256,7 @@ fork_while_the_shared_engine_starts(void *ctx)
     return 0;
 }
 
-Test(forked, a_child_starts_its_own_shared_engine_whoever_was_starting_the_parents, .timeout = 120)
+Test(forked, a_child_starts_its_own_shared_engine_whoever_was_starting_the_parents)
 {
     struct parent parent;
 
@@ -274,7 +274,7 @@ fork_inside(void *ctx)
     atomic_store(&verdict, child_run(be_a_child, ctx, CHILD_LIMIT_S));
 }
 
-Test(forked, a_callback_may_fork, .timeout = 60)
+Test(forked, a_callback_may_fork)
 {
     struct parent parent;
 

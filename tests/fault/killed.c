@@ -169,12 +169,12 @@ server_outlives(enum transport transport)
     resources_settle(&before);
 }
 
-Test(killed, requesters_leave_nothing_in_an_ipc_server, .timeout = 120)
+Test(killed, requesters_leave_nothing_in_an_ipc_server)
 {
     server_outlives(IPC);
 }
 
-Test(killed, requesters_leave_nothing_in_a_tcp_server, .timeout = 120)
+Test(killed, requesters_leave_nothing_in_a_tcp_server)
 {
     server_outlives(TCP);
 }
@@ -238,12 +238,12 @@ client_outlives(enum transport transport)
         cr_assert_eq(access(endpoint_path(url), F_OK), -1, "a socket file is left");
 }
 
-Test(killed, repliers_leave_nothing_in_an_ipc_client, .timeout = 120)
+Test(killed, repliers_leave_nothing_in_an_ipc_client)
 {
     client_outlives(IPC);
 }
 
-Test(killed, repliers_leave_nothing_in_a_tcp_client, .timeout = 120)
+Test(killed, repliers_leave_nothing_in_a_tcp_client)
 {
     client_outlives(TCP);
 }

@@ -72,8 +72,7 @@ ParameterizedTestParameters(memory, a_failed_allocation_while_opening_leaves_not
     return all_places();
 }
 
-ParameterizedTest(struct place *p, memory, a_failed_allocation_while_opening_leaves_nothing,
-                  .timeout = 120)
+ParameterizedTest(struct place *p, memory, a_failed_allocation_while_opening_leaves_nothing)
 {
     static struct resources before;
     char url[ENDPOINT_MAX];
@@ -112,7 +111,7 @@ ParameterizedTestParameters(memory, a_failed_allocation_in_an_exchange_loses_at_
 }
 
 ParameterizedTest(struct place *p, memory,
-                  a_failed_allocation_in_an_exchange_loses_at_most_this_one, .timeout = 120)
+                  a_failed_allocation_in_an_exchange_loses_at_most_this_one)
 {
     static struct resources before;
     char url[ENDPOINT_MAX];
@@ -149,7 +148,7 @@ ParameterizedTest(struct place *p, memory,
 }
 
 /* What has arrived and cannot be queued is held back, and given as it is. */
-Test(memory, a_receive_ends_although_there_is_none_any_more, .timeout = 60)
+Test(memory, a_receive_ends_although_there_is_none_any_more)
 {
     static struct resources before;
     const uint32_t number = 0;
@@ -178,7 +177,7 @@ Test(memory, a_receive_ends_although_there_is_none_any_more, .timeout = 60)
     cr_assert_gt(tried, 1, "it was not tried");
 }
 
-Test(memory, a_close_needs_none, .timeout = 60)
+Test(memory, a_close_needs_none)
 {
     static struct resources before;
     char url[ENDPOINT_MAX];
@@ -213,7 +212,7 @@ count_ends(spoke_socket *s, const struct spoke_event *event, void *ctx)
 
 /* Goal: who has heard of a peer hears of its end.  Method: from the moment that the peer's socket
  * closes there is no memory at all. */
-Test(memory, the_end_of_a_pipe_is_told_without_any, .timeout = 60)
+Test(memory, the_end_of_a_pipe_is_told_without_any)
 {
     static struct resources before;
     char url[ENDPOINT_MAX];
@@ -302,7 +301,7 @@ await_reason(const int *reason)
 
 /* Goal: who cannot be watched is not kept.  Method: a peer says half of a prefix when there is no
  * memory for the timer that would limit its silence. */
-Test(memory, a_peer_that_cannot_be_timed_is_let_go, .timeout = 60)
+Test(memory, a_peer_that_cannot_be_timed_is_let_go)
 {
     static struct spk_timer timers[64];
     static const uint8_t half[4] = {1};
@@ -358,7 +357,7 @@ Test(memory, a_peer_that_cannot_be_timed_is_let_go, .timeout = 60)
 }
 
 /* The other switch, which counts by itself. */
-Test(memory, messages_and_options_survive_it, .timeout = 30)
+Test(memory, messages_and_options_survive_it)
 {
     struct spoke_memory_stats stats;
     spoke_msg *m;

@@ -88,7 +88,7 @@ refuse_nodes(void *ctx)
     return 0;
 }
 
-Test(placement, a_node_that_the_kernel_refuses_is_an_error_when_it_is_asked_for, .timeout = 30)
+Test(placement, a_node_that_the_kernel_refuses_is_an_error_when_it_is_asked_for)
 {
     if (!inject_is_supported())
         cr_skip("not on this processor");
@@ -115,7 +115,7 @@ lose_the_node(void *ctx)
     return 0;
 }
 
-Test(placement, a_node_that_goes_away_is_done_without, .timeout = 30)
+Test(placement, a_node_that_goes_away_is_done_without)
 {
     if (!inject_is_supported())
         cr_skip("not on this processor");
@@ -171,7 +171,7 @@ make_huge_pages_fail(void *ctx)
     return 0;
 }
 
-Test(placement, a_huge_page_that_the_kernel_refuses_is_done_without, .timeout = 60)
+Test(placement, a_huge_page_that_the_kernel_refuses_is_done_without)
 {
     if (!inject_is_supported())
         cr_skip("not on this processor");

@@ -446,8 +446,7 @@ ParameterizedTestParameters(plays,
 }
 
 ParameterizedTest(struct performance *p, plays,
-                  a_failed_allocation_from_open_to_the_first_exchange_leaves_nothing,
-                  .timeout = 120)
+                  a_failed_allocation_from_open_to_the_first_exchange_leaves_nothing)
 {
     const struct play *play = &plays[p->play];
     long failures = 0;
@@ -485,7 +484,7 @@ ParameterizedTestParameters(plays, a_failed_allocation_in_an_exchange_loses_at_m
 }
 
 ParameterizedTest(struct performance *p, plays,
-                  a_failed_allocation_in_an_exchange_loses_at_most_this_one, .timeout = 120)
+                  a_failed_allocation_in_an_exchange_loses_at_most_this_one)
 {
     const struct play *play = &plays[p->play];
     struct stage x;

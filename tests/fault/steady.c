@@ -308,17 +308,17 @@ check_steady(enum transport transport, size_t size, int (*child)(void *), long d
     check_steady_of(OWNED_BY_ONE, transport, size, child, divisor);
 }
 
-Test(steady, a_million_requests_take_no_memory_inproc, .timeout = 110)
+Test(steady, a_million_requests_take_no_memory_inproc)
 {
     check_steady(INPROC, 64, count_memory, 1);
 }
 
-Test(steady, a_million_requests_take_no_memory_ipc, .timeout = 110)
+Test(steady, a_million_requests_take_no_memory_ipc)
 {
     check_steady(IPC, 64, count_memory, 1);
 }
 
-Test(steady, larger_requests_take_no_memory, .timeout = 110)
+Test(steady, larger_requests_take_no_memory)
 {
     check_steady(IPC, 4000, count_memory, 10);
     check_steady(TCP, 60000, count_memory, 50);
@@ -326,7 +326,7 @@ Test(steady, larger_requests_take_no_memory, .timeout = 110)
     check_steady(INPROC, 300000, count_memory, 50);
 }
 
-Test(steady, a_long_queue_takes_no_memory_while_it_is_short, .timeout = 60)
+Test(steady, a_long_queue_takes_no_memory_while_it_is_short)
 {
     if (!counts_large_allocs())
         cr_skip("the allocator does not count its large blocks");
@@ -338,7 +338,7 @@ Test(steady, a_long_queue_takes_no_memory_while_it_is_short, .timeout = 60)
     }
 }
 
-Test(steady, requests_make_no_system_call_but_the_engines_own, .timeout = 110)
+Test(steady, requests_make_no_system_call_but_the_engines_own)
 {
 #ifdef SPOKE_SYSTEM_POOLS
     cr_skip("the sanitizer makes calls of its own");
@@ -412,7 +412,7 @@ count_enters(void *ctx)
 
 /* Goal: all that a turn submits goes into the kernel in one system call together with the wait, as
  * the kernel counts it.  Without spinning, which is many looks in one turn. */
-Test(steady, a_turn_is_at_most_one_system_call, .timeout = 110)
+Test(steady, a_turn_is_at_most_one_system_call)
 {
     if (!inject_is_supported())
         cr_skip("not on this processor");

@@ -171,7 +171,7 @@ shared(spoke_socket *s)
     return stats.pipes_shared;
 }
 
-Test(stopped, a_sender_loses_nothing, .timeout = 60)
+Test(stopped, a_sender_loses_nothing)
 {
     struct scene x;
     bool moved = false;
@@ -196,7 +196,7 @@ Test(stopped, a_sender_loses_nothing, .timeout = 60)
     scene_close(&x);
 }
 
-Test(stopped, a_receiver_loses_nothing_and_holds_back_who_sends, .timeout = 60)
+Test(stopped, a_receiver_loses_nothing_and_holds_back_who_sends)
 {
     uint32_t sent = 0, ahead;
     bool moved = false;

@@ -202,7 +202,7 @@ ParameterizedTestParameters(syscalls, each_may_fail_once_at_any_time)
         .size = sizeof failures[0], .params = (void *)(uintptr_t)failures, .length = FAILURES};
 }
 
-ParameterizedTest(struct failure *failure, syscalls, each_may_fail_once_at_any_time, .timeout = 120)
+ParameterizedTest(struct failure *failure, syscalls, each_may_fail_once_at_any_time)
 {
     struct job job = {.failure = failure};
 
@@ -237,7 +237,7 @@ try_it_out(void *ctx)
     return 0;
 }
 
-Test(syscalls, can_be_made_to_fail_at_all, .timeout = 20)
+Test(syscalls, can_be_made_to_fail_at_all)
 {
     if (!inject_is_supported())
         cr_skip("not on this processor");

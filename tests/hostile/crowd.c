@@ -31,7 +31,7 @@ crowd_size(void)
 }
 
 /* 10 000 that connect and say nothing, as many at a time as there are descriptors for. */
-HOSTILE_TEST(crowd, ten_thousand_silent_connections_are_in_nobodys_way, .timeout = 120)
+HOSTILE_TEST(crowd, ten_thousand_silent_connections_are_in_nobodys_way)
 {
     enum { ALL = 10000 };
     struct victim v;
@@ -62,7 +62,7 @@ HOSTILE_TEST(crowd, ten_thousand_silent_connections_are_in_nobodys_way, .timeout
     free(silent);
 }
 
-HOSTILE_TEST(crowd, idle_peers_cost_little_memory, .timeout = 120)
+HOSTILE_TEST(crowd, idle_peers_cost_little_memory)
 {
     enum { PEERS = 1000 };
     struct victim v;
@@ -85,7 +85,7 @@ HOSTILE_TEST(crowd, idle_peers_cost_little_memory, .timeout = 120)
     victim_close(&v);
 }
 
-HOSTILE_TEST(crowd, a_storm_of_short_connections_leaves_nothing, .timeout = 120)
+HOSTILE_TEST(crowd, a_storm_of_short_connections_leaves_nothing)
 {
     struct victim v;
 
@@ -108,7 +108,7 @@ HOSTILE_TEST(crowd, a_storm_of_short_connections_leaves_nothing, .timeout = 120)
     victim_close(&v);
 }
 
-HOSTILE_TEST(crowd, max_pipes_is_a_bound_that_holds, .timeout = 60)
+HOSTILE_TEST(crowd, max_pipes_is_a_bound_that_holds)
 {
     enum { ALLOWED = 10, ASKING = 50 };
     struct victim v;
@@ -241,7 +241,7 @@ run_out_of_descriptors(void *ctx)
     return 0;
 }
 
-HOSTILE_TEST(crowd, a_server_without_descriptors_recovers_when_there_are_some, .timeout = 60)
+HOSTILE_TEST(crowd, a_server_without_descriptors_recovers_when_there_are_some)
 {
     char url[ENDPOINT_MAX];
 
@@ -282,7 +282,7 @@ open_with_few_descriptors(void *ctx)
     return 0;
 }
 
-HOSTILE_TEST(crowd, with_few_descriptors_things_fail_cleanly, .timeout = 60)
+HOSTILE_TEST(crowd, with_few_descriptors_things_fail_cleanly)
 {
     char url[ENDPOINT_MAX];
 

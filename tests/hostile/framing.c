@@ -23,7 +23,7 @@ promise(struct raw_peer *p, uint64_t length)
     cr_assert_eq(raw_send_bytes(p, prefix, size, RAW_LIMIT_MS), RAW_OK);
 }
 
-HOSTILE_TEST(framing, a_length_over_the_limit_closes_the_pipe_at_once, .timeout = 60)
+HOSTILE_TEST(framing, a_length_over_the_limit_closes_the_pipe_at_once)
 {
     static const uint64_t lengths[] = {1024 * 1024 + 1, 1u << 31,       UINT32_MAX,
                                        1ull << 32,      1ull << 40,     (1ull << 63) - 1,
@@ -44,7 +44,7 @@ HOSTILE_TEST(framing, a_length_over_the_limit_closes_the_pipe_at_once, .timeout 
     victim_close(&v);
 }
 
-HOSTILE_TEST(framing, a_message_at_the_limit_passes_and_one_byte_more_does_not, .timeout = 60)
+HOSTILE_TEST(framing, a_message_at_the_limit_passes_and_one_byte_more_does_not)
 {
     const size_t limit = 100000;
     uint8_t *body = calloc(1, limit + 1), *reply = malloc(limit);
@@ -79,7 +79,7 @@ count_timed_out(spoke_socket *s, const struct spoke_event *event, void *ctx)
 
 /* Where a request of 100 000 bytes stops: in its prefix, behind it, and in the body, which is
  * received in two ways. */
-HOSTILE_TEST(framing, a_message_that_stops_is_given_up, .timeout = 60)
+HOSTILE_TEST(framing, a_message_that_stops_is_given_up)
 {
     static const size_t cuts[] = {1, 7, 0, 10, 70000}; /* 0: the whole prefix */
     static uint8_t bytes[RAW_IPC_PREFIX_BYTES + 100000];
@@ -147,7 +147,7 @@ ask_slowly(struct raw_peer *p, long idle_ms)
 }
 
 /* A machine that does not come to it in time gets more time. */
-HOSTILE_TEST(framing, a_message_that_comes_slowly_is_not, .timeout = 120)
+HOSTILE_TEST(framing, a_message_that_comes_slowly_is_not)
 {
     bool in_time = false;
     struct victim v;
@@ -169,7 +169,7 @@ HOSTILE_TEST(framing, a_message_that_comes_slowly_is_not, .timeout = 120)
 }
 
 /* Time passes while nobody drives the engine; the rest of the message was there in time. */
-Test(framing, an_owner_who_was_away_reads_before_giving_up, .timeout = 60)
+Test(framing, an_owner_who_was_away_reads_before_giving_up)
 {
     enum { SIZE = 5000 };
     static uint8_t bytes[RAW_IPC_PREFIX_BYTES + SIZE];
@@ -212,7 +212,7 @@ Test(framing, an_owner_who_was_away_reads_before_giving_up, .timeout = 60)
 }
 
 /* Without a limit, memory grows with what has arrived, not with what was promised. */
-HOSTILE_TEST(framing, a_promise_costs_no_memory, .timeout = 60)
+HOSTILE_TEST(framing, a_promise_costs_no_memory)
 {
     enum { LIARS = 20 };
     static const uint8_t some[70000];
@@ -241,7 +241,7 @@ HOSTILE_TEST(framing, a_promise_costs_no_memory, .timeout = 60)
 }
 
 /* … and what no message can be is refused even without a limit. */
-HOSTILE_TEST(framing, impossible_lengths_are_refused_without_a_limit_too, .timeout = 60)
+HOSTILE_TEST(framing, impossible_lengths_are_refused_without_a_limit_too)
 {
     static const uint64_t lengths[] = {1ull << 40, 1ull << 63, UINT64_MAX - 8, UINT64_MAX};
     struct victim v;
@@ -259,7 +259,7 @@ HOSTILE_TEST(framing, impossible_lengths_are_refused_without_a_limit_too, .timeo
     victim_close(&v);
 }
 
-Test(framing, an_ipc_message_of_unknown_type_closes_the_pipe, .timeout = 60)
+Test(framing, an_ipc_message_of_unknown_type_closes_the_pipe)
 {
     static const uint8_t types[] = {0, 2, 3, 0x7f, 0x80, 255};
     struct victim v;
@@ -293,7 +293,7 @@ make_frame(const struct raw_peer *p, uint8_t *frame, size_t body)
     return prefix + 4 + body;
 }
 
-HOSTILE_TEST(framing, cut_off_at_any_byte_of_a_message_leaves_nothing, .timeout = 120)
+HOSTILE_TEST(framing, cut_off_at_any_byte_of_a_message_leaves_nothing)
 {
     uint8_t frame[128];
     struct victim v;
@@ -315,7 +315,7 @@ HOSTILE_TEST(framing, cut_off_at_any_byte_of_a_message_leaves_nothing, .timeout 
     victim_close(&v);
 }
 
-HOSTILE_TEST(framing, reset_at_any_byte_of_an_answer_leaves_nothing, .timeout = 120)
+HOSTILE_TEST(framing, reset_at_any_byte_of_an_answer_leaves_nothing)
 {
     uint8_t frame[128], taken[128];
     struct victim v;
@@ -339,7 +339,7 @@ HOSTILE_TEST(framing, reset_at_any_byte_of_an_answer_leaves_nothing, .timeout = 
 
 /* The same from the other side: whoever had the request breaks off anywhere in its answer.  The
  * request goes to the next connection, and one whole answer comes back. */
-HOSTILE_TEST(framing, a_requester_survives_a_reset_at_any_byte_of_its_answer, .timeout = 120)
+HOSTILE_TEST(framing, a_requester_survives_a_reset_at_any_byte_of_its_answer)
 {
     uint8_t request[64], frame[RAW_IPC_PREFIX_BYTES + 64];
     char url[ENDPOINT_MAX], reply[64];
@@ -391,7 +391,7 @@ HOSTILE_TEST(framing, a_requester_survives_a_reset_at_any_byte_of_its_answer, .t
 }
 
 /* Large answers, of which the peer takes some, and resets. */
-HOSTILE_TEST(framing, reset_in_the_middle_of_large_messages_leaves_nothing, .timeout = 120)
+HOSTILE_TEST(framing, reset_in_the_middle_of_large_messages_leaves_nothing)
 {
     const size_t body = 1000 * 1000;
     uint8_t *frame = malloc(body + 64), *taken = malloc(body + 64);
@@ -417,7 +417,7 @@ HOSTILE_TEST(framing, reset_in_the_middle_of_large_messages_leaves_nothing, .tim
     free(taken);
 }
 
-HOSTILE_TEST(framing, a_message_may_be_split_at_any_byte, .timeout = 120)
+HOSTILE_TEST(framing, a_message_may_be_split_at_any_byte)
 {
     uint8_t frame[256], reply[256];
     struct victim v;
@@ -442,7 +442,7 @@ HOSTILE_TEST(framing, a_message_may_be_split_at_any_byte, .timeout = 120)
 }
 
 /* Thousands of small messages at once, from one peer: the other is served meanwhile. */
-HOSTILE_TEST(framing, a_flood_in_one_piece_is_digested_in_pieces, .timeout = 120)
+HOSTILE_TEST(framing, a_flood_in_one_piece_is_digested_in_pieces)
 {
     enum { FLOOD = 20000 };
     struct victim v;
@@ -470,7 +470,7 @@ HOSTILE_TEST(framing, a_flood_in_one_piece_is_digested_in_pieces, .timeout = 120
 }
 
 /* An empty message is a message where the pattern takes one, and garbage where it needs an id. */
-HOSTILE_TEST(framing, an_empty_message_is_judged_by_the_pattern, .timeout = 60)
+HOSTILE_TEST(framing, an_empty_message_is_judged_by_the_pattern)
 {
     struct victim v;
     struct raw_peer p;
@@ -503,7 +503,7 @@ HOSTILE_TEST(framing, an_empty_message_is_judged_by_the_pattern, .timeout = 60)
 
 /* A PAIR whose peer never reads: the queue fills, sends wait, memory stays, and the close ends in
  * time. */
-HOSTILE_TEST(framing, a_peer_that_never_reads_stops_the_sender_only, .timeout = 60)
+HOSTILE_TEST(framing, a_peer_that_never_reads_stops_the_sender_only)
 {
     struct victim v;
     struct raw_peer p;
@@ -541,7 +541,7 @@ HOSTILE_TEST(framing, a_peer_that_never_reads_stops_the_sender_only, .timeout = 
 }
 
 /* Requests without end from a peer that does not read the answers. */
-HOSTILE_TEST(framing, a_peer_that_never_reads_its_answers_is_alone_with_it, .timeout = 60)
+HOSTILE_TEST(framing, a_peer_that_never_reads_its_answers_is_alone_with_it)
 {
     struct victim v;
     struct raw_peer p;
@@ -565,7 +565,7 @@ HOSTILE_TEST(framing, a_peer_that_never_reads_its_answers_is_alone_with_it, .tim
 }
 
 /* Descriptors that a peer pushes upon us are closed. */
-Test(framing, descriptors_sent_along_are_not_kept, .timeout = 60)
+Test(framing, descriptors_sent_along_are_not_kept)
 {
     enum { PASSED = 10 };
     struct victim v;

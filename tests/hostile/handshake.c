@@ -25,7 +25,7 @@ greet_and_be_closed(struct victim *v, const void *bytes, size_t size)
     raw_close(&p);
 }
 
-HOSTILE_TEST(handshake, wrong_at_any_byte_closes_the_connection, .timeout = 60)
+HOSTILE_TEST(handshake, wrong_at_any_byte_closes_the_connection)
 {
     static const uint8_t changes[] = {0x01, 0x80, 0xff};
     struct victim v;
@@ -46,7 +46,7 @@ HOSTILE_TEST(handshake, wrong_at_any_byte_closes_the_connection, .timeout = 60)
     victim_close(&v);
 }
 
-HOSTILE_TEST(handshake, a_peer_of_another_pattern_is_closed, .timeout = 60)
+HOSTILE_TEST(handshake, a_peer_of_another_pattern_is_closed)
 {
     static const uint16_t others[] = {0,  1,  16, 17, 32, 33,  47,   49,     50,     80,
                                       81, 96, 97, 98, 99, 112, 1600, 0x3000, 0x8030, 0xffff};
@@ -63,7 +63,7 @@ HOSTILE_TEST(handshake, a_peer_of_another_pattern_is_closed, .timeout = 60)
     victim_close(&v);
 }
 
-HOSTILE_TEST(handshake, cut_off_at_any_byte_leaves_nothing, .timeout = 60)
+HOSTILE_TEST(handshake, cut_off_at_any_byte_leaves_nothing)
 {
     struct victim v;
     uint8_t header[RAW_HANDSHAKE_BYTES];
@@ -84,7 +84,7 @@ HOSTILE_TEST(handshake, cut_off_at_any_byte_leaves_nothing, .timeout = 60)
     victim_close(&v);
 }
 
-HOSTILE_TEST(handshake, one_that_is_never_finished_has_an_end, .timeout = 60)
+HOSTILE_TEST(handshake, one_that_is_never_finished_has_an_end)
 {
     struct victim v;
     struct raw_peer peers[RAW_HANDSHAKE_BYTES];
@@ -108,7 +108,7 @@ HOSTILE_TEST(handshake, one_that_is_never_finished_has_an_end, .timeout = 60)
 }
 
 /* One timer for the whole handshake: a byte now and then does not prolong it. */
-HOSTILE_TEST(handshake, dripping_does_not_prolong_it, .timeout = 60)
+HOSTILE_TEST(handshake, dripping_does_not_prolong_it)
 {
     struct victim v;
     struct raw_peer p;
@@ -129,7 +129,7 @@ HOSTILE_TEST(handshake, dripping_does_not_prolong_it, .timeout = 60)
     victim_close(&v);
 }
 
-HOSTILE_TEST(handshake, one_byte_at_a_time_is_accepted, .timeout = 60)
+HOSTILE_TEST(handshake, one_byte_at_a_time_is_accepted)
 {
     struct victim v;
     struct raw_peer p;
@@ -154,7 +154,7 @@ HOSTILE_TEST(handshake, one_byte_at_a_time_is_accepted, .timeout = 60)
     victim_close(&v);
 }
 
-HOSTILE_TEST(handshake, greetings_of_other_protocols_are_closed, .timeout = 60)
+HOSTILE_TEST(handshake, greetings_of_other_protocols_are_closed)
 {
     static const char *const greetings[] = {
         "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -180,7 +180,7 @@ HOSTILE_TEST(handshake, greetings_of_other_protocols_are_closed, .timeout = 60)
 
 /* Header, two requests and the end, all in one piece: the requests are answered or lost, and then
  * it is over, in balance. */
-HOSTILE_TEST(handshake, header_messages_and_end_in_one_piece, .timeout = 60)
+HOSTILE_TEST(handshake, header_messages_and_end_in_one_piece)
 {
     struct victim v;
 
@@ -207,7 +207,7 @@ HOSTILE_TEST(handshake, header_messages_and_end_in_one_piece, .timeout = 60)
     victim_close(&v);
 }
 
-HOSTILE_TEST(handshake, a_header_and_an_immediate_end_are_balanced, .timeout = 60)
+HOSTILE_TEST(handshake, a_header_and_an_immediate_end_are_balanced)
 {
     struct victim v;
     uint8_t header[RAW_HANDSHAKE_BYTES];
@@ -281,7 +281,7 @@ caller_close(struct caller *c)
     resources_settle(&c->before);
 }
 
-HOSTILE_TEST(handshake, a_dialer_closes_what_is_wrong_at_any_byte, .timeout = 60)
+HOSTILE_TEST(handshake, a_dialer_closes_what_is_wrong_at_any_byte)
 {
     static const uint8_t changes[] = {0x01, 0x80, 0xff};
     struct caller c;
@@ -303,7 +303,7 @@ HOSTILE_TEST(handshake, a_dialer_closes_what_is_wrong_at_any_byte, .timeout = 60
     caller_close(&c);
 }
 
-HOSTILE_TEST(handshake, a_dialer_survives_one_that_is_cut_off_at_any_byte, .timeout = 60)
+HOSTILE_TEST(handshake, a_dialer_survives_one_that_is_cut_off_at_any_byte)
 {
     uint8_t header[RAW_HANDSHAKE_BYTES];
     struct caller c;
@@ -322,7 +322,7 @@ HOSTILE_TEST(handshake, a_dialer_survives_one_that_is_cut_off_at_any_byte, .time
     caller_close(&c);
 }
 
-HOSTILE_TEST(handshake, a_dialer_does_not_wait_for_one_for_ever, .timeout = 60)
+HOSTILE_TEST(handshake, a_dialer_does_not_wait_for_one_for_ever)
 {
     struct caller c;
     struct raw_peer p;
@@ -345,7 +345,7 @@ HOSTILE_TEST(handshake, a_dialer_does_not_wait_for_one_for_ever, .timeout = 60)
     caller_close(&c);
 }
 
-HOSTILE_TEST(handshake, a_dialer_survives_bad_listeners, .timeout = 60)
+HOSTILE_TEST(handshake, a_dialer_survives_bad_listeners)
 {
     static const char *const greetings[] = {"",
                                             "\0SP",

@@ -37,7 +37,7 @@ close_socket(void)
     spoke_socket_close(s);
 }
 
-TestSuite(local, .init = open_socket, .fini = close_socket, .timeout = 30);
+TestSuite(local, .init = open_socket, .fini = close_socket);
 
 struct bad_url {
     const char *url;

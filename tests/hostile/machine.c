@@ -87,7 +87,7 @@ make_urls(void)
         endpoint_fresh(urls[transport], (enum transport)transport);
 }
 
-TestSuite(machine, .init = make_urls, .timeout = 60);
+TestSuite(machine, .init = make_urls);
 
 static int
 on_one_cpu(void *ctx)
@@ -318,7 +318,7 @@ listen_in_vain(int family, char url[ENDPOINT_MAX])
 
 /* Goal: whatever has to wait, no worker thread of io_uring is started for it: connects that find a
  * full backlog, handshakes that nobody answers, sends that nobody reads, accepts without a peer. */
-Test(machine, what_waits_breeds_no_thread, .timeout = 60)
+Test(machine, what_waits_breeds_no_thread)
 {
     enum { DIALERS = 20 };
     static char body[100000];

@@ -432,7 +432,7 @@ static const struct attack {
 };
 enum { ATTACKS = sizeof attacks / sizeof attacks[0] };
 
-Test(shm, each_attack_ends_its_own_connection_and_is_counted_once, .timeout = 60)
+Test(shm, each_attack_ends_its_own_connection_and_is_counted_once)
 {
     uint64_t counts[2] = {0, 0};
     struct shm_peer p;
@@ -589,7 +589,7 @@ static const struct {
     SIEGE(changes_records),    SIEGE(changes_what_it_lent), SIEGE(tiny_pieces),
 };
 
-Test(shm, others_are_served_while_an_attack_goes_on, .timeout = 120)
+Test(shm, others_are_served_while_an_attack_goes_on)
 {
     static struct siege siege;
     struct victim v;
@@ -617,7 +617,7 @@ Test(shm, others_are_served_while_an_attack_goes_on, .timeout = 120)
 
 /* ---- loans that never come back ---- */
 
-Test(shm, who_never_returns_what_it_was_lent_gets_copies, .timeout = 60)
+Test(shm, who_never_returns_what_it_was_lent_gets_copies)
 {
     struct spk_shm_record record;
     struct shm_peer p;
@@ -665,7 +665,7 @@ note_reason(spoke_socket *s, const struct spoke_event *event, void *ctx)
 
 /* The end of its bell tells of a death, or, where somebody else was given that too, the end of its
  * stream. */
-Test(shm, a_peer_that_goes_is_missed, .timeout = 60)
+Test(shm, a_peer_that_goes_is_missed)
 {
     static atomic_int reason;
     struct shm_peer p;
@@ -877,7 +877,7 @@ static const struct {
     OFFER_OF(segment_of_huge_pages),
 };
 
-Test(shm, an_offer_that_is_wrong_is_refused, .timeout = 60)
+Test(shm, an_offer_that_is_wrong_is_refused)
 {
     struct shm_peer p;
     struct victim v;
@@ -908,7 +908,7 @@ drive(void *engine)
 
 /* A half that could only be mapped in part, of a connection that is being closed for another reason
  * already: both are there when the engine looks, in either order. */
-Test(shm, a_wrong_offer_and_a_broken_stream_come_together, .timeout = 60)
+Test(shm, a_wrong_offer_and_a_broken_stream_come_together)
 {
     char url[ENDPOINT_MAX];
     spoke_engine *e;
@@ -942,7 +942,7 @@ Test(shm, a_wrong_offer_and_a_broken_stream_come_together, .timeout = 60)
 }
 
 /* What comes with the greeting may be anything. */
-Test(shm, a_side_channel_that_is_none_is_let_go_of, .timeout = 60)
+Test(shm, a_side_channel_that_is_none_is_let_go_of)
 {
     const uint8_t hello[8] = {0, 'S', 'P', 0, 0, SPOKE_REQ, 0, 0};
     struct victim v;

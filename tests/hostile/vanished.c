@@ -15,8 +15,6 @@
 
 #define PATIENCE (20 * SPOKE_SECOND * SPOKE_TEST_SLOWDOWN)
 
-TestSuite(vanished, .timeout = 60);
-
 static void
 vanish(const struct raw_peer *p)
 {

@@ -45,11 +45,11 @@ void peer_leaves(struct raw_peer *p, int way);
 
 /* ParameterizedTest over ipc and tcp; the body finds its transport in `*t`. */
 struct criterion_test_params victim_transports(void);
-#define HOSTILE_TEST(Suite, Name, ...)                                                             \
+#define HOSTILE_TEST(Suite, Name)                                                                  \
     ParameterizedTestParameters(Suite, Name)                                                       \
     {                                                                                              \
         return victim_transports();                                                                \
     }                                                                                              \
-    ParameterizedTest(enum transport *t, Suite, Name, __VA_ARGS__)
+    ParameterizedTest(enum transport *t, Suite, Name)
 
 #endif

@@ -327,7 +327,7 @@ ROLE_TEST(ws_echo, pings_between_fragments)
 /* ---- what a client owes ---- */
 
 /* Each frame of a dialer's is masked, by a key that is its own. */
-Test(ws_echo, a_dialer_masks_every_frame_anew, .timeout = 60)
+Test(ws_echo, a_dialer_masks_every_frame_anew)
 {
     enum { COUNT = 50 };
     uint8_t keys[COUNT][4], head[6], body[5];

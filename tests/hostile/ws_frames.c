@@ -62,7 +62,7 @@ put_request(uint8_t *message, size_t size, uint32_t id)
         message[i] = (uint8_t)(i * 7 + id);
 }
 
-Test(ws_frames, every_length_and_every_encoding_of_it, .timeout = 60)
+Test(ws_frames, every_length_and_every_encoding_of_it)
 {
     static const size_t sizes[] = {4,    5,     124,   125,   126,   127,    128,    129,
                                    1000, 65534, 65535, 65536, 65537, 300000, 1048576};
@@ -82,7 +82,7 @@ Test(ws_frames, every_length_and_every_encoding_of_it, .timeout = 60)
     free(message);
 }
 
-Test(ws_frames, many_in_one_piece_and_one_in_many, .timeout = 60)
+Test(ws_frames, many_in_one_piece_and_one_in_many)
 {
     enum { COUNT = 200, SIZE = 60 };
     static uint8_t bytes[COUNT * (SIZE + 6)], message[SIZE];
@@ -113,7 +113,7 @@ Test(ws_frames, many_in_one_piece_and_one_in_many, .timeout = 60)
 }
 
 /* Any cut, empty parts too, and pings between them. */
-Test(ws_frames, fragments_are_put_together, .timeout = 60)
+Test(ws_frames, fragments_are_put_together)
 {
     static uint8_t message[70000], reply[256];
     static const size_t parts[][4] = {{1, 1, 1, 1},     {0, 4, 0, 0},         {0, 0, 0, 9},
@@ -145,7 +145,7 @@ Test(ws_frames, fragments_are_put_together, .timeout = 60)
     victim_close(&v);
 }
 
-Test(ws_frames, each_violation_has_its_word, .timeout = 60)
+Test(ws_frames, each_violation_has_its_word)
 {
     static const struct {
         const char *what;
@@ -206,7 +206,7 @@ Test(ws_frames, each_violation_has_its_word, .timeout = 60)
     victim_close(&v);
 }
 
-Test(ws_frames, a_close_is_answered_with_its_code, .timeout = 60)
+Test(ws_frames, a_close_is_answered_with_its_code)
 {
     static const struct {
         int code;
@@ -239,7 +239,7 @@ Test(ws_frames, a_close_is_answered_with_its_code, .timeout = 60)
     victim_close(&v);
 }
 
-Test(ws_frames, whom_we_leave_is_told_and_need_not_answer, .timeout = 60)
+Test(ws_frames, whom_we_leave_is_told_and_need_not_answer)
 {
     struct raw_peer going, listens, left;
     spoke_listener *second;
@@ -263,7 +263,7 @@ Test(ws_frames, whom_we_leave_is_told_and_need_not_answer, .timeout = 60)
     victim_close(&v);
 }
 
-Test(ws_frames, the_limit_is_on_the_sum, .timeout = 60)
+Test(ws_frames, the_limit_is_on_the_sum)
 {
     static uint8_t part[1000] = {0x80, 0, 0, 1};
     struct raw_peer p;
@@ -291,7 +291,7 @@ Test(ws_frames, the_limit_is_on_the_sum, .timeout = 60)
     victim_close(&v);
 }
 
-Test(ws_frames, endless_empty_fragments_have_an_end, .timeout = 60)
+Test(ws_frames, endless_empty_fragments_have_an_end)
 {
     static uint8_t bytes[2000 * 6];
     struct raw_peer p;
@@ -308,7 +308,7 @@ Test(ws_frames, endless_empty_fragments_have_an_end, .timeout = 60)
 }
 
 /* Whoever does not read our pongs gets the latest; nothing grows. */
-Test(ws_frames, a_ping_flood_costs_no_memory, .timeout = 60)
+Test(ws_frames, a_ping_flood_costs_no_memory)
 {
     enum { COUNT = 20000 };
     static uint8_t bytes[64 * 131];
@@ -345,7 +345,7 @@ Test(ws_frames, a_ping_flood_costs_no_memory, .timeout = 60)
     victim_close(&v);
 }
 
-Test(ws_frames, text_is_a_message_if_it_may_be, .timeout = 60)
+Test(ws_frames, text_is_a_message_if_it_may_be)
 {
     /* Four bytes of a request's id are no text: a PAIR takes it. */
     static const struct {
@@ -407,7 +407,7 @@ Test(ws_frames, text_is_a_message_if_it_may_be, .timeout = 60)
     cr_assert_eq(spoke_socket_close(pair), 0);
 }
 
-Test(ws_frames, long_messages_leave_in_frames_of_the_size_that_is_set, .timeout = 60)
+Test(ws_frames, long_messages_leave_in_frames_of_the_size_that_is_set)
 {
     enum { SIZE = 100000, FRAME = 16384 };
     static uint8_t message[SIZE], reply[SIZE];
@@ -436,7 +436,7 @@ Test(ws_frames, long_messages_leave_in_frames_of_the_size_that_is_set, .timeout 
 }
 
 /* A length that lies costs what has come, not what was said. */
-Test(ws_frames, what_is_announced_is_not_reserved, .timeout = 60)
+Test(ws_frames, what_is_announced_is_not_reserved)
 {
     static const uint8_t head[] = {0x82, 0xff, 0, 0, 0, 0, 0xc0, 0, 0, 0, 0, 0, 0, 0};
     struct raw_peer p;
@@ -456,7 +456,7 @@ Test(ws_frames, what_is_announced_is_not_reserved, .timeout = 60)
     victim_close(&v);
 }
 
-Test(ws_frames, a_message_that_stops_is_given_up, .timeout = 60)
+Test(ws_frames, a_message_that_stops_is_given_up)
 {
     static uint8_t message[1000] = {0x80, 0, 0, 1}, bytes[1100];
     static const size_t cuts[] = {1, 5, 8, 100};
@@ -475,7 +475,7 @@ Test(ws_frames, a_message_that_stops_is_given_up, .timeout = 60)
     victim_close(&v);
 }
 
-Test(ws_frames, properties_are_what_the_peer_said, .timeout = 60)
+Test(ws_frames, properties_are_what_the_peer_said)
 {
     char text[1024], place[160], value[1024];
     spoke_socket *pair;
@@ -514,7 +514,7 @@ Test(ws_frames, properties_are_what_the_peer_said, .timeout = 60)
 
 /* Goal: an end within a frame, at whatever byte, delivers nothing, and each byte may come alone.
  * Method: messages with heads of each size; their whole head and a few bytes more are tried. */
-Test(ws_frames, a_frame_may_end_at_any_byte_and_come_byte_by_byte, .timeout = 60)
+Test(ws_frames, a_frame_may_end_at_any_byte_and_come_byte_by_byte)
 {
     static const size_t sizes[] = {20, 300, 70000};
     static uint8_t message[70000], bytes[70014];
@@ -544,7 +544,7 @@ Test(ws_frames, a_frame_may_end_at_any_byte_and_come_byte_by_byte, .timeout = 60
 }
 
 /* Control frames, too: what is cut is not answered. */
-Test(ws_frames, a_ping_and_a_close_may_end_at_any_byte, .timeout = 60)
+Test(ws_frames, a_ping_and_a_close_may_end_at_any_byte)
 {
     static const unsigned opcodes[] = {PING, PONG, CLOSE};
     uint8_t bytes[16];
@@ -568,7 +568,7 @@ Test(ws_frames, a_ping_and_a_close_may_end_at_any_byte, .timeout = 60)
 
 /* ---- the other role: frames from a listener ---- */
 
-Test(ws_frames, a_dialer_refuses_masks_and_comes_back, .timeout = 60)
+Test(ws_frames, a_dialer_refuses_masks_and_comes_back)
 {
     char url[ENDPOINT_MAX], place[160];
     struct raw_listener l;

@@ -48,7 +48,7 @@ carry(spoke_socket *from, spoke_socket *to, const char *text)
     cr_assert_arr_eq(got, text, size);
 }
 
-Test(ws_places, listeners_share_an_address_until_the_last_has_closed, .timeout = 60)
+Test(ws_places, listeners_share_an_address_until_the_last_has_closed)
 {
     char base[ENDPOINT_MAX], url[ENDPOINT_MAX], text[32];
     spoke_socket *listening[3], *dialing, *late;
@@ -99,7 +99,7 @@ Test(ws_places, listeners_share_an_address_until_the_last_has_closed, .timeout =
 }
 
 /* The closest listener above, if it takes what is below. */
-Test(ws_places, a_listener_may_take_what_is_below, .timeout = 60)
+Test(ws_places, a_listener_may_take_what_is_below)
 {
     static const struct {
         const char *asked;
@@ -188,7 +188,7 @@ expect_file(const char *place, const char *line, int status, const char *type, c
     raw_close(&p);
 }
 
-Test(ws_places, files_are_served_beside_the_socket, .timeout = 60)
+Test(ws_places, files_are_served_beside_the_socket)
 {
     char place[160], directory[ENDPOINT_MAX], path[ENDPOINT_MAX], got[ENDPOINT_MAX];
     struct victim v;
@@ -259,7 +259,7 @@ Test(ws_places, files_are_served_beside_the_socket, .timeout = 60)
     victim_close(&v);
 }
 
-Test(ws_places, who_may_come_can_be_named, .timeout = 60)
+Test(ws_places, who_may_come_can_be_named)
 {
     static const char *const more[] = {"Origin: https://good.example\r\n",
                                        "Origin: http://b:81\r\n",

@@ -67,6 +67,6 @@ struct criterion_test_params ws_roles(void);
     {                                                                                              \
         return ws_roles();                                                                         \
     }                                                                                              \
-    ParameterizedTest(enum ws_role *role, Suite, Name, .timeout = 120)
+    ParameterizedTest(enum ws_role *role, Suite, Name)
 
 #endif

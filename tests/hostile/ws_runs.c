@@ -53,7 +53,7 @@ expect_message(struct ws_rig *r, size_t size, int i)
     spoke_msg_free(m);
 }
 
-Test(ws_runs, leave_whole_wherever_what_is_gathered_ends, .timeout = 120)
+Test(ws_runs, leave_whole_wherever_what_is_gathered_ends)
 {
     spoke_msg *messages[COUNT];
     struct ws_rig r;
@@ -75,7 +75,7 @@ Test(ws_runs, leave_whole_wherever_what_is_gathered_ends, .timeout = 120)
 
 /* Around 125, where the head grows; around what is gathered no more but goes from where it is, or
  * (masked) from a place of its own. */
-Test(ws_runs, large_ones_between_small_ones_stay_in_their_place, .timeout = 120)
+Test(ws_runs, large_ones_between_small_ones_stay_in_their_place)
 {
     static const size_t sizes[] = {5,  124,  125,  126,  127,   0,   4095, 3,     4096,   64,
                                    64, 4097, 1000, 8192, 65535, 125, 1,    65536, 200000, 2};
@@ -98,7 +98,7 @@ Test(ws_runs, large_ones_between_small_ones_stay_in_their_place, .timeout = 120)
 
 /* The peer reads nothing until no more is taken, asks, and then finds the answer between two
  * messages. */
-Test(ws_runs, a_pong_goes_between_those_that_are_gathered, .timeout = 120)
+Test(ws_runs, a_pong_goes_between_those_that_are_gathered)
 {
     enum { SIZE = 100 };
     static uint8_t got[256];
@@ -141,7 +141,7 @@ Test(ws_runs, a_pong_goes_between_those_that_are_gathered, .timeout = 120)
 }
 
 /* What the peer sends in pieces of any size, so that a run ends within a head, a key or a body. */
-Test(ws_runs, arrive_whole_wherever_a_piece_ends, .timeout = 120)
+Test(ws_runs, arrive_whole_wherever_a_piece_ends)
 {
     static const size_t steps[] = {131, 1009, 4093, 65536, BYTES_MOST};
     static uint8_t bytes[BYTES_MOST];

@@ -147,7 +147,7 @@ static const struct violation {
     {"a close", 1001, SPOKE_EOF, 8, {0x88, 0x82, 0, 0, 0, 0, 3, 0xe9}},
 };
 
-Test(ws_streams, each_violation_has_its_word_behind_what_came_before, .timeout = 60)
+Test(ws_streams, each_violation_has_its_word_behind_what_came_before)
 {
     struct place p;
 
@@ -167,7 +167,7 @@ Test(ws_streams, each_violation_has_its_word_behind_what_came_before, .timeout =
 
 /* Goal: a frame that ends early gives what has come of it, and then no end that could be believed.
  * Method: each byte of a frame with a small head, and of the longest head. */
-Test(ws_streams, a_frame_may_end_at_any_byte, .timeout = 60)
+Test(ws_streams, a_frame_may_end_at_any_byte)
 {
     static const uint8_t longest[] = {0x82, 0xff, 0x7f, 255, 255, 255, 255, 255, 255,
                                       255,  0,    0,    0,   0,   'a', 'b', 'c', 'd'};
@@ -193,7 +193,7 @@ Test(ws_streams, a_frame_may_end_at_any_byte, .timeout = 60)
     place_close(&p);
 }
 
-Test(ws_streams, an_empty_frame_ends_one_direction_and_many_end_all, .timeout = 60)
+Test(ws_streams, an_empty_frame_ends_one_direction_and_many_end_all)
 {
     static uint8_t bytes[2000 * 6];
     struct raw_peer raw;
@@ -221,7 +221,7 @@ Test(ws_streams, an_empty_frame_ends_one_direction_and_many_end_all, .timeout = 
 }
 
 /* Whoever does not read our pongs gets the latest. */
-Test(ws_streams, a_ping_flood_costs_no_memory, .timeout = 60)
+Test(ws_streams, a_ping_flood_costs_no_memory)
 {
     enum { COUNT = 20000 };
     struct spoke_memory_stats before, after;
@@ -258,7 +258,7 @@ Test(ws_streams, a_ping_flood_costs_no_memory, .timeout = 60)
 }
 
 /* The other role. */
-Test(ws_streams, a_dialer_refuses_masks, .timeout = 60)
+Test(ws_streams, a_dialer_refuses_masks)
 {
     struct raw_listener l;
     struct raw_peer raw;

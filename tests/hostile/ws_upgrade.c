@@ -157,7 +157,7 @@ static const struct request {
     {"an SP greeting", "GARBAGE!\r\n\r\n", 400},
 };
 
-Test(ws_upgrade, each_request_has_its_answer, .timeout = 60)
+Test(ws_upgrade, each_request_has_its_answer)
 {
     const size_t count = sizeof requests / sizeof requests[0];
     struct victim v;
@@ -169,7 +169,7 @@ Test(ws_upgrade, each_request_has_its_answer, .timeout = 60)
     victim_close(&v);
 }
 
-Test(ws_upgrade, a_nul_is_refused_wherever_it_is, .timeout = 60)
+Test(ws_upgrade, a_nul_is_refused_wherever_it_is)
 {
     static const char good[] = "GET /a/path HTTP/1.1\r\n" HOST UPGRADE OURS "\r\n";
     static const size_t places[] = {0, 2, 6, 16, 30, 60};
@@ -186,7 +186,7 @@ Test(ws_upgrade, a_nul_is_refused_wherever_it_is, .timeout = 60)
 }
 
 /* Lines of 10 bytes, one line, and many offered protocols. */
-Test(ws_upgrade, a_head_has_an_end, .timeout = 60)
+Test(ws_upgrade, a_head_has_an_end)
 {
     static const char begin[] = "GET /a/path HTTP/1.1\r\n" HOST;
     const size_t size = 65536;
@@ -221,7 +221,7 @@ Test(ws_upgrade, a_head_has_an_end, .timeout = 60)
     free(text);
 }
 
-Test(ws_upgrade, one_byte_at_a_time_with_the_first_request_behind_it, .timeout = 60)
+Test(ws_upgrade, one_byte_at_a_time_with_the_first_request_behind_it)
 {
     static const uint8_t ask[] = {0x82, 0x89, 1,    2,    3,    4,    0x81, 2,
                                   3,    5,    0x69, 0x67, 0x6f, 0x68, 0x6e};
@@ -252,7 +252,7 @@ Test(ws_upgrade, one_byte_at_a_time_with_the_first_request_behind_it, .timeout =
     victim_close(&v);
 }
 
-Test(ws_upgrade, cut_off_at_any_byte_leaves_nothing, .timeout = 60)
+Test(ws_upgrade, cut_off_at_any_byte_leaves_nothing)
 {
     char text[1024], place[160];
     struct raw_peer p;
@@ -271,7 +271,7 @@ Test(ws_upgrade, cut_off_at_any_byte_leaves_nothing, .timeout = 60)
     victim_close(&v);
 }
 
-Test(ws_upgrade, one_that_drips_has_an_end, .timeout = 60)
+Test(ws_upgrade, one_that_drips_has_an_end)
 {
     char text[1024], place[160];
     struct raw_peer p;
@@ -293,7 +293,7 @@ Test(ws_upgrade, one_that_drips_has_an_end, .timeout = 60)
     victim_close(&v);
 }
 
-Test(ws_upgrade, pages_of_others_come_in_if_they_may, .timeout = 60)
+Test(ws_upgrade, pages_of_others_come_in_if_they_may)
 {
     static const char text[] = "GET /a/path HTTP/1.1\r\n" HOST
                                "Origin: http://other.example\r\n" UPGRADE OURS "\r\n";
@@ -308,7 +308,7 @@ Test(ws_upgrade, pages_of_others_come_in_if_they_may, .timeout = 60)
 
 /* ---- the answers that a dialer may get ---- */
 
-Test(ws_upgrade, a_dialer_survives_bad_listeners, .timeout = 60)
+Test(ws_upgrade, a_dialer_survives_bad_listeners)
 {
     static const char *const answers[] = {
         "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
@@ -456,7 +456,7 @@ caller_close(struct caller *c)
     cr_assert_eq(spoke_socket_close(c->s), 0);
 }
 
-Test(ws_upgrade, an_answer_may_end_at_any_byte, .timeout = 60)
+Test(ws_upgrade, an_answer_may_end_at_any_byte)
 {
     char answer[512];
     struct raw_peer p;
@@ -475,7 +475,7 @@ Test(ws_upgrade, an_answer_may_end_at_any_byte, .timeout = 60)
 
 /* Whatever byte is wrong: it is no answer, or the wrong one, or nobody is to be bothered with it.
  */
-Test(ws_upgrade, an_answer_may_be_wrong_at_any_byte, .timeout = 60)
+Test(ws_upgrade, an_answer_may_be_wrong_at_any_byte)
 {
     char answer[512];
     struct raw_peer p;
@@ -499,7 +499,7 @@ Test(ws_upgrade, an_answer_may_be_wrong_at_any_byte, .timeout = 60)
     caller_close(&c);
 }
 
-Test(ws_upgrade, an_answer_that_drips_has_an_end, .timeout = 60)
+Test(ws_upgrade, an_answer_that_drips_has_an_end)
 {
     char answer[512];
     struct raw_peer p;

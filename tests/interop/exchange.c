@@ -39,7 +39,7 @@ long_meetings(void)
     {                                                                                              \
         return List();                                                                             \
     }                                                                                              \
-    ParameterizedTest(struct meeting *meeting, exchange, Name, .timeout = 120)
+    ParameterizedTest(struct meeting *meeting, exchange, Name)
 
 static void
 we_ask(struct host *h, uint32_t count)

@@ -392,7 +392,7 @@ play(struct cell *c, bool owned, bool over_ours, bool over_theirs)
 
 /* All sizes on both kinds of engine, the limits on one of them: each role and way to meet comes to
  * either. */
-ParameterizedTest(struct cell *c, matrix, cell, .timeout = 120)
+ParameterizedTest(struct cell *c, matrix, cell)
 {
     bool ours = survives_our_limit(c), theirs = survives_its_limit(c);
     char result[8];

@@ -37,7 +37,7 @@ ParameterizedTestParameters(trust, clients_without_certificates_are_served)
         .size = sizeof *meetings, .params = meetings, .length = 2 * TRANSPORTS};
 }
 
-ParameterizedTest(struct meeting *m, trust, clients_without_certificates_are_served, .timeout = 60)
+ParameterizedTest(struct meeting *m, trust, clients_without_certificates_are_served)
 {
     struct spoke_tls_options o;
     struct host h;
@@ -134,7 +134,7 @@ ParameterizedTestParameters(trust, who_is_wrong_is_refused)
         .size = sizeof *trials, .params = trials, .length = WRONGS * TRANSPORTS};
 }
 
-ParameterizedTest(struct trial *t, trust, who_is_wrong_is_refused, .timeout = 60)
+ParameterizedTest(struct trial *t, trust, who_is_wrong_is_refused)
 {
     const struct wrong *w = &t->wrong;
     struct host h;

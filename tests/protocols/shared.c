@@ -40,7 +40,7 @@ move_at_once(void)
     cr_assert_eq(setenv("SPOKE_UPGRADE", "now", 1), 0);
 }
 
-TestSuite(shared, .init = move_at_once, .timeout = 60);
+TestSuite(shared, .init = move_at_once);
 
 /* ---- plain peers with a side channel ---- */
 

@@ -123,7 +123,7 @@ is_set(void *ctx)
     return *(bool *)ctx;
 }
 
-Test(sim, an_hour_of_virtual_time_takes_none, .timeout = 10)
+Test(sim, an_hour_of_virtual_time_takes_none)
 {
     bool flag = false;
     spoke_sim *w;
@@ -143,7 +143,7 @@ Test(sim, an_hour_of_virtual_time_takes_none, .timeout = 10)
 
 /* ---- waiting ---- */
 
-Test(sim, waiting_for_what_cannot_come_is_a_deadlock, .timeout = 10)
+Test(sim, waiting_for_what_cannot_come_is_a_deadlock)
 {
     spoke_sim *w;
     spoke_engine *e;
@@ -166,7 +166,7 @@ post_flag(void *ctx)
     spoke_engine_post(e, set_flag, &flag);
 }
 
-Test(sim, a_wait_runs_the_other_machines_and_notices_what_they_do, .timeout = 10)
+Test(sim, a_wait_runs_the_other_machines_and_notices_what_they_do)
 {
     spoke_sim *w;
     spoke_engine *waiting, *other;

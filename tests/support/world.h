@@ -58,12 +58,12 @@ struct criterion_test_params world_cases_streams_real(void);     /* … not SIM 
 struct criterion_test_params world_cases_streams_threaded(void); /* … OWNED_TWO, SHARED */
 
 /* ParameterizedTest over a list of cases.  The body follows and finds its case in `c`. */
-#define WORLD_TEST(Suite, Name, List, ...)                                                         \
+#define WORLD_TEST(Suite, Name, List)                                                              \
     ParameterizedTestParameters(Suite, Name)                                                       \
     {                                                                                              \
         return List();                                                                             \
     }                                                                                              \
-    ParameterizedTest(struct world_case *c, Suite, Name, __VA_ARGS__)
+    ParameterizedTest(struct world_case *c, Suite, Name)
 
 struct world;
 struct node {

@@ -905,7 +905,7 @@ Test(bench, other_libraries_have_subscriptions, .timeout = 500)
     cr_assert_eq(count_rows(output, "subscriptions-100000"), of_most, "%s", output);
 }
 
-Test(bench, refuses_what_it_does_not_know, .timeout = 20)
+Test(bench, refuses_what_it_does_not_know)
 {
     cr_assert_eq(run(output, SPOKE_TOOL " bench speed 2>&1"), 1);
     cr_assert_not_null(strstr(output, "speed"));

@@ -5,7 +5,7 @@
 #include "tests/support/test.h"
 #include "tests/types/fixture.h"
 
-TestSuite(attachments, .fini = expect_no_messages, .timeout = 60);
+TestSuite(attachments, .fini = expect_no_messages);
 
 SPOKE_PLAIN_TYPE(number, U32);
 #define PARCEL(FIELD, S)                                                                           \

@@ -7,7 +7,7 @@
 #include "tests/support/test.h"
 #include "tests/types/fixture.h"
 
-TestSuite(changing, .fini = expect_no_messages, .timeout = 60);
+TestSuite(changing, .fini = expect_no_messages);
 
 static struct {
     void *at;

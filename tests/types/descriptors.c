@@ -5,7 +5,7 @@
 #include "tests/support/test.h"
 #include "tests/types/fixture.h"
 
-TestSuite(descriptors, .fini = expect_no_messages, .timeout = 60);
+TestSuite(descriptors, .fini = expect_no_messages);
 
 static int
 check(const char *text)
@@ -241,8 +241,6 @@ Test(descriptors, kinds_do_not_turn_into_others)
     {                                                                                              \
         cr_expect_eq(readable(sender, receiver), SPOKE_ETYPE);                                     \
     }
-TestSuite(readable, .timeout = 60);
-
 READABLE(a_field_more_is_skipped, "{a:s,b:i8}", "{a:s}")
 READABLE(fields_may_change_places, "{a:s,b:i8}", "{b:i8,a:s}")
 READABLE(a_new_optional_field_is_missing, "{a:s}", "{a:s,b:?i8}")

@@ -11,7 +11,7 @@
 #define DEPTH     3
 #define MUTATIONS 20
 
-TestSuite(properties, .fini = expect_no_messages, .timeout = 120);
+TestSuite(properties, .fini = expect_no_messages);
 
 /* A type and a value of it.  False: the type's descriptor is too long, or the value has too many
  * attachments; both are rare. */

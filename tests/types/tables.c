@@ -5,7 +5,7 @@
 #include "tests/support/test.h"
 #include "tests/types/fixture.h"
 
-TestSuite(tables, .fini = expect_no_messages, .timeout = 60);
+TestSuite(tables, .fini = expect_no_messages);
 
 /* ---- every word of a table ---- */
 

@@ -7,7 +7,7 @@
 #include "tests/support/test.h"
 #include "tests/types/fixture.h"
 
-TestSuite(values, .fini = expect_no_messages, .timeout = 60);
+TestSuite(values, .fini = expect_no_messages);
 
 SPOKE_PLAIN_TYPE(a_bool, BOOL);
 SPOKE_PLAIN_TYPE(an_i8, I8);

@@ -15,9 +15,6 @@
 #include "runtime/engine/log.h"
 #include "tests/support/test.h"
 
-TestSuite(error, .timeout = 60);
-TestSuite(log, .timeout = 60);
-
 struct row {
     int value, number;
     const char *name, *text;

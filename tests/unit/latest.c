@@ -19,7 +19,7 @@ expect_nothing_left(void)
     cr_expect_eq(stats.others, 0);
 }
 
-TestSuite(latest, .fini = expect_nothing_left, .timeout = 60);
+TestSuite(latest, .fini = expect_nothing_left);
 
 #define TOPIC 2u /* bytes */
 

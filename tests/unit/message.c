@@ -27,7 +27,7 @@ expect_nothing_left(void)
     cr_expect_eq(stats.chunk_bytes, 0);
 }
 
-TestSuite(message, .fini = expect_nothing_left, .timeout = 60);
+TestSuite(message, .fini = expect_nothing_left);
 
 static void
 fill(uint8_t *bytes, size_t size, unsigned seed)

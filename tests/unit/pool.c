@@ -26,8 +26,6 @@ static const bool pooling = false;
 static const bool pooling = true;
 #endif
 
-TestSuite(pool, .timeout = 60);
-
 static struct spoke_memory_stats
 stats_now(void)
 {

@@ -18,7 +18,7 @@ expect_nothing_left(void)
     cr_expect_eq(stats.chunks, 0);
 }
 
-TestSuite(queue, .fini = expect_nothing_left, .timeout = 60);
+TestSuite(queue, .fini = expect_nothing_left);
 
 static spoke_msg *
 numbered(uint32_t number)

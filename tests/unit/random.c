@@ -72,7 +72,7 @@ draw_on(void *ctx)
 }
 
 /* Whatever another thread is doing at the fork; and not what its parent draws. */
-Test(random, a_child_draws_its_own, .timeout = 120)
+Test(random, a_child_draws_its_own)
 {
     atomic_bool stop = false;
     uint8_t ours[8], theirs[8];

@@ -27,10 +27,6 @@
 
 #define MIB ((size_t)1 << 20)
 
-TestSuite(region, .timeout = 60);
-TestSuite(segment, .timeout = 60);
-TestSuite(read_only, .timeout = 60);
-
 static uint64_t seed = 0x2545f4914f6cdd1d;
 
 static size_t

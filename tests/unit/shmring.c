@@ -14,8 +14,6 @@
 #define SIZE    ((uint32_t)16 * 1024)
 #define LARGEST (SIZE / 4)
 
-TestSuite(shmring, .timeout = 60);
-
 static uint64_t seed = 0x2545f4914f6cdd1d;
 
 struct ends {

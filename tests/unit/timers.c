@@ -11,8 +11,6 @@
 
 #define MANY 100000
 
-TestSuite(timers, .timeout = 60);
-
 static uint64_t dice = 88172645463325252u;
 
 static struct spk_timer *

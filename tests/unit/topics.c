@@ -12,8 +12,6 @@
 
 #include <spoke/error.h>
 
-TestSuite(topics, .timeout = 60);
-
 static int
 add_text(struct spk_topics *t, const char *text)
 {

@@ -10,8 +10,6 @@
 #include "runtime/memory/pool.h"
 #include "tests/support/test.h"
 
-TestSuite(url, .timeout = 60);
-
 #define L63     "a23456789012345678901234567890123456789012345678901234567890123"
 #define HOST255 L63 "." L63 "." L63 "." L63
 #define PATH100                                                                                    \
