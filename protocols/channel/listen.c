@@ -231,7 +231,7 @@ on_accept_task(struct spk_task *task)
     if (l->closed)
         return;
     l->callers++;
-    spk_engine_call_begin(l->e, NULL);
+    spk_engine_call_begin(l->e, l); /* config.authenticate */
     while (begin_next(handle)) {
     }
     spk_engine_call_end(l->e);

@@ -328,6 +328,14 @@ on_session_accept(spoke_session_listener *l, void *ctx)
     take_part(ctx);
 }
 
+static int
+authenticate(void *ctx, spoke_stream *carrier)
+{
+    (void)carrier;
+    take_part(ctx);
+    return 0;
+}
+
 static void *
 dial_session(void *ctx)
 {
@@ -342,14 +350,32 @@ dial_session(void *ctx)
 }
 
 static void
-session_listener_begins(struct stage *s)
+listen_for_sessions(struct stage *s, bool asks)
 {
+    spoke_session_config config;
     spoke_session_listener *l;
 
-    cr_assert_eq(spoke_session_listen(&l, "inproc://last-calls", NULL, NULL), 0);
+    spoke_session_config_init(&config);
+    if (asks)
+        config.authenticate = authenticate;
+    config.ctx = s;
+    cr_assert_eq(spoke_session_listen(&l, "inproc://last-calls", &config, NULL), 0);
+    if (!asks)
+        cr_assert_eq(spoke_session_listener_on_ready(l, on_session_accept, s), 0);
     s->object = l;
-    cr_assert_eq(spoke_session_listener_on_ready(l, on_session_accept, s), 0);
     cr_assert_eq(pthread_create(&s->thread, NULL, dial_session, NULL), 0);
+}
+
+static void
+session_listener_begins(struct stage *s)
+{
+    listen_for_sessions(s, false);
+}
+
+static void
+authentication_begins(struct stage *s)
+{
+    listen_for_sessions(s, true);
 }
 
 static int
@@ -501,6 +527,8 @@ static const struct act {
     {"a session listener's taken away", session_listener_begins, session_listener_goes_quiet,
      session_listener_ends},
     {"a session listener closed", session_listener_begins, session_listener_closes,
+     session_listener_ends},
+    {"a session listener closed in authenticate", authentication_begins, session_listener_closes,
      session_listener_ends},
     {"a socket's on_message taken away", message_begins, message_goes_quiet, sockets_end},
     {"a socket closed in on_message", message_begins, socket_closes, sockets_end},
