@@ -10,10 +10,13 @@
  * a call says otherwise.
  *
  * Callbacks run on the engine's thread, one at a time, with no lock held.  A call that sets
- * another, or closes what it was set on, returns when the old one does not run and never will
- * again: so it waits for one that runs on the shared engine's thread, and must not be made with a
- * lock held that the callback takes.  Only in a callback it does not wait: there, nothing but that
- * callback runs.
+ * another, or closes or takes over what it was set on, returns when the old one does not run and
+ * never will again: so it waits for one that runs on the shared engine's thread, and must not be
+ * made with a lock held that the callback takes.  In a callback of the same engine it does not
+ * wait: nothing but that callback runs there.  A close that finds it closed already, or being
+ * closed, does not wait either.  What goes on after its close, a socket that was closed in a
+ * callback, or joined streams, calls until it is over: to tell of connections and messages, and
+ * done().
  *
  * Every call may give SPOKE_ECLOSED for a handle that is closed, SPOKE_EFORKED in a child of the
  * process that opened it, and SPOKE_EINVAL for a NULL or number that is not allowed; they are not

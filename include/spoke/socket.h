@@ -11,7 +11,7 @@
  * socket is closed meanwhile, and SPOKE_EDEADLK if it would have to wait inside a callback of its
  * own engine.  On an owned engine it drives the engine meanwhile, callbacks included; a send or
  * receive that may wait does so now and then also when it need not.  A call that is not said to
- * wait never does.  A call that fails changes nothing.
+ * wait never does (but for a callback that runs: engine.h).  A call that fails changes nothing.
  *
  * Every call may give SPOKE_ECLOSED, SPOKE_EWRONGTHREAD, SPOKE_EFORKED, and SPOKE_EINVAL for a NULL
  * that is not allowed or an unknown flag; they are not repeated below.
@@ -167,8 +167,9 @@ SPOKE_API int spoke_recv_bytes(spoke_socket *s, void *buffer, size_t *size, int 
 /* Callbacks run on the engine's thread, one at a time, with no lock held: they may call anything on
  * this or other sockets, also close this one; only a call that would have to wait is refused
  * (SPOKE_EDEADLK).  A socket has one of each kind; setting another replaces it, NULL takes it away:
- * what the old one uses may be freed when that call, or spoke_socket_close(), has returned
- * (engine.h, "Callbacks").  A callback that takes long holds up everything on its engine.
+ * what the old one uses may be freed when that call, or spoke_socket_close() outside of callbacks,
+ * has returned (engine.h, "Callbacks").  A callback that takes long holds up everything on its
+ * engine.
  *
  * on_message: each received message, given to the callback, which frees it or passes it on.
  * Receives on the same socket then return SPOKE_ESTATE.  Errors: SPOKE_ENOTSUP a send-only pattern.

@@ -518,6 +518,10 @@ static void
 on_ready_task(struct spk_channel *ch, enum spk_channel_side side)
 {
     struct spk_channel_end *end = &ch->ends[side];
+    /* Others may be set once the lock is left. */
+    spoke_sender_ready_f *on_sender = ch->on_sender_ready;
+    spoke_receiver_ready_f *on_receiver = ch->on_receiver_ready;
+    void *handle = end->handle, *ctx = end->on_ready_ctx;
 
     if (end->closed || !end->watched || !end->awaited || !is_ready(ch, side))
         return;
@@ -526,9 +530,9 @@ on_ready_task(struct spk_channel *ch, enum spk_channel_side side)
     struct spk_engine *e = ch->e;
     spk_engine_call_begin(e, end);
     if (side == SPK_SENDS)
-        ch->on_sender_ready(end->handle, end->on_ready_ctx);
+        on_sender(handle, ctx);
     else
-        ch->on_receiver_ready(end->handle, end->on_ready_ctx);
+        on_receiver(handle, ctx);
     spk_engine_call_end(e);
     end->callers--;
     spk_channel_free_if_done(ch);

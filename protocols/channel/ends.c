@@ -329,7 +329,6 @@ spoke_sender_sync(spoke_sender *tx, spoke_ns deadline)
     return rc;
 }
 
-/* Close it if it is there. */
 /* Of the user's. */
 static void
 await_call(struct spk_channel *ch, enum spk_channel_side side)
@@ -341,6 +340,7 @@ await_call(struct spk_channel *ch, enum spk_channel_side side)
     end->callers--;
 }
 
+/* Close it if it is there. */
 static int
 close_end(const void *handle, enum spk_channel_side side, int reason, bool drops, uint64_t code,
           const char *text)

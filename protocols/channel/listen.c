@@ -60,12 +60,12 @@ leave(struct spk_session_listener *l)
     spk_engine_leave(e);
 }
 
-/* Of the user's. */
+/* Of one of the user's functions, by where it is kept. */
 static void
-await_call(struct spk_session_listener *l)
+await_call(struct spk_session_listener *l, const void *function)
 {
     l->callers++;
-    spk_engine_await_call(l->e, l);
+    spk_engine_await_call(l->e, function);
     l->callers--;
 }
 
@@ -98,13 +98,15 @@ on_ready_task(struct spk_task *task)
 {
     struct spk_session_listener *l = SPK_OWNER(task, struct spk_session_listener, ready_task);
     spoke_session_accept_f *fn = l->on_ready;
+    spoke_session_listener *handle = l->handle;
+    void *ctx = l->on_ready_ctx; /* another may be set once the lock is left */
 
     if (l->closed || fn == NULL || !l->awaited || !has_ready(l))
         return;
     l->awaited = false;
     l->callers++;
-    spk_engine_call_begin(l->e, l);
-    fn(l->handle, l->on_ready_ctx);
+    spk_engine_call_begin(l->e, &l->on_ready);
+    fn(handle, ctx);
     spk_engine_call_end(l->e);
     l->callers--;
     free_if_done(l);
@@ -231,7 +233,7 @@ on_accept_task(struct spk_task *task)
     if (l->closed)
         return;
     l->callers++;
-    spk_engine_call_begin(l->e, l); /* config.authenticate */
+    spk_engine_call_begin(l->e, &l->config.authenticate);
     while (begin_next(handle)) {
     }
     spk_engine_call_end(l->e);
@@ -444,7 +446,10 @@ spoke_session_listener_close(spoke_session_listener *handle)
         return rc == SPOKE_ECLOSED && handle != NULL ? 0 : rc;
     streams = l->streams;
     close_listener(l);
-    await_call(l);
+    l->callers++;
+    await_call(l, &l->on_ready);
+    await_call(l, &l->config.authenticate);
+    l->callers--;
     leave(l);
     return spoke_stream_listener_close(streams);
 }
@@ -480,7 +485,7 @@ spoke_session_listener_on_ready(spoke_session_listener *handle, spoke_session_ac
     l->on_ready_ctx = ctx;
     l->awaited = true;
     tell(l);
-    await_call(l);
+    await_call(l, &l->on_ready);
     leave(l);
     return 0;
 }

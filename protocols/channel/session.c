@@ -96,13 +96,15 @@ on_ready_task(struct spk_task *task)
 {
     struct spk_session *ss = SPK_OWNER(task, struct spk_session, ready_task);
     spoke_session_ready_f *fn = ss->on_ready;
+    spoke_session *handle = ss->handle;
+    void *ctx = ss->on_ready_ctx; /* another may be set once the lock is left */
 
     if (ss->closed || fn == NULL || !ss->ready_awaited || !(has_waiting(ss) || ss->ended))
         return;
     ss->ready_awaited = false;
     ss->callers++;
     spk_engine_call_begin(ss->e, ss);
-    fn(ss->handle, ss->on_ready_ctx);
+    fn(handle, ctx);
     spk_engine_call_end(ss->e);
     ss->callers--;
     spk_session_free_if_done(ss);

@@ -16,11 +16,12 @@ struct event {
     char url[];                    /* a copy: its endpoint may be gone by then */
 };
 
+/* Of one of the user's functions, by where it is kept. */
 static void
-begin(struct spk_socket *s)
+begin(struct spk_socket *s, const void *function)
 {
     s->callers++;
-    spk_engine_call_begin(s->e, s);
+    spk_engine_call_begin(s->e, function);
 }
 
 /* Back again; false if the socket was closed meanwhile. */
@@ -47,7 +48,7 @@ on_message_task(struct spk_task *task)
         if (s->state_now != SPK_SOCKET_OPEN || fn == NULL ||
             spk_socket_recv_some(&s->own, &m, 1) != 1)
             return;
-        begin(s);
+        begin(s, &s->on_message);
         fn(s->handle, m, ctx);
         if (!end(s))
             return;
@@ -66,7 +67,7 @@ on_writable_task(struct spk_task *task)
         (s->protocol->ready(s) & SPK_WRITABLE) == 0 || spk_returned_full(s))
         return;
     s->writable_wanted = false;
-    begin(s);
+    begin(s, &s->on_writable);
     fn(s->handle, ctx);
     end(s);
 }
@@ -127,7 +128,7 @@ on_undelivered_task(struct spk_task *task)
             spoke_msg_free(m);
             continue;
         }
-        begin(s);
+        begin(s, &s->on_undelivered);
         fn(s->handle, m, reason, ctx);
         end(s);
     }
@@ -172,7 +173,7 @@ ask(struct spk_socket *s, struct event *ev)
         return;
     p->announced = true;
     if (fn != NULL) {
-        begin(s);
+        begin(s, &s->on_event);
         verdict = fn(s->handle, &ev->event, ctx);
         end(s);
     }
@@ -200,7 +201,7 @@ on_event_task(struct spk_task *task)
         if (ev->event.type == SPOKE_EVENT_ATTACHING) {
             ask(s, ev);
         } else if (fn != NULL) {
-            begin(s);
+            begin(s, &s->on_event);
             fn(s->handle, &ev->event, ctx);
             end(s);
         }
@@ -298,12 +299,12 @@ enter(spoke_socket *handle, struct spk_socket **s, struct spk_engine **e)
     return rc;
 }
 
-/* Of the user's: then the one that was set before may lose what it uses. */
+/* The one that was set before may lose what it uses then. */
 static void
-await_call(struct spk_socket *s)
+await_call(struct spk_socket *s, const void *function)
 {
     s->callers++;
-    spk_engine_await_call(s->e, s);
+    spk_engine_await_call(s->e, function);
     s->callers--;
     if (s->state_now == SPK_SOCKET_CLOSING)
         spk_task_queue(s->e, &s->free_task);
@@ -331,7 +332,7 @@ spoke_socket_on_message(spoke_socket *handle, spoke_message_f *fn, void *ctx)
     } else {
         rc = SPOKE_ENOTSUP;
     }
-    await_call(s);
+    await_call(s, &s->on_message);
     spk_engine_leave(e);
     return rc;
 }
@@ -352,7 +353,7 @@ spoke_socket_on_writable(spoke_socket *handle, spoke_writable_f *fn, void *ctx)
     } else {
         rc = SPOKE_ENOTSUP;
     }
-    await_call(s);
+    await_call(s, &s->on_writable);
     spk_engine_leave(e);
     return rc;
 }
@@ -376,7 +377,7 @@ spoke_socket_on_undelivered(spoke_socket *handle, spoke_undelivered_f *fn, void 
     } else {
         rc = SPOKE_ENOTSUP;
     }
-    await_call(s);
+    await_call(s, &s->on_undelivered);
     spk_engine_leave(e);
     return rc;
 }
@@ -392,7 +393,7 @@ spoke_socket_on_event(spoke_socket *handle, spoke_event_f *fn, void *ctx)
         return rc;
     s->on_event = fn;
     s->on_event_ctx = ctx;
-    await_call(s);
+    await_call(s, &s->on_event);
     spk_engine_leave(e);
     return 0;
 }

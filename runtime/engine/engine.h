@@ -148,15 +148,16 @@ void spk_task_queue(struct spk_engine *e,
                     struct spk_task *task); /* harmless if it is queued already */
 void spk_task_cancel(struct spk_task *task);
 /* The same for what calls the user: runs in the loop on the engine's thread only.  fn unlocks
- * around the user's function with spk_engine_call_begin() and spk_engine_call_end(); `object` is
- * what the function was set on, NULL if nobody waits for it. */
+ * around the user's function with spk_engine_call_begin() and spk_engine_call_end(); `which` tells
+ * functions apart: an address, where it is kept or of what it was set on; NULL, nobody waits for
+ * it. */
 void spk_task_queue_callback(struct spk_engine *e, struct spk_task *task);
-void spk_engine_call_begin(struct spk_engine *e, const void *object);
+void spk_engine_call_begin(struct spk_engine *e, const void *which);
 void spk_engine_call_end(struct spk_engine *e);
-/* Wait until a function of the object's that runs now has returned, but not on the engine's thread.
- * For who closes the object, or sets another function, on another thread: what the old one uses may
- * be freed then.  Others may have had the lock meanwhile. */
-void spk_engine_await_call(struct spk_engine *e, const void *object);
+/* Wait until that function, if it runs now, has returned, but not on the engine's thread.  For who
+ * sets another on another thread, or closes what it is set on: what it uses may be freed then.
+ * Others may have had the lock meanwhile. */
+void spk_engine_await_call(struct spk_engine *e, const void *which);
 
 /* Set or move: `fn` runs in the loop at `when` (spk_engine_now() + …).  SPOKE_ENOMEM: not set. */
 int spk_timer_set(struct spk_engine *e, struct spk_timer *timer, spoke_ns when);
@@ -200,7 +201,7 @@ struct spk_engine {
     int turning;        /* depth of turns: above 1 only where a simulated world turns other engines
                            meanwhile */
     int in_callback;    /* depth of user callbacks on the engine's thread */
-    const void *called; /* whose the outermost is */
+    const void *called; /* which the outermost is */
     uint64_t calls;     /* outermost ones so far */
     struct spk_link call_waiters;
     unsigned fork_generation;

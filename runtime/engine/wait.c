@@ -207,10 +207,10 @@ spk_engine_leave(struct spk_engine *e)
 }
 
 void
-spk_engine_call_begin(struct spk_engine *e, const void *object)
+spk_engine_call_begin(struct spk_engine *e, const void *which)
 {
     if (e->in_callback++ == 0) {
-        e->called = object;
+        e->called = which;
         e->calls++;
     }
     if (e->shared)
@@ -540,11 +540,11 @@ spk_engine_wait_interruptibly(struct spk_engine *e, struct spk_link *list, spoke
 }
 
 void
-spk_engine_await_call(struct spk_engine *e, const void *object)
+spk_engine_await_call(struct spk_engine *e, const void *which)
 {
     const uint64_t call = e->calls;
 
-    while (e->called == object && e->calls == call &&
+    while (e->called == which && e->calls == call &&
            spk_engine_wait(e, &e->call_waiters, SPOKE_FOREVER, SPOKE_WAIT_BLOCK) == 0) {
     }
 }

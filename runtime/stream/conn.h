@@ -96,6 +96,7 @@ struct spk_conn {
     bool closed;      /* the handle is gone */
     bool lost;        /* not everything that was written has been handed over */
     uint32_t callers; /* inside a call: the last one frees it */
+    uint32_t holds;   /* the same, of calls that only wait for a callback's end */
     struct spoke_stream_info info;
 
     struct spk_join *join; /* it is part of; NULL: of none */
@@ -180,8 +181,12 @@ int spk_conn_input_bytes(struct spk_conn *c, const uint8_t *data, size_t size);
 
 /* Find the stream of a handle and enter its engine; the caller leaves it. */
 int spk_conn_enter(spoke_stream *handle, struct spk_conn **c);
-/* May it be taken?  SPOKE_EBUSY: some call waits on it; SPOKE_ESTATE; why it has ended. */
-int spk_conn_check_take(const struct spk_conn *c);
+/* Wait until their callbacks that run have returned, where that is possible.  False: one was closed
+ * or taken meanwhile, and may be gone. */
+bool spk_conn_await_calls(struct spk_conn *const *conns, int count);
+/* May it be taken, once its callback does not run?  SPOKE_EBUSY: some call waits on it;
+ * SPOKE_ESTATE; SPOKE_ECLOSED, also meanwhile: it may be gone; why it has ended. */
+int spk_conn_check_take(struct spk_conn *c);
 /* Take it: the handle is closed.  From now on `taker` is queued when there is something to read or
  * room to write, or when either has ended. */
 void spk_conn_take(struct spk_conn *c, struct spk_task *taker);

@@ -437,13 +437,15 @@ on_accept_task(struct spk_task *task)
 {
     struct listener *l = SPK_OWNER(task, struct listener, ready_task);
     spoke_stream_accept_f *fn = l->on_ready;
+    spoke_stream_listener *handle = l->handle;
+    void *ctx = l->on_ready_ctx; /* another may be set once the lock is left */
 
     if (l->closed || fn == NULL || !l->awaited || l->count == 0)
         return;
     l->awaited = false;
     l->callers++;
     spk_engine_call_begin(l->e, l);
-    fn(l->handle, l->on_ready_ctx);
+    fn(handle, ctx);
     spk_engine_call_end(l->e);
     l->callers--;
     free_listener_if_done(l);

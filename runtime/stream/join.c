@@ -240,7 +240,8 @@ spoke_stream_join(spoke_stream *a, spoke_stream *b, spoke_stream_done_f *done, v
     if ((rc = enter_both(a, b, conns)) != 0)
         return rc;
     struct spk_engine *e = conns[0]->e;
-    rc = spk_join_start(conns, done, ctx);
+    if ((rc = spk_join_start(conns, done, ctx)) == 0)
+        (void)spk_conn_await_calls(conns, 2); /* theirs is taken away */
     spk_engine_leave(e);
     return rc;
 }

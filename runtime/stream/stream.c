@@ -112,7 +112,8 @@ drop_input(struct spk_conn *c)
 void
 spk_conn_free_if_done(struct spk_conn *c)
 {
-    if (!c->closed || c->callers > 0 || c->open || c->dialer != NULL || c->undial != NULL)
+    if (!c->closed || c->callers > 0 || c->holds > 0 || c->open || c->dialer != NULL ||
+        c->undial != NULL)
         return;
     spk_task_cancel(&c->ready_task);
     spk_list_remove(&c->link);
@@ -198,6 +199,8 @@ on_ready_task(struct spk_task *task)
     struct spk_conn *c = SPK_OWNER(task, struct spk_conn, ready_task);
     unsigned what = ready(c) & c->awaited;
     spoke_stream_ready_f *fn = c->on_ready;
+    spoke_stream *handle = c->handle;
+    void *ctx = c->on_ready_ctx; /* another may be set once the lock is left */
 
     if (c->closed || fn == NULL || what == 0)
         return;
@@ -205,7 +208,7 @@ on_ready_task(struct spk_task *task)
     c->callers++;
     c->telling = true;
     spk_engine_call_begin(c->e, c);
-    fn(c->handle, what, c->on_ready_ctx);
+    fn(handle, what, ctx);
     spk_engine_call_end(c->e);
     c->telling = false;
     c->callers--;
@@ -1132,9 +1135,31 @@ spoke_stream_abort(spoke_stream *s, uint64_t code)
 
 /* ---- for what takes a stream over ---- */
 
-int
-spk_conn_check_take(const struct spk_conn *c)
+bool
+spk_conn_await_calls(struct spk_conn *const *conns, int count)
 {
+    bool same = true;
+
+    for (int i = 0; i < count; i++)
+        conns[i]->holds++;
+    for (int i = 0; i < count; i++) {
+        const void *handle = conns[i]->handle;
+
+        spk_engine_await_call(conns[i]->e, conns[i]);
+        same = same && !conns[i]->closed && conns[i]->handle == handle;
+    }
+    for (int i = 0; i < count; i++) {
+        conns[i]->holds--;
+        spk_conn_free_if_done(conns[i]);
+    }
+    return same;
+}
+
+int
+spk_conn_check_take(struct spk_conn *c)
+{
+    if (!spk_conn_await_calls(&c, 1))
+        return SPOKE_ECLOSED;
     if (c->callers > (c->telling ? 1u : 0u) || c->read.busy || c->write.busy || c->join != NULL)
         return SPOKE_EBUSY;
     if (c->read.shut || c->write.shut)
@@ -1376,11 +1401,10 @@ spoke_stream_on_ready(spoke_stream *s, spoke_stream_ready_f *fn, void *ctx)
 
     if ((rc = spk_conn_enter(s, &c)) != 0)
         return rc;
+    struct spk_engine *e = c->e;
     spk_conn_watch(c, fn, ctx);
-    c->callers++;
-    spk_engine_await_call(c->e, c);
-    c->callers--;
-    leave(c);
+    (void)spk_conn_await_calls(&c, 1);
+    spk_engine_leave(e);
     return 0;
 }
 

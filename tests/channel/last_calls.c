@@ -3,7 +3,7 @@
  * taken away: those calls wait for one that runs. */
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "tests/channel/sessions.h"
@@ -15,7 +15,8 @@ struct stage {
     atomic_int begun, ended; /* callbacks */
     atomic_bool over;        /* it is being closed, or taken away */
     void *object;            /* that has the callback */
-    spoke_stream *streams[2];
+    spoke_stream *streams[4];
+    atomic_bool parted; /* those that were joined */
     spoke_mux *mux;
     spoke_sender *tx;
     spoke_receiver *rx;
@@ -71,6 +72,45 @@ stream_ends(struct stage *s)
 {
     (void)spoke_stream_close(s->object);
     cr_assert_eq(spoke_stream_close(s->streams[1]), 0);
+}
+
+static int
+stream_is_taken(struct stage *s)
+{
+    return spoke_mux_open(&s->mux, s->object, NULL);
+}
+
+static void
+on_joined(void *ctx, const struct spoke_stream_report *report)
+{
+    (void)report;
+    atomic_store((atomic_bool *)ctx, true);
+}
+
+static int
+stream_is_joined(struct stage *s)
+{
+    cr_assert_eq(spoke_stream_pair(&s->streams[2], &s->streams[3], NULL, NULL), 0);
+    return spoke_stream_join(s->object, s->streams[2], on_joined, &s->parted);
+}
+
+static void
+taken_stream_ends(struct stage *s)
+{
+    cr_assert_eq(spoke_mux_close(s->mux, 0), 0);
+    cr_assert_eq(spoke_stream_close(s->streams[1]), 0);
+}
+
+static void
+joined_stream_ends(struct stage *s)
+{
+    const spoke_ns late = spoke_engine_now(NULL) + LATE;
+
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(spoke_stream_close(s->streams[i]), 0);
+    while (!atomic_load(&s->parted) && spoke_engine_now(NULL) < late)
+        usleep(1000);
+    cr_assert(atomic_load(&s->parted));
 }
 
 /* ---- listeners of streams ---- */
@@ -414,6 +454,15 @@ on_writable(spoke_socket *socket, void *ctx)
     take_part(ctx);
 }
 
+static void
+on_undelivered(spoke_socket *socket, spoke_msg *m, int reason, void *ctx)
+{
+    (void)socket;
+    (void)reason;
+    spoke_msg_free(m);
+    take_part(ctx);
+}
+
 static int
 on_event(spoke_socket *socket, const struct spoke_event *event, void *ctx)
 {
@@ -460,6 +509,17 @@ writable_begins(struct stage *s)
     connect_sockets(s);
 }
 
+/* Nobody is there, and the message has no time. */
+static void
+undelivered_begins(struct stage *s)
+{
+    sockets_begin(s);
+    cr_assert_eq(spoke_socket_on_undelivered(s->object, on_undelivered, s), 0);
+    cr_assert_eq(spoke_socket_set_bool(s->object, SPOKE_OPT_BEST_EFFORT, true), 0);
+    while (atomic_load(&s->begun) == 0)
+        cr_assert_eq(spoke_send_bytes(s->object, "it", 2, 0), 0);
+}
+
 static void
 event_begins(struct stage *s)
 {
@@ -487,6 +547,12 @@ event_goes_quiet(struct stage *s)
 }
 
 static int
+undelivered_goes_quiet(struct stage *s)
+{
+    return spoke_socket_on_undelivered(s->object, NULL, NULL);
+}
+
+static int
 socket_closes(struct stage *s)
 {
     return spoke_socket_close(s->object);
@@ -509,6 +575,8 @@ static const struct act {
 } acts[] = {
     {"a stream's taken away", stream_begins, stream_goes_quiet, stream_ends},
     {"a stream closed", stream_begins, stream_closes, stream_ends},
+    {"a stream taken over", stream_begins, stream_is_taken, taken_stream_ends},
+    {"a stream joined", stream_begins, stream_is_joined, joined_stream_ends},
     {"a listener's taken away", listener_begins, listener_goes_quiet, listener_ends},
     {"a listener closed", listener_begins, listener_closes, listener_ends},
     {"a mux's on_ready taken away", mux_ready_begins, mux_ready_goes_quiet, mux_ends},
@@ -533,6 +601,8 @@ static const struct act {
     {"a socket's on_message taken away", message_begins, message_goes_quiet, sockets_end},
     {"a socket closed in on_message", message_begins, socket_closes, sockets_end},
     {"a socket's on_writable taken away", writable_begins, writable_goes_quiet, sockets_end},
+    {"a socket's on_undelivered taken away", undelivered_begins, undelivered_goes_quiet,
+     sockets_end},
     {"a socket's on_event taken away", event_begins, event_goes_quiet, sockets_end},
 };
 
@@ -556,4 +626,97 @@ Test(last_calls, are_over_when_what_ends_them_returns)
         cr_assert_eq(atomic_load(&s.begun), begun, "%s: and another", act->name);
         act->ends(&s);
     }
+}
+
+/* ---- others instead ---- */
+
+enum { CHANGES = TEST_REPEATS(40000) };
+
+struct role {
+    int number; /* 0: nobody's */
+    atomic_uint calls;
+    atomic_bool wrong;
+};
+
+static void
+play(void *ctx, int number)
+{
+    struct role *r = ctx;
+
+    if (r == NULL)
+        abort();
+    if (r->number != number)
+        atomic_store(&r->wrong, true);
+    atomic_fetch_add(&r->calls, 1);
+}
+
+static void
+first_stream(spoke_stream *stream, unsigned what, void *ctx)
+{
+    char byte;
+    size_t done;
+
+    (void)what;
+    play(ctx, 1);
+    (void)spoke_stream_read(stream, &byte, 1, &done); /* so that it is called again */
+}
+
+static void
+second_stream(spoke_stream *stream, unsigned what, void *ctx)
+{
+    char byte;
+    size_t done;
+
+    (void)what;
+    play(ctx, 2);
+    (void)spoke_stream_read(stream, &byte, 1, &done);
+}
+
+static void
+first_sender(spoke_sender *tx, void *ctx)
+{
+    (void)tx;
+    play(ctx, 1);
+}
+
+static void
+second_sender(spoke_sender *tx, void *ctx)
+{
+    (void)tx;
+    play(ctx, 2);
+}
+
+static bool
+all_played(struct role *roles)
+{
+    return atomic_load(&roles[0].calls) > 0 && atomic_load(&roles[1].calls) > 0;
+}
+
+/* A callback gets what was given with it, however the change falls into its call. */
+Test(last_calls, each_has_its_own_context)
+{
+    struct role roles[2] = {{.number = 1}, {.number = 2}};
+    spoke_stream *a, *b;
+    spoke_sender *tx;
+    spoke_receiver *rx;
+    const spoke_ns late = spoke_engine_now(NULL) + LATE;
+
+    cr_assert_eq(spoke_stream_pair(&a, &b, NULL, NULL), 0);
+    cr_assert_eq(spoke_stream_set_deadline(a, SPOKE_NOW), 0);
+    cr_assert_eq(spoke_channel_pair(&rx, &tx, NULL, NULL), 0);
+    for (int i = 0; i < CHANGES || (!all_played(roles) && spoke_engine_now(NULL) < late); i++) {
+        cr_assert_eq(spoke_stream_on_ready(a, first_stream, &roles[0]), 0);
+        cr_assert_eq(spoke_sender_on_ready(tx, first_sender, &roles[0]), 0);
+        cr_assert_eq(spoke_stream_on_ready(a, second_stream, &roles[1]), 0);
+        cr_assert_eq(spoke_sender_on_ready(tx, second_sender, &roles[1]), 0);
+        cr_assert_eq(spoke_stream_on_ready(a, NULL, NULL), 0);
+        cr_assert_eq(spoke_sender_on_ready(tx, NULL, NULL), 0);
+    }
+    cr_assert(all_played(roles));
+    cr_assert_not(atomic_load(&roles[0].wrong));
+    cr_assert_not(atomic_load(&roles[1].wrong));
+    cr_assert_eq(spoke_stream_close(a), 0);
+    cr_assert_eq(spoke_stream_close(b), 0);
+    cr_assert_eq(spoke_sender_close(tx), 0);
+    cr_assert_eq(spoke_receiver_close(rx), 0);
 }

@@ -261,14 +261,15 @@ decide(struct spk_mux *m)
 {
     struct spk_mux_stream *st = SPK_OWNER(m->undecided.next, struct spk_mux_stream, pending);
     spoke_mux_open_f *fn = m->on_open;
+    void *ctx = m->on_open_ctx; /* another may be set once the lock is left */
+    spoke_mux *handle = m->handle;
     spoke_msg *meta = st->meta != NULL ? spoke_msg_dup(st->meta) : NULL;
     uint64_t id = st->id, code = SPOKE_MUX_NONE;
 
     if (fn != NULL) {
         spk_list_remove(&st->pending);
-        spk_engine_call_begin(m->e, m);
-        code = fn(m->handle, meta != NULL ? meta->body : NULL, meta != NULL ? meta->size : 0,
-                  m->on_open_ctx);
+        spk_engine_call_begin(m->e, &m->on_open);
+        code = fn(handle, meta != NULL ? meta->body : NULL, meta != NULL ? meta->size : 0, ctx);
         spk_engine_call_end(m->e);
         st = m->ended ? NULL : spk_mux_find(m, id); /* it may be gone */
     }
@@ -289,6 +290,7 @@ static void
 on_callback(struct spk_task *task)
 {
     struct spk_mux *m = SPK_OWNER(task, struct spk_mux, callback);
+    spoke_mux *handle = m->handle;
 
     m->callers++;
     while (!m->closed && !m->ended && !spk_list_empty(&m->undecided)) {
@@ -300,19 +302,21 @@ on_callback(struct spk_task *task)
     spk_set_ready_fd(m->fd, &m->fd_on, streams_wait(m) || m->ended);
     if (!m->closed && m->on_ready != NULL && m->ready_awaited && (streams_wait(m) || m->ended)) {
         spoke_mux_ready_f *fn = m->on_ready;
+        void *ctx = m->on_ready_ctx;
 
         m->ready_awaited = false;
-        spk_engine_call_begin(m->e, m);
-        fn(m->handle, m->on_ready_ctx);
+        spk_engine_call_begin(m->e, &m->on_ready);
+        fn(handle, ctx);
         spk_engine_call_end(m->e);
     }
     if (!m->closed && m->on_closed != NULL && m->ended) {
         spoke_mux_closed_f *fn = m->on_closed;
+        void *ctx = m->on_closed_ctx;
         struct spoke_mux_end why = m->end;
 
         m->on_closed = NULL;
-        spk_engine_call_begin(m->e, m);
-        fn(m->handle, &why, m->on_closed_ctx);
+        spk_engine_call_begin(m->e, &m->on_closed);
+        fn(handle, &why, ctx);
         spk_engine_call_end(m->e);
     }
     m->callers--;
@@ -479,12 +483,12 @@ leave_mux(struct spk_mux *m)
     spk_engine_leave(e);
 }
 
-/* Of the user's. */
+/* Of one of the user's functions, by where it is kept. */
 static void
-await_call(struct spk_mux *m)
+await_call(struct spk_mux *m, const void *function)
 {
     m->callers++;
-    spk_engine_await_call(m->e, m);
+    spk_engine_await_call(m->e, function);
     m->callers--;
 }
 
@@ -581,8 +585,10 @@ spoke_mux_close(spoke_mux *handle, spoke_ns linger_ns)
     }
     /* In a callback it goes on by itself. */
     rc = rc == SPOKE_EDEADLK ? 0 : m->cut ? SPOKE_ETIMEDOUT : rc;
+    await_call(m, &m->on_open);
+    await_call(m, &m->on_ready);
+    await_call(m, &m->on_closed);
     m->callers--;
-    await_call(m);
     leave_mux(m);
     return rc;
 }
@@ -981,7 +987,7 @@ spoke_mux_on_open(spoke_mux *handle, spoke_mux_open_f *fn, void *ctx)
         return rc;
     m->on_open = fn;
     m->on_open_ctx = ctx;
-    await_call(m);
+    await_call(m, &m->on_open);
     leave_mux(m);
     return 0;
 }
@@ -998,7 +1004,7 @@ spoke_mux_on_ready(spoke_mux *handle, spoke_mux_ready_f *fn, void *ctx)
     m->on_ready_ctx = ctx;
     m->ready_awaited = true;
     spk_mux_tell_ready(m);
-    await_call(m);
+    await_call(m, &m->on_ready);
     leave_mux(m);
     return 0;
 }
@@ -1014,7 +1020,7 @@ spoke_mux_on_closed(spoke_mux *handle, spoke_mux_closed_f *fn, void *ctx)
     m->on_closed = fn;
     m->on_closed_ctx = ctx;
     spk_mux_tell_ready(m);
-    await_call(m);
+    await_call(m, &m->on_closed);
     leave_mux(m);
     return 0;
 }
