@@ -220,7 +220,7 @@ begin(spoke_socket *s, const struct job *job)
 static int
 live_until_killed(const char *words)
 {
-    struct job job;
+    struct job job = {.stops = NULL};
     uint32_t serial = 0;
     spoke_engine *e;
     spoke_socket *s;

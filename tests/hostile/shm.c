@@ -435,7 +435,7 @@ enum { ATTACKS = sizeof attacks / sizeof attacks[0] };
 Test(shm, each_attack_ends_its_own_connection_and_is_counted_once)
 {
     uint64_t counts[2] = {0, 0};
-    struct shm_peer p;
+    struct shm_peer p = {.fd = -1};
     struct victim v;
 
     open_victim(&v);
@@ -620,7 +620,7 @@ Test(shm, others_are_served_while_an_attack_goes_on)
 Test(shm, who_never_returns_what_it_was_lent_gets_copies)
 {
     struct spk_shm_record record;
-    struct shm_peer p;
+    struct shm_peer p = {.fd = -1};
     struct victim v;
     int lent = 0, copied = 0;
 
@@ -668,7 +668,7 @@ note_reason(spoke_socket *s, const struct spoke_event *event, void *ctx)
 Test(shm, a_peer_that_goes_is_missed)
 {
     static atomic_int reason;
-    struct shm_peer p;
+    struct shm_peer p = {.fd = -1};
     struct victim v;
 
     open_victim(&v);
@@ -879,12 +879,13 @@ static const struct {
 
 Test(shm, an_offer_that_is_wrong_is_refused)
 {
-    struct shm_peer p;
+    struct shm_peer p = {.fd = -1};
     struct victim v;
 
     open_victim(&v);
     for (size_t i = 0; i < sizeof offers / sizeof offers[0]; i++) {
         struct offer o = {.size = sizeof o.packet, .made = -1};
+
         p.idle = NULL;
         cr_assert_eq(shm_peer_make(&p, RING, SEGMENT), 0);
         cr_assert_eq(shm_peer_meet(&p, path, SPOKE_REQ), 0);
@@ -960,7 +961,7 @@ Test(shm, a_side_channel_that_is_none_is_let_go_of)
                        socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
 
     for (size_t i = 0; i < sizeof odd / sizeof odd[0]; i++) {
-        struct shm_peer p;
+        struct shm_peer p = {.fd = -1};
         uint8_t theirs[8];
         p.idle = NULL;
         cr_assert_geq(odd[i], 0);

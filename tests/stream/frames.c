@@ -260,7 +260,7 @@ Test(stream_frames, a_peer_in_shared_memory)
     const struct place over_shm = {OVER_SHM, SHARED, PLAIN};
     struct stage st;
     struct spoke_stream_info info;
-    struct shm_peer peer;
+    struct shm_peer peer = {.fd = -1};
     spoke_stream_listener *l;
     spoke_stream *s;
     char url[ENDPOINT_MAX];
